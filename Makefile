@@ -1,0 +1,56 @@
+# What a person, a script or the CI runs. Needs Python 3.11 or newer, make and git; everything else is set up here.
+
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 python3.14,\
+	$(if $(shell $(name) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo yes),$(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.set-up-from
+LOCKS := requirements/base.txt requirements/dev.txt
+UV ?= uv
+# What the set-up depends on: the locks and the package's metadata. A checkout that only touches them changes nothing.
+WANTED = $(shell cat $(LOCKS) pyproject.toml | cksum)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup install up demo check test bench audit lock FORCE
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+
+setup: $(READY) ## the virtual environment with the locked dependencies
+
+$(READY): FORCE
+	@[ "$$(cat $(READY) 2>/dev/null)" = "$(WANTED)" ] || $(MAKE) --no-print-directory install
+
+install:
+	@[ -x $(BIN)/python ] || [ -n "$(PYTHON)" ] || { echo "smsfleet needs Python 3.11 or newer with venv" >&2; exit 1; }
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements/dev.txt
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@echo "$(WANTED)" > $(READY)
+
+up: $(READY) ## the gateway, its data kept in .smsfleet/
+	@exec $(BIN)/smsfleet up $(ARGS)
+
+demo: $(READY) ## a whole campaign on five virtual phones; ARGS="--messages 20000 --phones 20 --keep"
+	@exec $(BIN)/smsfleet demo $(ARGS)
+
+check: $(READY) ## lint, format, types, imports: seconds
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: check ## every check and every test
+	@exec $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+bench: $(READY) ## PART=… of the performance table
+	@exec $(BIN)/python -m benchmarks $(PART)
+
+audit: $(READY) ## known vulnerabilities of the locked dependencies; asks a service on the network
+	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements/dev.txt
+
+lock: ## resolve requirements/*.in anew; needs uv
+	$(UV) pip compile --quiet --upgrade --generate-hashes --universal --python-version 3.11 --no-header --no-annotate \
+		--output-file requirements/dev.txt requirements/dev.in
+	$(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-annotate \
+		--constraint requirements/dev.txt --output-file requirements/base.txt requirements/base.in
