@@ -1,0 +1,225 @@
+"""Request bodies, from bytes to a JSON value: size, content type, encoding, depth, and text that can be stored.
+
+Plain functions, used by the edge in front of FastAPI and by the hot calls, which have no framework around them.
+"""
+
+import io
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from python_multipart import parse_form
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import Field
+from starlette.requests import ClientDisconnect
+from starlette.types import Receive, Scope
+
+from app.core.errors import Invalid, TooLarge, UnsupportedMediaType
+
+BODY_LIMIT = 1024 * 1024
+LARGE_BODY_LIMIT = 32 * 1024 * 1024
+MOST_FORM_FIELDS = 400_000
+DEEPEST = 32
+
+_UNREADABLE = "The request body is not valid JSON."
+_TOO_DEEP = "The request body is nested too deeply."
+_BAD_NAME = "The request body has a field whose name is not valid text."
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """A request header's value, by its lower-case name."""
+    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int = BODY_LIMIT) -> bytes:
+    """The whole body. Raises `TooLarge` (before reading, where a length was declared) and `ClientDisconnect`."""
+    declared = header(scope, b"content-length")
+    if declared is not None and declared.isdigit() and int(declared) > limit:
+        raise TooLarge
+    message = await receive()
+    if message["type"] == "http.request" and not message.get("more_body"):
+        body: bytes = message.get("body", b"")
+        if len(body) > limit:
+            raise TooLarge
+        return body
+    chunks = bytearray()
+    while message["type"] == "http.request":
+        chunks += message.get("body", b"")
+        if len(chunks) > limit:
+            raise TooLarge
+        if not message.get("more_body"):
+            return bytes(chunks)
+        message = await receive()
+    raise ClientDisconnect
+
+
+def parse_body(raw: bytes, content_type: str | None) -> Any:
+    """The JSON value of a body: JSON as it is, a form as the nested object its bracketed names describe, nothing as {}.
+
+    Raises `Invalid` for what cannot be read or stored, and `UnsupportedMediaType`.
+    """
+    if not raw.strip():
+        return {}
+    if is_json(content_type):
+        return _parse_json(raw)
+    kind = _kind(content_type)
+    if kind == "application/x-www-form-urlencoded":
+        fields = _urlencoded(raw)
+    elif kind == "multipart/form-data":
+        fields = _multipart(raw, content_type or "")
+    else:
+        raise UnsupportedMediaType
+    value = unflatten(fields)
+    _refuse_bad_text(value)
+    return value
+
+
+def is_json(content_type: str | None) -> bool:
+    """Whether a body of this type is read as JSON; one without a type is."""
+    kind = _kind(content_type)
+    return kind in {"", "application/json", "text/json"} or kind.endswith("+json")
+
+
+def _kind(content_type: str | None) -> str:
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
+def _parse_json(raw: bytes) -> Any:
+    try:
+        value = _DECODER.decode(raw.decode("utf-8", "surrogateescape"))
+    except RecursionError:
+        raise Invalid({"body": [_TOO_DEEP]}) from None
+    except ValueError:
+        raise Invalid({"body": [_UNREADABLE]}) from None
+    # Only these can hide text that cannot be stored, or nesting; the walk costs ten times the parsing.
+    suspicious = b"\\u0000" in raw or b"\\ud" in raw or b"\\uD" in raw or not _is_utf8(raw)
+    if suspicious or raw.count(b"[") + raw.count(b"{") > DEEPEST:
+        _refuse_bad_text(value)
+    return value
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(name)  # NaN and Infinity are no JSON
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)
+
+
+def _is_utf8(raw: bytes) -> bool:
+    try:
+        raw.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _storable(text: str) -> bool:
+    """Whether PostgreSQL and UTF-8 can hold it: no NUL, no half of a surrogate pair."""
+    if text.isascii():
+        return "\0" not in text
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _refuse_bad_text(value: Any) -> None:
+    """Raises `Invalid`, by field, for text that cannot be stored; for bad names and too deep nesting, as `body`."""
+    errors: dict[str, list[str]] = {}
+    waiting: list[tuple[tuple[str, ...], Any]] = [((), value)]
+    while waiting:
+        path, item = waiting.pop()
+        if isinstance(item, str):
+            if not _storable(item):
+                field = ".".join(path) or "body"
+                errors[field] = [f"The {field.replace('_', ' ')} field contains invalid characters."]
+            continue
+        if len(path) > DEEPEST:
+            raise Invalid({"body": [_TOO_DEEP]})
+        if isinstance(item, dict):
+            if not all(map(_storable, item)):
+                raise Invalid({"body": [_BAD_NAME]})
+            waiting.extend(((*path, key), child) for key, child in item.items() if isinstance(child, str | dict | list))
+        elif isinstance(item, list):
+            waiting.extend(
+                ((*path, str(index)), child) for index, child in enumerate(item) if isinstance(child, str | dict | list)
+            )
+    if errors:
+        raise Invalid(dict(reversed(errors.items())))
+
+
+def refuse_bad_query(query: bytes) -> None:
+    """Raises `Invalid` for a parameter that cannot be stored; cheap where there is none."""
+    if b"%00" in query:
+        _refuse_bad_text(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
+
+
+def without_blanks(query: bytes) -> bytes:
+    """The query without parameters that have no value: blank is as good as absent."""
+    if b"=&" not in query and not query.endswith(b"="):
+        return query
+    return b"&".join(part for part in query.split(b"&") if part.partition(b"=")[2])
+
+
+def _urlencoded(raw: bytes) -> Iterable[tuple[str, str]]:
+    try:
+        return parse_qsl(
+            raw.decode("utf-8", "surrogateescape"),
+            keep_blank_values=True,
+            errors="surrogateescape",
+            max_num_fields=MOST_FORM_FIELDS,
+        )
+    except ValueError:
+        raise Invalid({"body": ["The request body has too many fields."]}) from None
+
+
+def _multipart(raw: bytes, content_type: str) -> Iterable[tuple[str, str]]:
+    fields: list[tuple[str, str]] = []
+
+    def add(field: Field) -> None:
+        name, value = field.field_name or b"", field.value or b""
+        fields.append((name.decode("utf-8", "surrogateescape"), value.decode("utf-8", "surrogateescape")))
+
+    try:
+        parse_form({"Content-Type": content_type.encode("latin-1")}, io.BytesIO(raw), add, None)
+    except (FormParserError, ValueError):
+        raise Invalid({"body": ["The request body is not a valid form."]}) from None
+    return fields
+
+
+def unflatten(fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """A form's fields as the object their names describe: `recipients[0][number]`, `abilities[]`."""
+    root: dict[str, Any] = {}
+    for name, value in fields:
+        *parents, last = _steps(name)
+        node = root
+        for step in parents:
+            child = node.setdefault(_place(node, step), {})
+            if not isinstance(child, dict):
+                child = node[step] = {}
+            node = child
+        node[_place(node, last)] = value
+    return {key: _with_lists(child) for key, child in root.items()}
+
+
+def _steps(name: str) -> Iterator[str]:
+    head, bracket, rest = name.partition("[")
+    if not head or not bracket or not rest.endswith("]"):
+        yield name
+        return
+    steps = rest[:-1].split("][")
+    if len(steps) >= DEEPEST:
+        raise Invalid({"body": [_TOO_DEEP]})
+    yield head
+    yield from steps
+
+
+def _place(node: Mapping[str, Any], step: str) -> str:
+    return step or str(len(node))
+
+
+def _with_lists(value: Any) -> Any:
+    if not isinstance(value, dict):
+        return value
+    children = {key: _with_lists(child) for key, child in value.items()}
+    if children and all(key.isascii() and key.isdigit() and len(key) < 10 for key in children):  # noqa: PLR2004 - an index
+        return [children[key] for key in sorted(children, key=int)]
+    return children

@@ -1,0 +1,227 @@
+"""The outermost part of the HTTP side, in plain ASGI: what every answer has, whoever makes it.
+
+`Edge` wraps everything, the hot calls included: readable paths, HEAD, CORS, request metrics, and an envelope for what
+nobody caught. `Bodies` stands before FastAPI: it reads and checks the body, and hands a readable one on as JSON. What
+is wrong with a body is told only by the route's own validation, so that 401 and 404 come first.
+"""
+
+import asyncio
+import json
+import re
+import time
+from collections.abc import Iterable, MutableMapping
+from typing import Any
+
+import structlog
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.core import metrics
+from app.core.bodies import (
+    BODY_LIMIT,
+    LARGE_BODY_LIMIT,
+    header,
+    is_json,
+    parse_body,
+    read_body,
+    refuse_bad_query,
+    without_blanks,
+)
+from app.core.errors import AppError, RouteNotFound, TooLarge, as_app_error
+
+log = structlog.get_logger(__name__)
+
+Headers = Iterable[tuple[bytes, bytes]]
+
+_ANY_ORIGIN = (b"access-control-allow-origin", b"*")
+_EXPOSED = (b"access-control-expose-headers", b"Retry-After, Allow")
+_PHONES = "/api/mobile/v1/"
+_SLASHES = re.compile("/{2,}")
+_LARGE = frozenset({"/api/sms/bulk", "/api/contacts/import"})
+_DRAIN_SECONDS = 5.0
+_SERVER_ERROR = 500
+_PARSE_IN_THREAD = 64 * 1024
+# What stands in for a body that cannot be read: JSON that no request schema takes.
+_NO_BODY_THAT_FITS = b'"unreadable"'
+
+
+async def respond(send: Send, status: int, body: bytes, headers: Headers = ()) -> None:
+    """Send a whole JSON answer; an empty one (204) has no content type."""
+    fixed = _json_headers(body) if body else []
+    await send({"type": "http.response.start", "status": status, "headers": [*fixed, *headers]})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def respond_error(send: Send, error: AppError) -> None:
+    """Send an error in its envelope."""
+    headers = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in error.headers.items()]
+    await respond(send, error.status, json.dumps(error.body(), ensure_ascii=False).encode(), headers)
+
+
+async def refuse_body(receive: Receive, send: Send, error: AppError) -> None:
+    """Answer before the body was read, then take what the client is still sending.
+
+    Closing at once would reset the connection, and a client that is busy sending would never see the answer.
+    """
+    body = json.dumps(error.body()).encode()
+    headers = [*_json_headers(body), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": error.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body, "more_body": True})
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+                pass
+    except TimeoutError:
+        pass
+    await send({"type": "http.response.body", "body": b""})
+
+
+def _json_headers(body: bytes) -> list[tuple[bytes, bytes]]:
+    return [(b"content-length", str(len(body)).encode()), (b"content-type", b"application/json")]
+
+
+class Edge:
+    """Wraps the whole application. Put what has no FastAPI around it inside of this."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        method = scope["method"]
+        is_api = _tidy_path(scope)
+        if is_api and method == "OPTIONS":
+            await _preflight(scope, send)
+            return
+        answer = _Answer(send, is_api=is_api)
+        if method == "HEAD":
+            # A copy: by its own the server knows that no body may follow.
+            scope = {**scope, "method": "GET"}
+        began = time.perf_counter()
+        try:
+            await self._serve(scope, receive, answer)
+        finally:
+            metrics.observe(method, metrics.route_of(scope), answer.status, time.perf_counter() - began)
+
+    async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        try:
+            if "\0" in scope["path"]:
+                raise RouteNotFound(scope["path"].replace("\0", ""))  # noqa: TRY301 - one way out for all errors
+            refuse_bad_query(scope["query_string"])
+            scope["query_string"] = without_blanks(scope["query_string"])
+            await self._app(scope, receive, answer)
+        except ClientDisconnect:
+            return
+        except TooLarge as error:
+            await refuse_body(receive, answer, error)
+        except Exception as error:
+            told = as_app_error(error)
+            if told.status >= _SERVER_ERROR and told is not error:
+                _log_failure(scope, error, told)
+            if answer.status >= _SERVER_ERROR:  # the framework inside has answered
+                return
+            if answer.status:
+                raise
+            await respond_error(answer, told)
+
+
+def _log_failure(scope: Scope, error: Exception, told: AppError) -> None:
+    where = {"method": scope["method"], "route": metrics.route_of(scope), "status": told.status}
+    if told.status == _SERVER_ERROR:
+        log.error("request failed", **where, exc_info=error)
+    else:
+        log.warning("request turned away", **where, error=type(error).__name__)
+
+
+class _Answer:
+    """`send` of one request, with the headers every answer has; remembers the status."""
+
+    def __init__(self, send: Send, *, is_api: bool) -> None:
+        self._send = send
+        self._is_api = is_api
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            if self._is_api:
+                message["headers"] = [*message.get("headers", ()), _ANY_ORIGIN, _EXPOSED]
+        await self._send(message)
+
+
+def _tidy_path(scope: MutableMapping[str, Any]) -> bool:
+    """Drop what users type at the end of a base address; whether the path belongs to the API."""
+    path: str = scope["path"]
+    if not path.startswith(("/api/", "//")):
+        return path == "/api"
+    if "//" in path:
+        single = _SLASHES.sub("/", path)
+        if single.startswith(_PHONES):
+            path = scope["path"] = single
+    if path.endswith("/"):
+        path = scope["path"] = path.rstrip("/") or "/"
+    return path == "/api" or path.startswith("/api/")
+
+
+async def _preflight(scope: Scope, send: Send) -> None:
+    # Browsers do not count Authorization as part of "*", so what they ask for is named back to them.
+    asked = header(scope, b"access-control-request-headers") or "*"
+    headers = [
+        _ANY_ORIGIN,
+        (b"access-control-allow-methods", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        (b"access-control-allow-headers", asked.encode("latin-1")),
+        (b"access-control-max-age", b"86400"),
+        (b"vary", b"Access-Control-Request-Headers"),
+    ]
+    await respond(send, 204, b"", headers)
+
+
+class Bodies:
+    """Stands before FastAPI and reads the body. Sets `scope["state"]`:
+
+    `raw_body`, the bytes as they came; `json`, the value read from them; `body_error`, why there is none.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] not in {"POST", "PUT", "PATCH", "DELETE"}:
+            await self._app(scope, receive, send)
+            return
+        try:
+            raw = await read_body(scope, receive, LARGE_BODY_LIMIT if scope["path"] in _LARGE else BODY_LIMIT)
+        except TooLarge as error:
+            await refuse_body(receive, send, error)
+            return
+        content_type = header(scope, b"content-type")
+        state = scope.setdefault("state", {})
+        state["raw_body"], state["body_error"], state["json"] = raw, None, None
+        body = _NO_BODY_THAT_FITS
+        try:
+            if len(raw) > _PARSE_IN_THREAD:
+                state["json"] = await run_in_threadpool(parse_body, raw, content_type)
+            else:
+                state["json"] = parse_body(raw, content_type)
+            if scope["path"] not in _LARGE:
+                body = raw if raw.strip() and is_json(content_type) else json.dumps(state["json"]).encode()
+        except AppError as error:
+            state["body_error"] = error
+        scope["headers"] = [
+            *(pair for pair in scope["headers"] if pair[0] not in {b"content-type", b"content-length"}),
+            (b"content-type", b"application/json"),
+            (b"content-length", str(len(body)).encode()),
+        ]
+        await self._app(scope, _replay(body, receive), send)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    messages = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+    async def replay() -> Message:
+        return next(messages, None) or await receive()
+
+    return replay

@@ -1,0 +1,164 @@
+"""Errors a client may be told about, and the envelope they travel in.
+
+AppError
+├── BadRequest        400, to phones only
+├── Unauthenticated   401
+├── Forbidden         403
+│   └── NeedsPremium  403 with `upgrade`
+├── NotFound          404, names the model
+├── RouteNotFound     404, names the path
+├── Conflict          409 with Retry-After
+├── MethodNotAllowed  405 with Allow
+├── TooLarge          413
+├── UnsupportedMediaType  415
+├── Refused           422, a business refusal: success and message only
+│   └── Invalid       422, names the fields
+├── TooManyAttempts   429 with Retry-After
+├── Unavailable       503, a service of others that this one needs
+└── Overloaded        503 with Retry-After
+"""
+
+# ruff: noqa: N818 - named for what the client is told
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+
+class AppError(Exception):
+    """Base of what a client is told; anything else is a 500 that says nothing."""
+
+    status = 500
+    message = "Server Error"
+
+    def __init__(self, message: str | None = None, *, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(message or self.message)
+        self.message = message or self.message
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        """The JSON envelope."""
+        return {"success": False, "message": self.message}
+
+
+class BadRequest(AppError):
+    """A request that a phone must not repeat; the public API tells such things as `Invalid`."""
+
+    status = 400
+
+
+class Unauthenticated(AppError):
+    status = 401
+    message = "Unauthenticated."
+
+
+class Forbidden(AppError):
+    status = 403
+    message = "Invalid ability provided."
+
+
+class NeedsPremium(Forbidden):
+    message = "This feature requires Premium."
+
+    def body(self) -> dict[str, Any]:
+        return {**super().body(), "upgrade": True}
+
+
+class NotFound(AppError):
+    status = 404
+
+    def __init__(self, model: str) -> None:
+        super().__init__(f"No query results for model [{model}].")
+
+
+class RouteNotFound(AppError):
+    status = 404
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"The route {path.strip('/') or '/'} could not be found.")
+
+
+class MethodNotAllowed(AppError):
+    status = 405
+
+    def __init__(self, method: str, path: str, supported: Sequence[str]) -> None:
+        allowed = ", ".join(supported)
+        super().__init__(
+            f"The {method} method is not supported for route {path.strip('/') or '/'}. Supported methods: {allowed}.",
+            headers={"Allow": allowed},
+        )
+
+
+class Conflict(AppError):
+    status = 409
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message, headers={"Retry-After": str(retry_after)})
+
+
+class TooLarge(AppError):
+    status = 413
+    message = "The request body is too large."
+
+
+class UnsupportedMediaType(AppError):
+    status = 415
+    message = "The request body must be JSON or a form."
+
+
+class Refused(AppError):
+    status = 422
+
+
+class Invalid(Refused):
+    """Validation errors: dotted field name to sentences, in the order they are told."""
+
+    def __init__(self, errors: Mapping[str, list[str]]) -> None:
+        self.errors = dict(errors)
+        sentences = [sentence for field in self.errors.values() for sentence in field]
+        more = len(sentences) - 1
+        suffix = f" (and {more} more error{'s' if more > 1 else ''})" if more else ""
+        super().__init__(sentences[0] + suffix)
+
+    def body(self) -> dict[str, Any]:
+        return {**super().body(), "errors": self.errors}
+
+
+class TooManyAttempts(AppError):
+    status = 429
+    message = "Too Many Attempts."
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__(headers={"Retry-After": str(retry_after)})
+
+
+class Unavailable(AppError):
+    status = 503
+
+
+class Overloaded(AppError):
+    status = 503
+    message = "The server is busy, try again shortly."
+
+    def __init__(self) -> None:
+        super().__init__(headers={"Retry-After": "1"})
+
+
+_PASSING_STATES = {"08", "53", "57", "40001", "40P01", "55P03"}
+
+
+def as_app_error(error: Exception) -> AppError:
+    """What a client is told of any exception: itself, a 503 where the database is away or busy, else a silent 500."""
+    if isinstance(error, AppError):
+        return error
+    if isinstance(error, PoolTimeout):
+        return Overloaded()
+    if isinstance(error, DBAPIError):
+        state = getattr(error.orig, "sqlstate", None)
+        if error.connection_invalidated or (state is None and isinstance(error, OperationalError)):
+            return Overloaded()
+        if state is not None and (state in _PASSING_STATES or state[:2] in _PASSING_STATES):
+            return Overloaded()
+    return AppError()

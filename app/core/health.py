@@ -1,0 +1,67 @@
+"""Health checks and metrics: for process managers, balancers and Prometheus."""
+
+from typing import Literal
+
+import redis
+from fastapi import APIRouter, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core import metrics
+from app.core.database import get_engine
+from app.core.outbound import get_redis
+
+State = Literal["up", "down"]
+
+router = APIRouter(tags=["Health"])
+
+
+class Live(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Ready(BaseModel):
+    """`degraded`: sends are accepted and kept, but go out only when the broker is back."""
+
+    status: Literal["ok", "degraded", "unavailable"]
+    database: State
+    broker: State
+
+
+@router.get("/health/live")
+def live() -> Live:
+    """The process answers."""
+    return Live()
+
+
+@router.get("/health/ready", responses={503: {"model": Ready, "description": "The database cannot be reached"}})
+def ready() -> Response:
+    """Whether requests can be served. Only the database is needed for that; the broker's state is told."""
+    database, broker = _database(), _broker()
+    status: Literal["ok", "degraded", "unavailable"] = "ok" if broker == "up" else "degraded"
+    found = Ready(status=status if database == "up" else "unavailable", database=database, broker=broker)
+    return JSONResponse(found.model_dump(), status_code=200 if database == "up" else 503)
+
+
+@router.get("/metrics", include_in_schema=False)
+def figures() -> Response:
+    return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _database() -> State:
+    try:
+        with get_engine().connect() as connection:
+            connection.execute(text("SELECT 1"))
+    except SQLAlchemyError:
+        return "down"
+    return "up"
+
+
+def _broker() -> State:
+    try:
+        get_redis().ping()
+    except redis.RedisError:
+        return "down"
+    return "up"

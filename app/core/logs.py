@@ -1,0 +1,40 @@
+"""Logging: one JSON line per event, in every process. Message texts, numbers and secrets are never logged."""
+
+import logging
+
+import structlog
+
+from app.core.settings import get_settings
+
+
+def configure_logging() -> None:
+    """Send structlog and the standard library's loggers to standard error in one format."""
+    level = logging.getLevelNamesMapping()[get_settings().log_level.upper()]
+    shared: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler()
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.JSONRenderer(),
+            ],
+            foreign_pre_chain=shared,
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for noisy in ("httpx", "celery.beat", "httpcore", "celery.worker.strategy", "celery.app.trace", "kombu", "amqp"):
+        logging.getLogger(noisy).setLevel(max(level, logging.WARNING))

@@ -1,0 +1,32 @@
+"""Names that cross process borders: queues, tasks, and the pub/sub channel of the phones' streams."""
+
+from enum import StrEnum
+
+
+class QueueName(StrEnum):
+    """Celery queues; each has workers of its own."""
+
+    DISPATCH = "dispatch"
+    WEBHOOKS = "webhooks"
+    UPKEEP = "upkeep"
+
+
+class TaskName(StrEnum):
+    """Celery tasks, `<queue>.<verb>`."""
+
+    ROUTE = "dispatch.route"
+    DELIVER = "webhooks.deliver"
+    SWEEP = "upkeep.sweep"
+    MOVE = "upkeep.move"
+    EXPIRE = "upkeep.expire"
+    FOLD = "upkeep.fold"
+    ANALYZE = "upkeep.analyze"
+    CLEAN = "upkeep.clean"
+    ALERT = "upkeep.alert"
+
+    @property
+    def queue(self) -> QueueName:
+        return QueueName(self.partition(".")[0])
+
+
+PHONES_CHANNEL = "smsfleet:phones"

@@ -1,0 +1,157 @@
+"""What leaves a process after a commit: nudges for Celery workers and events for the phones' streams.
+
+Both are disposable. The row that made them necessary is committed, so a lost nudge costs one sweep interval and a lost
+wake one resubscription check; a request never waits for the broker and never fails because of it.
+
+During a transaction `nudge` and `signal` only note on the session; `publish` hands the notes to the process's one
+publisher thread, which drains them in batches.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import nullcontext
+
+import redis
+import structlog
+from sqlalchemy.orm import Session
+
+from app.core.names import PHONES_CHANNEL, TaskName
+from app.core.once import once
+from app.core.queue import celery_app
+from app.core.settings import get_settings
+
+NUDGE_TTL_MS = 2000
+SWEEP_SECONDS = 5.0
+# A process publishes the same nudge at most this often: the first leaves at once, and what a stream of requests adds
+# while its task runs is gathered, or every transaction would cost a task.
+SAME_NUDGE_SECONDS = 0.05
+PAUSE_AFTER_FAILURE_SECONDS = 1.0
+MOST_WAITING = 10_000
+
+log = structlog.get_logger(__name__)
+
+Nudge = tuple[TaskName, int | None]
+Signal = tuple[int, str, str]
+
+
+@once
+def get_redis() -> redis.Redis:
+    """The process's client for the Redis-protocol server, with limits on every wait."""
+    return redis.Redis.from_url(
+        get_settings().redis_dsn, socket_timeout=2, socket_connect_timeout=1, health_check_interval=10
+    )
+
+
+def nudge_key(task: TaskName, x: int | None) -> str:
+    return f"nudge:{task}:{'' if x is None else x}"
+
+
+def nudge(session: Session, task: TaskName, x: int | None = None) -> None:
+    """Say "there is work at `x`" to the workers of `task`, once this transaction is committed."""
+    session.info.setdefault("nudges", set()).add((task, x))
+
+
+def remind(session: Session, task: TaskName, x: int | None = None) -> None:
+    """A sweep's nudge: published whatever its key says, and worth nothing any more when the next sweep is due."""
+    session.info.setdefault("reminders", set()).add((task, x))
+
+
+def signal(session: Session, device: int, event: str, **data: object) -> None:
+    """Send `event` to whichever API process holds a stream of `device`, once this transaction is committed."""
+    session.info.setdefault("signals", {})[(device, event, json.dumps(data, sort_keys=True))] = None
+
+
+def publish(session: Session) -> None:
+    """Hand what the session collected to the publisher thread."""
+    nudges, reminders, signals = (session.info.pop(kind, ()) for kind in ("nudges", "reminders", "signals"))
+    if nudges or reminders or signals:
+        publisher().put(nudges, reminders, signals)
+
+
+class Publisher:
+    """The thread of a process that talks to the broker."""
+
+    def __init__(self) -> None:
+        self._waiting = threading.Condition()
+        self._nudges: set[Nudge] = set()
+        self._reminders: set[Nudge] = set()
+        self._signals: dict[Signal, None] = {}
+        self._published: dict[Nudge, float] = {}
+        threading.Thread(target=self._run, name="publisher", daemon=True).start()
+
+    def put(self, nudges: Iterable[Nudge], reminders: Iterable[Nudge], signals: Iterable[Signal]) -> None:
+        with self._waiting:
+            self._nudges.update(nudges)
+            self._reminders.update(reminders)
+            if len(self._signals) < MOST_WAITING:
+                self._signals.update(dict.fromkeys(signals))
+            self._waiting.notify()
+
+    def _run(self) -> None:
+        while True:
+            nudges, reminders, signals = self._take()
+            try:
+                _send(nudges, reminders, signals)
+            except Exception as error:  # noqa: BLE001 - a broker is down in many ways; the sweep repairs what is dropped
+                dropped = len(nudges) + len(reminders) + len(signals)
+                log.warning("broker unreachable, nudges dropped", dropped=dropped, error=repr(error))
+                time.sleep(PAUSE_AFTER_FAILURE_SECONDS)
+
+    def _take(self) -> tuple[set[Nudge], set[Nudge], dict[Signal, None]]:
+        """Wait for something that may leave now."""
+        with self._waiting:
+            while True:
+                now = time.monotonic()
+                recent = now - SAME_NUDGE_SECONDS
+                self._published = {nudge: at for nudge, at in self._published.items() if at > recent}
+                ready = self._nudges - self._published.keys()
+                if ready or self._reminders or self._signals:
+                    break
+                self._waiting.wait(min(self._published.values()) - recent if self._nudges else None)
+            taken = ready, self._reminders, self._signals
+            self._nudges -= ready
+            self._reminders, self._signals = set(), {}
+            self._published |= dict.fromkeys(ready, now)
+            return taken
+
+
+@once
+def publisher() -> Publisher:
+    return Publisher()
+
+
+def _send(nudges: set[Nudge], reminders: set[Nudge], signals: Iterable[Signal]) -> None:
+    pipeline = get_redis().pipeline(transaction=False)
+    for device, event, data in signals:
+        pipeline.publish(PHONES_CHANNEL, f"{device} {event} {data}")
+    ordered = sorted(nudges, key=str)
+    for task, x in ordered:
+        pipeline.set(nudge_key(task, x), 1, nx=True, px=NUDGE_TTL_MS)
+    answers = pipeline.execute()
+    fresh = [item for item, first in zip(ordered, answers[len(answers) - len(ordered) :], strict=True) if first]
+    try:
+        _publish_tasks([(task, x, None) for task, x in fresh] + [(task, x, SWEEP_SECONDS) for task, x in reminders])
+    except Exception:
+        if fresh:
+            get_redis().delete(*(nudge_key(task, x) for task, x in fresh))
+        raise
+
+
+def _publish_tasks(tasks: list[tuple[TaskName, int | None, float | None]]) -> None:
+    if not tasks:
+        return
+    app = celery_app()
+    with app.producer_or_acquire() as producer, producer.batch(max_size=500) if len(tasks) > 1 else nullcontext():
+        for task, x, expires in tasks:
+            arguments = () if x is None else (x,)
+            app.send_task(task.value, args=arguments, queue=task.queue.value, producer=producer, expires=expires)
+
+
+def begin(task: TaskName, x: int | None = None) -> None:
+    """A task's first act: from here on a new nudge for the same work is published again."""
+    try:
+        get_redis().delete(nudge_key(task, x))
+    except redis.RedisError as error:
+        log.warning("nudge key not deleted, it lapses by itself", task=task.value, error=repr(error))

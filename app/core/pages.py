@@ -1,0 +1,123 @@
+"""Pagination with every key of Laravel's paginator."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Generic, TypeVar
+from urllib.parse import parse_qsl, urlencode
+
+from fastapi import Depends, Query, Request
+from pydantic import BaseModel, BeforeValidator, Field
+
+from app.core.links import base_url
+
+Item = TypeVar("Item")
+
+PER_PAGE = 50
+MOST_PER_PAGE = 200
+_LAST_REACHABLE = 2**53
+_AROUND = 3
+_SHORT = 8
+
+
+class PageLink(BaseModel):
+    url: str | None
+    label: str
+    page: int | None
+    active: bool
+
+
+class Page(BaseModel, Generic[Item]):
+    """One page of a list: the answer's `data`, which holds the items as its own `data`."""
+
+    current_page: int
+    data: list[Item]
+    first_page_url: str
+    first: int | None = Field(serialization_alias="from")
+    last_page: int
+    last_page_url: str
+    links: list[PageLink]
+    next_page_url: str | None
+    path: str
+    per_page: int
+    prev_page_url: str | None
+    to: int | None
+    total: int
+
+
+def _page_number(value: Any) -> int:
+    text = str(value).strip()
+    return min(max(int(text), 1), _LAST_REACHABLE) if text.isascii() and text.isdigit() and len(text) < 20 else 1  # noqa: PLR2004 - a bigint
+
+
+@dataclass(frozen=True, slots=True)
+class Paging:
+    """Which page the client asks for, and the address that links to other pages are made of."""
+
+    page: int
+    per_page: int
+    path: str
+    query: tuple[tuple[str, str], ...]
+
+    @property
+    def offset(self) -> int:
+        return (self.page - 1) * self.per_page
+
+    def url(self, page: int) -> str:
+        return f"{self.path}?{urlencode([*self.query, ('page', page)])}"
+
+    def fields(self, items: Sequence[Any], total: int) -> dict[str, Any]:
+        """The keys of `Page` for the `items` of this page among `total`."""
+        last = max(1, -(-total // self.per_page))
+        has_next, has_previous = self.page < last, self.page > 1
+        return {
+            "current_page": self.page,
+            "data": list(items),
+            "first_page_url": self.url(1),
+            "first": self.offset + 1 if items else None,
+            "last_page": last,
+            "last_page_url": self.url(last),
+            "links": self._links(last),
+            "next_page_url": self.url(self.page + 1) if has_next else None,
+            "path": self.path,
+            "per_page": self.per_page,
+            "prev_page_url": self.url(self.page - 1) if has_previous else None,
+            "to": self.offset + len(items) if items else None,
+            "total": total,
+        }
+
+    def _links(self, last: int) -> list[PageLink]:
+        def link(page: int | None, label: str) -> PageLink:
+            return PageLink(
+                url=None if page is None else self.url(page), label=label, page=page, active=label == str(self.page)
+            )
+
+        numbered = [link(None, "...") if page is None else link(page, str(page)) for page in _window(self.page, last)]
+        previous = link(self.page - 1 if self.page > 1 else None, "&laquo; Previous")
+        following = link(self.page + 1 if self.page < last else None, "Next &raquo;")
+        return [previous, *numbered, following]
+
+
+def _window(page: int, last: int) -> list[int | None]:
+    """Page numbers to show: all of few, else both ends and some around the current one, None for a gap."""
+    span = _AROUND * 2
+    if last < span + _SHORT:
+        return list(range(1, last + 1))
+    start, end = [1, 2], [last - 1, last]
+    if page <= span + 1:
+        return [*range(1, span + 5), None, *end]
+    if page > last - span - 1:
+        return [*start, None, *range(last - span - 3, last + 1)]
+    return [*start, None, *range(page - _AROUND, page + _AROUND + 1), None, *end]
+
+
+def _paging(
+    request: Request,
+    page: Annotated[int, BeforeValidator(_page_number), Query(description="From 1; anything else is page 1")] = 1,
+    per_page: Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="Items on a page")] = PER_PAGE,
+) -> Paging:
+    query = request.scope["query_string"].decode("latin-1")
+    others = tuple(pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] != "page")
+    return Paging(page, per_page, base_url(request.scope) + request.scope["path"], others)
+
+
+PagingDep = Annotated[Paging, Depends(_paging)]

@@ -1,0 +1,65 @@
+"""The Celery application: queues, broker and worker settings. Tasks are defined in `workers/` and called by name."""
+
+from celery import Celery
+from kombu import Exchange, Queue
+
+from app.core.names import QueueName, TaskName
+from app.core.once import once
+from app.core.settings import get_settings
+
+_RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
+_EXCHANGE = Exchange("smsfleet")
+
+_CONFIG = {
+    "result_backend": None,
+    "task_ignore_result": True,
+    "task_serializer": "json",
+    "accept_content": ["json"],
+    "timezone": "UTC",
+    "enable_utc": True,
+    # A nudge is disposable: taken is done, so nothing is ever delivered a second time by the broker.
+    "task_acks_late": False,
+    "task_create_missing_queues": False,
+    "task_default_queue": QueueName.UPKEEP.value,
+    "task_default_exchange": _EXCHANGE.name,
+    "task_queues": [Queue(name.value, _EXCHANGE, routing_key=name.value) for name in QueueName],
+    "task_routes": {name.value: {"queue": name.queue.value} for name in TaskName},
+    "task_publish_retry_policy": _RETRY,
+    "worker_prefetch_multiplier": 1,
+    "worker_hijack_root_logger": False,
+    "worker_send_task_events": True,
+    "worker_soft_shutdown_timeout": 10.0,
+    "worker_enable_soft_shutdown_on_idle": False,
+    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
+    "broker_pool_limit": 8,
+    "broker_pool_acquire_timeout": 2.0,
+    # One value everywhere: among all that share a broker the shortest timeout wins. No task lives longer than seconds.
+    "visibility_timeout": 300,
+    "broker_transport_options": {
+        "visibility_timeout": 300,
+        "unacked_restore_interval": 10,
+        "unacked_restore_throttle": 1,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 3,
+        "socket_keepalive": True,
+        "health_check_interval": 10,
+        "global_keyprefix": "smsfleet:",
+        "client_name": "smsfleet",
+        **_RETRY,
+    },
+}
+
+
+@once
+def celery_app() -> Celery:
+    """The process's Celery application; settings are read at the first call."""
+    return celery_at(get_settings().redis_dsn, set_as_current=True)
+
+
+def celery_at(broker: str, *, set_as_current: bool = False) -> Celery:
+    """A Celery application for the broker at a URL; for those who watch an installation that is not their own."""
+    app = Celery("smsfleet", broker=broker, set_as_current=set_as_current)
+    app.conf.update(_CONFIG)
+    return app

@@ -1,0 +1,95 @@
+"""Settings, read from the environment (prefix `SMSFLEET_`)."""
+
+from datetime import timedelta
+from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AnyHttpUrl, BeforeValidator, Field, SecretStr
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+Feature = Literal["api", "webhooks", "bulk"]
+
+
+def _comma_separated(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+def _empty_is_unset(value: object) -> object:
+    return None if value == "" else value
+
+
+def _seconds(value: object) -> object:
+    return float(value) if isinstance(value, str) and value.isdigit() else value
+
+
+OptionalUrl = Annotated[AnyHttpUrl | None, BeforeValidator(_empty_is_unset)]
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_unset)]
+
+
+class Settings(BaseSettings):
+    """Everything an operator may set. Unset `DATABASE_URL` and `REDIS_URL` mean embedded servers."""
+
+    model_config = SettingsConfigDict(env_prefix="SMSFLEET_", extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    public_url: OptionalUrl = None
+    data_dir: Path = Path(".smsfleet")
+    database_url: OptionalSecret = None
+    redis_url: OptionalSecret = None
+    database_prepared_statements: bool = True
+    api_processes: int = Field(default=1, ge=1, le=64)
+    flower_port: int = Field(default=5555, ge=0, le=65535)
+    flower_password: OptionalSecret = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    free_features: Annotated[tuple[Feature, ...], NoDecode, BeforeValidator(_comma_separated)] = (
+        "api",
+        "webhooks",
+        "bulk",
+    )
+    registration: Literal["open", "closed"] = "open"
+    sms_rate: float = Field(default=100, ge=0)
+    price_monthly: float = 5
+    price_yearly: float = 50
+    price_currency: str = "USD"
+    payment_wallet: str = ""
+    payment_asset: str = ""
+    payment_network: str = ""
+    payment_telegram: str = ""
+
+    google_client_id: str = ""
+    google_tokeninfo_url: str = "https://oauth2.googleapis.com/tokeninfo"
+    smtp_url: OptionalSecret = None
+    mail_from: str = "smsfleet@localhost"
+
+    message_validity: Annotated[timedelta, BeforeValidator(_seconds)] = timedelta(hours=24)
+    webhook_allowed_networks: Annotated[
+        tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_comma_separated)
+    ] = ()
+
+    @property
+    def database_dsn(self) -> str:
+        """SQLAlchemy URL of the database, always with the psycopg 3 driver."""
+        if self.database_url is None:
+            msg = "SMSFLEET_DATABASE_URL is not set and no running installation was found"
+            raise RuntimeError(msg)
+        url = self.database_url.get_secret_value()
+        scheme, _, rest = url.partition("://")
+        return f"postgresql+psycopg://{rest}" if scheme in {"postgres", "postgresql"} else url
+
+    @property
+    def redis_dsn(self) -> str:
+        """URL of the Redis-protocol server that carries nudges and wakes."""
+        if self.redis_url is None:
+            msg = "SMSFLEET_REDIS_URL is not set and no running installation was found"
+            raise RuntimeError(msg)
+        return self.redis_url.get_secret_value()
+
+
+@lru_cache
+def get_settings() -> Settings:
+    """The process's settings, read once."""
+    return Settings()

@@ -1,0 +1,219 @@
+"""Bodies: the base of every request schema, field types that read values as Laravel's rules do, and sentences a person
+can act on for what is wrong.
+"""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from fastapi import Request
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import PydanticCustomError
+
+from app.core.errors import Invalid
+
+BIGGEST_ID = 2**63 - 1
+_WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
+_NUMERIC = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_EMAIL = re.compile(r"[^\s@\"(),:;<>\[\]\\]{1,64}@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9-]{1,63}")
+_BOOLEANS: dict[Any, bool] = {True: True, False: False, "1": True, "0": False}
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class Body(BaseModel):
+    """Base of request bodies: strings, in lists too, are trimmed and `""` is null, except in `verbatim`.
+
+    An absent key is not in `model_fields_set`; a null clears a field that may be null.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+    verbatim: ClassVar[frozenset[str]] = frozenset({"message", "password", "password_confirmation"})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clean(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        return {key: item if key in cls.verbatim else _cleaned(item) for key, item in value.items()}
+
+    def given(self) -> dict[str, Any]:
+        """The fields that the request has, null ones too: what a `PUT` or `PATCH` changes."""
+        return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+def _cleaned(item: Any) -> Any:
+    if isinstance(item, str):
+        return item.strip() or None
+    if isinstance(item, list):
+        return [(each.strip() or None) if isinstance(each, str) else each for each in item]
+    return item
+
+
+def fault(sentence: str) -> PydanticCustomError:
+    """For validators: what is wrong, where `{name}` stands for the field, spoken with spaces."""
+    return PydanticCustomError("sentence", "{sentence}", {"sentence": sentence})
+
+
+def _integer(value: Any) -> Any:
+    if isinstance(value, str) and _WHOLE.fullmatch(value.strip()):
+        value = int(value)
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) <= BIGGEST_ID):
+        return value
+    raise fault("The {name} field must be an integer.")
+
+
+def _numeric(value: Any) -> Any:
+    if isinstance(value, str) and _NUMERIC.fullmatch(value.strip()):
+        return Decimal(value.strip())
+    if value is None or (isinstance(value, int) and not isinstance(value, bool)):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return Decimal(repr(value))
+    raise fault("The {name} field must be a number.")
+
+
+def _boolean(value: Any) -> Any:
+    if value is None:
+        return value
+    if isinstance(value, bool | int | str) and value in _BOOLEANS:
+        return _BOOLEANS[value]
+    raise fault("The {name} field must be true or false.")
+
+
+def _email(value: str) -> str:
+    if not _EMAIL.fullmatch(value):
+        raise fault("The {name} field must be a valid email address.")
+    return value
+
+
+def _moment(value: Any) -> Any:
+    if value is None or isinstance(value, datetime):
+        return value
+    if isinstance(value, str):
+        try:
+            moment = datetime.fromisoformat(value)
+            return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
+        except (ValueError, OverflowError):
+            pass
+    raise fault("The {name} field must be a valid date.")
+
+
+def _at_most_four_decimals(value: Decimal) -> Decimal:
+    if value != value.quantize(Decimal("0.0001")):
+        raise fault("The {name} field must have 0-4 decimal places.")
+    return value
+
+
+# As Laravel's `integer`, `numeric` and `boolean` rules: numbers may come as strings, booleans as 1, 0, "1" and "0".
+# Add a range with `Field(ge=…, le=…)`. `Integer` always fits a bigint.
+Integer = Annotated[int, BeforeValidator(_integer)]
+Numeric = Annotated[Decimal, BeforeValidator(_numeric)]
+Boolean = Annotated[bool, BeforeValidator(_boolean)]
+Email = Annotated[str, Field(max_length=255), AfterValidator(_email)]
+# ISO 8601 with or without offset (UTC then), a date alone is its midnight.
+Moment = Annotated[datetime, BeforeValidator(_moment)]
+Price = Annotated[Numeric, Field(ge=0, le=1_000_000_000), AfterValidator(_at_most_four_decimals)]
+
+
+def row_id(text: str) -> int | None:
+    """The id that a path segment spells, None where it can be no row's."""
+    return int(text) if _WHOLE.fullmatch(text) and 0 < int(text) <= BIGGEST_ID else None
+
+
+def read(model: type[Model], value: Any) -> Model:
+    """`value`, a body as `bodies.parse_body` gives it, as the schema's object. Raises `Invalid`."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        raise invalid(error) from None
+
+
+def large(model: type[Model]) -> Callable[[Request], Model]:
+    """Dependency for the routes with large bodies: validates in the request's thread, not on the event loop.
+
+    Declare it after the dependencies that look up user and row.
+    """
+
+    def validated(request: Request) -> Model:
+        if request.state.body_error is not None:
+            raise request.state.body_error
+        return read(model, request.state.json)
+
+    return validated
+
+
+def invalid(error: ValidationError) -> Invalid:
+    """The 422 for what pydantic found."""
+    return Invalid(sentences(error.errors(include_url=False)))
+
+
+def sentences(errors: Iterable[Mapping[str, Any]], *, skip: int = 0) -> dict[str, list[str]]:
+    """Dotted field names to sentences, from pydantic's error list; the first `skip` parts of a place name no field."""
+    told: dict[str, list[str]] = {}
+    for error in errors:
+        field = ".".join(str(part) for part in error["loc"][skip:]) or "body"
+        sentence = _sentence(field, error)
+        if sentence not in told.setdefault(field, []):
+            told[field].append(sentence)
+    return told
+
+
+def _sentence(field: str, error: Mapping[str, Any]) -> str:
+    name = field.replace("_", " ")
+    kind = error["type"]
+    if field == "body" and kind in {"model_attributes_type", "model_type", "dict_type"}:
+        return "The request body must be a JSON object."
+    if kind == "missing" or error.get("input", ...) is None or error.get("input", ...) == "":
+        return f"The {name} field is required."
+    context = error.get("ctx") or {}
+    pattern = _SENTENCES.get(kind, "The {name} field is invalid.")
+    if kind == "sentence":
+        pattern = context["sentence"]
+    limit = next((context[name] for name in _LIMITS if name in context), "")
+    return str(pattern).replace("{limit}", str(limit)).replace("{name}", name)
+
+
+_LIMITS = ("max_length", "min_length", "ge", "le", "gt", "lt")
+_AT_LEAST = "The {name} field must be at least {limit}."
+_AT_MOST = "The {name} field must not be greater than {limit}."
+_SENTENCES = {
+    "string_type": "The {name} field must be a string.",
+    "string_too_long": "The {name} field must not be greater than {limit} characters.",
+    "string_too_short": "The {name} field must be at least {limit} characters.",
+    "list_type": "The {name} field must be an array.",
+    "too_long": "The {name} field must not have more than {limit} items.",
+    "too_short": "The {name} field must have at least {limit} items.",
+    "dict_type": "The {name} field must be an object.",
+    "model_type": "The {name} field must be an object.",
+    "model_attributes_type": "The {name} field must be an object.",
+    "int_type": "The {name} field must be an integer.",
+    "int_parsing": "The {name} field must be an integer.",
+    "int_parsing_size": "The {name} field must be an integer.",
+    "int_from_float": "The {name} field must be an integer.",
+    "float_type": "The {name} field must be a number.",
+    "float_parsing": "The {name} field must be a number.",
+    "decimal_type": "The {name} field must be a number.",
+    "decimal_parsing": "The {name} field must be a number.",
+    "finite_number": "The {name} field must be a number.",
+    "bool_type": "The {name} field must be true or false.",
+    "bool_parsing": "The {name} field must be true or false.",
+    "greater_than_equal": _AT_LEAST,
+    "greater_than": "The {name} field must be greater than {limit}.",
+    "less_than_equal": _AT_MOST,
+    "less_than": "The {name} field must be less than {limit}.",
+    "literal_error": "The selected {name} is invalid.",
+    "enum": "The selected {name} is invalid.",
+    "uuid_type": "The {name} field must be a valid UUID.",
+    "uuid_parsing": "The {name} field must be a valid UUID.",
+    "datetime_type": "The {name} field must be a valid date.",
+    "datetime_parsing": "The {name} field must be a valid date.",
+    "datetime_from_date_parsing": "The {name} field must be a valid date.",
+    "date_from_datetime_parsing": "The {name} field must be a valid date.",
+    "date_parsing": "The {name} field must be a valid date.",
+}
