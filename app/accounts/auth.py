@@ -1,0 +1,173 @@
+"""Who is asking, and what they may do.
+
+Tokens are read from the database in the transaction of the call, never from a cache, so a revoked or expired one ends
+at once in every process.
+"""
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Annotated
+
+import structlog
+from fastapi import Depends
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
+
+from app.core.database import SessionDep, transaction
+from app.core.errors import Forbidden, NeedsPremium, Unauthenticated
+from app.core.security import parse_token, same
+from app.core.settings import Feature, get_settings
+
+PREMIUM_FEATURES: tuple[Feature, ...] = ("api", "webhooks", "bulk")
+_USED_EVERY_SECONDS = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """The user behind a token, and what the token may do. `is_premium` is by the database's clock."""
+
+    user_id: int
+    token_id: int
+    kind: str
+    abilities: frozenset[str]
+    is_premium: bool
+    default_device_id: int | None
+    default_region: str | None
+
+    def can(self, ability: str) -> bool:
+        return "*" in self.abilities or ability in self.abilities
+
+    def has(self, feature: Feature) -> bool:
+        """Whether the user's plan has the feature now."""
+        return self.is_premium or feature in get_settings().free_features
+
+
+_PRINCIPALS = text("""
+    SELECT t.id, t.secret_hash, t.user_id, t.kind, t.abilities,
+           coalesce(u.premium_expires_at > clock_timestamp(), false), u.default_device_id, u.default_region
+    FROM tokens t JOIN users u ON u.id = t.user_id
+    WHERE t.id = ANY(:ids) AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())
+""")
+
+
+def principals(session: Session, credentials: Sequence[tuple[int, bytes]]) -> list[Principal | None]:
+    """One principal per credential (token id, secret digest), in order; None where it is unknown, wrong or expired."""
+    rows = session.execute(_PRINCIPALS, {"ids": list({number for number, _ in credentials})}).all()
+    found = {
+        row[0]: (bytes(row[1]), Principal(row[2], row[0], row[3], frozenset(row[4]), row[5], row[6], row[7]))
+        for row in rows
+    }
+    known: list[Principal | None] = []
+    for number, secret in credentials:
+        stored, principal = found.get(number, (b"", None))
+        known.append(principal if same(stored, secret) else None)
+    _usage().note(principal.token_id for principal in known if principal)
+    return known
+
+
+def require(principal: Principal, ability: str, feature: Feature | None = None) -> None:
+    """Raise `Forbidden` where the token lacks `ability`, `NeedsPremium` where the plan lacks `feature`.
+
+    API keys also need the feature `api`; enrolling a phone does not, it only takes a key because an app can type one.
+    """
+    if not principal.can(ability):
+        raise Forbidden
+    if principal.kind == "key" and ability != "phone:enroll" and not principal.has("api"):
+        raise NeedsPremium
+    if feature is not None and not principal.has(feature):
+        raise NeedsPremium
+
+
+_TOUCH = text("""
+    UPDATE tokens SET last_used_at = clock_timestamp() WHERE id IN (
+        SELECT id FROM tokens
+        WHERE id = ANY(:ids) AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute')
+        ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
+""")
+
+
+class _Usage:
+    """Collects which tokens were used; a thread writes `last_used_at` now and then, beside the calls themselves."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._used: set[int] = set()
+        threading.Thread(target=self._run, name="token-usage", daemon=True).start()
+
+    def note(self, tokens: Iterable[int]) -> None:
+        with self._lock:
+            self._used.update(tokens)
+
+    def write(self) -> None:
+        with self._lock:
+            used, self._used = self._used, set()
+        if not used:
+            return
+        try:
+            with transaction() as session:
+                session.execute(_TOUCH, {"ids": sorted(used)})
+        except SQLAlchemyError as error:  # the next use of the token is as good
+            log.warning("last use of tokens not written", error=type(error).__name__)
+
+    def _run(self) -> None:
+        while True:
+            time.sleep(_USED_EVERY_SECONDS)
+            self.write()
+
+
+@lru_cache
+def _usage() -> _Usage:
+    return _Usage()
+
+
+def write_token_usage() -> None:
+    """Write at once which tokens were used; for a process that ends."""
+    _usage().write()
+
+
+_bearer = HTTPBearer(auto_error=False, description="`<id>|<secret>`, as signing in or creating an API key gives it")
+
+
+def current(
+    session: SessionDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    """The principal of the request, whatever its token may do. Raises `Unauthenticated`."""
+    parsed = parse_token(credentials.credentials.strip()) if credentials else None
+    principal = principals(session, [parsed])[0] if parsed else None
+    if principal is None:
+        raise Unauthenticated
+    return principal
+
+
+CurrentUser = Annotated[Principal, Depends(current)]
+
+
+@lru_cache
+def can(ability: str, feature: Feature | None = None) -> Callable[[Principal], Principal]:
+    """Dependency: the principal, who has been found to be allowed `ability` and to have `feature`."""
+
+    def allowed(principal: CurrentUser) -> Principal:
+        require(principal, ability, feature)
+        return principal
+
+    return allowed
+
+
+@lru_cache
+def can_alone(ability: str, feature: Feature | None = None) -> Callable[..., Principal]:
+    """As `can`, in a transaction that is over before the route begins: for routes that wait for something else."""
+
+    def allowed(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Principal:
+        with transaction() as session:
+            principal = current(session, credentials)
+        require(principal, ability, feature)
+        return principal
+
+    return allowed

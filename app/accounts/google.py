@@ -1,0 +1,111 @@
+"""Signing in with Google: the token is judged by Google's tokeninfo endpoint, then by what it says."""
+
+import re
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from app.accounts import tokens
+from app.accounts.models import User
+from app.accounts.signin import SESSION_NAME, add_user
+from app.core.errors import Forbidden, Unauthenticated, Unavailable
+from app.core.http_client import HTTPError, InvalidURL, plain_client
+from app.core.settings import get_settings
+
+_THREE_PARTS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
+# Tuples: what is compared with them may be of any type.
+_ISSUERS = ("accounts.google.com", "https://accounts.google.com")
+_VERIFIED = (True, "true")
+_JUDGED_BAD = frozenset({400, 401})
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who Google says somebody is; the e-mail is verified."""
+
+    subject: str
+    email: str
+    name: str
+
+
+def identify(id_token: str) -> Identity:
+    """Ask Google whose token this is. Uses the network: call it with no transaction open.
+
+    Raises `Unauthenticated` for a bad token, `Unavailable` where nobody can tell.
+    """
+    if not _THREE_PARTS.fullmatch(id_token):
+        raise _invalid()
+    settings = get_settings()
+    if not settings.google_client_id:
+        raise _unavailable()
+    claims = _ask(settings.google_tokeninfo_url, id_token)
+    if (
+        claims.get("aud") != settings.google_client_id
+        or claims.get("iss") not in _ISSUERS
+        or not _is_later(claims.get("exp"))
+        or claims.get("email_verified") not in _VERIFIED
+    ):
+        raise _invalid()
+    subject, email, name = claims.get("sub"), claims.get("email"), claims.get("name")
+    if not (isinstance(subject, str) and subject and isinstance(email, str) and "@" in email and len(email) <= 255):  # noqa: PLR2004 - the column's
+        raise _invalid()
+    return Identity(subject, email, name[:255] if isinstance(name, str) and name else email.partition("@")[0])
+
+
+def sign_in(session: Session, identity: Identity) -> tuple[User, tokens.NewToken]:
+    """The user of this Google account, or of its verified e-mail, or a new one; and a new session.
+
+    Raises `Forbidden` for a new one where registration is closed.
+    """
+    user = _known(session, identity)
+    if user is None:
+        if get_settings().registration == "closed":
+            raise Forbidden("Registration is closed")
+        # Another request may have made the user a moment ago.
+        user = add_user(session, name=identity.name, email=identity.email, password_hash=None)
+        user = user or _known(session, identity)
+    assert user is not None
+    user.google_subject = identity.subject
+    return user, tokens.issue(session, user.id, "session", SESSION_NAME)
+
+
+def _known(session: Session, identity: Identity) -> User | None:
+    by_subject = session.scalar(select(User).where(User.google_subject == identity.subject))
+    return by_subject or session.scalar(select(User).where(func.lower(User.email) == func.lower(identity.email)))
+
+
+def _ask(url: str, id_token: str) -> dict[str, Any]:
+    try:
+        with plain_client() as client:
+            answer = client.get(url, params={"id_token": id_token})
+        if answer.status_code in _JUDGED_BAD:
+            raise _invalid()
+        claims = answer.json() if answer.is_success else None
+    except (HTTPError, InvalidURL, ValueError) as error:
+        log.warning("Google cannot be asked", error=type(error).__name__)
+        raise _unavailable() from error
+    if not isinstance(claims, dict):
+        log.warning("Google cannot be asked", status=answer.status_code)
+        raise _unavailable()
+    return claims
+
+
+def _is_later(expiry: Any) -> bool:
+    try:
+        return float(expiry) > time.time()
+    except (TypeError, ValueError):
+        return False
+
+
+def _invalid() -> Unauthenticated:
+    return Unauthenticated("Invalid Google token")
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("Google sign-in is not available")

@@ -1,0 +1,142 @@
+"""Users, their tokens, promo codes, usage counters and idempotency keys."""
+
+from datetime import date, datetime
+from decimal import Decimal
+
+from sqlalchemy import (
+    ARRAY,
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Numeric,
+    SmallInteger,
+    String,
+    Text,
+    text,
+)
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.database import Base, BigId, CreatedAt
+
+
+class User(Base):
+    """Somebody who owns phones, and sends."""
+
+    __tablename__ = "users"
+    __table_args__ = (Index("uq_users_email_lower", text("lower(email)"), unique=True),)
+
+    id: Mapped[BigId]
+    name: Mapped[str] = mapped_column(String(255))
+    email: Mapped[str] = mapped_column(String(255))
+    password_hash: Mapped[str | None]
+    google_subject: Mapped[str | None] = mapped_column(unique=True)
+    premium_expires_at: Mapped[datetime | None]
+    default_region: Mapped[str | None] = mapped_column(String(2))
+    default_device_id: Mapped[int | None]
+    keep_inbound: Mapped[bool] = mapped_column(server_default=text("true"))
+    device_events: Mapped[bool] = mapped_column(server_default=text("false"))
+    offline_alert_minutes: Mapped[int | None] = mapped_column(SmallInteger)
+    created_at: Mapped[CreatedAt]
+
+
+class Token(Base):
+    """A credential of the public API: an API key, or a session from signing in. Revoked is deleted."""
+
+    __tablename__ = "tokens"
+    __table_args__ = (CheckConstraint("kind IN ('key', 'session')", name="kind"), Index(None, "user_id"))
+
+    id: Mapped[BigId]
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(10))
+    name: Mapped[str] = mapped_column(String(255))
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    abilities: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    last_used_at: Mapped[datetime | None]
+    expires_at: Mapped[datetime | None]
+    created_at: Mapped[CreatedAt]
+
+
+class PromoCode(Base):
+    """A code that adds months of premium; `code` is kept in upper case."""
+
+    __tablename__ = "promo_codes"
+
+    id: Mapped[BigId]
+    code: Mapped[str] = mapped_column(String(64), unique=True)
+    months: Mapped[int] = mapped_column(SmallInteger)
+    uses_limit: Mapped[int | None]
+    used: Mapped[int] = mapped_column(server_default=text("0"))
+    valid_until: Mapped[datetime | None]
+    created_at: Mapped[CreatedAt]
+
+
+class PromoRedemption(Base):
+    """Who redeemed a code; once per user."""
+
+    __tablename__ = "promo_redemptions"
+
+    promo_code_id: Mapped[int] = mapped_column(ForeignKey("promo_codes.id", ondelete="CASCADE"), primary_key=True)
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    created_at: Mapped[CreatedAt]
+
+
+class UsageDelta(Base):
+    """A change of a figure, inserted by the batch that caused it; no row is shared, so no sender waits for another."""
+
+    __tablename__ = "usage_deltas"
+    __table_args__ = (
+        Index(None, "user_id", "id"),
+        # Every row is deleted within seconds: vacuumed as a queue is.
+        {
+            "postgresql_with": {
+                "autovacuum_vacuum_scale_factor": "0",
+                "autovacuum_vacuum_threshold": "1000",
+                "autovacuum_vacuum_insert_scale_factor": "0",
+                "autovacuum_vacuum_insert_threshold": "10000",
+                "autovacuum_analyze_scale_factor": "0",
+                "autovacuum_analyze_threshold": "5000",
+                "autovacuum_vacuum_cost_delay": "0",
+            }
+        },
+    )
+
+    id: Mapped[BigId]
+    user_id: Mapped[int]
+    day: Mapped[date]
+    kind: Mapped[str] = mapped_column(String(20))
+    n: Mapped[int]
+    amount: Mapped[Decimal] = mapped_column(Numeric(20, 4), server_default=text("0"))
+
+
+class UsageTotal(Base):
+    """Folded deltas: one row a user, day (UTC) and kind."""
+
+    __tablename__ = "usage_totals"
+
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
+    n: Mapped[int]
+    amount: Mapped[Decimal] = mapped_column(Numeric(24, 4))
+
+
+class IdempotencyKey(Base):
+    """A send's `Idempotency-Key`: the hash of its request and the messages it made.
+
+    `device_id` is the phone that the answer to a single send named, `lease_until` how long a bulk send may take before
+    its key may be taken over.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "created_at"),)
+
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    route: Mapped[str] = mapped_column(String(20), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    message_ids: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
+    device_id: Mapped[int | None]
+    lease_until: Mapped[datetime | None]
+    created_at: Mapped[CreatedAt]

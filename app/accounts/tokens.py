@@ -1,0 +1,96 @@
+"""API keys and sessions: made, listed, revoked."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from sqlalchemy import delete, func, insert, select
+from sqlalchemy.orm import Session
+
+from app.accounts.auth import Principal
+from app.accounts.models import Token
+from app.core.errors import Forbidden, Invalid, NotFound
+from app.core.security import digest, random_text
+from app.core.validation import row_id
+
+ABILITIES = frozenset(
+    {"*", "sms:send", "sms:read", "contacts", "devices", "webhooks", "account", "tokens", "phone:enroll"}
+)
+_SECRET_LENGTH = 43
+
+
+@dataclass(frozen=True, slots=True)
+class NewToken:
+    """A token just made; `plain` is shown once and cannot be had again."""
+
+    id: int
+    name: str
+    abilities: list[str]
+    plain: str
+    expires_at: datetime | None
+    created_at: datetime
+
+
+def issue(
+    session: Session,
+    user_id: int,
+    kind: Literal["key", "session"],
+    name: str,
+    *,
+    abilities: Iterable[str] = ("*",),
+    expires_at: datetime | None = None,
+) -> NewToken:
+    """Make a token of the user."""
+    secret = random_text(_SECRET_LENGTH)
+    granted = list(dict.fromkeys(abilities))
+    row = session.execute(
+        insert(Token)
+        .values(
+            user_id=user_id,
+            kind=kind,
+            name=name,
+            secret_hash=digest(secret),
+            abilities=granted,
+            expires_at=expires_at,
+        )
+        .returning(Token.id, Token.created_at)
+    ).one()
+    return NewToken(row.id, name, granted, f"{row.id}|{secret}", expires_at, row.created_at)
+
+
+def create_key(
+    session: Session, maker: Principal, name: str, abilities: list[str] | None, expires_at: datetime | None
+) -> NewToken:
+    """Make an API key that can do no more than its maker. Unknown abilities are kept and grant nothing.
+
+    Raises `Forbidden` for more than the maker can, `Invalid` for an end in the past.
+    """
+    wanted = ["*"] if abilities is None else abilities
+    if any(ability in ABILITIES and not maker.can(ability) for ability in wanted):
+        raise Forbidden
+    if expires_at is not None and not session.scalar(select(expires_at > func.clock_timestamp())):
+        raise Invalid({"expires_at": ["The expires at field must be a date after now."]})
+    return issue(session, maker.user_id, "key", name, abilities=wanted, expires_at=expires_at)
+
+
+def keys(session: Session, user_id: int) -> list[Token]:
+    """The user's API keys, the oldest first; sessions are none."""
+    query = select(Token).where(Token.user_id == user_id, Token.kind == "key").order_by(Token.id)
+    return list(session.scalars(query))
+
+
+def revoke_key(session: Session, user_id: int, key: str) -> None:
+    """End an API key at once, in every process. Raises `NotFound`."""
+    gone = session.execute(
+        delete(Token)
+        .where(Token.id == (row_id(key) or 0), Token.user_id == user_id, Token.kind == "key")
+        .returning(Token.id)
+    )
+    if gone.first() is None:
+        raise NotFound("PersonalAccessToken")
+
+
+def sign_out(session: Session, principal: Principal) -> None:
+    """End the token that this call came with."""
+    session.execute(delete(Token).where(Token.id == principal.token_id))

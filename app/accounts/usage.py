@@ -1,0 +1,183 @@
+"""Figures: how much was accepted, sent, delivered, spent, by UTC day; exact, and as quick with any number of messages.
+
+Who changes something inserts deltas (`count`), so that concurrent sends of one user share no row. Upkeep adds them to
+the totals (`fold`). A read sums totals and unfolded deltas in one statement, which sees each change exactly once.
+
+    outbound   ACCEPTED ──▶ SENT (left pending; the day of its DELIVERED or FAILED too) or CANCELLED
+    inbound    RECEIVED
+    deleted    HIDDEN_<status>, beside the others: takes nothing off the figures, only off what lists show
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import ROUND_HALF_UP, Decimal
+from enum import StrEnum
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.core.envelope import plain_number
+
+
+class UsageKind(StrEnum):
+    """What is counted. A correction is a negative count on the day that was counted to."""
+
+    ACCEPTED = "accepted"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RECEIVED = "received"
+    HIDDEN_PENDING = "hidden_pending"
+    HIDDEN_SENT = "hidden_sent"
+    HIDDEN_DELIVERED = "hidden_delivered"
+    HIDDEN_FAILED = "hidden_failed"
+    HIDDEN_CANCELLED = "hidden_cancelled"
+    HIDDEN_RECEIVED = "hidden_received"
+
+    @classmethod
+    def hidden(cls, status: str) -> "UsageKind":
+        """The kind that counts deleted messages of `status`."""
+        return cls(f"hidden_{status}")
+
+
+Delta = tuple[int, date, UsageKind, int, Decimal | int]
+
+_COUNT = text("""
+    INSERT INTO usage_deltas (user_id, day, kind, n, amount)
+    SELECT * FROM unnest(:users ::bigint[], :days ::date[], :kinds ::text[], :counts ::bigint[], :amounts ::numeric[])
+""")
+
+
+def count(session: Session, deltas: Iterable[Delta]) -> None:
+    """Note changes: (user, UTC day, kind, how many, money), the changes of a whole batch in one insert."""
+    sums: dict[tuple[int, date, UsageKind], tuple[int, Decimal]] = {}
+    for user_id, day, kind, n, amount in deltas:
+        had_n, had_amount = sums.get((user_id, day, kind), (0, Decimal(0)))
+        sums[user_id, day, kind] = (had_n + n, had_amount + amount)
+    rows = [(*key, n, amount) for key, (n, amount) in sums.items() if n or amount]
+    if rows:
+        users, days, kinds, counts, amounts = (list(column) for column in zip(*rows, strict=True))
+        values = {"users": users, "days": days, "kinds": [str(kind) for kind in kinds]}
+        session.execute(_COUNT, {**values, "counts": counts, "amounts": amounts})
+
+
+# Sorted by key, so that two workers lock the totals in one order and never deadlock.
+_FOLD = text("""
+    WITH taken AS (
+        DELETE FROM usage_deltas
+        WHERE id IN (SELECT id FROM usage_deltas ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED)
+        RETURNING user_id, day, kind, n, amount),
+    added AS (
+        INSERT INTO usage_totals (user_id, day, kind, n, amount)
+        SELECT user_id, day, kind, sum(n), sum(amount) FROM taken
+        GROUP BY user_id, day, kind ORDER BY user_id, day, kind
+        ON CONFLICT (user_id, day, kind)
+        DO UPDATE SET n = usage_totals.n + excluded.n, amount = usage_totals.amount + excluded.amount)
+    SELECT count(*) FROM taken
+""")
+
+
+def fold(session: Session, limit: int) -> int:
+    """Add at most `limit` deltas to the totals; how many it took. Safe in any number of workers at once."""
+    taken: int = session.execute(_FOLD, {"most": limit}).scalar_one()
+    return taken
+
+
+@dataclass(frozen=True, slots=True)
+class Sums:
+    """Count and money of one kind, in all and in the current UTC day, week (from Monday) and month."""
+
+    total: int = 0
+    today: int = 0
+    week: int = 0
+    month: int = 0
+    amount: Decimal = Decimal(0)
+    amount_today: Decimal = Decimal(0)
+    amount_month: Decimal = Decimal(0)
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """A user's sums by kind."""
+
+    kinds: dict[UsageKind, Sums] = field(default_factory=dict)
+
+    def __getitem__(self, kind: UsageKind) -> Sums:
+        return self.kinds.get(kind, Sums())
+
+
+_FIGURES = text("""
+    WITH clock AS (SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date AS today),
+    parts AS (
+        SELECT day, kind, n, amount FROM usage_totals WHERE user_id = :user_id
+        UNION ALL
+        SELECT day, kind, n, amount FROM usage_deltas WHERE user_id = :user_id)
+    SELECT kind,
+           sum(n)::bigint,
+           coalesce(sum(n) FILTER (WHERE day = today), 0)::bigint,
+           coalesce(sum(n) FILTER (WHERE day >= date_trunc('week', today)::date), 0)::bigint,
+           coalesce(sum(n) FILTER (WHERE day >= date_trunc('month', today)::date), 0)::bigint,
+           sum(amount),
+           coalesce(sum(amount) FILTER (WHERE day = today), 0),
+           coalesce(sum(amount) FILTER (WHERE day >= date_trunc('month', today)::date), 0)
+    FROM parts, clock GROUP BY kind
+""")
+
+
+def figures(session: Session, user_id: int) -> Figures:
+    """Everything that is counted of a user, by the database's clock."""
+    rows = session.execute(_FIGURES, {"user_id": user_id})
+    return Figures({UsageKind(kind): Sums(*numbers) for kind, *numbers in rows})
+
+
+@dataclass(frozen=True, slots=True)
+class Visible:
+    """How many messages lists show, in all, by direction and by status."""
+
+    by_status: dict[str, int]
+
+    @property
+    def inbound(self) -> int:
+        return self.by_status["received"]
+
+    @property
+    def outbound(self) -> int:
+        return self.total - self.inbound
+
+    @property
+    def total(self) -> int:
+        return sum(self.by_status.values())
+
+
+_VISIBLE = text("""
+    SELECT kind, sum(n)::bigint FROM (
+        SELECT kind, n FROM usage_totals WHERE user_id = :user_id
+        UNION ALL
+        SELECT kind, n FROM usage_deltas WHERE user_id = :user_id) AS parts
+    GROUP BY kind
+""")
+
+
+def visible(session: Session, user_id: int) -> Visible:
+    """Exact totals of the user's message lists."""
+    n = dict.fromkeys(UsageKind, 0)
+    n.update({UsageKind(kind): number for kind, number in session.execute(_VISIBLE, {"user_id": user_id})})
+    sent, delivered, failed = n[UsageKind.SENT], n[UsageKind.DELIVERED], n[UsageKind.FAILED]
+    stored = {
+        "pending": n[UsageKind.ACCEPTED] - sent - n[UsageKind.CANCELLED],
+        "sent": sent - delivered - failed,
+        "delivered": delivered,
+        "failed": failed,
+        "cancelled": n[UsageKind.CANCELLED],
+        "received": n[UsageKind.RECEIVED],
+    }
+    return Visible({status: number - n[UsageKind.hidden(status)] for status, number in stored.items()})
+
+
+def delivery_rate(delivered: int, sent: int) -> int | float:
+    """Per cent of what was sent, one decimal; 0 where nothing was."""
+    if not sent:
+        return 0
+    return plain_number((Decimal(100 * delivered) / sent).quantize(Decimal("0.1"), ROUND_HALF_UP))
