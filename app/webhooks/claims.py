@@ -1,0 +1,273 @@
+"""Takes due deliveries under a lease: users in turn, within the room of each target, host, user and process.
+
+Every claim runs alone (an advisory lock), so that what is in flight, counted from unexpired leases, is the same for
+every process and no limit is ever passed. All times are the database's.
+"""
+
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from uuid import UUID, uuid4
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.webhooks.guard import host_of
+from app.webhooks.signing import ensure_secrets
+
+LEASE = timedelta(seconds=30)
+MOST_AT_ONCE = 500
+HOST_ROOM = 64
+USER_ROOM = 128
+BREAKER = 3
+LATE = timedelta(seconds=2)
+_CLAIM_LOCK = 7_316_001
+_WINDOW = 20
+
+Target = tuple[int, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A claimed delivery: what to post, where, signed with which secrets, and the lease it is claimed by."""
+
+    delivery_id: int
+    lease_id: UUID
+    webhook_id: UUID
+    user_id: int
+    hook: str
+    url: str
+    origin: str
+    body: str
+    attempt: int
+    secrets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A target that has something due and is not backing off."""
+
+    user_id: int
+    origin: str
+    fail_count: int
+    max_in_flight: int
+
+    @property
+    def key(self) -> Target:
+        return self.user_id, self.origin
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """`more`: another claim at once may find something. `held`: something is due that had no room or was blocked."""
+
+    calls: list[Call]
+    more: bool
+    held: bool
+
+
+# A lease lost in a crash of the database itself repeats a delivery, which is allowed; so nobody waits for the disk.
+_ALONE = text("SELECT pg_advisory_xact_lock(:lock), set_config('synchronous_commit', 'off', true)")
+
+_IN_FLIGHT = text("""
+    SELECT user_id, origin, count(*) FROM webhook_queue
+    WHERE lease_until > (SELECT clock_timestamp()) GROUP BY user_id, origin
+""")
+
+# Steps from target to target by index, however many rows each has. Every user's longest waiting target comes before any
+# user's second, so that one with very many of them cannot push out another.
+_CANDIDATES = text("""
+    WITH RECURSIVE waiting AS (
+        (SELECT user_id, origin FROM webhook_queue ORDER BY user_id, origin LIMIT 1)
+        UNION ALL
+        SELECT following.* FROM waiting w CROSS JOIN LATERAL (
+            SELECT q.user_id, q.origin FROM webhook_queue q
+            WHERE (q.user_id, q.origin) > (w.user_id, w.origin) ORDER BY q.user_id, q.origin LIMIT 1) following
+    )
+    SELECT w.user_id, w.origin, coalesce(t.fail_count, 0), coalesce(t.max_in_flight, 2)
+    FROM waiting w LEFT JOIN webhook_targets t USING (user_id, origin)
+    WHERE coalesce(t.next_try_at <= (SELECT clock_timestamp() - CAST(:late AS interval)), true)
+      AND EXISTS (SELECT FROM webhook_queue q WHERE q.user_id = w.user_id AND q.origin = w.origin AND q.lane IN (0, 1)
+                  AND q.next_attempt_at <= (SELECT clock_timestamp() - CAST(:late AS interval)))
+    ORDER BY row_number() OVER (PARTITION BY w.user_id ORDER BY t.last_served_at NULLS FIRST, w.origin),
+             t.last_served_at NULLS FIRST, w.user_id
+    LIMIT :most
+""")
+
+# Looks at the first due rows of each target. A row is blocked while an earlier one of its message for the same URL
+# waits: behind one in flight it stays as it is; behind one that has its retry later it is set aside to that time, so
+# that blocked rows never fill the window. The time is a hint: whether a row is blocked is decided here, each time anew.
+_CLAIM = text("""
+    WITH room AS (
+        SELECT * FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[]), CAST(:rooms AS int[]))
+            AS r(user_id, origin, n)
+    ), seen AS MATERIALIZED (
+        SELECT r.n, q.delivery_id, q.message_id, q.url, q.hook, q.lane, q.next_attempt_at, r.user_id,
+               r.origin
+        FROM room r CROSS JOIN LATERAL (
+            SELECT due.* FROM (VALUES (0), (1)) AS lanes(lane) CROSS JOIN LATERAL (
+                SELECT * FROM webhook_queue q
+                WHERE q.user_id = r.user_id AND q.origin = r.origin AND q.lane = lanes.lane
+                  AND q.next_attempt_at <= (SELECT clock_timestamp())
+                ORDER BY q.next_attempt_at, q.delivery_id LIMIT 2 * r.n + :window) due
+            LIMIT 2 * r.n + :window) q
+    ), judged AS (
+        SELECT s.*, b.blocked, b.retry_at
+        FROM seen s LEFT JOIN LATERAL (
+            SELECT true AS blocked,
+                   max(e.next_attempt_at) FILTER (WHERE e.lease_id IS NULL AND e.next_attempt_at > s.next_attempt_at)
+                       AS retry_at
+            FROM webhook_queue e
+            WHERE e.message_id = s.message_id AND e.delivery_id < s.delivery_id
+              AND (e.url = s.url OR (e.hook = s.hook AND e.hook <> 'callback'))
+            HAVING count(*) > 0) b ON true
+    ), chosen AS (
+        SELECT delivery_id, NULL::timestamptz AS retry_at FROM (
+            SELECT delivery_id, n, row_number() OVER (
+                PARTITION BY user_id, origin ORDER BY lane, next_attempt_at, delivery_id) AS place
+            FROM judged WHERE blocked IS NULL) free
+        WHERE place <= n
+        UNION ALL
+        SELECT delivery_id, retry_at FROM judged WHERE retry_at IS NOT NULL
+    ), held AS (
+        SELECT q.delivery_id, c.retry_at, clock_timestamp() + :lease AS until
+        FROM webhook_queue q JOIN chosen c USING (delivery_id)
+        WHERE q.next_attempt_at <= (SELECT clock_timestamp())
+        ORDER BY q.delivery_id FOR NO KEY UPDATE OF q SKIP LOCKED
+    )
+    UPDATE webhook_queue q
+    SET lease_id = CASE WHEN h.retry_at IS NULL THEN CAST(:lease_id AS uuid) END,
+        lease_until = CASE WHEN h.retry_at IS NULL THEN h.until END,
+        next_attempt_at = coalesce(h.retry_at, h.until)
+    FROM held h JOIN webhook_deliveries d ON d.id = h.delivery_id
+        LEFT JOIN webhook_urls w ON w.user_id = d.user_id AND w.hook = d.hook AND w.disabled_at IS NULL
+    WHERE q.delivery_id = h.delivery_id
+    RETURNING q.delivery_id, q.lease_id, d.webhook_id, q.user_id, q.hook, q.url, q.origin, d.body, q.attempt,
+              w.url AS account_url, w.origin AS account_origin
+""")
+
+_SERVED = text("""
+    INSERT INTO webhook_targets (user_id, origin, last_served_at)
+    SELECT user_id, origin, clock_timestamp()
+    FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[])) AS s(user_id, origin) ORDER BY 1, 2
+    ON CONFLICT (user_id, origin) DO UPDATE SET last_served_at = excluded.last_served_at
+""")
+
+_MOVE = text("""
+    WITH moved AS (
+        UPDATE webhook_queue q
+        SET url = m.url, origin = m.origin, lease_id = NULL, lease_until = NULL, next_attempt_at = clock_timestamp()
+        FROM unnest(CAST(:ids AS bigint[]), CAST(:urls AS text[]), CAST(:origins AS text[])) AS m(id, url, origin)
+        WHERE q.delivery_id = m.id RETURNING m.id, m.url
+    )
+    UPDATE webhook_deliveries d SET url = m.url FROM moved m WHERE d.id = m.id
+""")
+
+_DROP = text("""
+    WITH dropped AS (DELETE FROM webhook_queue WHERE delivery_id = ANY(:ids) RETURNING delivery_id)
+    UPDATE webhook_deliveries SET state = 'failed', finished_at = clock_timestamp(), error = :error
+    WHERE id IN (SELECT delivery_id FROM dropped)
+""")
+
+
+def claim(session: Session, slots: int) -> Claimed:
+    """Lease up to `slots` (at most 500) deliveries that are due and may be posted now."""
+    session.execute(_ALONE, {"lock": _CLAIM_LOCK})
+    found = session.execute(_CANDIDATES, {"late": timedelta(0), "most": MOST_AT_ONCE})
+    candidates = [Candidate(*row) for row in found]
+    if not candidates:
+        return Claimed([], more=False, held=False)
+    in_flight = {(user, origin): n for user, origin, n in session.execute(_IN_FLIGHT)}
+    rooms = allot(candidates, in_flight, min(slots, MOST_AT_ONCE))
+    if not rooms:
+        return Claimed([], more=False, held=True)
+    rows = session.execute(
+        _CLAIM,
+        {
+            "users": [user for user, _ in rooms],
+            "origins": [origin for _, origin in rooms],
+            "rooms": list(rooms.values()),
+            "window": _WINDOW,
+            "lease": LEASE,
+            "lease_id": uuid4(),
+        },
+    ).all()
+    return Claimed(_calls(session, rows), more=bool(rows), held=not rows)
+
+
+def overdue(session: Session, late: timedelta = LATE) -> bool:
+    """Whether a target that is not backing off has something that has been due for longer than `late`."""
+    return session.execute(_CANDIDATES, {"late": late, "most": 1}).first() is not None
+
+
+def allot(candidates: Sequence[Candidate], in_flight: Mapping[Target, int], slots: int) -> dict[Target, int]:
+    """How many rows each candidate may have now; one at a time in turn, so that all come before any has many.
+
+    A user who has nothing in flight at a host gets a place there however full it is.
+    """
+    host, user, user_at_host = Counter[str](), Counter[int](), Counter[tuple[int, str]]()
+
+    def count(key: Target, n: int) -> None:
+        name = host_of(key[1])
+        host[name] += n
+        user[key[0]] += n
+        user_at_host[key[0], name] += n
+
+    for key, n in in_flight.items():
+        count(key, n)
+    rooms: dict[Target, int] = {}
+    turn = deque(candidates)
+    while turn and slots > 0:
+        candidate = turn.popleft()
+        key, name = candidate.key, host_of(candidate.origin)
+        most = 1 if candidate.fail_count >= BREAKER else candidate.max_in_flight
+        full = host[name] >= HOST_ROOM and user_at_host[key[0], name] > 0
+        if in_flight.get(key, 0) + rooms.get(key, 0) >= most or full or user[key[0]] >= USER_ROOM:
+            continue
+        rooms[key] = rooms.get(key, 0) + 1
+        count(key, 1)
+        slots -= 1
+        turn.append(candidate)
+    return rooms
+
+
+def _calls(session: Session, rows: Sequence[Any]) -> list[Call]:
+    """The claimed rows as calls; those whose account URL was changed are moved to it, or given up if there is none."""
+    leased = [row for row in rows if row.lease_id is not None]
+    ready = [row for row in leased if row.hook == "callback" or row.account_url == row.url]
+    strayed = [row for row in leased if row.hook != "callback" and row.account_url != row.url]
+    moved = [row for row in strayed if row.account_url is not None]
+    if moved:
+        session.execute(
+            _MOVE,
+            {
+                "ids": [row.delivery_id for row in moved],
+                "urls": [row.account_url for row in moved],
+                "origins": [row.account_origin for row in moved],
+            },
+        )
+    homeless = [row.delivery_id for row in strayed if row.account_url is None]
+    if homeless:
+        session.execute(_DROP, {"ids": homeless, "error": "The webhook URL was removed or switched off."})
+    if not ready:
+        return []
+    secrets = ensure_secrets(session, (row.user_id for row in ready))
+    served = sorted({(row.user_id, row.origin) for row in ready})
+    session.execute(_SERVED, {"users": [user for user, _ in served], "origins": [origin for _, origin in served]})
+    return [
+        Call(
+            row.delivery_id,
+            row.lease_id,
+            row.webhook_id,
+            row.user_id,
+            row.hook,
+            row.url,
+            row.origin,
+            row.body,
+            row.attempt,
+            secrets[row.user_id],
+        )
+        for row in ready
+    ]

@@ -1,0 +1,118 @@
+"""The HTTP client of the webhook sender: httpx on aiohttp's transport, which judges every address it connects to."""
+
+import asyncio
+import socket
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from httpx_aiohttp import AiohttpTransport
+
+from app.core.http_client import Timeout, create_ssl_context
+from app.webhooks.guard import ForbiddenAddressError, judge_address
+
+CONNECT_SECONDS = 3.0
+TOTAL_SECONDS = 15.0
+KEEPALIVE_SECONDS = 30.0
+NAMES_KEPT_SECONDS = 10
+
+# The transport takes the pool's limit for connecting as a whole: looking the name up, TCP and TLS.
+TIMEOUTS = Timeout(TOTAL_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS).as_dict()
+
+Lookup = Callable[[str, int], Awaitable[list[Any]]]
+
+# More threads than one user may have calls in flight, so that names which never resolve cannot take all of them.
+_lookups = ThreadPoolExecutor(256, thread_name_prefix="dns")
+
+
+async def system_lookup(host: str, port: int) -> list[Any]:
+    """The operating system's answer: a list as `socket.getaddrinfo` gives it."""
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(
+        _lookups, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
+    )
+
+
+class GuardedResolver(AbstractResolver):
+    """Refuses a name as a whole where any of its addresses is refused, so that no second address is tried instead."""
+
+    def __init__(self, lookup: Lookup = system_lookup) -> None:
+        self._lookup = lookup
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        found: list[ResolveResult] = []
+        for kind, _, protocol, _, address in await self._lookup(host, port):
+            judge_address(address[0])
+            if family in {socket.AF_UNSPEC, kind}:
+                found.append(
+                    ResolveResult(
+                        hostname=host,
+                        host=address[0],
+                        port=port,
+                        family=kind,
+                        proto=protocol,
+                        flags=socket.AI_NUMERICHOST,
+                    )
+                )
+        if not found:
+            raise OSError(socket.EAI_NONAME, "the name has no address")
+        return found
+
+    async def close(self) -> None:
+        """Nothing is held open."""
+
+
+def _guarded_socket(info: Any) -> socket.socket:
+    """The last gate: called with the very address that is connected to, for literal addresses too."""
+    family, kind, protocol, _, address = info
+    judge_address(address[0])
+    return socket.socket(family=family, type=kind, proto=protocol)
+
+
+def guarded_transport(lookup: Lookup = system_lookup) -> AiohttpTransport:
+    """The httpx transport for strangers' URLs. What only a client adds is not wanted: proxies and credentials from the
+    environment, redirects, cookies, decompression.
+
+    The number of connections is bounded by the caller. To be used in one event loop.
+    """
+    context = create_ssl_context()
+
+    def session() -> aiohttp.ClientSession:
+        connector = aiohttp.TCPConnector(
+            resolver=GuardedResolver(lookup),
+            socket_factory=_guarded_socket,
+            ssl=context,
+            limit=0,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            ttl_dns_cache=NAMES_KEPT_SECONDS,
+        )
+        return aiohttp.ClientSession(connector=connector, cookie_jar=aiohttp.DummyCookieJar(), trust_env=False)
+
+    return AiohttpTransport(verify=context, client=session)
+
+
+# The transport knows most of these as connect time-outs; what it was given tells them apart.
+_KINDS: tuple[tuple[type[BaseException], str], ...] = (
+    (aiohttp.ClientConnectorCertificateError, "The receiver's certificate is not valid"),
+    (aiohttp.ClientConnectorDNSError, "The name cannot be resolved"),
+    (aiohttp.ClientConnectorError, "The receiver cannot be connected to"),
+)
+
+
+def explained(error: BaseException) -> tuple[str, bool]:
+    """What went wrong with a call, in words for the URL's owner, and whether it was a time-out."""
+    chain = [error]
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
+    forbidden = next((one for one in chain if isinstance(one, ForbiddenAddressError)), None)
+    if forbidden is not None:
+        return str(forbidden), False
+    if any(isinstance(one, TimeoutError) for one in chain):
+        return "The receiver did not answer in time.", True
+    kinds = (words for kind, words in _KINDS if any(isinstance(one, kind) for one in chain))
+    words = next(kinds, "The receiver broke the connection")
+    return f"{words}: {error}"[:500].replace("\0", "\ufffd"), False

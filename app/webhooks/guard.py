@@ -1,0 +1,155 @@
+"""Keeps webhooks away from what is not on the public internet.
+
+Twice: when a URL is registered, by what its text shows and without DNS; and at every connect, by the address that is
+about to be connected to, whatever the name resolved to before. The second is the guard, the first is an early answer.
+"""
+
+import re
+from functools import lru_cache
+from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from urllib.parse import urlsplit
+
+from app.core.http_client import InvalidURL, Request
+from app.core.settings import get_settings
+
+LONGEST_URL = 2000
+Address = IPv4Address | IPv6Address
+
+# Letters, digits and hyphens, and a last label that begins with a letter: can be no spelling of an address.
+_PLAIN = re.compile(
+    r"https?://(?=[a-z0-9.-]{1,253}(?:[:/]|\Z))(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.){1,10}(?!local)[a-z][a-z-]{0,61}[a-z](?::[1-9][0-9]{0,3})?"
+    r"(?:/[!$-;=@-\[\]_a-z~]*(?:\?[!$-;=?-\[\]_a-z~]*)?)?",
+    re.IGNORECASE,
+)
+_UNSAFE = re.compile(r"[\x00-\x20\x7f\\]|[^\S ]")
+_LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
+_NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
+_PORTS = {"http": 80, "https": 443}
+
+# Routable by name only: Python's `is_global` takes these, or takes some of them in some versions.
+_NEVER_V4 = tuple(
+    map(IPv4Network, ("192.0.0.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24", "192.175.48.0/24"))
+)
+_UNICAST_V6 = IPv6Network("2000::/3")
+_NEVER_V6 = tuple(map(IPv6Network, ("2001::/23", "2001:db8::/32", "3fff::/20", "2620:4f:8000::/48")))
+_NAT64 = IPv6Network("64:ff9b::/96")
+_SIX_TO_FOUR = IPv6Network("2002::/16")
+_ISATAP = {0x00005EFE, 0x02005EFE}
+
+
+class ForbiddenAddressError(OSError):
+    """Raised in place of connecting."""
+
+
+@lru_cache(4096)
+def judge_address(address: str) -> None:
+    """Raises `ForbiddenAddressError` unless `address`, as a resolver spells it, may be connected to."""
+    found = _parse_address(address.partition("%")[0])
+    if found is None or not _may_connect(found):
+        raise ForbiddenAddressError(f"The address {address} is not on the public internet.")
+
+
+def _parse_address(text: str) -> Address | None:
+    try:
+        return IPv6Address(text) if ":" in text else IPv4Address(text)
+    except AddressValueError:
+        return None
+
+
+def _may_connect(address: Address) -> bool:
+    inner = _embedded(address)
+    if any(_in(one, network) for network in get_settings().webhook_allowed_networks for one in (address, inner)):
+        return True
+    if isinstance(inner, IPv4Address):
+        return inner.is_global and not (
+            inner.is_multicast or inner.is_reserved or any(inner in network for network in _NEVER_V4)
+        )
+    return inner.is_global and inner in _UNICAST_V6 and not any(inner in network for network in _NEVER_V6)
+
+
+def _in(address: Address, network: IPv4Network | IPv6Network) -> bool:
+    return address.version == network.version and address in network
+
+
+def _embedded(address: Address) -> Address:
+    """The IPv4 address that an IPv6 one carries and packets would end at, else the address itself."""
+    if isinstance(address, IPv4Address):
+        return address
+    number = int(address)
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address in _NAT64 or (number >> 32) & 0xFFFFFFFF in _ISATAP:
+        return IPv4Address(number & 0xFFFFFFFF)
+    if address in _SIX_TO_FOUR:
+        return IPv4Address((number >> 80) & 0xFFFFFFFF)
+    return address
+
+
+def judge_url_text(url: str) -> None:
+    """Raises `ValueError` with a sentence where the text of `url` shows that it cannot be a webhook's.
+
+    Judged are scheme, credentials, and hosts that are addresses in any spelling or `localhost`; names are not resolved.
+    The sentence speaks of the field as `{name}`.
+    """
+    if len(url) <= LONGEST_URL and _PLAIN.fullmatch(url):
+        return
+    _judge_carefully(url)
+
+
+def _judge_carefully(url: str) -> None:
+    if len(url) > LONGEST_URL:
+        raise ValueError(f"The {{name}} field must not be greater than {LONGEST_URL} characters.")
+    if _UNSAFE.search(url):
+        raise ValueError("The {name} field must not contain spaces, backslashes or control characters.")
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+        host = Request("POST", url).url.raw_host.decode("ascii").lower()
+    except (ValueError, InvalidURL, UnicodeError):
+        raise ValueError("The {name} field must be a valid URL.") from None
+    if parts.scheme not in _PORTS or not url.lower().startswith(f"{parts.scheme}://"):
+        raise ValueError("The {name} field must be an http or https URL.")
+    if "@" in parts.netloc:
+        raise ValueError("The {name} field must not contain a user name or password.")
+    if port == 0 or not host:
+        raise ValueError("The {name} field must be a valid URL.")
+    _judge_host(host)
+
+
+def _judge_host(host: str) -> None:
+    if ":" in host or host.startswith("["):
+        _judge_literal(host.strip("[]"))
+        return
+    host = host.removesuffix(".")
+    labels = host.split(".")
+    if _NUMBER.fullmatch(labels[-1]):
+        # WHATWG: a host whose last label is a number is an IPv4 address, or nothing.
+        if _parse_address(host) is None:
+            raise ValueError("The {name} field must spell its address as four plain decimal numbers.")
+        _judge_literal(host)
+    elif host == "localhost" or host.endswith(".localhost"):
+        _judge_literal("127.0.0.1")
+    elif len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):  # noqa: PLR2004 - DNS
+        raise ValueError("The {name} field must have a valid host name.")
+
+
+def _judge_literal(address: str) -> None:
+    try:
+        judge_address(address)
+    except ForbiddenAddressError:
+        raise ValueError("The {name} field must not point to a private, local or reserved address.") from None
+
+
+def origin_of(url: str) -> str:
+    """`scheme://host:port` of a judged URL, in one spelling: what room and back-off are counted by."""
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    if not host.isascii():
+        host = Request("POST", url).url.raw_host.decode("ascii")
+    host = host.removesuffix(".")
+    shown = f"[{host}]" if ":" in host else host
+    return f"{parts.scheme}://{shown}:{parts.port or _PORTS[parts.scheme]}"
+
+
+def host_of(origin: str) -> str:
+    return origin.partition("://")[2].rpartition(":")[0]

@@ -1,0 +1,213 @@
+"""Deliveries as their owner sees them, and replaying those that failed."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
+from uuid import UUID
+
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.core.envelope import Timestamp
+from app.core.errors import NotFound, Refused
+from app.core.names import TaskName
+from app.core.outbound import nudge
+from app.core.pages import Page, Paging
+from app.webhooks.guard import origin_of
+from app.webhooks.outbox import BULK, SINGLE
+
+MODEL = "WebhookDelivery"
+MOST_COUNTED = 10_000
+MOST_REPLAYED = 10_000
+State = Literal["pending", "delivered", "failed"]
+
+
+class AttemptOut(BaseModel):
+    """What one call came to; `answer` is the first KiB of what the receiver said."""
+
+    url: str
+    status: int | None
+    answer: str | None
+    error: str | None
+    duration_ms: int
+    at: Timestamp
+
+
+class DeliveryOut(BaseModel):
+    """One event for one URL. `sms_id` is the number of the message it tells of."""
+
+    id: int
+    webhook_id: UUID
+    event: str
+    hook: str
+    url: str
+    sms_id: int | None
+    state: State
+    error: str | None
+    attempts: list[AttemptOut]
+    next_attempt_at: Timestamp | None
+    created_at: Timestamp
+    finished_at: Timestamp | None
+
+
+class DeliveryWhole(DeliveryOut):
+    """With the body as it is posted, byte for byte."""
+
+    body: str
+
+
+class DeliveryPage(Page[DeliveryOut]):
+    """`total` is exact up to 10,000; where there are more it is 10,000 and `total_exact` is false."""
+
+    total_exact: bool
+
+
+_COLUMNS = """
+    d.id, d.webhook_id, d.event, d.hook, d.url, d.message_id AS sms_id, d.state, d.error, d.created_at, d.finished_at,
+    q.next_attempt_at
+"""
+_FILTERS = {
+    "state": "d.state = :state",
+    "event": "d.event = :event",
+    "url": "d.url = :url",
+    "message_id": "d.message_id = :message_id",
+    "message_uuid": "d.message_id = (SELECT m.id FROM messages m WHERE m.message_id = :message_uuid)",
+}
+_ATTEMPTS = text("""
+    SELECT delivery_id, url, status_code, answer, error, duration_ms, created_at
+    FROM webhook_attempts WHERE delivery_id = ANY(:ids) ORDER BY delivery_id, id
+""")
+
+
+def page(session: Session, user_id: int, filters: Mapping[str, Any], paging: Paging) -> DeliveryPage:
+    """A page of the user's deliveries, newest first. `filters` are those of `_FILTERS` that are given."""
+    conditions = " AND ".join(["d.user_id = :user", *(_FILTERS[name] for name in filters)])
+    values = {**filters, "user": user_id}
+    counted = session.scalar(
+        text(f"SELECT count(*) FROM (SELECT FROM webhook_deliveries d WHERE {conditions} LIMIT :most) counted"),  # noqa: S608 - constants
+        {**values, "most": MOST_COUNTED + 1},
+    )
+    rows = session.execute(
+        text(
+            f"SELECT {_COLUMNS} FROM webhook_deliveries d LEFT JOIN webhook_queue q ON q.delivery_id = d.id"  # noqa: S608 - constants
+            f" WHERE {conditions} ORDER BY d.id DESC LIMIT :limit OFFSET :offset"
+        ),
+        {**values, "limit": paging.per_page, "offset": paging.offset},
+    )
+    found = rows.mappings().all()
+    attempts = _attempts(session, [row["id"] for row in found])
+    items = [DeliveryOut(**row, attempts=attempts[row["id"]]) for row in found]
+    exact = (counted or 0) <= MOST_COUNTED
+    return DeliveryPage(**paging.fields(items, min(counted or 0, MOST_COUNTED)), total_exact=exact)
+
+
+def show(session: Session, user_id: int, delivery_id: int | None) -> DeliveryWhole:
+    """One delivery of the user's. Raises `NotFound`."""
+    row = session.execute(
+        text(
+            f"SELECT {_COLUMNS}, d.body FROM webhook_deliveries d LEFT JOIN webhook_queue q ON q.delivery_id = d.id"  # noqa: S608 - constants
+            " WHERE d.user_id = :user AND d.id = :id"
+        ),
+        {"user": user_id, "id": delivery_id},
+    )
+    found = row.mappings().one_or_none()
+    if found is None:
+        raise NotFound(MODEL)
+    return DeliveryWhole(**found, attempts=_attempts(session, [found["id"]])[found["id"]])
+
+
+_OF_MESSAGE = text(f"""
+    SELECT {_COLUMNS} FROM webhook_deliveries d LEFT JOIN webhook_queue q ON q.delivery_id = d.id
+    WHERE d.user_id = :user AND d.message_id = :message ORDER BY d.id LIMIT :most
+""")  # noqa: S608 - a constant
+
+
+def of_message(session: Session, user_id: int, message_id: int, most: int) -> list[DeliveryOut]:
+    """What one message caused, oldest first."""
+    found = session.execute(_OF_MESSAGE, {"user": user_id, "message": message_id, "most": most}).mappings().all()
+    attempts = _attempts(session, [row["id"] for row in found])
+    return [DeliveryOut(**row, attempts=attempts[row["id"]]) for row in found]
+
+
+def _attempts(session: Session, ids: Sequence[int]) -> dict[int, list[AttemptOut]]:
+    found: dict[int, list[AttemptOut]] = {number: [] for number in ids}
+    for number, url, status, answer, error, duration, at in session.execute(_ATTEMPTS, {"ids": list(ids)}):
+        found[number].append(
+            AttemptOut(url=url, status=status, answer=answer, error=error, duration_ms=duration, at=at)
+        )
+    return found
+
+
+_ENDED = """
+    SELECT d.id, d.user_id, d.message_id, d.hook, d.state,
+           CASE WHEN d.hook = 'callback' THEN d.url ELSE w.url END AS url
+    FROM webhook_deliveries d
+        LEFT JOIN webhook_urls w ON w.user_id = d.user_id AND w.hook = d.hook AND w.disabled_at IS NULL
+    WHERE d.user_id = :user
+"""
+_ONE = text(_ENDED + " AND d.id = :id FOR NO KEY UPDATE OF d")
+_FAILED = text(
+    _ENDED
+    + """
+    AND d.state = 'failed' AND (d.hook = 'callback' OR w.url IS NOT NULL)
+    AND d.created_at >= :since AND d.created_at <= coalesce(CAST(:until AS timestamptz), 'infinity')
+    ORDER BY d.id LIMIT :most FOR NO KEY UPDATE OF d
+"""
+)
+_AGAIN = text("""
+    WITH again AS (
+        INSERT INTO webhook_queue (delivery_id, user_id, message_id, hook, lane, origin, url)
+        SELECT id, user_id, message_id, hook, :lane, origin, url
+        FROM unnest(CAST(:ids AS bigint[]), CAST(:users AS bigint[]), CAST(:messages AS bigint[]),
+                    CAST(:hooks AS text[]), CAST(:origins AS text[]), CAST(:urls AS text[]))
+            AS r(id, user_id, message_id, hook, origin, url) ORDER BY id
+        ON CONFLICT (delivery_id) DO NOTHING RETURNING delivery_id, url
+    )
+    UPDATE webhook_deliveries d SET state = 'pending', finished_at = NULL, error = NULL, url = a.url
+    FROM again a WHERE d.id = a.delivery_id
+""")
+
+
+def replay(session: Session, user_id: int, delivery_id: int | None) -> DeliveryWhole:
+    """Post an ended delivery again, with the same body and `webhook-id`, by a new round of the schedule.
+
+    Raises `NotFound`, and `Refused` where it still waits or has no URL to go to.
+    """
+    row = session.execute(_ONE, {"user": user_id, "id": delivery_id}).one_or_none()
+    if row is None:
+        raise NotFound(MODEL)
+    if row.state == "pending":
+        raise Refused("This webhook delivery is still waiting to be delivered.")
+    if row.url is None:
+        raise Refused("The webhook URL of this delivery is not set or was disabled.")
+    _requeue(session, [row], SINGLE)
+    return show(session, user_id, delivery_id)
+
+
+def replay_failed(session: Session, user_id: int, since: datetime, until: datetime | None) -> int:
+    """Replay the user's failed deliveries made between two moments, at most 10,000, oldest first. Answers how many.
+
+    Those of an account URL that is not set or was disabled are left.
+    """
+    limits = {"user": user_id, "since": since, "until": until, "most": MOST_REPLAYED}
+    rows = session.execute(_FAILED, limits).all()
+    if rows:
+        _requeue(session, rows, BULK)
+    return len(rows)
+
+
+def _requeue(session: Session, rows: Sequence[Any], lane: int) -> None:
+    session.execute(
+        _AGAIN,
+        {
+            "ids": [row.id for row in rows],
+            "users": [row.user_id for row in rows],
+            "messages": [row.message_id for row in rows],
+            "hooks": [row.hook for row in rows],
+            "origins": [origin_of(row.url) for row in rows],
+            "urls": [row.url for row in rows],
+            "lane": lane,
+        },
+    )
+    nudge(session, TaskName.DELIVER)

@@ -1,0 +1,133 @@
+"""Webhooks: account URLs and secrets, deliveries with their attempts, the queue of what still waits, and targets."""
+
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Identity, Index, SmallInteger, String, Text, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.database import Base, BigId, CreatedAt
+
+
+class WebhookUrl(Base):
+    """Where a user's `status` or `incoming` events go, and whether and why that was switched off."""
+
+    __tablename__ = "webhook_urls"
+
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    hook: Mapped[str] = mapped_column(String(8), primary_key=True)
+    url: Mapped[str] = mapped_column(Text)
+    origin: Mapped[str] = mapped_column(String(300))
+    failing_since: Mapped[datetime | None]
+    disabled_at: Mapped[datetime | None]
+    disabled_reason: Mapped[str | None] = mapped_column(Text)
+    owner_told_at: Mapped[datetime | None]
+
+
+class WebhookSecret(Base):
+    """What a user's webhooks are signed with; after a rotation the previous secret signs too, for a day."""
+
+    __tablename__ = "webhook_secrets"
+
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    secret: Mapped[str] = mapped_column(String(80))
+    previous_secret: Mapped[str | None] = mapped_column(String(80))
+    previous_until: Mapped[datetime | None]
+
+
+class WebhookDelivery(Base):
+    """One event for one URL: written in the transaction of the change it tells of, kept a while after it was ended.
+
+    `hook` says where it goes: `callback` to a URL of its own, `status` and `incoming` to the account's URL at the time
+    of the attempt. `body` is what every attempt posts, byte for byte. `state` is pending, delivered or failed.
+    """
+
+    __tablename__ = "webhook_deliveries"
+    __table_args__ = (
+        Index("ix_webhook_deliveries_user", "user_id", "id"),
+        Index("ix_webhook_deliveries_failed", "user_id", "id", postgresql_where=text("state = 'failed'")),
+        Index("ix_webhook_deliveries_message", "message_id", postgresql_where=text("message_id IS NOT NULL")),
+        Index(
+            "ix_webhook_deliveries_finished", "state", "finished_at", postgresql_where=text("finished_at IS NOT NULL")
+        ),
+    )
+
+    id: Mapped[BigId]
+    webhook_id: Mapped[UUID]
+    user_id: Mapped[int]
+    message_id: Mapped[int | None]
+    hook: Mapped[str] = mapped_column(String(8))
+    event: Mapped[str] = mapped_column(String(16))
+    url: Mapped[str] = mapped_column(Text)
+    body: Mapped[str] = mapped_column(Text)
+    state: Mapped[str] = mapped_column(String(10), server_default=text("'pending'"))
+    attempts: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    error: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[CreatedAt]
+    finished_at: Mapped[datetime | None]
+
+
+class WebhookQueued(Base):
+    """A delivery that still waits: narrow, so that claiming costs the same however long the history is.
+
+    A claim sets the lease and moves `next_attempt_at` to its end, so a lease nobody ended is due again by itself.
+    `lane` 0 is for single sends, 1 for bulk. `attempt` counts this round of the schedule; a replay begins a new one.
+    """
+
+    __tablename__ = "webhook_queue"
+    __table_args__ = (
+        Index("ix_webhook_queue_claim", "user_id", "origin", "lane", "next_attempt_at", "delivery_id"),
+        Index("ix_webhook_queue_order", "message_id", postgresql_where=text("message_id IS NOT NULL")),
+        Index("ix_webhook_queue_leased", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
+        {
+            "postgresql_with": {
+                "autovacuum_vacuum_scale_factor": "0",
+                "autovacuum_vacuum_threshold": "1000",
+                "autovacuum_vacuum_insert_scale_factor": "0",
+                "autovacuum_vacuum_insert_threshold": "10000",
+                "autovacuum_analyze_scale_factor": "0",
+                "autovacuum_analyze_threshold": "5000",
+                "autovacuum_vacuum_cost_delay": "0",
+            }
+        },
+    )
+
+    delivery_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    user_id: Mapped[int]
+    message_id: Mapped[int | None]
+    hook: Mapped[str] = mapped_column(String(8))
+    lane: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    origin: Mapped[str] = mapped_column(String(300))
+    url: Mapped[str] = mapped_column(Text)
+    attempt: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    next_attempt_at: Mapped[CreatedAt]
+    lease_id: Mapped[UUID | None]
+    lease_until: Mapped[datetime | None]
+
+
+class WebhookAttempt(Base):
+    """What one call came to: status and the first KiB of the answer, or the error."""
+
+    __tablename__ = "webhook_attempts"
+
+    delivery_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    id: Mapped[int] = mapped_column(BigInteger, Identity(), primary_key=True)
+    url: Mapped[str] = mapped_column(Text)
+    status_code: Mapped[int | None] = mapped_column(SmallInteger)
+    answer: Mapped[str | None] = mapped_column(Text)
+    error: Mapped[str | None] = mapped_column(Text)
+    duration_ms: Mapped[int]
+    created_at: Mapped[CreatedAt]
+
+
+class WebhookTarget(Base):
+    """Room and back-off of one user towards one origin (`scheme://host:port`)."""
+
+    __tablename__ = "webhook_targets"
+
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    origin: Mapped[str] = mapped_column(String(300), primary_key=True)
+    next_try_at: Mapped[datetime | None]
+    fail_count: Mapped[int] = mapped_column(server_default=text("0"))
+    max_in_flight: Mapped[int] = mapped_column(SmallInteger, server_default=text("2"))
+    last_served_at: Mapped[datetime | None]

@@ -1,0 +1,113 @@
+"""Writes events as deliveries, in the transaction of the change they tell of."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+from uuid import uuid4
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.core.envelope import timestamp
+from app.core.names import TaskName
+from app.core.outbound import nudge
+from app.core.settings import get_settings
+from app.webhooks.guard import origin_of
+
+AccountHook = Literal["incoming", "status"]
+Hook = Literal["callback", "incoming", "status"]
+EventName = Literal["status", "incoming", "device"]
+SINGLE, BULK = 0, 1
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """A user's account URLs that take events now: set, not switched off, and allowed by the plan."""
+
+    status: str | None = None
+    incoming: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something a receiver is told.
+
+    `data` is the object as the public API shows it at this moment; `message_id` is the row's id, and orders what goes
+    to one URL; `url` is for callbacks only, judged when it was accepted; `lane` is the message's, single before bulk.
+    """
+
+    user_id: int
+    hook: Hook
+    event: EventName
+    data: Mapping[str, Any]
+    message_id: int | None = None
+    url: str | None = None
+    lane: int = SINGLE
+
+
+_HOOKS = text("""
+    SELECT w.user_id, w.hook, w.url FROM webhook_urls w JOIN users u ON u.id = w.user_id
+    WHERE w.user_id = ANY(:users) AND w.disabled_at IS NULL AND (:free OR u.premium_expires_at > clock_timestamp())
+""")
+
+
+def hooks_of(session: Session, user_ids: Sequence[int]) -> dict[int, Hooks]:
+    """Each user's open account URLs, an empty `Hooks` for those who have none."""
+    free = "webhooks" in get_settings().free_features
+    found: dict[int, dict[str, str]] = {user: {} for user in user_ids}
+    for user, hook, url in session.execute(_HOOKS, {"users": sorted(found), "free": free}):
+        found[user][hook] = url
+    return {user: Hooks(**urls) for user, urls in found.items()}
+
+
+# Ids are drawn in the order of the events, which is the order they are posted in. An account URL that was taken away
+# since `hooks_of` gets no row.
+_WRITE = text("""
+    WITH event AS (
+        SELECT e.*, coalesce(e.own_url, w.url) AS url, coalesce(e.own_origin, w.origin) AS origin
+        FROM unnest(CAST(:ids AS uuid[]), CAST(:users AS bigint[]), CAST(:messages AS bigint[]), CAST(:hooks AS text[]),
+                    CAST(:events AS text[]), CAST(:lanes AS smallint[]), CAST(:urls AS text[]),
+                    CAST(:origins AS text[]), CAST(:bodies AS text[]))
+             WITH ORDINALITY AS e(webhook_id, user_id, message_id, hook, event, lane, own_url, own_origin, body, place)
+        LEFT JOIN webhook_urls w ON w.user_id = e.user_id AND w.hook = e.hook AND w.disabled_at IS NULL
+        WHERE coalesce(e.own_url, w.url) IS NOT NULL
+    ), written AS (
+        INSERT INTO webhook_deliveries (webhook_id, user_id, message_id, hook, event, url, body)
+        SELECT webhook_id, user_id, message_id, hook, event, url, body FROM event ORDER BY place
+        RETURNING id, webhook_id
+    )
+    INSERT INTO webhook_queue (delivery_id, user_id, message_id, hook, lane, origin, url)
+    SELECT w.id, e.user_id, e.message_id, e.hook, e.lane, e.origin, e.url
+    FROM written w JOIN event e USING (webhook_id) ORDER BY w.id
+    RETURNING delivery_id
+""")
+
+
+def write(session: Session, events: Sequence[Event]) -> list[int]:
+    """Insert a delivery for each event, in order, and nudge the sender. Answers the deliveries' ids, ascending."""
+    if not events:
+        return []
+    now = timestamp(datetime.now(UTC))
+    written = session.execute(
+        _WRITE,
+        {
+            "ids": [uuid4() for _ in events],
+            "users": [event.user_id for event in events],
+            "messages": [event.message_id for event in events],
+            "hooks": [event.hook for event in events],
+            "events": [event.event for event in events],
+            "lanes": [event.lane for event in events],
+            "urls": [event.url for event in events],
+            "origins": [event.url and origin_of(event.url) for event in events],
+            "bodies": [body_of(event.event, event.data, now) for event in events],
+        },
+    )
+    nudge(session, TaskName.DELIVER)
+    return sorted(written.scalars())
+
+
+def body_of(event: EventName, data: Mapping[str, Any], moment: str) -> str:
+    """The JSON text that every attempt posts."""
+    return json.dumps({"event": event, "data": data, "timestamp": moment}, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,281 @@
+"""Writes down what calls came to, and decides when the next attempt is."""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.webhooks.claims import BREAKER, Target
+from app.webhooks.sender import GONE, Result
+
+SCHEDULE = (5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600)
+SPREAD = 0.2
+LONGEST_PAUSE = 300
+MOST_IN_FLIGHT = 32
+FAILING_ONLY = timedelta(days=5)
+GAVE_UP = "Given up after the last attempt of the schedule."
+GONE_REASON = "The receiver answered 410 Gone."
+FAILING_REASON = "Nothing was accepted for five days."
+
+log = structlog.get_logger(__name__)
+
+# The attempt is kept whoever holds the lease now; everything else is for the lease's holder alone.
+_ATTEMPTS = text("""
+    INSERT INTO webhook_attempts (delivery_id, url, status_code, answer, error, duration_ms)
+    SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:urls AS text[]), CAST(:statuses AS smallint[]),
+                         CAST(:answers AS text[]), CAST(:errors AS text[]), CAST(:durations AS bigint[]))
+""")
+
+_FINISH = text("""
+    WITH mine AS (
+        SELECT q.delivery_id, r.state, r.error
+        FROM webhook_queue q JOIN unnest(CAST(:ids AS bigint[]), CAST(:leases AS uuid[]), CAST(:states AS text[]),
+                                         CAST(:errors AS text[])) AS r(id, lease_id, state, error)
+            ON r.id = q.delivery_id AND r.lease_id = q.lease_id
+        ORDER BY q.delivery_id FOR UPDATE OF q
+    ), finished AS (
+        DELETE FROM webhook_queue q USING mine m WHERE q.delivery_id = m.delivery_id
+        RETURNING m.delivery_id, m.state, m.error
+    )
+    UPDATE webhook_deliveries d
+    SET state = f.state, error = f.error, attempts = d.attempts + 1, finished_at = clock_timestamp()
+    FROM finished f WHERE d.id = f.delivery_id
+    RETURNING d.id
+""")
+
+_RETRY = text("""
+    WITH mine AS (
+        SELECT q.delivery_id, r.wait
+        FROM webhook_queue q JOIN unnest(CAST(:ids AS bigint[]), CAST(:leases AS uuid[]), CAST(:waits AS float8[]))
+                AS r(id, lease_id, wait) ON r.id = q.delivery_id AND r.lease_id = q.lease_id
+        ORDER BY q.delivery_id FOR NO KEY UPDATE OF q
+    ), waiting AS (
+        UPDATE webhook_queue q
+        SET attempt = q.attempt + 1, lease_id = NULL, lease_until = NULL,
+            next_attempt_at = clock_timestamp() + m.wait * interval '1 second'
+        FROM mine m WHERE q.delivery_id = m.delivery_id RETURNING q.delivery_id
+    )
+    UPDATE webhook_deliveries d SET attempts = d.attempts + 1 FROM waiting w WHERE d.id = w.delivery_id RETURNING d.id
+""")
+
+_TARGETS = text("""
+    SELECT user_id, origin, fail_count, max_in_flight, coalesce(next_try_at > clock_timestamp(), false) AS paused
+    FROM webhook_targets t JOIN unnest(CAST(:users AS bigint[]), CAST(:origins AS text[])) AS k(user_id, origin)
+        USING (user_id, origin)
+""")
+_LOCK_TARGETS = text(_TARGETS.text + " ORDER BY user_id, origin FOR NO KEY UPDATE OF t")
+_UPDATE_TARGETS = text("""
+    UPDATE webhook_targets t
+    SET fail_count = r.fails, max_in_flight = r.most,
+        next_try_at = CASE WHEN r.pause > 0 THEN clock_timestamp() + r.pause * interval '1 second'
+                           WHEN r.paused THEN t.next_try_at END
+    FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[]), CAST(:fails AS bigint[]),
+                CAST(:mosts AS smallint[]), CAST(:pauses AS float8[]), CAST(:paused AS bool[]))
+        AS r(user_id, origin, fails, most, pause, paused)
+    WHERE t.user_id = r.user_id AND t.origin = r.origin
+""")
+
+_URLS = text("""
+    WITH told AS (
+        SELECT w.user_id, w.hook, r.accepted, r.gone
+        FROM webhook_urls w JOIN unnest(CAST(:users AS bigint[]), CAST(:hooks AS text[]), CAST(:urls AS text[]),
+                                        CAST(:accepted AS bool[]), CAST(:gone AS bool[]))
+                AS r(user_id, hook, url, accepted, gone) USING (user_id, hook, url)
+        WHERE w.disabled_at IS NULL AND (NOT r.accepted OR r.gone OR w.failing_since IS NOT NULL)
+        ORDER BY w.user_id, w.hook FOR NO KEY UPDATE OF w
+    )
+    UPDATE webhook_urls w
+    SET failing_since = CASE WHEN NOT t.accepted THEN coalesce(w.failing_since, clock_timestamp()) END,
+        disabled_at = CASE WHEN t.gone OR (NOT t.accepted AND w.failing_since < clock_timestamp() - :limit)
+                           THEN clock_timestamp() END,
+        disabled_reason = CASE WHEN t.gone THEN :gone_reason
+                               WHEN NOT t.accepted AND w.failing_since < clock_timestamp() - :limit
+                               THEN :failing_reason END
+    FROM told t WHERE w.user_id = t.user_id AND w.hook = t.hook
+    RETURNING w.user_id, w.hook, w.disabled_reason
+""")
+
+_GONE_CALLBACKS = text("""
+    WITH gone AS (
+        SELECT q.delivery_id FROM webhook_queue q
+            JOIN unnest(CAST(:users AS bigint[]), CAST(:origins AS text[]), CAST(:urls AS text[]))
+                AS g(user_id, origin, url) USING (user_id, origin, url)
+        WHERE q.hook = 'callback' AND q.lease_id IS NULL AND q.lane IN (0, 1)
+        LIMIT 5000 FOR UPDATE OF q SKIP LOCKED
+    ), dropped AS (
+        DELETE FROM webhook_queue q USING gone g WHERE q.delivery_id = g.delivery_id RETURNING q.delivery_id
+    )
+    UPDATE webhook_deliveries d SET state = 'failed', error = :reason, finished_at = clock_timestamp()
+    FROM dropped WHERE d.id = dropped.delivery_id
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A target's room and back-off. `pause` is in seconds, counted from now; `paused`: one is under way."""
+
+    fail_count: int = 0
+    max_in_flight: int = 2
+    paused: bool = False
+    pause: float = 0
+
+    def after(self, result: Result) -> "Standing":
+        """The standing once `result` is known.
+
+        Room doubles with a success and shrinks to one after a time-out. From the third failure in a row the target
+        pauses, twice as long each time; failures of calls that were already under way then say nothing new.
+        """
+        if result.accepted:
+            return Standing(0, min(self.max_in_flight * 2, MOST_IN_FLIGHT), paused=self.paused and self.fail_count == 0)
+        room = 1 if result.timed_out else self.max_in_flight
+        asked = float(result.retry_after or 0) if result.pauses else 0.0
+        if self.paused or self.pause:
+            return Standing(self.fail_count, room, self.paused, max(self.pause, asked))
+        fails = self.fail_count + 1
+        pause = min(2.0 ** (min(fails, 60) - BREAKER), LONGEST_PAUSE) if fails >= BREAKER else 0.0
+        return Standing(fails, room, self.paused, max(_spread(pause), asked))
+
+
+def wait_before(attempt: int, retry_after: int | None) -> float | None:
+    """Seconds until the attempt after the failed `attempt` (from 0), None where that was the last."""
+    if attempt >= len(SCHEDULE):
+        return None
+    return max(_spread(SCHEDULE[attempt]), float(retry_after or 0))
+
+
+def _spread(seconds: float) -> float:
+    return seconds * random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311 - not a secret
+
+
+def record(session: Session, results: Sequence[Result]) -> list[float]:
+    """Keep the attempts, end or reschedule the deliveries, and judge targets and URLs.
+
+    Answers the seconds until each moment at which something recorded here is due again.
+    """
+    # Losing this in a crash of the database repeats a delivery, which is allowed.
+    session.execute(text("SET LOCAL synchronous_commit = off"))
+    session.execute(
+        _ATTEMPTS,
+        {
+            "ids": [result.call.delivery_id for result in results],
+            "urls": [result.call.url for result in results],
+            "statuses": [result.status_code for result in results],
+            "answers": [result.answer for result in results],
+            "errors": [result.error for result in results],
+            "durations": [result.duration_ms for result in results],
+        },
+    )
+    waits = _end_or_retry(session, results)
+    refused = [result.call for result in results if result.status_code == GONE and result.call.hook == "callback"]
+    if refused:
+        keys = {
+            "users": [call.user_id for call in refused],
+            "origins": [call.origin for call in refused],
+            "urls": [call.url for call in refused],
+        }
+        session.execute(_GONE_CALLBACKS, {**keys, "reason": GONE_REASON})
+    _judge_urls(session, results)
+    return waits + _judge_targets(session, results)
+
+
+def _end_or_retry(session: Session, results: Iterable[Result]) -> list[float]:
+    ended: list[tuple[Result, str | None]] = []
+    waiting: list[tuple[Result, float]] = []
+    for result in results:
+        wait = wait_before(result.call.attempt, result.retry_after)
+        if result.accepted:
+            ended.append((result, None))
+        elif result.status_code == GONE:
+            ended.append((result, GONE_REASON))
+        elif wait is None:
+            ended.append((result, GAVE_UP))
+        else:
+            waiting.append((result, wait))
+    if ended:
+        finished = {
+            "ids": [result.call.delivery_id for result, _ in ended],
+            "leases": [result.call.lease_id for result, _ in ended],
+            "states": ["failed" if error else "delivered" for _, error in ended],
+            "errors": [error for _, error in ended],
+        }
+        session.execute(_FINISH, finished)
+    if waiting:
+        again = {
+            "ids": [result.call.delivery_id for result, _ in waiting],
+            "leases": [result.call.lease_id for result, _ in waiting],
+            "waits": [wait for _, wait in waiting],
+        }
+        session.execute(_RETRY, again)
+    return [wait for _, wait in waiting]
+
+
+def _judge_urls(session: Session, results: Iterable[Result]) -> None:
+    told: dict[tuple[int, str, str], list[bool]] = {}
+    for result in results:
+        if result.call.hook != "callback":
+            accepted, gone = told.get((result.call.user_id, result.call.hook, result.call.url), (False, False))
+            told[result.call.user_id, result.call.hook, result.call.url] = [
+                accepted or result.accepted,
+                gone or result.status_code == GONE,
+            ]
+    if not told:
+        return
+    keys = list(told)
+    changed = session.execute(
+        _URLS,
+        {
+            "users": [user for user, _, _ in keys],
+            "hooks": [hook for _, hook, _ in keys],
+            "urls": [url for _, _, url in keys],
+            "accepted": [told[key][0] for key in keys],
+            "gone": [told[key][1] for key in keys],
+            "limit": FAILING_ONLY,
+            "gone_reason": GONE_REASON,
+            "failing_reason": FAILING_REASON,
+        },
+    )
+    for user, hook, reason in changed:
+        if reason is not None:
+            log.warning("webhook URL switched off", user=user, hook=hook, reason=reason)
+
+
+def _judge_targets(session: Session, results: Iterable[Result]) -> list[float]:
+    of_target: dict[Target, list[Result]] = defaultdict(list)
+    for result in results:
+        of_target[result.call.user_id, result.call.origin].append(result)
+    known = _standings(session, list(of_target), lock=False)
+    changed = [key for key, before in known.items() if _fold(before, of_target[key]) != before]
+    if not changed:
+        return []
+    after = {key: _fold(before, of_target[key]) for key, before in _standings(session, changed, lock=True).items()}
+    session.execute(
+        _UPDATE_TARGETS,
+        {
+            "users": [user for user, _ in after],
+            "origins": [origin for _, origin in after],
+            "fails": [standing.fail_count for standing in after.values()],
+            "mosts": [standing.max_in_flight for standing in after.values()],
+            "pauses": [standing.pause for standing in after.values()],
+            "paused": [standing.paused for standing in after.values()],
+        },
+    )
+    return [standing.pause for standing in after.values() if standing.pause > 0]
+
+
+def _standings(session: Session, keys: Sequence[Target], *, lock: bool) -> Mapping[Target, Standing]:
+    rows = session.execute(
+        _LOCK_TARGETS if lock else _TARGETS,
+        {"users": [user for user, _ in keys], "origins": [origin for _, origin in keys]},
+    )
+    return {(user, origin): Standing(fails, most, paused) for user, origin, fails, most, paused in rows}
+
+
+def _fold(standing: Standing, results: Iterable[Result]) -> Standing:
+    for result in results:
+        standing = standing.after(result)
+    return standing

@@ -1,0 +1,89 @@
+"""The sample that `POST /api/webhooks/test` sends, and what came back."""
+
+from datetime import UTC, datetime
+from uuid import uuid4
+
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.core.envelope import timestamp
+from app.core.errors import Refused
+from app.webhooks.claims import Call
+from app.webhooks.client import guarded_transport
+from app.webhooks.guard import origin_of
+from app.webhooks.outbox import AccountHook, body_of
+from app.webhooks.sender import post
+from app.webhooks.signing import ensure_secrets
+
+_URLS = text("SELECT hook, url FROM webhook_urls WHERE user_id = :user ORDER BY hook = :hook DESC, hook DESC")
+
+
+class TrialOut(BaseModel):
+    """What came back. `delivered` is whether the receiver accepted it; `status` is null where it did not answer."""
+
+    delivered: bool
+    url: str
+    webhook_id: str
+    status: int | None
+    answer: str | None
+    error: str | None
+    duration_ms: int
+
+
+def prepare(session: Session, user_id: int, hook: AccountHook | None) -> Call:
+    """A call with a sample for the user's URL of `hook`, or the one that is set. Raises `Refused` where none is.
+
+    A disabled URL may be tried, so that its owner can see whether it works again.
+    """
+    urls = session.execute(_URLS, {"user": user_id, "hook": hook}).all()
+    if not urls or (hook is not None and urls[0].hook != hook):
+        raise Refused("No webhook URL is set.")
+    found, url = urls[0]
+    moment = timestamp(datetime.now(UTC))
+    secrets = ensure_secrets(session, [user_id])[user_id]
+    body = body_of(found, _sample(found, moment), moment)
+    return Call(0, uuid4(), uuid4(), user_id, found, url, origin_of(url), body, 0, secrets)
+
+
+async def send(call: Call) -> TrialOut:
+    """Post the sample, once, under the same guard and limits as any webhook."""
+    async with guarded_transport() as transport:
+        result = await post(transport, call)
+    return TrialOut(
+        delivered=result.accepted,
+        url=call.url,
+        webhook_id=str(call.webhook_id),
+        status=result.status_code,
+        answer=result.answer,
+        error=result.error,
+        duration_ms=result.duration_ms,
+    )
+
+
+def _sample(hook: AccountHook, moment: str) -> dict[str, object]:
+    outbound = hook == "status"
+    return {
+        "id": None,
+        "message_id": str(uuid4()),
+        "my_id": None,
+        "device_id": None,
+        "recipient_number": "+15550100001" if outbound else None,
+        "sender_number": None if outbound else "+15550100001",
+        "message": "This is a test from smsfleet.",
+        "direction": "outbound" if outbound else "inbound",
+        "status": "delivered" if outbound else "received",
+        "price": 0 if outbound else None,
+        "is_charged": False,
+        "sim_slot": None,
+        "segments": 1,
+        "encoding": "gsm7",
+        "uncertain": False,
+        "callback_url": None,
+        "error_message": None,
+        "sent_at": moment if outbound else None,
+        "delivered_at": moment if outbound else None,
+        "created_at": moment,
+        "updated_at": moment,
+        "test": True,
+    }

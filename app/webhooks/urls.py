@@ -1,0 +1,101 @@
+"""A user's webhook URLs: shown, set, and switched on again by setting them."""
+
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.core.envelope import Timestamp
+from app.core.names import TaskName
+from app.core.outbound import nudge
+from app.webhooks.guard import origin_of
+from app.webhooks.outbox import AccountHook
+
+
+class HookOut(BaseModel):
+    """One account URL and how it fares."""
+
+    url: str | None
+    failing_since: Timestamp | None = None
+    disabled_at: Timestamp | None = None
+    disabled_reason: str | None = None
+
+
+class WebhooksOut(BaseModel):
+    """The account's URLs. `disabled_at` and `disabled_reason` are those of the URL that was switched off last."""
+
+    webhook_url_incoming: str | None
+    webhook_url_status: str | None
+    disabled_at: Timestamp | None
+    disabled_reason: str | None
+    incoming: HookOut
+    status: HookOut
+
+
+class WebhooksChanged(WebhooksOut):
+    """`replayable` says how many failed deliveries of the URLs that were set can be replayed."""
+
+    replayable: int
+
+
+_SHOW = text("""
+    SELECT hook, url, failing_since, disabled_at, disabled_reason FROM webhook_urls WHERE user_id = :user
+    ORDER BY disabled_at NULLS FIRST
+""")
+_ORIGINS = text("SELECT origin FROM webhook_urls WHERE user_id = :user AND hook = ANY(:hooks)")
+_SET = text("""
+    INSERT INTO webhook_urls (user_id, hook, url, origin) VALUES (:user, :hook, :url, :origin)
+    ON CONFLICT (user_id, hook) DO UPDATE
+    SET url = excluded.url, origin = excluded.origin, failing_since = NULL, disabled_at = NULL, disabled_reason = NULL,
+        owner_told_at = NULL
+""")
+_REMOVE = text("DELETE FROM webhook_urls WHERE user_id = :user AND hook = ANY(:hooks)")
+_RESET = text("""
+    UPDATE webhook_targets t SET next_try_at = NULL, fail_count = 0
+    FROM (SELECT user_id, origin FROM webhook_targets WHERE user_id = :user AND origin = ANY(:origins)
+          ORDER BY origin FOR NO KEY UPDATE) locked
+    WHERE t.user_id = locked.user_id AND t.origin = locked.origin
+""")
+_REPLAYABLE = text("""
+    SELECT count(*) FROM webhook_deliveries WHERE user_id = :user AND state = 'failed' AND hook = ANY(:hooks)
+""")
+
+
+def shown(session: Session, user_id: int) -> WebhooksOut:
+    """The user's URLs."""
+    return WebhooksOut(**_fields(session, user_id))
+
+
+def change(session: Session, user_id: int, urls: Mapping[AccountHook, str | None]) -> WebhooksChanged:
+    """Set the given URLs, None to remove one. Setting one, the same too, enables it and ends its back-off.
+
+    What waits for the old URL goes to the new one: it is looked at again at once, whatever the old receiver did.
+    """
+    given = {hook: url for hook, url in urls.items() if url is not None}
+    before = session.scalars(_ORIGINS, {"user": user_id, "hooks": list(given)}).all()
+    origins = {hook: origin_of(url) for hook, url in given.items()}
+    for hook, url in sorted(given.items()):
+        session.execute(_SET, {"user": user_id, "hook": hook, "url": url, "origin": origins[hook]})
+    session.execute(_REMOVE, {"user": user_id, "hooks": [hook for hook in urls if hook not in given]})
+    session.execute(_RESET, {"user": user_id, "origins": [*before, *origins.values()]})
+    nudge(session, TaskName.DELIVER)
+    replayable: int = session.scalar(_REPLAYABLE, {"user": user_id, "hooks": list(given)}) or 0
+    return WebhooksChanged(**_fields(session, user_id), replayable=replayable)
+
+
+def _fields(session: Session, user_id: int) -> dict[str, Any]:
+    found = {
+        hook: HookOut(url=url, failing_since=since, disabled_at=at, disabled_reason=reason)
+        for hook, url, since, at, reason in session.execute(_SHOW, {"user": user_id})
+    }
+    last = list(found.values())[-1] if found else HookOut(url=None)
+    hooks = {hook: found.get(hook, HookOut(url=None)) for hook in get_args(AccountHook)}
+    return {
+        "webhook_url_incoming": hooks["incoming"].url,
+        "webhook_url_status": hooks["status"].url,
+        "disabled_at": last.disabled_at,
+        "disabled_reason": last.disabled_reason,
+        **hooks,
+    }
