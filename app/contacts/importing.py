@@ -1,0 +1,139 @@
+"""Importing contacts, up to 100,000 in one request: rows are judged, copied to a temporary table, and merged by one
+statement.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.contacts import groups
+from app.contacts.schemas import (
+    EMAIL_LENGTH,
+    MOST_IMPORTED,
+    NAME_LENGTH,
+    NOTES_LENGTH,
+    NUMBER_LENGTH,
+    Import,
+)
+from app.core.copying import copy_rows
+from app.core.errors import Invalid
+from app.core.numbers import normalize_number
+
+MOST_NAMED_ERRORS = 100
+_LENGTHS = {"name": NAME_LENGTH, "phone_number": NUMBER_LENGTH, "email": EMAIL_LENGTH, "notes": NOTES_LENGTH}
+_TEXTS = ("name", "email", "notes")
+
+Row = tuple[Any, ...]
+
+
+def judge(body: Import, region: str | None) -> tuple[list[Row], int]:
+    """The rows to merge, and how many are left out. Raises `Invalid` for rows that are none and for too long fields.
+
+    Reading 100,000 national numbers takes seconds: to be called while no transaction is open.
+    """
+    if not body.contacts:
+        raise Invalid({"contacts": ["The contacts field is required."]})
+    if len(body.contacts) > MOST_IMPORTED:
+        raise Invalid({"contacts": [f"The contacts field must not have more than {MOST_IMPORTED} items."]})
+    found: dict[str, Row] = {}
+    wrong: dict[str, list[str]] = {}
+    for place, item in enumerate(body.contacts):
+        row = _fields(item, f"contacts.{place}", wrong)
+        if len(wrong) >= MOST_NAMED_ERRORS:
+            break
+        number = normalize_number(row.get("phone_number") or "", region)
+        if number is not None and number not in found:
+            found[number] = (number, *(row.get(name) for name in _TEXTS), *(name in row for name in _TEXTS))
+    if wrong:
+        raise Invalid(wrong)
+    return list(found.values()), len(body.contacts) - len(found)
+
+
+def _fields(item: object, place: str, wrong: dict[str, list[str]]) -> Mapping[str, str | None]:
+    if not isinstance(item, dict):
+        wrong[place] = [f"The {place} field must be an object."]
+        return {}
+    row: dict[str, str | None] = {}
+    for name, length in _LENGTHS.items():
+        if name not in item:
+            continue
+        value = item[name]
+        if isinstance(value, str):
+            value = value.strip() or None
+        if value is not None and not isinstance(value, str):
+            wrong[f"{place}.{name}"] = [f"The {place}.{name.replace('_', ' ')} field must be a string."]
+        elif value is not None and len(value) > length:
+            sentence = f"The {place}.{name.replace('_', ' ')} field must not be greater than {length} characters."
+            wrong[f"{place}.{name}"] = [sentence]
+        else:
+            row[name] = value
+    return row
+
+
+_COLUMNS = (
+    ("phone_number", "varchar"),
+    ("name", "varchar"),
+    ("email", "varchar"),
+    ("notes", "text"),
+    ("has_name", "bool"),
+    ("has_email", "bool"),
+    ("has_notes", "bool"),
+)
+
+_PREPARE = (
+    # A large import may wait for another one of the same user, which takes seconds.
+    "SET LOCAL lock_timeout = '30s'",
+    "SET LOCAL statement_timeout = '60s'",
+    # One import of a user at a time: two at once would wait for each other's rows, in whatever order they come.
+    "SELECT pg_advisory_xact_lock(hashtextextended('contacts.import', :user))",
+    """
+    CREATE TEMPORARY TABLE imported (
+        phone_number varchar(32), name varchar(255), email varchar(255), notes text,
+        has_name boolean, has_email boolean, has_notes boolean
+    ) ON COMMIT DROP
+    """,
+)
+_MERGE = (
+    "ANALYZE imported",
+    """
+    INSERT INTO contacts (user_id, phone_number, name, email, notes)
+    SELECT :user, phone_number, name, email, notes FROM imported
+    ON CONFLICT (user_id, phone_number) DO NOTHING
+    """,
+    # Those just made have the same values and are not written again.
+    """
+    UPDATE contacts c SET
+        name = CASE WHEN i.has_name THEN i.name ELSE c.name END,
+        email = CASE WHEN i.has_email THEN i.email ELSE c.email END,
+        notes = CASE WHEN i.has_notes THEN i.notes ELSE c.notes END,
+        updated_at = clock_timestamp()
+    FROM imported i
+    WHERE c.user_id = :user AND c.phone_number = i.phone_number
+      AND ((i.has_name AND c.name IS DISTINCT FROM i.name)
+           OR (i.has_email AND c.email IS DISTINCT FROM i.email)
+           OR (i.has_notes AND c.notes IS DISTINCT FROM i.notes))
+    """,
+    """
+    INSERT INTO contact_group_members (group_id, contact_id)
+    SELECT :group, c.id FROM imported i JOIN contacts c ON c.user_id = :user AND c.phone_number = i.phone_number
+    WHERE CAST(:group AS bigint) IS NOT NULL
+    ON CONFLICT DO NOTHING
+    """,
+)
+
+
+def merge(session: Session, user_id: int, rows: Sequence[Row], group_id: int | None) -> None:
+    """Make or update the contacts of `judge`, all in the group where one is named.
+
+    A field that the request has replaces what was there, one that it has not is left. Raises `Invalid` for a group that
+    the user has not.
+    """
+    if group_id is not None and not groups.owned(session, user_id, [group_id]):
+        raise Invalid({"group_id": ["The selected group id is invalid."]})
+    for statement in _PREPARE:
+        session.execute(text(statement), {"user": user_id})
+    copy_rows(session, "imported", _COLUMNS, rows)
+    for statement in _MERGE:
+        session.execute(text(statement), {"user": user_id, "group": group_id})

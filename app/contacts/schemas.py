@@ -1,0 +1,104 @@
+"""What contacts' routes take and answer."""
+
+from typing import Annotated, Any, ClassVar
+
+from pydantic import BaseModel, Field
+
+from app.core.envelope import Timestamp
+from app.core.validation import Body, Email, Integer
+
+MOST_IMPORTED = 100_000
+MOST_MEMBERS_AT_ONCE = 10_000
+NAME_LENGTH, NUMBER_LENGTH, EMAIL_LENGTH, NOTES_LENGTH = 255, 32, 255, 1000
+
+Name = Annotated[str, Field(max_length=NAME_LENGTH)]
+Number = Annotated[str, Field(max_length=NUMBER_LENGTH)]
+Notes = Annotated[str, Field(max_length=NOTES_LENGTH)]
+Ids = Annotated[list[Integer], Field(max_length=MOST_MEMBERS_AT_ONCE)]
+
+
+class NewContact(Body):
+    phone_number: Number
+    name: Name | None = None
+    email: Email | None = None
+    notes: Notes | None = None
+    group_ids: Ids | None = None
+
+
+class ContactChange(Body):
+    """What a `PUT` or `PATCH` names is changed; `group_ids` replaces the groups."""
+
+    phone_number: Number = ""
+    name: Name | None = None
+    email: Email | None = None
+    notes: Notes | None = None
+    group_ids: Ids | None = None
+
+
+class ContactFilter(Body):
+    """`search` looks into name, number, e-mail address and notes."""
+
+    search: Annotated[str, Field(max_length=255)] | None = None
+    group_id: Integer | None = None
+
+
+class GroupFilter(Body):
+    search: Annotated[str, Field(max_length=255)] | None = None
+
+
+class Import(Body):
+    """The body of an import. Its rows are checked one by one outside of the schema, for speed."""
+
+    verbatim: ClassVar[frozenset[str]] = frozenset()
+
+    contacts: list[Any]
+    group_id: Integer | None = None
+
+
+class Imported(BaseModel):
+    """`imported` are those made or updated; `skipped` had no usable number, or one that came before."""
+
+    imported: int
+    skipped: int
+
+
+class GroupBrief(BaseModel):
+    id: int
+    name: str
+
+
+class ContactOut(BaseModel):
+    id: int
+    name: str | None
+    phone_number: str
+    email: str | None
+    notes: str | None
+    groups: list[GroupBrief]
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class NewGroup(Body):
+    name: Name
+
+
+class GroupChange(Body):
+    name: Name = ""
+
+
+class GroupOut(BaseModel):
+    id: int
+    name: str
+    contacts_count: int
+    created_at: Timestamp
+    updated_at: Timestamp
+
+
+class Members(Body):
+    """Contacts to add to a group, by id."""
+
+    contact_ids: Annotated[Ids, Field(min_length=1)]
+
+
+class MembersAdded(BaseModel):
+    added: int

@@ -1,0 +1,91 @@
+"""Enrolling: a phone becomes one of a user's devices, or the one it was."""
+
+from typing import Any
+
+from sqlalchemy import select, text, update
+from sqlalchemy.orm import Session
+
+from app.core.errors import Unauthenticated
+from app.core.security import digest, random_text
+from app.core.settings import get_settings
+from app.devices import sims
+from app.devices.models import Device, DeviceState
+from app.devices.presence import SILENT
+
+# As long as the app's own server makes them.
+NAME_LENGTH = 21
+_SECRET_LENGTH = 43
+_SIGNING_KEY_LENGTH = 32
+
+# The state row is locked, and whether it is silent is judged again after waiting for it: of two phones that enroll at
+# once as the same one, the first is that one and the second is new.
+_SAME = text(f"""
+    SELECT d.id, d.sim_cards FROM devices d JOIN device_state s ON s.device_id = d.id
+    WHERE d.user_id = :user AND d.registered_name = :name AND d.removed_at IS NULL
+      AND d.sim_cards <> '[]' AND {SILENT}
+    ORDER BY d.id FOR NO KEY UPDATE OF s
+""")  # noqa: S608 - a constant
+
+
+def enroll(
+    session: Session, user_id: int, name: str, sim_cards: list[sims.Card], push_token: str | None
+) -> tuple[Device, str]:
+    """Make a device of the phone and return it with its token, which is shown this once.
+
+    A phone of the same name and with the same SIM cards as a silent one of the user's is that one again: it keeps its
+    row and gets a new token, and the old token ends. Its hooks keep their address, because the app may still hold
+    incoming messages for it.
+    """
+    token = random_text(_SECRET_LENGTH)
+    device = _same_phone(session, user_id, name, sim_cards) or _new_phone(session, user_id, name)
+    device.token_hash = digest(token)
+    device.push_token = push_token
+    device.sim_cards = sims.merged(device.sim_cards, sim_cards)
+    session.flush()
+    session.execute(
+        text("UPDATE device_state SET seen_at = clock_timestamp(), woken_at = NULL WHERE device_id = :id"),
+        {"id": device.id},
+    )
+    return device, token
+
+
+def _same_phone(session: Session, user_id: int, name: str, cards: list[sims.Card]) -> Device | None:
+    if not cards:
+        return None
+    told = sims.masked(cards)
+    found = session.execute(_SAME, {"user": user_id, "name": name})
+    same = next((row.id for row in found if sims.masked(row.sim_cards) == told), None)
+    return None if same is None else session.get_one(Device, same, populate_existing=True)
+
+
+def _new_phone(session: Session, user_id: int, name: str) -> Device:
+    device = Device(
+        user_id=user_id,
+        device_id=random_text(NAME_LENGTH),
+        device_name=name,
+        registered_name=name,
+        sms_rate=get_settings().sms_rate,
+        hook_secret=random_text(_SECRET_LENGTH),
+        signing_key=random_text(_SIGNING_KEY_LENGTH),
+        sim_cards=[],
+    )
+    session.add(device)
+    session.flush()
+    session.add(DeviceState(device_id=device.id))
+    return device
+
+
+def device_by_token(session: Session, token: str) -> Device:
+    """The device that a token belongs to. Raises `Unauthenticated`, also for a removed one."""
+    device = session.scalar(select(Device).where(Device.token_hash == digest(token), Device.removed_at.is_(None)))
+    if device is None:
+        raise Unauthenticated
+    return device
+
+
+def renew(session: Session, device: Device, sim_cards: list[sims.Card] | None, push_token: str | None) -> None:
+    """What the app tells at each start."""
+    values: dict[str, Any] = {"push_token": push_token}
+    if sim_cards is not None:
+        values["sim_cards"] = sims.merged(device.sim_cards, sim_cards)
+    session.execute(update(Device).where(Device.id == device.id).values(values))

@@ -1,0 +1,60 @@
+"""What a phone's hooks tell of the phone itself, and whose hook it is."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import RowMapping, text, update
+from sqlalchemy.orm import Session
+
+from app.core.numbers import normalize_number
+from app.devices import sims
+from app.devices.models import Device
+
+_BY_SECRET = text("""
+    SELECT d.hook_secret, d.id, d.user_id, d.signing_key, d.phone_number, d.app_version, d.battery, d.sim_cards,
+           d.default_sim_slot, d.removed_at IS NOT NULL AS removed, u.keep_inbound
+    FROM devices d JOIN users u ON u.id = d.user_id WHERE d.hook_secret = ANY(:secrets)
+""")
+
+
+def by_secret(session: Session, secrets: Collection[str]) -> dict[str, RowMapping]:
+    """Phones by the secret in the address of their hooks, removed ones included, with their owner's `keep_inbound`."""
+    rows = session.execute(_BY_SECRET, {"secrets": list(secrets)}).mappings()
+    return {row["hook_secret"]: row for row in rows}
+
+
+def tell(session: Session, device: RowMapping, event: str, payload: Mapping[str, Any]) -> None:
+    """An event about the phone: its battery, its SIM cards. What is not known is left."""
+    if event == "system:ping":
+        battery = _battery(payload)
+        if battery is not None and battery != device["battery"]:
+            session.execute(update(Device).where(Device.id == device["id"]).values(battery=battery))
+    elif event == "app:started":
+        cards = sims.read(payload.get("simCards"))
+        if cards and cards != device["sim_cards"]:
+            session.execute(update(Device).where(Device.id == device["id"]).values(sim_cards=cards))
+        learn_numbers(session, [(device, sims.number_of(cards, device["default_sim_slot"]))])
+
+
+def _battery(payload: Mapping[str, Any]) -> int | None:
+    """Per cent, from the health checks, which are made as the draft "health+json" has them."""
+    value: Any = payload
+    for key in ("health", "checks", "battery:level"):
+        value = value.get(key) if isinstance(value, Mapping) else None
+    if isinstance(value, list) and value:
+        value = value[0]
+    level = value.get("observedValue") if isinstance(value, Mapping) else None
+    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 <= level <= 100:  # noqa: PLR2004 - per cent
+        return None
+    return round(level)
+
+
+_NUMBER = text("UPDATE devices SET phone_number = :number WHERE id = :id AND phone_number IS NULL")
+
+
+def learn_numbers(session: Session, told: Sequence[tuple[RowMapping, str | None]]) -> None:
+    """Keep a phone's own number where none is known; one that its owner set is never replaced."""
+    for device, number in told:
+        own = normalize_number(number) if number and device["phone_number"] is None else None
+        if own:
+            session.execute(_NUMBER, {"id": device["id"], "number": own})

@@ -1,0 +1,45 @@
+"""An invitation for a phone: the address and the private token that its owner types into the app."""
+
+import io
+
+import segno
+from sqlalchemy.orm import Session
+
+from app.accounts import tokens
+from app.devices.schemas import Enrollment
+
+MOBILE_PATH = "/api/mobile/v1"
+KEY_NAME = "Phone enrollment"
+
+
+def invite(session: Session, user_id: int, base_url: str) -> Enrollment:
+    """Make a key that can do nothing but enroll phones of this user. It is kept by the app, so it does not expire."""
+    key = tokens.issue(session, user_id, "key", KEY_NAME, abilities=["phone:enroll"])
+    server = base_url + MOBILE_PATH
+    return Enrollment(
+        server_url=server, private_token=key.plain, qr_svg=_qr(f"{server}\n{key.plain}"), steps=_steps(server)
+    )
+
+
+def _qr(content: str) -> str:
+    image = io.BytesIO()
+    segno.make(content, error="m").save(image, kind="svg", scale=5, xmldecl=False, svgns=True, nl=False)
+    return image.getvalue().decode()
+
+
+def _steps(server: str) -> list[str]:
+    build = (
+        'Install "SMS Gateway for Android" (app-release.apk, version 1.53 or newer).'
+        if server.startswith("https://")
+        else 'Install "SMS Gateway for Android" as app-insecure.apk (version 1.53 or newer): this server has no HTTPS,'
+        " and the standard build speaks nothing else."
+    )
+    return [
+        build,
+        "Open Settings → Cloud Server and set API URL to the server address and Private Token to the private token.",
+        "In Settings → Cloud Server set Notification channel to SSE Only.",
+        "In Settings → System disable battery optimisation for the app.",
+        "On the Home tab switch Cloud server on and tap Offline to start it.",
+        "When the app asks how to connect, choose the tab Sign Up and confirm.",
+        "Allow the app to send and read SMS and to use the phone, when it asks for it.",
+    ]

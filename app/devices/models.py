@@ -1,0 +1,97 @@
+"""Phones: what their owner sees and sets, and the hot state that hand-out and presence keep beside it."""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, Numeric, SmallInteger, String, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.database import Base, BigId, CreatedAt
+
+
+class Device(Base):
+    """A phone. A removed one keeps its row, because messages and late reports name it."""
+
+    __tablename__ = "devices"
+    __table_args__ = (
+        Index(None, "user_id", "id"),
+        Index("uq_devices_token_hash", "token_hash", unique=True, postgresql_where=text("token_hash IS NOT NULL")),
+        Index("uq_devices_hook_secret", "hook_secret", unique=True),
+    )
+
+    id: Mapped[BigId]
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
+    device_id: Mapped[str] = mapped_column(String(36), unique=True)
+    device_name: Mapped[str] = mapped_column(String(255))
+    registered_name: Mapped[str] = mapped_column(String(128))
+    phone_number: Mapped[str | None] = mapped_column(String(32))
+    is_active: Mapped[bool] = mapped_column(server_default=text("true"))
+    sms_rate: Mapped[Decimal] = mapped_column(Numeric(14, 4))
+    send_delay_seconds: Mapped[int] = mapped_column(server_default=text("0"))
+    send_delay_spread_seconds: Mapped[int] = mapped_column(server_default=text("0"))
+    default_sim_slot: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    sim_selection: Mapped[str] = mapped_column(String(10), server_default=text("'default'"))
+    limits: Mapped[dict[str, Any]] = mapped_column(JSONB, server_default=text("'{}'"))
+    token_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
+    hook_secret: Mapped[str] = mapped_column(String(64))
+    signing_key: Mapped[str] = mapped_column(String(64))
+    push_token: Mapped[str | None] = mapped_column(String(256))
+    sim_cards: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
+    app_version: Mapped[str | None] = mapped_column(String(32))
+    battery: Mapped[int | None] = mapped_column(SmallInteger)
+    created_at: Mapped[CreatedAt]
+    removed_at: Mapped[datetime | None]
+
+
+class DeviceState(Base):
+    """Pace, window and presence of a phone. Nothing references it, so locking it blocks no insert elsewhere."""
+
+    __tablename__ = "device_state"
+
+    device_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    # Pace: the last release and when the next one may be.
+    last_release_at: Mapped[datetime | None]
+    next_slot_at: Mapped[datetime | None]
+    next_sim_slot: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    # Window: how many may be released and not yet sent, from what was seen to be sent since `measured_since`.
+    send_window: Mapped[int] = mapped_column(SmallInteger, server_default=text("20"))
+    measured_since: Mapped[datetime | None]
+    measured_in_flight: Mapped[int] = mapped_column(server_default=text("0"))
+    measured_released: Mapped[int] = mapped_column(server_default=text("0"))
+    # Presence: an authenticated request, a pull, an open stream; and the oldest wake that no pull followed yet.
+    seen_at: Mapped[datetime | None]
+    pulled_at: Mapped[datetime | None]
+    stream_opened_at: Mapped[datetime | None]
+    stream_seen_at: Mapped[datetime | None]
+    woken_at: Mapped[datetime | None]
+    # When the owner was told that the phone is offline; null again with the all-clear.
+    offline_alert_at: Mapped[datetime | None]
+    # Until when the phone's limits hold back everything that waits for it, and which of them (`messages/limits.py`).
+    held_until: Mapped[datetime | None]
+    held_by: Mapped[str | None] = mapped_column(String(32))
+
+
+class DeviceRelease(Base):
+    """What a phone with limits was given: counted in sliding windows, kept for as long as the longest of them."""
+
+    __tablename__ = "device_releases"
+    __table_args__ = (Index("ix_device_releases_window", "device_id", "released_at"), Index(None, "released_at"))
+
+    id: Mapped[BigId]
+    device_id: Mapped[int]
+    released_at: Mapped[datetime]
+    sim_slot: Mapped[int] = mapped_column(SmallInteger)
+    segments: Mapped[int] = mapped_column(SmallInteger)
+    # The first eight bytes of the number's SHA-256, as a number: enough to count recipients by.
+    recipient: Mapped[int]
+
+
+class DispatchCursor(Base):
+    """Whose turn it is among a user's phones: the one served last."""
+
+    __tablename__ = "dispatch_cursors"
+
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    last_device_id: Mapped[int] = mapped_column(server_default=text("0"))

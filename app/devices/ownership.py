@@ -1,0 +1,93 @@
+"""Phones as their owner sees and changes them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import RowMapping, text, update
+from sqlalchemy.orm import Session
+
+from app.accounts.models import User
+from app.core import outbound
+from app.core.errors import NotFound
+from app.core.names import TaskName
+from app.core.validation import row_id
+from app.devices.models import Device
+from app.devices.presence import LAST_SEEN, ONLINE
+from app.devices.schemas import DeviceOut
+
+MODEL = "Device"
+
+_SHOWN = f"""
+    SELECT d.*, {ONLINE} AS online, {LAST_SEEN} AS last_seen_at, d.id = COALESCE(u.default_device_id, 0) AS is_default
+    FROM devices d JOIN device_state s ON s.device_id = d.id JOIN users u ON u.id = d.user_id
+"""  # noqa: S608 - constants
+_OF_USER = text(f"{_SHOWN} WHERE d.user_id = :user AND d.removed_at IS NULL ORDER BY d.id")
+_ONE = text(f"{_SHOWN} WHERE d.id = :id")
+
+
+def shown(session: Session, user_id: int) -> list[DeviceOut]:
+    """The user's phones."""
+    return [DeviceOut(**row) for row in session.execute(_OF_USER, {"user": user_id}).mappings()]
+
+
+def show(session: Session, device_id: int) -> DeviceOut:
+    """One phone, a removed one too."""
+    row: RowMapping = session.execute(_ONE, {"id": device_id}).mappings().one()
+    return DeviceOut(**row)
+
+
+_FIND = text("""
+    SELECT id FROM devices WHERE user_id = :user AND removed_at IS NULL AND (id = :id OR device_id = :name)
+    ORDER BY id = :id DESC NULLS LAST LIMIT 1
+""")
+
+
+def find(session: Session, user_id: int, reference: int | str) -> int:
+    """The number of the user's phone that is named by its number or by its own id. Raises `NotFound`."""
+    names = {"user": user_id, "id": row_id(str(reference)), "name": str(reference)}
+    found: int | None = session.scalar(_FIND, names)
+    if found is None:
+        raise NotFound(MODEL)
+    return found
+
+
+# What the app is told of, and what a change of it makes of the next slot and of a limit that holds messages back.
+_PUSHED = {"send_delay_seconds", "send_delay_spread_seconds", "limits"}
+_NEW_PACE = text("""
+    UPDATE device_state s
+    SET next_slot_at = s.last_release_at + make_interval(secs => d.send_delay_seconds),
+        held_until = NULL, held_by = NULL
+    FROM devices d WHERE d.id = s.device_id AND s.device_id = :id
+""")
+
+
+def change(session: Session, user_id: int, device_id: int, values: Mapping[str, Any]) -> None:
+    """Set columns of `devices`, and let the phone, routing and moving know of what it means to them."""
+    if not values:
+        return
+    session.execute(update(Device).where(Device.id == device_id).values(**values))
+    if _PUSHED & values.keys():
+        session.execute(_NEW_PACE, {"id": device_id})
+        outbound.signal(session, device_id, "SettingsUpdated")
+    outbound.signal(session, device_id, "wake", after=0)
+    outbound.nudge(session, TaskName.ROUTE, user_id)
+    if values.get("is_active") is False:
+        outbound.nudge(session, TaskName.MOVE)
+
+
+def make_default(session: Session, user_id: int, device_id: int) -> str:
+    """Let sends that name no phone begin with this one. Answers its name."""
+    session.execute(update(User).where(User.id == user_id).values(default_device_id=device_id))
+    return session.get_one(Device, device_id).device_name
+
+
+_REMOVE = text("UPDATE devices SET removed_at = clock_timestamp() WHERE id = :id AND removed_at IS NULL")
+_NO_DEFAULT = text("UPDATE users SET default_device_id = NULL WHERE id = :user AND default_device_id = :id")
+
+
+def remove(session: Session, user_id: int, device_id: int) -> None:
+    """End the phone's token and its streams; what waits for it moves. What it sent it may still report."""
+    session.execute(_REMOVE, {"id": device_id})
+    session.execute(_NO_DEFAULT, {"user": user_id, "id": device_id})
+    outbound.signal(session, device_id, "end")
+    outbound.nudge(session, TaskName.MOVE)

@@ -1,0 +1,85 @@
+"""Phones as their owner sees them."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Request
+
+from app.accounts.auth import Principal, can
+from app.core.database import SessionDep
+from app.core.envelope import Done, Envelope, MessageEnvelope
+from app.core.errors import Invalid
+from app.core.links import base_url
+from app.core.numbers import normalize_number
+from app.devices import invitation, ownership
+from app.devices.schemas import DefaultDevice, DefaultDeviceOut, DeviceChange, DeviceOut, Enrollment
+
+router = APIRouter(prefix="/api", tags=["Devices"])
+
+Owner = Annotated[Principal, Depends(can("devices"))]
+
+
+def device_of(session: SessionDep, user: Owner, device_id: str) -> int:
+    return ownership.find(session, user.user_id, device_id)
+
+
+OwnDevice = Annotated[int, Depends(device_of)]
+
+
+@router.get("/devices")
+def list_devices(session: SessionDep, user: Owner) -> Envelope[list[DeviceOut]]:
+    """Your phones."""
+    return Envelope(data=ownership.shown(session, user.user_id))
+
+
+@router.post("/devices/enrollment", status_code=201)
+def invite_phone(session: SessionDep, user: Owner, request: Request) -> MessageEnvelope[Enrollment]:
+    """What to type into the app on a new phone. The private token is shown this once."""
+    data = invitation.invite(session, user.user_id, base_url(request.scope))
+    return MessageEnvelope(data=data, message="Private token created. Copy it now — it will not be shown again.")
+
+
+@router.post("/devices/default-device")
+def set_default_device(session: SessionDep, user: Owner, body: DefaultDevice) -> MessageEnvelope[DefaultDeviceOut]:
+    """Choose the phone that sends when a request names none."""
+    device = ownership.find(session, user.user_id, body.device_id)
+    name = ownership.make_default(session, user.user_id, device)
+    return MessageEnvelope(
+        data=DefaultDeviceOut(id=device, device_name=name), message="Default device updated successfully"
+    )
+
+
+@router.get("/devices/{device_id}")
+def show_device(session: SessionDep, device: OwnDevice) -> Envelope[DeviceOut]:
+    """One phone."""
+    return Envelope(data=ownership.show(session, device))
+
+
+@router.put("/devices/{device_id}")
+@router.patch("/devices/{device_id}")
+def change_device(
+    session: SessionDep, user: Owner, device: OwnDevice, body: DeviceChange
+) -> MessageEnvelope[DeviceOut]:
+    """Change the settings of a phone that the request names; the app is told of its new pace at once."""
+    ownership.change(session, user.user_id, device, _columns(body, user.default_region))
+    return MessageEnvelope(data=ownership.show(session, device), message="Device updated successfully")
+
+
+@router.delete("/devices/{device_id}")
+def remove_device(session: SessionDep, user: Owner, device: OwnDevice) -> Done:
+    """Remove a phone: its token ends at once, and messages that it was not given yet go to other phones."""
+    ownership.remove(session, user.user_id, device)
+    return Done(message="Device deleted successfully")
+
+
+def _columns(body: DeviceChange, region: str | None) -> dict[str, Any]:
+    values = body.given()
+    if "limits" in values:
+        values["limits"] = body.limits.stored() if body.limits else {}
+    if values.get("phone_number") is not None:
+        number = normalize_number(values["phone_number"], region)
+        if number is None:
+            raise Invalid(
+                {"phone_number": ["The phone number field must be a valid phone number, with + and the country code."]}
+            )
+        values["phone_number"] = number
+    return values
