@@ -1,0 +1,317 @@
+"""Accepting a bulk send: up to 100,000 messages in one request, all or nothing.
+
+Rows are written by COPY in one transaction. With an idempotency key, the same transaction writes the ids beside the
+key, so that a repeated request finds either all of the work or none.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.accounts.auth import Principal
+from app.accounts.usage import UsageKind, count
+from app.contacts import groups
+from app.core import outbound
+from app.core.copying import copy_rows
+from app.core.database import transaction
+from app.core.envelope import plain_number
+from app.core.errors import AppError, Invalid
+from app.core.ids import uuid7
+from app.core.names import TaskName
+from app.core.numbers import normalize_number
+from app.core.settings import get_settings
+from app.messages import idempotency, waking
+from app.messages.choice import Choice, choose
+from app.messages.schemas import MESSAGE_LENGTH, NOT_A_NUMBER, BulkDraft
+from app.messages.segments import segments
+from app.messages.states import Lane
+
+MOST_RECIPIENTS = 100_000
+MOST_NAMED_ERRORS = 100
+TOO_MANY = f"The recipients field must not have more than {MOST_RECIPIENTS} items."
+NAME = "{name}"
+
+Skipped = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A number in E.164, and the name that `{name}` becomes."""
+
+    number: str
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """What a bulk send came to: ids in the order of the recipients, what all share, and who was left out."""
+
+    ids: Sequence[int]
+    message_ids: Sequence[UUID]
+    numbers: Sequence[str]
+    price: Decimal
+    my_id: str | None
+    skipped: Sequence[Skipped]
+
+
+def send(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes) -> bytes:
+    """The JSON answer to a bulk send, with an idempotency key or without one.
+
+    Judging the recipients takes seconds where national numbers are read, so it is done while no transaction is open.
+    """
+    key = idempotency.checked(key)
+    if key is None:
+        recipients, skipped = judge(draft, user.default_region)
+        with transaction() as session:
+            accepted = accept_bulk(session, user, draft, recipients, skipped)
+        return answer(accepted)
+    claim = idempotency.claim_bulk(user.user_id, key, request_hash)
+    if isinstance(claim, list):
+        _, skipped = judge(draft, user.default_region)
+        with transaction() as session:
+            return answer(_first_answer(session, draft, claim, skipped))
+    try:
+        recipients, skipped = judge(draft, user.default_region)
+        with transaction() as session:
+            accepted = accept_bulk(session, user, draft, recipients, skipped)
+            idempotency.finish_bulk(session, user.user_id, key, claim, accepted.ids)
+    except Exception:
+        idempotency.release_bulk(user.user_id, key, claim)
+        raise
+    return answer(accepted)
+
+
+# It locks nothing that anybody waits for, and on a busy machine 100,000 rows take their time to be made and written.
+_UNHURRIED = (
+    text("SET LOCAL statement_timeout = '60s'"),
+    text("SET LOCAL idle_in_transaction_session_timeout = '30s'"),
+)
+
+
+def accept_bulk(
+    session: Session, user: Principal, draft: BulkDraft, recipients: Sequence[Recipient], skipped: Sequence[Skipped]
+) -> Accepted:
+    """Write a bulk send's messages and queue rows, for what `judge` made of its recipients and for its groups.
+
+    Raises `Invalid` or `Refused`, and then writes nothing.
+    """
+    for statement in _UNHURRIED:
+        session.execute(statement)
+    recipients = _with_groups(session, user, draft, recipients)
+    choice = choose(session, [(user, draft.device_id)])[user.user_id, draft.device_id]
+    if isinstance(choice, AppError):
+        raise choice
+    texts = _texts(session, user, draft.message, recipients)
+    price = choice.rate if draft.price is None else draft.price
+    now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+    ids = list(
+        session.scalars(
+            text("SELECT nextval('messages_id_seq') FROM generate_series(1, :n)"),
+            {"n": len(recipients)},
+        )
+    )
+    message_ids = [uuid7() for _ in ids]
+    _copy(session, user, draft, choice, price, now, list(zip(ids, message_ids, recipients, texts, strict=True)))
+    count(session, [(user.user_id, now.astimezone(UTC).date(), UsageKind.ACCEPTED, len(ids), price * len(ids))])
+    if choice.device_id is None:
+        outbound.nudge(session, TaskName.ROUTE, user.user_id)
+    else:
+        waking.stir(session, {(user.user_id, choice.device_id)})
+    return Accepted(ids, message_ids, [recipient.number for recipient in recipients], price, draft.my_id, skipped)
+
+
+_FIRST = text("""
+    SELECT m.id, m.message_id, m.recipient_number, m.price
+    FROM unnest(CAST(:ids AS bigint[])) WITH ORDINALITY AS u(id, place) JOIN messages m ON m.id = u.id ORDER BY u.place
+""")
+
+
+def _first_answer(session: Session, draft: BulkDraft, ids: list[int], skipped: Sequence[Skipped]) -> Accepted:
+    """What the first request with this key came to, from the rows it made."""
+    rows = session.execute(_FIRST, {"ids": ids}).all()
+    return Accepted(
+        [row.id for row in rows],
+        [row.message_id for row in rows],
+        [row.recipient_number for row in rows],
+        rows[0].price,
+        draft.my_id,
+        skipped,
+    )
+
+
+def judge(draft: BulkDraft, region: str | None) -> tuple[list[Recipient], list[Skipped]]:
+    """The named recipients to serve, each number once at its first place, and those that `skip_invalid` left out.
+
+    Raises `Invalid` for numbers that are none, by their place in the request.
+    """
+    asked = draft.recipients or []
+    if len(asked) > MOST_RECIPIENTS:
+        raise Invalid({"recipients": [TOO_MANY]})
+    found: list[Recipient] = []
+    wrong: dict[str, list[str]] = {}
+    skipped: list[Skipped] = []
+    for place, item in enumerate(asked):
+        judged = _judge(item, place, region)
+        if isinstance(judged, Recipient):
+            found.append(judged)
+        elif draft.skip_invalid:
+            skipped.append({"index": place, "reason": judged[1]})
+        elif len(wrong) < MOST_NAMED_ERRORS:
+            wrong[judged[0]] = [judged[1]]
+    if wrong:
+        raise Invalid(wrong)
+    return (found if draft.allow_duplicates else _each_once(found)), skipped
+
+
+def _each_once(recipients: Sequence[Recipient]) -> list[Recipient]:
+    first: dict[str, Recipient] = {}
+    for recipient in recipients:
+        first.setdefault(recipient.number, recipient)
+    return list(first.values())
+
+
+def _with_groups(
+    session: Session, user: Principal, draft: BulkDraft, recipients: Sequence[Recipient]
+) -> list[Recipient]:
+    """The recipients, and behind them the members of the groups who are not among them, each once.
+
+    Raises `Invalid` for unknown groups, for nobody, and for too many.
+    """
+    everyone = list(recipients)
+    if draft.group_ids:
+        groups.refuse_unknown("group_ids", draft.group_ids, groups.owned(session, user.user_id, draft.group_ids))
+        named = {recipient.number for recipient in recipients}
+        members = groups.members(session, draft.group_ids, MOST_RECIPIENTS + 1)
+        everyone += [Recipient(number, name) for number, name in members if number not in named]
+    if len(everyone) > MOST_RECIPIENTS:
+        raise Invalid({"recipients": [TOO_MANY]})
+    if not everyone:
+        raise Invalid({"recipients": ["The recipients field must have at least 1 items."]})
+    return everyone
+
+
+def _judge(item: object, place: int, region: str | None) -> Recipient | tuple[str, str]:
+    """A recipient, or the dotted field that is wrong and the sentence for it."""
+    name: str | None = None
+    field = f"recipients.{place}"
+    if isinstance(item, dict):
+        field, named, item = f"{field}.number", item.get("name"), item.get("number")
+        if isinstance(named, str):
+            name = named.strip() or None
+        elif named is not None:
+            return f"recipients.{place}.name", f"The recipients.{place}.name field must be a string."
+    if item is None or item == "" or (isinstance(item, str) and not item.strip()):
+        return field, f"The {field} field is required."
+    if not isinstance(item, str):
+        return field, f"The {field} field must be a string."
+    number = normalize_number(item, region)
+    return Recipient(number, name) if number else (field, NOT_A_NUMBER.format(name=field))
+
+
+def _texts(session: Session, user: Principal, message: str, recipients: Sequence[Recipient]) -> list[str]:
+    """Each recipient's text: `{name}` is the recipient's name, else the contact's, else nothing."""
+    if NAME not in message:
+        return [message] * len(recipients)
+    nameless = [recipient.number for recipient in recipients if recipient.name is None]
+    known: dict[str, str | None] = dict(
+        session.execute(
+            text("SELECT phone_number, name FROM contacts WHERE user_id = :user AND phone_number = ANY(:numbers)"),
+            {"user": user.user_id, "numbers": nameless},
+        ).all()
+    )
+    texts = [message.replace(NAME, recipient.name or known.get(recipient.number) or "") for recipient in recipients]
+    if max(map(len, texts)) > MESSAGE_LENGTH:
+        raise Invalid({"message": [f"The message field must not be greater than {MESSAGE_LENGTH} characters."]})
+    return texts
+
+
+_MESSAGES = (
+    ("id", "int8"),
+    ("message_id", "uuid"),
+    ("user_id", "int8"),
+    ("device_id", "int8"),
+    ("device_named", "bool"),
+    ("direction", "varchar"),
+    ("status", "varchar"),
+    ("lane", "int2"),
+    ("recipient_number", "varchar"),
+    ("message", "text"),
+    ("price", "numeric"),
+    ("my_id", "varchar"),
+    ("sim_slot", "int2"),
+    ("segments", "int2"),
+    ("encoding", "varchar"),
+    ("valid_until", "timestamptz"),
+    ("routed_at", "timestamptz"),
+    ("created_at", "timestamptz"),
+    ("updated_at", "timestamptz"),
+)
+_QUEUE = (
+    ("message_id", "int8"),
+    ("user_id", "int8"),
+    ("device_id", "int8"),
+    ("lane", "int2"),
+    ("named", "bool"),
+    ("sim_slot", "int2"),
+    ("since", "timestamptz"),
+    ("valid_until", "timestamptz"),
+)
+
+_Item = tuple[int, UUID, Recipient, str]
+
+
+def _copy(
+    session: Session,
+    user: Principal,
+    draft: BulkDraft,
+    choice: Choice,
+    price: Decimal,
+    now: datetime,
+    items: Sequence[_Item],
+) -> None:
+    valid_until = now + get_settings().message_validity
+    routed_at = None if choice.device_id is None else now
+    parts: dict[str, tuple[int, str]] = {}
+
+    def messages() -> Iterator[tuple[Any, ...]]:
+        for number, message_id, recipient, body in items:
+            if body not in parts:
+                parts[body] = segments(body)
+            yield (
+                number, message_id, user.user_id, choice.device_id, choice.named, "outbound", "pending", Lane.BULK,
+                recipient.number, body, price, draft.my_id, draft.sim_slot, *parts[body],
+                valid_until, routed_at, now, now,
+            )  # fmt: skip
+
+    def waiting() -> Iterator[tuple[Any, ...]]:
+        for number, *_ in items:
+            yield (
+                number, user.user_id, choice.device_id or 0, Lane.BULK, choice.named, draft.sim_slot, now, valid_until,
+            )  # fmt: skip
+
+    copy_rows(session, "messages", _MESSAGES, messages())
+    copy_rows(session, "message_queue", _QUEUE, waiting())
+
+
+def answer(accepted: Accepted) -> bytes:
+    """The answer's JSON, put together by hand: a serializer would hold the interpreter for the whole list at once."""
+    price = json.dumps(plain_number(accepted.price))
+    tail = (
+        f'","status":"pending","price":{price},"is_charged":false,"direction":"outbound",'
+        f'"my_id":{json.dumps(accepted.my_id, ensure_ascii=False)}}}'
+    )
+    items = ",".join(
+        [
+            f'{{"id":{number},"message_id":"{message_id}","recipient_number":"{recipient}{tail}'
+            for number, message_id, recipient in zip(accepted.ids, accepted.message_ids, accepted.numbers, strict=True)
+        ]
+    )
+    skipped = f',"skipped":{json.dumps(accepted.skipped)}' if accepted.skipped else ""
+    return f'{{"success":true,"message":"Bulk SMS queued for sending","data":[{items}]{skipped}}}'.encode()

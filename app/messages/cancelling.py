@@ -1,0 +1,96 @@
+"""Cancelling: what no phone was given is withdrawn at once; what a phone has, it is asked to give back.
+
+Cancelled means that no phone will send it, so a message that a phone has is cancelled only by the phone's own word.
+"""
+
+import asyncio
+import time
+from dataclasses import dataclass
+from functools import lru_cache
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+from starlette.concurrency import run_in_threadpool
+
+from app.core import outbound
+from app.core.batching import Batcher
+from app.core.database import transaction
+from app.core.errors import Refused
+from app.devices import versions
+from app.messages import transitions, waking
+from app.messages.lookup import find
+from app.messages.reports import wire_name
+from app.messages.states import Event, Stage, Status
+from app.messages.transitions import Change
+
+ONLY_PENDING = "Only pending messages can be cancelled"
+CONFIRMS_WITHIN_SECONDS = 3.0
+LOOKS_EVERY_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What came of asking: the message's number, and whether the phone's word is to be waited for."""
+
+    message_id: int
+    status: Status
+    waits: bool = False
+
+
+async def cancel(user_id: int, name: str) -> int:
+    """Cancel a message of the user's and answer its number. Raises `NotFound`, and `Refused` where it is too late.
+
+    The phone has three seconds to confirm. No thread and no connection is held meanwhile.
+    """
+    asked = await run_in_threadpool(_in_transaction, user_id, name)
+    status = asked.status
+    if asked.waits:
+        deadline = time.monotonic() + CONFIRMS_WITHIN_SECONDS
+        while status is Status.PENDING and time.monotonic() < deadline:
+            await asyncio.sleep(LOOKS_EVERY_SECONDS)
+            status = await _lookers().submit(asked.message_id)
+    if status is not Status.CANCELLED:
+        raise Refused(ONLY_PENDING)
+    return asked.message_id
+
+
+def _in_transaction(user_id: int, name: str) -> _Asked:
+    with transaction() as session:
+        return ask(session, user_id, name)
+
+
+def _statuses(session: Session, ids: list[int]) -> list[Status | Exception]:
+    rows = session.execute(text("SELECT id, status FROM messages WHERE id = ANY(:ids)"), {"ids": ids})
+    found = {row.id: Status(row.status) for row in rows}
+    # What is gone was deleted for good after it had ended.
+    return [found.get(number, Status.FAILED) for number in ids]
+
+
+@lru_cache
+def _lookers() -> Batcher[int, Status]:
+    """All that wait in this process look with one statement."""
+    return Batcher("cancelled", _statuses)
+
+
+_APP_VERSION = text("""
+    SELECT d.app_version FROM message_queue q JOIN devices d ON d.id = q.device_id WHERE q.message_id = :id
+""")
+
+
+def ask(session: Session, user_id: int, name: str) -> _Asked:
+    """Withdraw the message, or ask its phone for it where the app understands that."""
+    row = find(session, user_id, name)
+    able = versions.can_cancel(session.scalar(_APP_VERSION, {"id": row["id"]}))
+    wanted = [Event.WITHDRAWN, Event.RECALLED] if able else [Event.WITHDRAWN]
+    applied = transitions.apply(session, [Change(row["id"], event) for event in wanted])[row["id"]]
+    if Status.CANCELLED in applied.passed:
+        return _Asked(row["id"], Status.CANCELLED)
+    queued = applied.queued
+    if not able or queued is None:
+        return _Asked(row["id"], Status.FAILED)
+    device = queued["device_id"]
+    outbound.signal(session, device, "MessageCancelled", messageId=wire_name(row["message_id"], row["attempt"]))
+    if queued["stage"] == Stage.RELEASED:
+        # A phone that never got the message hears of it only by pulling.
+        waking.wake(session, device)
+    return _Asked(row["id"], Status.PENDING, waits=True)

@@ -1,0 +1,33 @@
+"""What the owner may change in a message: report its status as a phone does, or note an error."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.messages import transitions
+from app.messages.schemas import SmsChange
+from app.messages.states import Event, Status
+from app.messages.transitions import Change
+
+# Nothing becomes pending again by being told so, and what was received is received already.
+_REPORTS: dict[str | None, Event] = {"sent": Event.SENT, "delivered": Event.DELIVERED, "failed": Event.FAILED}
+
+_NOTE = text("UPDATE messages SET error_message = :error, updated_at = clock_timestamp() WHERE id = :id")
+
+
+def change(session: Session, row: Mapping[str, Any], wanted: SmsChange) -> Status:
+    """Apply what the message's state allows; the status it has then.
+
+    With a status, `error_message` belongs to that report, and is dropped where the report changes nothing.
+    """
+    if wanted.status is None:
+        if "error_message" in wanted.model_fields_set:
+            session.execute(_NOTE, {"id": row["id"], "error": wanted.error_message})
+        return Status(row["status"])
+    event = _REPORTS.get(wanted.status)
+    if event is None:
+        return Status(row["status"])
+    applied = transitions.apply(session, [Change(row["id"], event, error=wanted.error_message)])
+    return Status(applied[row["id"]].row["status"])

@@ -1,0 +1,31 @@
+"""Expiry: what was not sent within its validity fails, and says whether anybody can know that it was not sent."""
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.core import outbound
+from app.core.names import TaskName
+from app.messages import transitions
+from app.messages.states import Event, Stage
+from app.messages.transitions import Change
+
+MOST_IN_A_BATCH = 500
+
+_OVER = text("""
+    SELECT message_id, stage FROM message_queue
+    WHERE valid_until < clock_timestamp() - CASE WHEN stage = 0 THEN interval '0' ELSE CAST(:grace AS interval) END
+      AND valid_until < clock_timestamp()
+    ORDER BY valid_until LIMIT :most
+""")
+
+
+def expire(session: Session) -> int:
+    """Fail one batch: as expired where no phone was given it, as uncertain where a phone was and never said more."""
+    over = session.execute(_OVER, {"most": MOST_IN_A_BATCH, "grace": transitions.GRACE}).all()
+    changes = [
+        Change(message, Event.EXPIRED if stage == Stage.WAITING else Event.UNREPORTED) for message, stage in over
+    ]
+    transitions.apply(session, changes)
+    if len(over) == MOST_IN_A_BATCH:
+        outbound.nudge(session, TaskName.EXPIRE)
+    return len(over)

@@ -1,0 +1,206 @@
+"""Accepting single sends: many requests, one transaction.
+
+`message_id` is drawn before the transaction and the insert skips what is there already, so a batch whose commit is in
+doubt can be run again and accepts nothing twice.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.accounts.auth import Principal, principals, require
+from app.accounts.usage import UsageKind
+from app.core import outbound
+from app.core.batching import Later
+from app.core.envelope import plain_number
+from app.core.errors import AppError, Conflict, Invalid, Unauthenticated
+from app.core.ids import uuid7
+from app.core.names import TaskName
+from app.core.numbers import normalize_number
+from app.core.settings import get_settings
+from app.messages import idempotency, waking
+from app.messages.choice import Choice, choose
+from app.messages.schemas import NOT_A_NUMBER, SmsDraft
+from app.messages.segments import segments
+
+
+@dataclass(slots=True)
+class Send:
+    """One request to send: who asks, and the draft, or what is wrong with it. Who asks is judged first."""
+
+    credentials: tuple[int, bytes] | None
+    draft: SmsDraft | AppError
+    idempotency_key: str | None = None
+    request_hash: bytes = b""
+    message_id: UUID = field(default_factory=uuid7)
+
+
+@dataclass(slots=True)
+class Ready:
+    """A send that passed every check."""
+
+    place: int
+    send: Send
+    user: Principal
+    draft: SmsDraft
+    recipient: str
+
+
+def accept(session: Session, sends: list[Send]) -> Sequence[dict[str, Any] | Exception]:
+    """Write the sends of several requests. The outcome of one is the data of its answer, or its refusal."""
+    credentials = [send.credentials for send in sends if send.credentials]
+    users = dict(zip(credentials, principals(session, credentials), strict=True))
+    outcomes: dict[int, dict[str, Any] | Exception] = {}
+    ready: list[Ready] = []
+    for place, send in enumerate(sends):
+        try:
+            ready.append(_check(place, send, users.get(send.credentials) if send.credentials else None))
+        except AppError as refusal:
+            outcomes[place] = refusal
+    fresh = idempotency.replay(session, ready, outcomes, answer)
+    rows = _rows(session, fresh, outcomes)
+    claimants = [item for item in fresh if item.place in rows]
+    for late in idempotency.claim(session, claimants):
+        outcomes[late.place] = Later()
+        del rows[late.place]
+    outcomes.update(_insert(session, rows))
+    idempotency.remember(session, [item for item in claimants if item.place in rows], outcomes)
+    return [outcomes[place] for place in range(len(sends))]
+
+
+def accept_one(session: Session, send: Send) -> dict[str, Any]:
+    """As `accept`, for one request that shares its transaction with no other."""
+    [outcome] = accept(session, [send])
+    if isinstance(outcome, Later):
+        raise Conflict(idempotency.UNDER_WAY, retry_after=idempotency.RETRY_AFTER_SECONDS)
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
+
+
+def _check(place: int, send: Send, user: Principal | None) -> Ready:
+    if user is None:
+        raise Unauthenticated
+    require(user, "sms:send")
+    if isinstance(send.draft, AppError):
+        raise send.draft
+    if send.draft.callback_url is not None:
+        require(user, "sms:send", "webhooks")
+    number = normalize_number(send.draft.recipient_number, user.default_region)
+    if number is None:
+        raise Invalid({"recipient_number": [NOT_A_NUMBER.format(name="recipient number")]})
+    return Ready(place, send, user, send.draft, number)
+
+
+def _rows(session: Session, ready: list[Ready], outcomes: dict[int, Any]) -> dict[int, dict[str, Any]]:
+    """A row of `messages` for each send whose phone can be had, by its place in the batch."""
+    if not ready:
+        return {}
+    choices = choose(session, [(item.user, item.draft.device_id) for item in ready])
+    rows: dict[int, dict[str, Any]] = {}
+    for item in ready:
+        choice = choices[item.user.user_id, item.draft.device_id]
+        if isinstance(choice, Choice):
+            rows[item.place] = _row(item, choice)
+        else:
+            outcomes[item.place] = choice
+    return rows
+
+
+def _row(item: Ready, choice: Choice) -> dict[str, Any]:
+    draft = item.draft
+    parts, encoding = segments(draft.message)
+    return {
+        "message_id": item.send.message_id,
+        "user_id": item.user.user_id,
+        "device_id": choice.device_id,
+        "device_named": choice.named,
+        "recipient_number": item.recipient,
+        "message": draft.message,
+        "price": choice.rate if draft.price is None else draft.price,
+        "my_id": draft.my_id,
+        "callback_url": draft.callback_url,
+        "sim_slot": draft.sim_slot,
+        "segments": parts,
+        "encoding": encoding,
+    }
+
+
+_COLUMNS = {
+    "message_id": "uuid",
+    "user_id": "bigint",
+    "device_id": "bigint",
+    "device_named": "boolean",
+    "recipient_number": "text",
+    "message": "text",
+    "price": "numeric",
+    "my_id": "text",
+    "callback_url": "text",
+    "sim_slot": "smallint",
+    "segments": "smallint",
+    "encoding": "text",
+}
+_NAMES = ", ".join(_COLUMNS)
+_INSERT = text(f"""
+    WITH made AS (
+        INSERT INTO messages ({_NAMES}, direction, status, lane, valid_until, created_at, updated_at, routed_at)
+        SELECT {", ".join(f"u.{name}" for name in _COLUMNS)}, 'outbound', 'pending', 0, t.now + :validity, t.now, t.now,
+               CASE WHEN u.device_id IS NOT NULL THEN t.now END
+        FROM unnest({", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _COLUMNS.items())}) AS u({_NAMES}),
+             (SELECT clock_timestamp() AS now) t
+        ON CONFLICT (message_id) DO NOTHING
+        RETURNING id, message_id, user_id, device_id, device_named, sim_slot, price, valid_until, created_at
+    ), queued AS (
+        INSERT INTO message_queue (message_id, user_id, device_id, lane, named, sim_slot, valid_until)
+        SELECT id, user_id, COALESCE(device_id, 0), 0, device_named, sim_slot, valid_until FROM made
+    ), counted AS (
+        INSERT INTO usage_deltas (user_id, day, kind, n, amount)
+        SELECT user_id, (created_at AT TIME ZONE 'UTC')::date, '{UsageKind.ACCEPTED}', count(*), sum(price)
+        FROM made GROUP BY user_id, (created_at AT TIME ZONE 'UTC')::date
+    )
+    SELECT id, message_id FROM made
+""")  # noqa: S608 - the names are the constants above
+
+_PRESENT = text("SELECT id, message_id, price FROM messages WHERE message_id = ANY(:ids)")
+
+
+def _insert(session: Session, rows: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    if not rows:
+        return {}
+    parameters: dict[str, Any] = {name: [row[name] for row in rows.values()] for name in _COLUMNS}
+    made = session.execute(_INSERT, {**parameters, "validity": get_settings().message_validity}).all()
+    ids = {row.message_id: row.id for row in made}
+    new = [row for row in rows.values() if row["message_id"] in ids]
+    if len(new) < len(rows):
+        ids |= {row.message_id: row.id for row in session.execute(_PRESENT, {"ids": parameters["message_id"]})}
+    if new:
+        _stir(session, new)
+    return {place: answer(row, ids[row["message_id"]]) for place, row in rows.items()}
+
+
+def _stir(session: Session, rows: list[dict[str, Any]]) -> None:
+    for user in {row["user_id"] for row in rows if row["device_id"] is None}:
+        outbound.nudge(session, TaskName.ROUTE, user)
+    waking.stir(session, {(row["user_id"], row["device_id"]) for row in rows if row["device_id"] is not None})
+
+
+def answer(row: Mapping[str, Any], message: int) -> dict[str, Any]:
+    """The data of the answer to a send, from the message's row and number."""
+    return {
+        "id": message,
+        "message_id": str(row["message_id"]),
+        "recipient_number": row["recipient_number"],
+        "status": "pending",
+        "price": plain_number(row["price"]),
+        "is_charged": False,
+        "direction": "outbound",
+        "callback_url": row["callback_url"],
+        "my_id": row["my_id"],
+        "device_id": row["device_id"],
+        "segments": row["segments"],
+        "encoding": row["encoding"],
+    }

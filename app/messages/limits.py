@@ -1,0 +1,227 @@
+"""Limits of phones and of their SIM cards, and which SIM card sends: the careful way of choosing what a phone is given.
+
+Segments are counted in windows that slide with the clock, from a ledger of what was given out, so nothing can burst at
+a window's edge. The ledger is written only for phones that have limits, and begins when they are set. All of this
+happens under the lock of the phone's state row. A phone without limits that does not alternate its SIM cards has
+nothing to do with this module.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from app.devices import sims
+
+PERIODS = {
+    "per_minute": timedelta(minutes=1),
+    "per_hour": timedelta(hours=1),
+    "per_day": timedelta(days=1),
+    "per_month": timedelta(days=30),
+}
+RECIPIENTS = "recipients_per_month"
+LIMIT_WORDS = {
+    "per_minute": "its limit for a minute",
+    "per_hour": "its limit for an hour",
+    "per_day": "its limit for a day",
+    "per_month": "its limit for 30 days",
+    RECIPIENTS: "its limit of recipients for 30 days",
+}
+# As many as an answer may hold: what waits behind them waits for the next pull.
+MOST_LOOKED_AT = 100
+
+
+@dataclass(slots=True)
+class Chosen:
+    """Messages to give out with their SIM slots; when the first that was held back may go, and which limit held it."""
+
+    messages: list[int] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    until: datetime | None = None
+    by: str | None = None
+
+
+def needs_care(state: Mapping[str, Any]) -> bool:
+    """Whether what this phone is given cannot be chosen by order alone."""
+    return bool(state["limits"]) or state["sim_selection"] == "alternate"
+
+
+_CANDIDATES = text("""
+    SELECT q.message_id, q.sim_slot, COALESCE(m.segments, 1) AS segments, m.recipient_number
+    FROM message_queue q JOIN messages m ON m.id = q.message_id
+    WHERE q.user_id = :user AND q.device_id = :device AND q.stage = 0 AND q.valid_until > clock_timestamp()
+    ORDER BY q.lane, q.message_id LIMIT :most FOR NO KEY UPDATE OF q SKIP LOCKED
+""")
+
+
+def choose(session: Session, state: dict[str, Any], now: datetime, room: int) -> Chosen:
+    """Choose at most `room` of the messages that wait for the phone, and note them in its ledger.
+
+    Messages do not overtake each other for being shorter; only those to a new recipient are passed by when it is
+    recipients that are limited, and those of one SIM card by those of another.
+    """
+    most = MOST_LOOKED_AT if state["limits"] else room
+    place = {"user": state["user_id"], "device": state["device_id"], "most": most}
+    candidates = session.execute(_CANDIDATES, place).all()
+    budget = _Budget(session, state, now) if state["limits"] and candidates else None
+    chosen = Chosen()
+    for candidate in candidates:
+        if len(chosen.messages) == room:
+            break
+        slots = _slots(state, candidate.sim_slot)
+        slot = slots[0] if budget is None else budget.take(candidate, slots)
+        if slot is None:
+            continue
+        chosen.messages.append(candidate.message_id)
+        chosen.slots.append(slot)
+        if candidate.sim_slot is None:
+            state["next_sim_slot"] = slot + 1
+    if budget is not None:
+        budget.write(session)
+        chosen.until, chosen.by = budget.first_release()
+    return chosen
+
+
+def _slots(state: Mapping[str, Any], wanted: int | None) -> list[int]:
+    """Slots that may send, the best first: the message's own, the phone's default, or all of its cards in turn."""
+    if wanted is not None:
+        return [wanted]
+    cards = sims.slots(state["sim_cards"]) if state["sim_selection"] == "alternate" else []
+    if len(cards) < 2:  # noqa: PLR2004 - nothing to alternate between
+        return [state["default_sim_slot"]]
+    later = [slot for slot in cards if slot >= state["next_sim_slot"]]
+    return later + [slot for slot in cards if slot not in later]
+
+
+_USED = text("""
+    SELECT sim_slot,
+           COALESCE(sum(segments) FILTER (WHERE released_at > :per_minute), 0) AS per_minute,
+           COALESCE(sum(segments) FILTER (WHERE released_at > :per_hour), 0) AS per_hour,
+           COALESCE(sum(segments) FILTER (WHERE released_at > :per_day), 0) AS per_day,
+           COALESCE(sum(segments), 0) AS per_month
+    FROM device_releases WHERE device_id = :device AND released_at > :since GROUP BY sim_slot
+""")
+_RECIPIENTS = text("""
+    SELECT DISTINCT sim_slot, recipient FROM device_releases WHERE device_id = :device AND released_at > :since
+""")
+# The newest releases that fill the window up to what must be free: the oldest of them has to leave it.
+_FREE_AT = text("""
+    SELECT released_at FROM (
+        SELECT released_at, sum(segments) OVER (ORDER BY released_at DESC, id DESC) AS running
+        FROM device_releases
+        WHERE device_id = :device AND released_at > :since AND (CAST(:slot AS smallint) IS NULL OR sim_slot = :slot)
+    ) r WHERE running > :kept ORDER BY released_at DESC LIMIT 1
+""")
+_RECIPIENT_FREE_AT = text("""
+    SELECT min(last) FROM (
+        SELECT max(released_at) AS last FROM device_releases
+        WHERE device_id = :device AND released_at > :since AND (CAST(:slot AS smallint) IS NULL OR sim_slot = :slot)
+        GROUP BY recipient) r
+""")
+_WRITE = text("""
+    INSERT INTO device_releases (device_id, released_at, sim_slot, segments, recipient)
+    SELECT :device, :now, u.slot, u.segments, u.recipient
+    FROM unnest(CAST(:slots AS smallint[]), CAST(:segments AS smallint[]), CAST(:recipients AS bigint[]))
+         AS u(slot, segments, recipient)
+""")
+
+# None is the phone as a whole.
+_Scope = int | None
+
+
+class _Budget:
+    """What is left of a phone's limits, during one hand-out."""
+
+    def __init__(self, session: Session, state: Mapping[str, Any], now: datetime) -> None:
+        limits: dict[str, Any] = state["limits"]
+        self._session, self._device, self._now = session, state["device_id"], now
+        self._limits: dict[_Scope, Mapping[str, int]] = {None: limits}
+        self._limits |= {int(slot): of_sim for slot, of_sim in limits.get("sims", {}).items()}
+        self._used: dict[tuple[_Scope, str], int] = defaultdict(int)
+        self._recipients: dict[_Scope, set[int]] = defaultdict(set)
+        self._taken: list[tuple[int, int, int]] = []
+        self._blocked: dict[tuple[_Scope, str], datetime] = {}
+        self._load()
+
+    def _load(self) -> None:
+        bounds = {name: self._now - period for name, period in PERIODS.items() if name != "per_month"}
+        named = {name for limits in self._limits.values() for name in limits}
+        longest = max((period for name, period in PERIODS.items() if name in named), default=None)
+        if longest is not None:
+            for row in self._session.execute(_USED, {**bounds, "device": self._device, "since": self._now - longest}):
+                for name in PERIODS:
+                    self._used[None, name] += getattr(row, name)
+                    self._used[row.sim_slot, name] += getattr(row, name)
+        if RECIPIENTS in named:
+            since = self._now - PERIODS["per_month"]
+            for slot, recipient in self._session.execute(_RECIPIENTS, {"device": self._device, "since": since}):
+                self._recipients[None].add(recipient)
+                self._recipients[slot].add(recipient)
+
+    def take(self, candidate: Row[Any], slots: Sequence[int]) -> int | None:
+        """The first of the slots whose limits, and the phone's, the message keeps; none where it has to wait."""
+        recipient = _recipient(candidate.recipient_number)
+        if self._holds(None, candidate.segments, recipient):
+            return None
+        slot = next((slot for slot in slots if not self._holds(slot, candidate.segments, recipient)), None)
+        if slot is None:
+            return None
+        for scope in (None, slot):
+            self._recipients[scope].add(recipient)
+            for name in PERIODS:
+                self._used[scope, name] += candidate.segments
+        self._taken.append((slot, candidate.segments, recipient))
+        return slot
+
+    def _holds(self, scope: _Scope, segments: int, recipient: int) -> bool:
+        """Whether a limit of the scope holds the message. One that no window could ever take goes when it is empty."""
+        limits = self._limits.get(scope, {})
+        for name, period in PERIODS.items():
+            limit = limits.get(name)
+            if limit is None:
+                continue
+            if (scope, name) in self._blocked:
+                return True
+            needed = min(segments, limit)
+            if self._used[scope, name] + needed > limit:
+                self._block(scope, name, period, limit - needed)
+                return True
+        most = limits.get(RECIPIENTS)
+        known = self._recipients[scope]
+        if most is not None and recipient not in known and len(known) >= most:
+            self._block(scope, RECIPIENTS, PERIODS["per_month"], 0)
+            return True
+        return False
+
+    def _block(self, scope: _Scope, name: str, period: timedelta, kept: int) -> None:
+        if (scope, name) in self._blocked:
+            return
+        self.write(self._session)
+        statement = _RECIPIENT_FREE_AT if name == RECIPIENTS else _FREE_AT
+        values = {"device": self._device, "since": self._now - period, "slot": scope, "kept": kept}
+        oldest: datetime | None = self._session.scalar(statement, values)
+        self._blocked[scope, name] = (oldest or self._now) + period
+
+    def write(self, session: Session) -> None:
+        """Note in the ledger what was taken since it was last written."""
+        if self._taken:
+            slots, segments, recipients = (list(column) for column in zip(*self._taken, strict=True))
+            values = {"device": self._device, "now": self._now, "slots": slots}
+            session.execute(_WRITE, {**values, "segments": segments, "recipients": recipients})
+            self._taken.clear()
+
+    def first_release(self) -> tuple[datetime | None, str | None]:
+        """When the first of the limits that hold something lets go, and its name."""
+        if not self._blocked:
+            return None, None
+        (_, name), until = min(self._blocked.items(), key=lambda item: item[1])
+        return until, name
+
+
+def _recipient(number: str | None) -> int:
+    return int.from_bytes(hashlib.sha256((number or "").encode()).digest()[:8], signed=True)

@@ -1,0 +1,145 @@
+"""Messages, and the narrow queue of those that still wait."""
+
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import BigInteger, Index, LargeBinary, Numeric, SmallInteger, String, Text, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.database import Base, BigId, CreatedAt
+
+_SHOWN = text("deleted_at IS NULL")
+
+
+class Message(Base):
+    """One SMS, to one recipient or from one sender.
+
+    Hot and large, so it references nothing. Times of the stages released and accepted are in the queue row until the
+    message leaves it, and are copied here then.
+    """
+
+    __tablename__ = "messages"
+    __table_args__ = (
+        # What lists walk, in their order (`queries`). There is none for a user's whole list: it is merged from those by
+        # status, because every index costs each change of a message one more write.
+        Index("ix_messages_user_status", "user_id", "status", "created_at", "id", postgresql_where=_SHOWN),
+        Index("ix_messages_user_device", "user_id", "device_id", "status", "created_at", "id", postgresql_where=_SHOWN),
+        Index(
+            "ix_messages_user_recipient",
+            "user_id",
+            "recipient_number",
+            "created_at",
+            "id",
+            postgresql_where=text("direction = 'outbound' AND deleted_at IS NULL"),
+        ),
+        Index(
+            "ix_messages_user_sender",
+            "user_id",
+            "sender_number",
+            "created_at",
+            "id",
+            postgresql_where=text("direction = 'inbound' AND deleted_at IS NULL"),
+        ),
+        Index(
+            "ix_messages_user_my_id",
+            "user_id",
+            "my_id",
+            "created_at",
+            "id",
+            postgresql_where=text("my_id IS NOT NULL AND deleted_at IS NULL"),
+        ),
+        Index(None, "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+    )
+
+    id: Mapped[BigId]
+    message_id: Mapped[UUID] = mapped_column(unique=True)
+    user_id: Mapped[int]
+    device_id: Mapped[int | None]
+    device_named: Mapped[bool] = mapped_column(server_default=text("false"))
+    direction: Mapped[str] = mapped_column(String(8))
+    status: Mapped[str] = mapped_column(String(10))
+    lane: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    attempt: Mapped[int] = mapped_column(SmallInteger, server_default=text("1"))
+    recipient_number: Mapped[str | None] = mapped_column(String(32))
+    sender_number: Mapped[str | None] = mapped_column(String(32))
+    message: Mapped[str | None] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(String(4), server_default=text("'sms'"))
+    attachments: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
+    price: Mapped[Decimal | None] = mapped_column(Numeric(14, 4))
+    my_id: Mapped[str | None] = mapped_column(String(255))
+    callback_url: Mapped[str | None] = mapped_column(Text)
+    sim_slot: Mapped[int | None] = mapped_column(SmallInteger)
+    segments: Mapped[int | None] = mapped_column(SmallInteger)
+    encoding: Mapped[str | None] = mapped_column(String(4))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    uncertain: Mapped[bool] = mapped_column(server_default=text("false"))
+    failed_by: Mapped[str | None] = mapped_column(String(8))
+    counted_on: Mapped[date | None]
+    valid_until: Mapped[datetime | None]
+    routed_at: Mapped[datetime | None]
+    released_at: Mapped[datetime | None]
+    accepted_at: Mapped[datetime | None]
+    sent_at: Mapped[datetime | None]
+    delivered_at: Mapped[datetime | None]
+    failed_at: Mapped[datetime | None]
+    cancelled_at: Mapped[datetime | None]
+    received_at: Mapped[datetime | None]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+    deleted_at: Mapped[datetime | None]
+
+
+class Queued(Base):
+    """A message that is still pending. Its row arbitrates between hand-out, cancel, moves and expiry.
+
+    `device_id` 0 is queued (no phone yet). `stage` 0 waits to be released, 1 was in an answer to its phone, 2 was
+    accepted by it. `lane` 0 is a single send, 1 is bulk.
+    """
+
+    __tablename__ = "message_queue"
+    __table_args__ = (
+        Index("ix_message_queue_claim", "user_id", "device_id", "stage", "lane", "message_id"),
+        Index(None, "valid_until"),
+        {
+            "postgresql_with": {
+                "autovacuum_vacuum_scale_factor": "0",
+                "autovacuum_vacuum_threshold": "1000",
+                "autovacuum_vacuum_insert_scale_factor": "0",
+                "autovacuum_vacuum_insert_threshold": "10000",
+                "autovacuum_analyze_scale_factor": "0",
+                "autovacuum_analyze_threshold": "5000",
+                "autovacuum_vacuum_cost_delay": "0",
+            }
+        },
+    )
+
+    message_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    user_id: Mapped[int]
+    device_id: Mapped[int] = mapped_column(server_default=text("0"))
+    stage: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    lane: Mapped[int] = mapped_column(SmallInteger)
+    named: Mapped[bool] = mapped_column(server_default=text("false"))
+    cancelling: Mapped[bool] = mapped_column(server_default=text("false"))
+    sim_slot: Mapped[int | None] = mapped_column(SmallInteger)
+    # When the message came to where it stands now: queued, or routed to its phone.
+    since: Mapped[CreatedAt]
+    valid_until: Mapped[datetime]
+    released_at: Mapped[datetime | None]
+    offered_at: Mapped[datetime | None]
+    accepted_at: Mapped[datetime | None]
+
+
+class InboundSeen(Base):
+    """An inbound event a phone has posted, so that its repetition changes nothing; kept for some days only."""
+
+    __tablename__ = "inbound_seen"
+    __table_args__ = (Index(None, "device_id", "fingerprint"), Index(None, "created_at"))
+
+    device_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    event_id: Mapped[str] = mapped_column(String(64), primary_key=True)
+    fingerprint: Mapped[bytes] = mapped_column(LargeBinary)
+    received_at: Mapped[datetime]
+    created_at: Mapped[CreatedAt]

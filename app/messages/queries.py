@@ -1,0 +1,253 @@
+"""Message lists: newest first, as quick with ten million messages of one user as with ten.
+
+A list walks indexes in the order of its answer and stops after one page. The index is that of the narrowest filter; a
+list by status, by direction or of everything merges one walk per status. Only ids are gathered on the way, from the
+index alone, so that even a page deep in the list reads no more rows than it shows.
+
+Where no filter but status and direction is given, the total comes from the usage figures; else it is counted up to
+10,000.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from pydantic import BeforeValidator, Field
+from sqlalchemy import RowMapping, text
+from sqlalchemy.orm import Session
+
+from app.accounts import usage
+from app.accounts.auth import Principal
+from app.core.errors import Invalid
+from app.core.numbers import normalize_number
+from app.core.pages import Page, Paging
+from app.core.text import containing
+from app.core.validation import BIGGEST_ID, Body, Moment, row_id
+from app.messages.schemas import MessageOut
+from app.messages.states import Status
+
+MOST_COUNTED = 10_000
+SEARCH_DAYS = 31
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _end_of_day(value: Any) -> Any:
+    return f"{value}T23:59:59.999999" if isinstance(value, str) and _DATE.fullmatch(value) else value
+
+
+class MessageFilter(Body):
+    """Which messages to list.
+
+    `device_id` is a phone's number or its own string; `number` the other party: the recipient of what was sent, the
+    sender of what came in; a date alone as `to` means the end of that day (UTC); `search` finds text inside messages.
+    """
+
+    verbatim = frozenset()
+
+    direction: Literal["inbound", "outbound"] | None = None
+    status: Status | None = None
+    device_id: Annotated[str, Field(max_length=64)] | None = None
+    number: Annotated[str, Field(max_length=64)] | None = None
+    my_id: Annotated[str, Field(max_length=255)] | None = None
+    since: Moment | None = Field(default=None, alias="from")
+    until: Annotated[Moment, BeforeValidator(_end_of_day)] | None = Field(default=None, alias="to")
+    search: Annotated[str, Field(max_length=255)] | None = None
+    cursor: Annotated[str, Field(max_length=100)] | None = None
+
+
+class MessagePage(Page[MessageOut]):
+    """`next_cursor` reads on from here at the same cost however deep; null at the end.
+
+    `total` counts to 10,000 where other filters than status and direction are given; with more, `total_exact` is false.
+    """
+
+    total_exact: bool
+    next_cursor: str | None
+
+
+@dataclass
+class _Walks:
+    """Index walks whose union is the list: a condition each, one for all, and the values of both."""
+
+    each: list[str]
+    common: list[str] = field(default_factory=list)
+    values: dict[str, Any] = field(default_factory=dict)
+
+    def sql(self, tail: str = "") -> str:
+        """All walks as one statement of (created_at, id), with `tail` behind each."""
+        parts = [
+            f"(SELECT created_at, id FROM messages WHERE {' AND '.join([*self.common, walk])}{tail})"  # noqa: S608 - constants
+            for walk in self.each
+        ]
+        return " UNION ALL ".join(parts)
+
+
+def page(session: Session, user: Principal, wanted: MessageFilter, paging: Paging) -> MessagePage:
+    """A page of the user's messages. Raises `Invalid` for a search without a short range, and for a bad cursor."""
+    _refuse_long_search(wanted)
+    after = _parse_cursor(wanted.cursor)
+    if after:
+        paging = replace(paging, page=1, query=_without_cursor(paging))
+    statuses = _statuses(wanted)
+    walks = _walks(session, user, wanted, statuses)
+    if walks is None:
+        return MessagePage(**paging.fields([], 0), total_exact=True, next_cursor=None)
+    total = _total_by_figures(session, user.user_id, wanted, statuses)
+    if total is not None and not after and paging.offset >= max(total, 1):
+        return MessagePage(**paging.fields([], total), total_exact=True, next_cursor=None)
+    rows = _rows(session, walks, after, paging)
+    shown, more = rows[: paging.per_page], len(rows) > paging.per_page
+    exact = True
+    if not more and not after and (rows or not paging.offset):
+        total = paging.offset + len(rows)
+    elif total is None:
+        total, exact = _count(session, walks)
+    next_cursor = _cursor(shown[-1]) if more else None
+    fields = paging.fields([MessageOut.model_validate(dict(row)) for row in shown], total)
+    if after:
+        fields |= {"first": None, "to": None, "prev_page_url": None, "next_page_url": _cursor_url(paging, next_cursor)}
+    elif more:
+        fields["next_page_url"] = paging.url(paging.page + 1)
+    return MessagePage(**fields, total_exact=exact, next_cursor=next_cursor)
+
+
+def _refuse_long_search(wanted: MessageFilter) -> None:
+    if wanted.since and wanted.until and wanted.since > wanted.until:
+        raise Invalid({"to": ["The to field must be a date after or equal to from."]})
+    if wanted.search is None:
+        return
+    until = wanted.until or datetime.now(UTC)
+    if wanted.since is None or until - wanted.since > timedelta(days=SEARCH_DAYS):
+        sentence = f"The search field needs a date range of at most {SEARCH_DAYS} days, given by from and to."
+        raise Invalid({"search": [sentence]})
+
+
+def _statuses(wanted: MessageFilter) -> list[str]:
+    """The statuses that the list can hold: everything inbound is received, and nothing else is."""
+    possible = set(Status) if wanted.status is None else {wanted.status}
+    if wanted.direction == "inbound":
+        possible &= {Status.RECEIVED}
+    elif wanted.direction == "outbound":
+        possible -= {Status.RECEIVED}
+    return sorted(possible)
+
+
+def _walks(session: Session, user: Principal, wanted: MessageFilter, statuses: Sequence[str]) -> _Walks | None:
+    """The walks for the filters, none where nothing can be found."""
+    if not statuses:
+        return None
+    walks = _Walks([], ["user_id = :user", "deleted_at IS NULL"], {"user": user.user_id})
+    if wanted.device_id is not None:
+        walks.values["device"] = _device(session, user.user_id, wanted.device_id)
+        if walks.values["device"] is None:
+            return None
+        walks.common.append("device_id = :device")
+    for name, condition, value in (
+        ("my_id", "my_id = :my_id", wanted.my_id),
+        ("since", "created_at >= :since", wanted.since),
+        ("until", "created_at <= :until", wanted.until),
+        ("search", "message ILIKE :search", wanted.search and containing(wanted.search)),
+    ):
+        if value is not None:
+            walks.common.append(condition)
+            walks.values[name] = value
+    walks.each = _each(user, wanted, statuses, walks)
+    return walks
+
+
+def _each(user: Principal, wanted: MessageFilter, statuses: Sequence[str], walks: _Walks) -> list[str]:
+    if wanted.number is None and wanted.my_id is None:
+        return [f"status = '{status}'" for status in statuses]
+    if len(statuses) < len(Status):
+        walks.common.append("status = ANY(:statuses)" if len(statuses) > 1 else f"status = '{statuses[0]}'")
+        walks.values["statuses"] = list(statuses)
+    if wanted.number is None:
+        return ["true"]
+    number = normalize_number(wanted.number, user.default_region) or normalize_number(f"+{wanted.number}")
+    # Neither a number in a form we know: a short code, or the name of a sender.
+    walks.values["number"] = number or wanted.number
+    parties = {"outbound": "recipient_number", "inbound": "sender_number"}
+    return [
+        f"direction = '{direction}' AND {column} = :number"
+        for direction, column in parties.items()
+        if wanted.direction in {None, direction}
+    ]
+
+
+_DEVICE = text("""
+    SELECT id FROM devices WHERE user_id = :user AND (id = :id OR device_id = :name)
+    ORDER BY id = :id DESC NULLS LAST LIMIT 1
+""")
+
+
+def _device(session: Session, user_id: int, reference: str) -> int | None:
+    """The number of the user's phone, also of one that was removed: its messages are still there."""
+    device: int | None = session.scalar(_DEVICE, {"user": user_id, "id": row_id(reference), "name": reference})
+    return device
+
+
+def _total_by_figures(session: Session, user_id: int, wanted: MessageFilter, statuses: Sequence[str]) -> int | None:
+    """The exact total, without counting, where no filter but status and direction is given."""
+    others = wanted.model_fields_set - {"direction", "status", "cursor"}
+    if any(getattr(wanted, name) is not None for name in others):
+        return None
+    by_status = usage.visible(session, user_id).by_status
+    return sum(by_status[status] for status in statuses)
+
+
+def _count(session: Session, walks: _Walks) -> tuple[int, bool]:
+    found = walks.sql(" LIMIT :most")
+    statement = f"SELECT count(*) FROM (SELECT FROM ({found}) walked LIMIT :most) counted"  # noqa: S608 - constants
+    counted: int = session.execute(text(statement), {**walks.values, "most": MOST_COUNTED + 1}).scalar_one()
+    return min(counted, MOST_COUNTED), counted <= MOST_COUNTED
+
+
+def _rows(session: Session, walks: _Walks, after: tuple[datetime, int] | None, paging: Paging) -> Sequence[RowMapping]:
+    """The rows of the page, and one more where there is more."""
+    offset = 0 if after else paging.offset
+    most = paging.per_page + 1
+    values = {**walks.values, "most": most, "offset": offset, "reach": offset + most}
+    if after:
+        walks = replace(walks, common=[*walks.common, "(created_at, id) < (:after, :after_id)"])
+        values |= {"after": after[0], "after_id": after[1]}
+    # Ordered and limited one by one: the planner merges walks only where each is a query of its own.
+    walked = walks.sql(" ORDER BY created_at DESC, id DESC LIMIT :reach")
+    statement = (
+        f"SELECT m.* FROM (SELECT * FROM ({walked}) walked"  # noqa: S608 - constants
+        " ORDER BY created_at DESC, id DESC LIMIT :most OFFSET :offset) shown"
+        " JOIN messages m ON m.id = shown.id ORDER BY shown.created_at DESC, shown.id DESC"
+    )
+    return session.execute(text(statement), values).mappings().all()
+
+
+def _cursor(row: RowMapping) -> str:
+    microseconds = (row["created_at"] - _EPOCH) // timedelta(microseconds=1)
+    return base64.urlsafe_b64encode(f"{microseconds}.{row['id']}".encode()).decode().rstrip("=")
+
+
+def _parse_cursor(cursor: str | None) -> tuple[datetime, int] | None:
+    if cursor is None:
+        return None
+    try:
+        plain = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode("ascii")
+        moment, _, number = plain.partition(".")
+        after = _EPOCH + timedelta(microseconds=int(moment)), int(number)
+    except (binascii.Error, ValueError, OverflowError):
+        raise Invalid({"cursor": ["The selected cursor is invalid."]}) from None
+    if not 0 < after[1] <= BIGGEST_ID:
+        raise Invalid({"cursor": ["The selected cursor is invalid."]})
+    return after
+
+
+def _without_cursor(paging: Paging) -> tuple[tuple[str, str], ...]:
+    return tuple(pair for pair in paging.query if pair[0] != "cursor")
+
+
+def _cursor_url(paging: Paging, cursor: str | None) -> str | None:
+    return cursor and f"{paging.path}?{urlencode([*paging.query, ('cursor', cursor)])}"

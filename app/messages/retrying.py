@@ -1,0 +1,33 @@
+"""Sending a failed message again, because its owner wants it."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.core.errors import Refused
+from app.messages import transitions
+from app.messages.choice import NO_ACTIVE_DEVICE
+from app.messages.states import Event
+from app.messages.transitions import Change
+
+ONLY_FAILED = "Only failed messages can be sent again"
+
+_ABLE = text("""
+    SELECT EXISTS (SELECT FROM devices WHERE user_id = :user AND is_active AND removed_at IS NULL
+                   AND (CAST(:named AS bigint) IS NULL OR id = :named))
+""")
+
+
+def retry(session: Session, row: Mapping[str, Any]) -> None:
+    """Make the message pending again, under a new name to phones. Raises `Refused`.
+
+    While a phone has the message it is pending, so it cannot be sent by two. One that named its phone stays with it.
+    """
+    named = row["device_id"] if row["device_named"] else None
+    if row["status"] == "failed" and not session.scalar(_ABLE, {"user": row["user_id"], "named": named}):
+        raise Refused(NO_ACTIVE_DEVICE)
+    applied = transitions.apply(session, [Change(row["id"], Event.RETRIED)])
+    if not applied or not applied[row["id"]].changed:
+        raise Refused(ONLY_FAILED)

@@ -1,0 +1,123 @@
+"""Routing: every waiting message of a user gets a phone, in turn."""
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.core import outbound
+from app.core.names import TaskName
+from app.devices.presence import ONLINE
+from app.messages import waking
+
+MOST_IN_A_BATCH = 500
+SMALLEST_LOOKAHEAD, LARGEST_LOOKAHEAD = 20, 200
+LOOKS_AHEAD_SECONDS = 60
+
+# A message that its phone accepted and never spoke of again stops to count after ten minutes: the app is known to drop
+# some of its "sent" broadcasts, and they would close the phone's window for a day.
+AHEAD = "(q.stage = 0 OR q.released_at > clock_timestamp() - interval '10 minutes')"
+
+# Its limits hold a phone back for longer than it is filled ahead.
+HELD = f"COALESCE(s.held_until > clock_timestamp() + interval '{LOOKS_AHEAD_SECONDS} seconds', false)"
+
+_CURSOR = text("SELECT last_device_id FROM dispatch_cursors WHERE user_id = :user FOR NO KEY UPDATE")
+
+_PHONES = text(f"""
+    SELECT d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, {ONLINE} AS online, a.ahead
+    FROM devices d JOIN device_state s ON s.device_id = d.id,
+    LATERAL (SELECT count(*) AS ahead FROM (
+        SELECT FROM message_queue q WHERE q.user_id = d.user_id AND q.device_id = d.id AND {AHEAD}
+        LIMIT :most) AS rows) a
+    WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL AND NOT {HELD} ORDER BY d.id
+""")  # noqa: S608 - a constant
+
+_CLAIM = text("""
+    SELECT message_id FROM message_queue
+    WHERE user_id = :user AND device_id = 0 AND stage = 0
+    ORDER BY lane, message_id LIMIT :room FOR NO KEY UPDATE SKIP LOCKED
+""")
+
+_ASSIGN = text("""
+    WITH routed AS (
+        UPDATE message_queue q SET device_id = u.device_id, since = clock_timestamp()
+        FROM unnest(CAST(:messages AS bigint[]), CAST(:devices AS bigint[])) AS u(message_id, device_id)
+        WHERE q.message_id = u.message_id
+    )
+    UPDATE messages m SET device_id = u.device_id, routed_at = clock_timestamp()
+    FROM unnest(CAST(:messages AS bigint[]), CAST(:devices AS bigint[])) AS u(message_id, device_id)
+    WHERE m.id = u.message_id
+""")
+
+
+def lookahead(phone: Mapping[Any, Any]) -> int:
+    """How many messages a phone may have ahead of it: what it can send in the next minute, and at least 20."""
+    delay = phone["send_delay_seconds"] + phone["send_delay_spread_seconds"] / 2
+    can_send = int(LOOKS_AHEAD_SECONDS / delay) if delay else 2 * phone["send_window"]
+    return min(max(SMALLEST_LOOKAHEAD, can_send), LARGEST_LOOKAHEAD)
+
+
+def route_waiting(session: Session, user_id: int) -> int:
+    """Give the user's waiting messages phones, one batch of them, and say how many were given.
+
+    The user's cursor is locked first, so two workers take turns with one user and no message is chosen twice.
+    """
+    last = _lock_cursor(session, user_id)
+    rooms = _rooms(session, user_id)
+    total = min(MOST_IN_A_BATCH, sum(rooms.values()))
+    if not total:
+        return 0
+    messages = list(session.scalars(_CLAIM, {"user": user_id, "room": total}))
+    if not messages:
+        return 0
+    devices = take_turns(rooms, last, len(messages))
+    session.execute(_ASSIGN, {"messages": messages, "devices": devices})
+    session.execute(
+        text("UPDATE dispatch_cursors SET last_device_id = :device WHERE user_id = :user"),
+        {"user": user_id, "device": devices[-1]},
+    )
+    waking.stir(session, {(user_id, device) for device in devices})
+    if len(messages) == MOST_IN_A_BATCH:
+        outbound.nudge(session, TaskName.ROUTE, user_id)
+    return len(messages)
+
+
+def take_turns(rooms: Mapping[int, int], last: int, count: int) -> list[int]:
+    """Phones for `count` messages: in turn by id from the one after `last`, skipping those without room.
+
+    Phones of equal room get equal shares.
+    """
+    left = Counter(rooms)
+    order = sorted(left)
+    start = next((place for place, device in enumerate(order) if device > last), 0)
+    turns: list[int] = []
+    ring = order[start:] + order[:start]
+    while len(turns) < count:
+        ring = [device for device in ring if left[device] > 0]
+        for device in ring[: count - len(turns)]:
+            left[device] -= 1
+            turns.append(device)
+    return turns
+
+
+def _lock_cursor(session: Session, user_id: int) -> int:
+    cursor: int | None = session.scalar(_CURSOR, {"user": user_id})
+    if cursor is None:
+        session.execute(
+            text("INSERT INTO dispatch_cursors (user_id) VALUES (:user) ON CONFLICT DO NOTHING"), {"user": user_id}
+        )
+        cursor = session.execute(_CURSOR, {"user": user_id}).scalar_one()
+    return cursor
+
+
+def _rooms(session: Session, user_id: int) -> dict[int, int]:
+    """Room of each phone that may be used: those online, or all active ones where none is.
+
+    A phone that its limits hold back for longer than it is filled ahead has none.
+    """
+    phones = session.execute(_PHONES, {"user": user_id, "most": LARGEST_LOOKAHEAD}).mappings().all()
+    usable = [phone for phone in phones if phone["online"]] or phones
+    rooms = {phone["id"]: lookahead(phone) - phone["ahead"] for phone in usable}
+    return {device: room for device, room in rooms.items() if room > 0}

@@ -1,0 +1,81 @@
+"""The life of a message: statuses, events, and which event moves which status where.
+
+    pending ──▶ sent ──▶ delivered
+       │  ╲       ╲
+       │   ╲───────╲──▶ failed
+       ╰──▶ cancelled
+
+Within `pending` the queue row's stage tells queued or routed (0), released (1) and accepted (2). The phone is believed:
+a failure that the gateway concluded, and a cancellation, give way to what the phone says happened.
+"""
+
+from enum import IntEnum, StrEnum
+
+
+class Status(StrEnum):
+    """The public status."""
+
+    PENDING = "pending"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RECEIVED = "received"
+
+
+class Stage(IntEnum):
+    """Where a pending message stands, kept in its queue row."""
+
+    WAITING = 0
+    RELEASED = 1
+    ACCEPTED = 2
+
+
+class Lane(IntEnum):
+    """Which goes first: a single send before any bulk."""
+
+    SINGLE = 0
+    BULK = 1
+
+
+class Event(StrEnum):
+    """What may happen to a message, in the order in which events of one batch are applied."""
+
+    ACCEPTED = "accepted"
+    SENT = "sent"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    WITHDRAWN = "withdrawn"
+    RECALLED = "recalled"
+    EXPIRED = "expired"
+    UNREPORTED = "unreported"
+    STRANDED = "stranded"
+    RETRIED = "retried"
+    DELETED = "deleted"
+
+
+RANK = {event: rank for rank, event in enumerate(Event)}
+
+# What a phone's report (or the owner's PUT) makes of each status; absent means that nothing changes.
+REPORTED: dict[Status, dict[Event, Status]] = {
+    Status.PENDING: {
+        Event.SENT: Status.SENT,
+        Event.DELIVERED: Status.DELIVERED,
+        Event.FAILED: Status.FAILED,
+        Event.CANCELLED: Status.CANCELLED,
+    },
+    Status.SENT: {Event.DELIVERED: Status.DELIVERED, Event.FAILED: Status.FAILED},
+    Status.CANCELLED: {
+        Event.SENT: Status.SENT,
+        Event.DELIVERED: Status.DELIVERED,
+        Event.FAILED: Status.FAILED,
+    },
+}
+
+# A failure that only the gateway concluded.
+CONCLUDED_FAILURE: dict[Event, Status] = {
+    Event.SENT: Status.SENT,
+    Event.DELIVERED: Status.DELIVERED,
+    Event.FAILED: Status.FAILED,
+}

@@ -1,0 +1,342 @@
+"""The one place where a message changes state.
+
+`apply` takes every change, whoever asks for it: reports of phones, the owner's PUT, cancel, delete, expiry, retry. It
+alone touches status, queue row, timestamps, usage counters and webhook rows. Messages are locked in order of id (queue
+row, then message); all events of one message are folded in rank order here, because an `UPDATE … FROM` with two source
+rows for one target would apply only one of them; then each message is written at most once.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.accounts.usage import UsageKind, count
+from app.core.settings import get_settings
+from app.messages import waking
+from app.messages.states import CONCLUDED_FAILURE, RANK, REPORTED, Event, Stage, Status
+from app.messages.views import message_object
+from app.webhooks import outbox
+
+# How long a phone that was given a message may stay silent about it after the message's validity.
+GRACE = timedelta(minutes=10)
+
+EXPIRED = "The message expired before a phone could take it"
+NEVER_REPORTED = "The phone never reported"
+PHONE_REMOVED = "The phone that was named for this message was removed"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Something that happened to a message (`messages.id`).
+
+    `at` is the phone's time, for display only. `attempt` is which sending of the message a report speaks of: what an
+    earlier one says of failing is no news of the present one, but an SMS that left has left.
+    """
+
+    message_id: int
+    event: Event
+    at: datetime | None = None
+    error: str | None = None
+    attempt: int | None = None
+
+
+@dataclass(slots=True)
+class Applied:
+    """A message after `apply`: its row, whether the row changed, and whether its status did."""
+
+    row: dict[str, Any]
+    queued: dict[str, Any] | None
+    changed: bool = False
+    passed: list[Status] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Work:
+    now: datetime
+    today: date
+    hooks: Mapping[int, outbox.Hooks]
+    usage: Counter[tuple[int, date, UsageKind]] = field(default_factory=Counter)
+    notices: list[outbox.Event] = field(default_factory=list)
+    left_queue: list[int] = field(default_factory=list)
+    accepted: list[int] = field(default_factory=list)
+    recalled: list[int] = field(default_factory=list)
+    requeued: list[dict[str, Any]] = field(default_factory=list)
+    freed: set[tuple[int, int]] = field(default_factory=set)
+
+
+def apply(session: Session, changes: Sequence[Change]) -> dict[int, Applied]:
+    """Apply the changes that each message's state allows, and return every message found, by id.
+
+    A change that is not allowed changes nothing; so does the same change a second time.
+    """
+    by_message: dict[int, list[Change]] = defaultdict(list)
+    for change in changes:
+        by_message[change.message_id].append(change)
+    found = _lock(session, sorted(by_message))
+    if not found:
+        return {}
+    now: datetime = session.scalar(text("SELECT clock_timestamp()"))
+    users = {applied.row["user_id"] for applied in found.values()}
+    work = _Work(now, now.astimezone(UTC).date(), outbox.hooks_of(session, sorted(users)))
+    for message_id, applied in found.items():
+        for change in sorted(by_message[message_id], key=lambda change: RANK[change.event]):
+            _fold(applied, change, work)
+    _write(session, [applied for applied in found.values() if applied.changed], work)
+    return found
+
+
+def _lock(session: Session, ids: list[int]) -> dict[int, Applied]:
+    queued = session.execute(
+        text("SELECT * FROM message_queue WHERE message_id = ANY(:ids) ORDER BY message_id FOR NO KEY UPDATE"),
+        {"ids": ids},
+    ).mappings()
+    waiting = {row["message_id"]: dict(row) for row in queued}
+    rows = session.execute(
+        text("SELECT * FROM messages WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"), {"ids": ids}
+    ).mappings()
+    return {row["id"]: Applied(dict(row), waiting.get(row["id"])) for row in rows}
+
+
+def _fold(applied: Applied, change: Change, work: _Work) -> None:
+    row, queued = applied.row, applied.queued
+    status = Status(row["status"])
+    waiting = queued is not None and queued["stage"] == Stage.WAITING
+    match change.event:
+        case Event.ACCEPTED:
+            _accept(applied, change, work)
+        case Event.SENT | Event.DELIVERED | Event.FAILED | Event.CANCELLED:
+            _report(applied, status, change, work)
+        case Event.WITHDRAWN if waiting:
+            _move(applied, Status.CANCELLED, change, work)
+        case Event.RECALLED if queued is not None and not waiting:
+            work.recalled.append(row["id"])
+        case Event.EXPIRED | Event.STRANDED | Event.UNREPORTED if queued is not None:
+            _give_up(applied, queued, change.event, work)
+        case Event.RETRIED if status is Status.FAILED and row["deleted_at"] is None:
+            _retry(applied, work)
+        case Event.DELETED if row["deleted_at"] is None:
+            if waiting:
+                _move(applied, Status.CANCELLED, change, work)
+            row["deleted_at"] = work.now
+            applied.changed = True
+            work.usage[row["user_id"], work.today, UsageKind.hidden(row["status"])] += 1
+
+
+def _accept(applied: Applied, change: Change, work: _Work) -> None:
+    row, queued = applied.row, applied.queued
+    if queued is None or queued["stage"] == Stage.ACCEPTED or _outdated(row, change):
+        return
+    queued["stage"] = Stage.ACCEPTED
+    queued["accepted_at"] = work.now
+    work.accepted.append(row["id"])
+
+
+def _report(applied: Applied, status: Status, change: Change, work: _Work) -> None:
+    row = applied.row
+    if change.event in {Event.FAILED, Event.CANCELLED} and _outdated(row, change):
+        return
+    concluded = status is Status.FAILED and row["failed_by"] == "gateway"
+    allowed = CONCLUDED_FAILURE if concluded else REPORTED.get(status, {})
+    target = allowed.get(change.event)
+    if target is None:
+        return
+    if target is Status.FAILED:
+        row["error_message"] = change.error or "The phone could not send the message"
+        row["failed_by"] = "phone"
+    else:
+        row["error_message"] = change.error
+        row["failed_by"] = None
+    row["uncertain"] = False
+    if target is status:
+        applied.changed = True
+    else:
+        _move(applied, target, change, work)
+
+
+def _outdated(row: Mapping[str, Any], change: Change) -> bool:
+    return change.attempt is not None and change.attempt < row["attempt"]
+
+
+def _give_up(applied: Applied, queued: Mapping[str, Any], event: Event, work: _Work) -> None:
+    waiting, valid_until = queued["stage"] == Stage.WAITING, queued["valid_until"]
+    if event is Event.EXPIRED and waiting and valid_until <= work.now:
+        _conclude(applied, EXPIRED, work, uncertain=False)
+    elif event is Event.STRANDED and waiting:
+        _conclude(applied, PHONE_REMOVED, work, uncertain=False)
+    elif event is Event.UNREPORTED and not waiting and valid_until + GRACE <= work.now:
+        _conclude(applied, NEVER_REPORTED, work, uncertain=True)
+
+
+def _conclude(applied: Applied, reason: str, work: _Work, *, uncertain: bool) -> None:
+    applied.row["error_message"] = reason
+    applied.row["failed_by"] = "gateway"
+    applied.row["uncertain"] = uncertain
+    _move(applied, Status.FAILED, Change(applied.row["id"], Event.FAILED), work)
+
+
+def _retry(applied: Applied, work: _Work) -> None:
+    row = applied.row
+    _uncount(row, Status.FAILED, work)
+    work.usage[row["user_id"], row["counted_on"], UsageKind.SENT] -= 1
+    row.update(
+        status=Status.PENDING.value,
+        attempt=row["attempt"] + 1,
+        device_id=row["device_id"] if row["device_named"] else None,
+        valid_until=work.now + get_settings().message_validity,
+        error_message=None,
+        failed_by=None,
+        uncertain=False,
+        routed_at=work.now if row["device_named"] else None,
+        released_at=None,
+        accepted_at=None,
+        failed_at=None,
+        counted_on=None,
+        updated_at=work.now,
+    )
+    applied.changed = True
+    work.requeued.append(row)
+
+
+def _move(applied: Applied, target: Status, change: Change, work: _Work) -> None:
+    """Change the status, with everything that hangs on it."""
+    row, queued, before = applied.row, applied.queued, Status(applied.row["status"])
+    if queued is not None:
+        row["released_at"] = queued["released_at"]
+        row["accepted_at"] = queued["accepted_at"]
+        row["sim_slot"] = row["sim_slot"] if queued["sim_slot"] is None else queued["sim_slot"]
+        work.left_queue.append(row["id"])
+        if queued["device_id"]:
+            work.freed.add((row["user_id"], queued["device_id"]))
+        applied.queued = None
+    _uncount(row, before, work)
+    first_final = target in {Status.DELIVERED, Status.FAILED} and row["failed_at"] is None
+    row["status"] = target.value
+    row["updated_at"] = work.now
+    row[f"{target}_at"] = _within(change.at, row["released_at"] or row["created_at"], work.now)
+    _count(row, before, target, work)
+    applied.changed = True
+    applied.passed.append(target)
+    _notice(row, work, callback=first_final)
+
+
+def _within(at: datetime | None, earliest: datetime, now: datetime) -> datetime:
+    return now if at is None else min(max(at, earliest), now)
+
+
+def _uncount(row: Mapping[str, Any], before: Status, work: _Work) -> None:
+    """Take back what the status that is being left had counted, on the day it was counted to."""
+    user, day = row["user_id"], row["counted_on"]
+    if before in {Status.CANCELLED, Status.FAILED}:
+        work.usage[user, day, UsageKind(before.value)] -= 1
+    if row["deleted_at"] is not None:
+        work.usage[user, work.today, UsageKind.hidden(before)] -= 1
+
+
+def _count(row: dict[str, Any], before: Status, target: Status, work: _Work) -> None:
+    user = row["user_id"]
+    if before in {Status.PENDING, Status.CANCELLED}:
+        row["counted_on"] = work.today
+        if target is not Status.CANCELLED:
+            work.usage[user, work.today, UsageKind.SENT] += 1
+    if target is not Status.SENT:
+        work.usage[user, row["counted_on"], UsageKind(target.value)] += 1
+    if row["deleted_at"] is not None:
+        work.usage[user, work.today, UsageKind.hidden(target)] += 1
+
+
+def _notice(row: Mapping[str, Any], work: _Work, *, callback: bool) -> None:
+    account = work.hooks[row["user_id"]].status is not None
+    called = callback and row["callback_url"] is not None
+    if not account and not called:
+        return
+    told = outbox.Event(row["user_id"], "status", "status", message_object(row), row["id"], None, row["lane"])
+    if account:
+        work.notices.append(told)
+    if called:
+        work.notices.append(replace(told, hook="callback", url=row["callback_url"]))
+
+
+_WRITTEN = {
+    "status": "text",
+    "device_id": "bigint",
+    "attempt": "smallint",
+    "sim_slot": "smallint",
+    "error_message": "text",
+    "uncertain": "boolean",
+    "failed_by": "text",
+    "counted_on": "date",
+    "valid_until": "timestamptz",
+    "routed_at": "timestamptz",
+    "released_at": "timestamptz",
+    "accepted_at": "timestamptz",
+    "sent_at": "timestamptz",
+    "delivered_at": "timestamptz",
+    "failed_at": "timestamptz",
+    "cancelled_at": "timestamptz",
+    "updated_at": "timestamptz",
+    "deleted_at": "timestamptz",
+}
+_UPDATE = text(
+    "UPDATE messages m SET "  # noqa: S608 - the names are the constants above
+    + ", ".join(f"{name} = u.{name}" for name in _WRITTEN)
+    + " FROM unnest(CAST(:id AS bigint[]), "
+    + ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _WRITTEN.items())
+    + ") AS u(id, "
+    + ", ".join(_WRITTEN)
+    + ") WHERE m.id = u.id"
+)
+
+
+def _write(session: Session, changed: list[Applied], work: _Work) -> None:
+    if changed:
+        names = ("id", *_WRITTEN)
+        session.execute(_UPDATE, {name: [applied.row[name] for applied in changed] for name in names})
+    accepted = set(work.accepted).difference(work.left_queue)
+    if accepted:
+        session.execute(
+            text(
+                "UPDATE message_queue SET stage = 2, accepted_at = :now,"
+                " released_at = COALESCE(released_at, :now) WHERE message_id = ANY(:ids)"
+            ),
+            {"ids": sorted(accepted), "now": work.now},
+        )
+    if work.recalled:
+        # Offered again at the next pull: a phone that never got the message says only then that it has not got it.
+        session.execute(
+            text("UPDATE message_queue SET cancelling = true, offered_at = NULL WHERE message_id = ANY(:ids)"),
+            {"ids": work.recalled},
+        )
+    if work.left_queue:
+        session.execute(text("DELETE FROM message_queue WHERE message_id = ANY(:ids)"), {"ids": work.left_queue})
+    if work.requeued:
+        enqueue(session, work.requeued)
+        waking.stir(session, {(row["user_id"], row["device_id"] or 0) for row in work.requeued})
+    count(session, [(*key, n, 0) for key, n in work.usage.items() if n])
+    outbox.write(session, work.notices)
+    waking.stir(session, work.freed)
+
+
+def enqueue(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Queue rows for messages that are to be sent; `device_id` null means that a phone is still to be chosen."""
+    session.execute(
+        text(
+            "INSERT INTO message_queue (message_id, user_id, device_id, lane, named, sim_slot, valid_until)"
+            " SELECT * FROM unnest(CAST(:id AS bigint[]), CAST(:user AS bigint[]), CAST(:device AS bigint[]),"
+            " CAST(:lane AS smallint[]), CAST(:named AS boolean[]), CAST(:sim AS smallint[]),"
+            " CAST(:valid AS timestamptz[]))"
+        ),
+        {
+            "id": [row["id"] for row in rows],
+            "user": [row["user_id"] for row in rows],
+            "device": [row["device_id"] or 0 for row in rows],
+            "lane": [row["lane"] for row in rows],
+            "named": [row["device_named"] for row in rows],
+            "sim": [row["sim_slot"] for row in rows],
+            "valid": [row["valid_until"] for row in rows],
+        },
+    )

@@ -1,0 +1,71 @@
+"""Who has to hear that there is work: phones that may pull, and routing where messages have no phone yet."""
+
+from collections.abc import Collection
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.core import outbound
+from app.core.names import TaskName
+from app.messages.states import Lane
+
+_STANDING = text("""
+    SELECT u.user_id, u.device_id,
+           (SELECT q.lane FROM message_queue q
+            WHERE q.user_id = u.user_id AND q.device_id = u.device_id AND q.stage = 0
+            ORDER BY q.lane, q.message_id LIMIT 1) AS waiting,
+           (SELECT count(*) FROM (
+               SELECT FROM message_queue q
+               WHERE q.user_id = u.user_id AND q.device_id = u.device_id AND q.stage IN (1, 2)
+                 AND q.released_at > clock_timestamp() - interval '10 minutes'
+               LIMIT s.send_window / 2) AS released) >= s.send_window / 2 AS busy,
+           EXISTS (SELECT FROM message_queue q
+                   WHERE q.user_id = u.user_id AND q.device_id = 0 AND q.stage = 0) AS queued,
+           EXTRACT(EPOCH FROM GREATEST(s.next_slot_at - clock_timestamp(), interval '0')) AS slot_in
+    FROM unnest(CAST(:users AS bigint[]), CAST(:devices AS bigint[])) AS u(user_id, device_id)
+    LEFT JOIN device_state s ON s.device_id = u.device_id
+""")
+
+
+def wake(session: Session, device_id: int, after: float = 0) -> None:
+    """Tell the phone to pull in `after` seconds; the process that holds its stream keeps the timer."""
+    outbound.signal(session, device_id, "wake", after=round(float(after), 3))
+
+
+def stir(session: Session, places: Collection[tuple[int, int]]) -> None:
+    """For (user, device) pairs where room was freed or work arrived: wake the phone, or nudge routing to fill it.
+
+    A phone that still has half of its window to send is not woken for bulk, so that it pulls by the dozen and not for
+    each message it has sent. Device 0 stands for "no phone yet".
+    """
+    if not places:
+        return
+    ordered = sorted(places)
+    rows = session.execute(
+        _STANDING, {"users": [user for user, _ in ordered], "devices": [device for _, device in ordered]}
+    )
+    for user_id, device_id, waiting, busy, queued, slot_in in rows:
+        if device_id and waiting is not None:
+            if not busy or waiting == Lane.SINGLE:
+                wake(session, device_id, slot_in or 0)
+        elif queued:
+            outbound.nudge(session, TaskName.ROUTE, user_id)
+
+
+_DUE = text("""
+    SELECT u.device_id FROM unnest(CAST(:ids AS bigint[])) AS u(device_id)
+    JOIN devices d ON d.id = u.device_id JOIN device_state s ON s.device_id = u.device_id
+    WHERE d.is_active AND COALESCE(s.held_until <= clock_timestamp(), true)
+      AND (d.send_delay_seconds + d.send_delay_spread_seconds = 0
+           OR COALESCE(s.next_slot_at <= clock_timestamp(), true))
+      AND (EXISTS (SELECT FROM message_queue q
+                   WHERE q.user_id = d.user_id AND q.device_id = u.device_id AND q.stage = 0)
+           OR EXISTS (SELECT FROM message_queue q
+                      WHERE q.user_id = d.user_id AND q.device_id = u.device_id AND q.stage = 1
+                        AND COALESCE(q.offered_at < clock_timestamp() - interval '30 seconds', true)))
+""")
+
+
+def due(session: Session, devices: list[int]) -> list[int]:
+    """Which of the phones have something to pull now: new messages, or ones to be offered again."""
+    return list(session.scalars(_DUE, {"ids": devices}))
