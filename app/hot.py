@@ -1,0 +1,157 @@
+"""The hot calls, in plain ASGI: accept one message, a phone's pull, a phone's report; its hooks and its event streams.
+
+Concurrent calls of one kind share a transaction (`core.batching`). Everything else goes on to FastAPI.
+"""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import parse_qs
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.core.batching import Batcher
+from app.core.bodies import LARGE_BODY_LIMIT, header, parse_body, read_body
+from app.core.edge import respond
+from app.core.errors import AppError, BadRequest, Invalid, MethodNotAllowed, Unauthenticated
+from app.core.security import bearer, digest, parse_token
+from app.core.validation import read
+from app.devices import presence, versions
+from app.devices.streams import Streams
+from app.messages import handout, idempotency, inbox, intake, reports
+from app.messages.schemas import SmsDraft
+from app.mobile import wire
+
+PHONES = "/api/mobile/v1"
+HOOKS = "/hooks/"
+PARSED_IN_A_THREAD = 64 * 1024
+MOST_REPORTS_AT_ONCE = 500
+
+Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+class HotCalls:
+    """Answers the hot calls itself and hands every other request to `app`."""
+
+    def __init__(self, app: ASGIApp, streams: Streams) -> None:
+        self._app = app
+        self._streams = streams
+        self._accept = Batcher("accept", intake.accept)
+        self._pull = Batcher("pull", handout.hand_out)
+        self._report = Batcher("report", reports.record)
+        self._receive = Batcher("receive", inbox.receive)
+        self._open = Batcher("open", presence.stream_opened)
+        self._handlers: dict[tuple[str, str], Handler] = {
+            ("POST", "/api/sms"): self._send,
+            ("GET", f"{PHONES}/message"): self._messages,
+            ("GET", f"{PHONES}/messages"): self._messages,
+            ("PATCH", f"{PHONES}/message"): self._reports,
+            ("PATCH", f"{PHONES}/messages"): self._reports,
+            ("GET", f"{PHONES}/events"): self._events,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        handler, template = self._handler(scope) if scope["type"] == "http" else (None, "")
+        if handler is None:
+            if scope["type"] == "http":
+                self._refuse_other_methods(scope["method"], scope["path"])
+            await self._app(scope, receive, send)
+            return
+        scope["route_template"] = template
+        await handler(scope, receive, send)
+
+    def _handler(self, scope: Scope) -> tuple[Handler | None, str]:
+        path = scope["path"]
+        if scope["method"] == "POST" and path.startswith(HOOKS):
+            return self._hook, f"{HOOKS}{{secret}}"
+        return self._handlers.get((scope["method"], path)), path
+
+    def _refuse_other_methods(self, method: str, path: str) -> None:
+        """405 at the paths that are answered here alone."""
+        known = {"POST"} if path.startswith(HOOKS) else {m for m, p in self._handlers if p == path}
+        if known and path.startswith((HOOKS, PHONES)):
+            raise MethodNotAllowed(method, path, (["GET", "HEAD"] if "GET" in known else []) + sorted(known - {"GET"}))
+
+    async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = await read_body(scope, receive)
+        token = bearer(header(scope, b"authorization"))
+        key = header(scope, b"idempotency-key")
+        item = intake.Send(
+            credentials=parse_token(token) if token else None,
+            draft=_draft(raw, header(scope, b"content-type"), key),
+            idempotency_key=key or None,
+            request_hash=hashlib.sha256(raw).digest() if key else b"",
+        )
+        data = await self._accept.submit(item)
+        body = json.dumps({"success": True, "message": "SMS queued for sending", "data": data}, ensure_ascii=False)
+        await respond(send, 201, body.encode())
+
+    async def _messages(self, scope: Scope, _: Receive, send: Send) -> None:
+        order = parse_qs(scope["query_string"].decode("latin-1")).get("order", ["lifo"])[-1]
+        if order not in {"lifo", "fifo"}:
+            raise BadRequest("order must be lifo or fifo")
+        pull = handout.Pull(_device_token(scope), versions.told_by(header(scope, b"user-agent")))
+        device_id, released = await self._pull.submit(pull)
+        await respond(send, 200, wire.messages(released))
+        self._streams.answered(device_id)
+
+    async def _reports(self, scope: Scope, receive: Receive, send: Send) -> None:
+        token = _device_token(scope)
+        items = _reported(await read_body(scope, receive, LARGE_BODY_LIMIT), header(scope, b"content-type"))
+        for start in range(0, len(items) or 1, MOST_REPORTS_AT_ONCE):
+            await self._report.submit(reports.Reported(token, items[start : start + MOST_REPORTS_AT_ONCE]))
+        await respond(send, 204, b"")
+
+    async def _hook(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raw = await read_body(scope, receive, LARGE_BODY_LIMIT)
+        is_large = len(raw) > PARSED_IN_A_THREAD
+        post = inbox.Post(
+            secret=scope["path"].removeprefix(HOOKS),
+            raw=raw,
+            timestamp=header(scope, b"x-timestamp") or "",
+            signature=header(scope, b"x-signature") or "",
+            event=await asyncio.to_thread(inbox.read_event, raw) if is_large else inbox.read_event(raw),
+            app_version=versions.told_by(header(scope, b"user-agent")),
+        )
+        await self._receive.submit(post)
+        await respond(send, 200, b"{}")
+
+    async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
+        device_id = await self._open.submit(_device_token(scope))
+        await self._streams.serve(device_id, receive, send)
+
+
+def _draft(raw: bytes, content_type: str | None, key: str | None) -> SmsDraft | AppError:
+    try:
+        draft = read(SmsDraft, parse_body(raw, content_type))
+        idempotency.checked(key)
+    except AppError as error:
+        return error
+    return draft
+
+
+def _device_token(scope: Scope) -> bytes:
+    token = bearer(header(scope, b"authorization"))
+    if token is None:
+        raise Unauthenticated
+    return digest(token)
+
+
+def _reported(raw: bytes, content_type: str | None) -> list[reports.Report]:
+    try:
+        value: Any = parse_body(raw, content_type)
+    except Invalid as error:
+        raise BadRequest(error.message) from None
+    if not isinstance(value, list):
+        raise BadRequest("the body must be an array of reports")
+    items = []
+    for place, item in enumerate(value):
+        if not isinstance(item, dict):
+            raise BadRequest(f"{place}: a report must be an object")
+        try:
+            items.append(reports.parse_report(item))
+        except ValueError as error:
+            raise BadRequest(f"{place}: {error}") from None
+    return items

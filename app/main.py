@@ -1,0 +1,124 @@
+"""The HTTP application: the edge around FastAPI, the features' routes, and the errors' envelope."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+
+from fastapi import APIRouter, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.routing import Match
+from starlette.types import ASGIApp
+
+import app.accounts.routes
+import app.contacts.routes
+import app.core.health
+import app.devices.routes
+import app.docs.routes
+import app.messages.routes
+import app.mobile.routes
+import app.releases.routes
+import app.webhooks.routes
+from app.accounts.auth import write_token_usage
+from app.core.edge import Bodies, Edge
+from app.core.errors import AppError, Invalid, MethodNotAllowed, RouteNotFound, as_app_error
+from app.core.logs import configure_logging
+from app.core.validation import sentences
+from app.devices.streams import Streams
+from app.hot import HotCalls
+from app.messages import waking
+
+Hook = Callable[[], AbstractAsyncContextManager[None]]
+
+ROUTERS: tuple[APIRouter, ...] = (
+    app.core.health.router,
+    app.accounts.routes.router,
+    app.devices.routes.router,
+    app.contacts.routes.router,
+    app.messages.routes.router,
+    app.mobile.routes.router,
+    app.releases.routes.router,
+    app.webhooks.routes.router,
+    app.docs.routes.router,
+)
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+
+
+def create_app() -> ASGIApp:
+    """What uvicorn runs: `uvicorn app.main:create_app --factory`."""
+    configure_logging()
+    phones = Streams(waking.due)
+    return Edge(HotCalls(create_api([phones.held]), phones))
+
+
+def create_api(hooks: Sequence[Hook] = ()) -> FastAPI:
+    """The FastAPI application. `hooks` are entered, in order, when the server starts, and left when it stops."""
+    api = FastAPI(
+        title="smsfleet",
+        lifespan=_lifespan(hooks),
+        openapi_url=None,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},
+    )
+    for router in ROUTERS:
+        api.include_router(router)
+    api.add_exception_handler(AppError, _app_error)
+    api.add_exception_handler(RequestValidationError, _validation_error)
+    api.add_exception_handler(HTTPException, _http_error)
+    api.add_exception_handler(Exception, _unexpected)
+    api.add_middleware(Bodies)
+    return api
+
+
+def _lifespan(hooks: Sequence[Hook]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for hook in hooks:
+                await stack.enter_async_context(hook())
+            yield
+        await run_in_threadpool(write_token_usage)
+
+    return lifespan
+
+
+def _answer(error: AppError) -> Response:
+    return JSONResponse(error.body(), error.status, error.headers)
+
+
+def _app_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, AppError)
+    return _answer(error)
+
+
+def _unexpected(_: Request, error: Exception) -> Response:
+    return _answer(as_app_error(error))
+
+
+def _validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    unreadable: AppError | None = request.scope.get("state", {}).get("body_error")
+    if unreadable is not None and any(item["loc"][0] == "body" for item in found):
+        return _answer(unreadable)
+    return _answer(Invalid(sentences(found, skip=1)))
+
+
+def _http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    path, method = request.scope["path"], request.scope["method"]
+    if error.status_code == 404:  # noqa: PLR2004 - no route
+        return _answer(RouteNotFound(path))
+    if error.status_code == 405:  # noqa: PLR2004 - a route, with other methods
+        return _answer(MethodNotAllowed(method, path, _supported(request)))
+    return JSONResponse({"success": False, "message": str(error.detail)}, error.status_code, error.headers)
+
+
+def _supported(request: Request) -> list[str]:
+    """The methods of all routes at the request's path; HEAD wherever GET is."""
+    routes = request.app.routes
+    found = [m for m in _METHODS if any(r.matches({**request.scope, "method": m})[0] == Match.FULL for r in routes)]
+    return ["GET", "HEAD", *found[1:]] if "GET" in found else found
