@@ -1,0 +1,38 @@
+"""The Celery application of the workers and of beat: `celery -A workers.app worker -Q dispatch`."""
+
+from datetime import timedelta
+from typing import Any
+
+from celery.signals import setup_logging
+
+from app.core.logs import configure_logging
+from app.core.names import TaskName
+from app.core.outbound import SWEEP_SECONDS
+from app.core.queue import celery_app
+
+app = celery_app()
+app.conf.imports = ("workers.dispatch", "workers.webhooks", "workers.upkeep")
+
+_EVERY_SECONDS = {
+    TaskName.SWEEP: SWEEP_SECONDS,
+    TaskName.FOLD: 5.0,
+    TaskName.ANALYZE: 5.0,
+    TaskName.MOVE: 5.0,
+    TaskName.EXPIRE: 10.0,
+    TaskName.CLEAN: 60.0,
+    TaskName.ALERT: 30.0,
+}
+# A tick that nobody took within its interval is worth nothing; a second beat only makes some ticks come twice.
+app.conf.beat_schedule = {
+    name.value: {
+        "task": name.value,
+        "schedule": timedelta(seconds=seconds),
+        "options": {"queue": name.queue.value, "expires": seconds},
+    }
+    for name, seconds in _EVERY_SECONDS.items()
+}
+
+
+@setup_logging.connect
+def _logging(**_: Any) -> None:
+    configure_logging()

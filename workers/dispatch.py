@@ -1,0 +1,11 @@
+"""Tasks that spread messages over phones."""
+
+from app.core.names import TaskName
+from app.messages import routing
+from workers.base import in_transaction, task
+
+
+@task(TaskName.ROUTE)
+def route(user_id: int) -> None:
+    """Give one user's waiting messages phones, one batch of them."""
+    in_transaction(routing.route_waiting, user_id)

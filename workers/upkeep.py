@@ -1,0 +1,56 @@
+"""Ticks of beat, each a bounded batch: nudge what is due, move it from silent phones, expire, fold, clean up."""
+
+from app.accounts import usage
+from app.core import outbound, statistics
+from app.core.names import TaskName
+from app.devices import alerts
+from app.messages import cleaning, expiry, moving, sweeping
+from app.webhooks import notices, retention
+from workers.base import in_transaction, task
+
+MOST_FOLDED = 5000
+
+
+@task(TaskName.SWEEP)
+def sweep() -> None:
+    """Nudge again whatever has been due for two seconds: the repair for every nudge that was lost."""
+    in_transaction(sweeping.sweep)
+
+
+@task(TaskName.MOVE)
+def move() -> None:
+    """Take messages from phones that may not have them."""
+    in_transaction(moving.move)
+
+
+@task(TaskName.EXPIRE)
+def expire() -> None:
+    """Fail what was not sent, or never reported, within its validity."""
+    in_transaction(expiry.expire)
+
+
+@task(TaskName.FOLD)
+def fold() -> None:
+    """Fold usage deltas into totals."""
+    if in_transaction(usage.fold, MOST_FOLDED) == MOST_FOLDED:
+        in_transaction(outbound.nudge, TaskName.FOLD)
+
+
+@task(TaskName.ANALYZE)
+def analyze() -> None:
+    """Give the planner statistics of what has just arrived."""
+    in_transaction(statistics.analyze)
+
+
+@task(TaskName.CLEAN)
+def clean() -> None:
+    """Delete what nobody can ask for any more."""
+    in_transaction(cleaning.clean)
+    in_transaction(retention.clean)
+    notices.tell_owners()
+
+
+@task(TaskName.ALERT)
+def alert() -> None:
+    """Tell owners of phones that went offline or are back."""
+    alerts.tell_owners()
