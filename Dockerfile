@@ -1,0 +1,22 @@
+# One image for every process of smsfleet; docker-compose.yml says which command is which.
+FROM python:3.13-slim AS build
+WORKDIR /src
+COPY requirements/ requirements/
+RUN python -m venv /opt/smsfleet && /opt/smsfleet/bin/pip install --no-cache-dir --require-hashes -r requirements/base.txt
+COPY pyproject.toml README.md ./
+COPY app/ app/
+COPY workers/ workers/
+COPY phones/ phones/
+RUN /opt/smsfleet/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
+
+FROM python:3.13-slim
+RUN useradd --system --uid 10001 --no-create-home smsfleet && install -d -m 700 -o smsfleet /data
+COPY --from=build /opt/smsfleet /opt/smsfleet
+ENV PATH=/opt/smsfleet/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 SMSFLEET_DATA_DIR=/data
+USER smsfleet
+WORKDIR /data
+VOLUME /data
+EXPOSE 8000
+STOPSIGNAL SIGTERM
+CMD ["python", "-m", "uvicorn", "app.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", \
+     "--workers", "1", "--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "10"]

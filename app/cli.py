@@ -1,0 +1,158 @@
+"""The `smsfleet` command. Each command imports what it needs, so that the first letter of help comes at once."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from app.local.errors import LocalError
+
+app = typer.Typer(
+    name="smsfleet",
+    help="Your own phones as one SMS gateway.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def up() -> None:
+    """Run the gateway in the foreground with everything it needs, until Ctrl-C."""
+    from app.core.settings import Settings
+    from app.local.installation import Installation, Interrupted
+
+    data_dir = Settings().data_dir
+    try:
+        installation = Installation(data_dir)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: installation.request_stop())
+        installation.start()
+    except Interrupted:
+        raise typer.Exit(0) from None
+    except LocalError as error:
+        _refuse(str(error))
+    try:
+        print(f"Flower shows the tasks at {installation.flower_url}, user smsfleet", end="", flush=True)
+        if installation.first_flower_password:
+            print(f", password {installation.first_flower_password} (shown once)", end="")
+        print(f"\nsmsfleet is ready at {installation.url}", flush=True)
+        installation.wait()
+    finally:
+        installation.stop()
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    attach(broker=False)
+    from app.migrations.config import migrate
+
+    migrate()
+
+
+@app.command()
+def doctor() -> None:
+    """Say what works and what does not, of the running installation."""
+    from app.core.settings import get_settings
+    from app.local.doctor import examine
+
+    attach()
+    findings = examine(get_settings())
+    for finding in findings:
+        print(f"{'ok  ' if finding.good else 'BAD '} {finding.what}: {finding.detail}")
+    if not all(finding.good for finding in findings):
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    messages: Annotated[int, typer.Option(min=1, max=100_000, help="Messages in the campaign.")] = 1000,
+    phones: Annotated[int, typer.Option(min=1, max=1000, help="Virtual phones.")] = 5,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, until Ctrl-C.")] = False,
+) -> None:
+    """Send a campaign through a gateway of its own with virtual phones, and count what became of it."""
+    from app.local.demo import run_demo
+
+    try:
+        complete = run_demo(messages, phones, keep=keep)
+    except LocalError as error:
+        _refuse(str(error))
+    raise typer.Exit(0 if complete else 1)
+
+
+_ELSEWHERE: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command(context_settings=_ELSEWHERE, add_help_option=False)
+def user(context: typer.Context) -> None:
+    """Users: create one, give one premium."""
+    _attach_unless_help(context.args)
+    from app.accounts.commands import user_app
+
+    user_app(context.args, prog_name="smsfleet user")
+
+
+@app.command(context_settings=_ELSEWHERE, add_help_option=False)
+def promo(context: typer.Context) -> None:
+    """Promo codes: create and list."""
+    _attach_unless_help(context.args)
+    from app.accounts.commands import promo_app
+
+    promo_app(context.args, prog_name="smsfleet promo")
+
+
+@app.command(context_settings=_ELSEWHERE, add_help_option=False)
+def release(context: typer.Context) -> None:
+    """Versions of the phone app: publish, list, withdraw."""
+    _attach_unless_help(context.args)
+    from app.releases.commands import release_app
+
+    release_app(context.args, prog_name="smsfleet release")
+
+
+@app.command(context_settings=_ELSEWHERE, add_help_option=False)
+def phones(context: typer.Context) -> None:
+    """Simulated phones, for trying a gateway."""
+    from phones.simulate import phones_app
+
+    phones_app(context.args, prog_name="smsfleet phones")
+
+
+def _attach_unless_help(args: list[str]) -> None:
+    if args and "--help" not in args:
+        attach(broker=False)
+
+
+def attach(*, broker: bool = True) -> None:
+    """Point the settings at the installation that runs from the data folder; end the command where none does.
+
+    Where the operator names the database (and the broker, for a command that needs it), that is the installation.
+    """
+    from app.core.settings import get_settings
+    from app.local.folder import find_running
+
+    settings = get_settings()
+    if settings.database_url and (settings.redis_url or not broker):
+        return
+    runtime = find_running(settings.data_dir)
+    if runtime is None:
+        _refuse(
+            f"smsfleet is not running from {Path(settings.data_dir).resolve()}: start it with `make up`,"
+            " or name it by SMSFLEET_DATA_DIR"
+        )
+    os.environ.setdefault("SMSFLEET_DATABASE_URL", runtime.database_url)
+    os.environ.setdefault("SMSFLEET_REDIS_URL", runtime.redis_url)
+    get_settings.cache_clear()
+
+
+def _refuse(reason: str) -> NoReturn:
+    print(reason, file=sys.stderr)
+    raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    app()

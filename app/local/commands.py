@@ -1,0 +1,43 @@
+"""The commands of smsfleet's own processes. `docker-compose.yml` runs the same ones; a test compares them."""
+
+import sys
+from pathlib import Path
+
+_CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "workers.app")
+CONCURRENCY = {"dispatch": 4, "webhooks": 1, "upkeep": 2}
+
+MIGRATE = (sys.executable, "-m", "app.cli", "migrate")
+
+
+def api(*where: str) -> tuple[str, ...]:
+    """The HTTP side. `where`: `--fd N`, or `--host` and `--port`."""
+    # fmt: off
+    return (
+        sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory", *where, "--workers", "1",
+        "--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "10",
+    )
+    # fmt: on
+
+
+def worker(queue: str, name: str) -> tuple[str, ...]:
+    """A Celery worker of one queue; threads, because what it does is wait for the database and the network."""
+    # fmt: off
+    return (
+        *_CELERY, "worker", "-Q", queue, "-n", f"{name}@%h", "-P", "threads", "-c", str(CONCURRENCY[queue]), "-E",
+        "--without-gossip", "--without-mingle", "--loglevel", "warning",
+    )
+    # fmt: on
+
+
+def beat(schedule: Path) -> tuple[str, ...]:
+    """The clock of the sweep. `schedule`: a file where it keeps when it last did what."""
+    return (*_CELERY, "beat", "--schedule", str(schedule), "--loglevel", "warning")
+
+
+def flower(address: str, port: int) -> tuple[str, ...]:
+    """Flower; its user and password come by `FLOWER_BASIC_AUTH`, because anyone may read a command line."""
+    # fmt: off
+    return (
+        *_CELERY, "flower", f"--address={address}", f"--port={port}", "--max-tasks=10000", "--loglevel=warning",
+    )
+    # fmt: on

@@ -1,0 +1,180 @@
+"""`smsfleet demo`: a whole gateway for a few seconds, a campaign through it, and an account of what became of it."""
+
+import signal
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from app.core.http_client import Client
+from app.local.counting import TaskCounter, WebhookReceiver
+from app.local.errors import LocalError
+from app.local.installation import LOOPBACK, Installation, Interrupted
+from phones.behaviour import Behaviour
+from phones.fleet import FleetThread
+
+PATIENCE_SECONDS = 30  # without any progress the campaign is given up
+FINAL = {"delivered", "failed"}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+BRISK = Behaviour(send_time=0.01, delivery_delay=(0.1, 0.5))
+
+console = Console(highlight=False)
+
+
+@dataclass
+class Summary:
+    """What became of a campaign, in the order in which it is printed."""
+
+    accepted: int
+    sent: int
+    delivered: int
+    failed: int
+    webhooks: int
+    duplicates: int
+    lost: int
+    celery_tasks: int
+    messages_per_second: int
+
+    def adds_up(self, messages: int) -> bool:
+        """Every message was accepted, went on air once, came to an end, and the end was told by a webhook."""
+        return (
+            self.accepted == self.sent == self.delivered + self.failed == messages
+            and self.webhooks >= messages
+            and self.duplicates == self.lost == 0
+        )
+
+
+def run_demo(messages: int, phones: int, *, keep: bool) -> bool:
+    """Run it and print the summary; whether everything adds up. Removes what it made."""
+    tail: deque[str] = deque(maxlen=40)
+    with tempfile.TemporaryDirectory(prefix="smsfleet-demo-") as folder, ExitStack() as stack:
+        # Nothing of the operator's own installation is touched, whatever the environment says.
+        installation = Installation(
+            Path(folder) / "data",
+            temporary=True,
+            output=lambda name, line: tail.append(f"{name}| {line}"),
+            database_url=None,
+            redis_url=None,
+            host="127.0.0.1",
+            port="0",
+            flower_port="0",
+            public_url="",
+            registration="open",
+            free_features="api,webhooks,bulk",
+            webhook_allowed_networks=LOOPBACK,
+        )
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: _interrupt(installation))
+        try:
+            console.print("Starting PostgreSQL, Valkey, the gateway, its workers, beat and Flower …")
+            stack.enter_context(installation)
+            summary = _campaign(installation, messages, phones, stack)
+            _print(summary)
+            complete = summary.adds_up(messages)
+            if not complete:
+                console.print(
+                    "This does not add up. The last lines of the log:", *tail, sep="\n", markup=False, soft_wrap=True
+                )
+            if keep:
+                _keep_up(installation)
+        except (Interrupted, KeyboardInterrupt):
+            return False
+        except LocalError as error:
+            raise LocalError("\n".join([*tail, str(error)])) from None
+        return complete
+
+
+def _interrupt(installation: Installation) -> None:
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)  # what follows is tidying up, which a second Ctrl-C must not break
+    installation.request_stop()
+    raise KeyboardInterrupt
+
+
+def _campaign(installation: Installation, messages: int, phones: int, stack: ExitStack) -> Summary:
+    receiver = stack.enter_context(WebhookReceiver())
+    client = stack.enter_context(Client(base_url=installation.url, timeout=60))
+    password = "demo-password"  # noqa: S105 - of a gateway that lives for seconds
+    person = {"name": "Demo", "email": "demo@example.com", "password": password, "password_confirmation": password}
+    client.headers["Authorization"] = "Bearer " + _call(client, "POST", "/api/register", person)["token"]
+    _call(client, "PUT", "/api/webhooks", {"webhook_url_status": receiver.url})
+    key = _call(client, "POST", "/api/tokens", {"name": "Phones", "abilities": ["phone:enroll"]})
+    console.print(f"{phones} virtual phones enroll …")
+    fleet = stack.enter_context(FleetThread(installation.url, key["token"], count=phones, behaviour=BRISK))
+    tasks = stack.enter_context(TaskCounter(installation.redis_url))
+
+    console.print(f"A campaign of {messages} messages goes out:")
+    recipients = [{"number": f"+99893{index:07d}", "name": f"Reader {index}"} for index in range(messages)]
+    started = time.monotonic()
+    body = {"message": "Dear {name}, this is a demonstration.", "recipients": recipients, "device_id": "active"}
+    accepted = {item["message_id"] for item in _call(client, "POST", "/api/sms/bulk", body)}
+    ended = _watch(len(accepted), lambda: _counts(client, fleet, receiver))
+
+    stats = _call(client, "GET", "/api/account")["stats"]
+    told = {message_id for message_id, statuses in receiver.statuses.items() if FINAL & set(statuses)}
+    return Summary(
+        accepted=len(accepted),
+        sent=stats["total_sent"],
+        delivered=stats["total_delivered"],
+        failed=stats["total_failed"],
+        webhooks=len(receiver.ids),
+        duplicates=len(fleet.ledger.sent_twice()) + receiver.repeated,
+        lost=len(fleet.ledger.missing(accepted) | (accepted - told)),
+        celery_tasks=tasks.nudged,
+        messages_per_second=round(len(accepted) / (ended - started)),
+    )
+
+
+def _call(client: Client, method: str, path: str, body: object = None) -> Any:
+    response = client.request(method, path, json=body)
+    answer = response.json()
+    if not response.is_success:
+        raise LocalError(f"{method} {path} was answered with {response.status_code}: {answer.get('message')}")
+    return answer.get("data")
+
+
+def _counts(client: Client, fleet: FleetThread, receiver: WebhookReceiver) -> dict[str, int]:
+    stats = _call(client, "GET", "/api/account")["stats"]
+    return {
+        "on air": len(fleet.ledger),
+        "sent": stats["total_sent"],
+        "delivered or failed": stats["total_delivered"] + stats["total_failed"],
+        "told by webhook": sum(1 for statuses in list(receiver.statuses.values()) if FINAL & set(statuses)),
+    }
+
+
+def _watch(total: int, counts: Callable[[], dict[str, int]]) -> float:
+    """Show the counts until all are complete, or nothing moved for a while; when the last one moved."""
+    columns = (TextColumn("{task.description:>20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
+        bars = {name: progress.add_task(name, total=total) for name in counts()}
+        before: dict[str, int] = {}
+        moved = time.monotonic()
+        while True:
+            now = counts()
+            if now != before:
+                before, moved = now, time.monotonic()
+            for name, count in now.items():
+                progress.update(bars[name], completed=count)
+            if all(count >= total for count in now.values()) or time.monotonic() - moved > PATIENCE_SECONDS:
+                return moved
+            time.sleep(0.1)
+
+
+def _print(summary: Summary) -> None:
+    for field in fields(summary):
+        console.print(f"{field.name.replace('_', ' ')}: {getattr(summary, field.name)}", markup=False)
+
+
+def _keep_up(installation: Installation) -> None:
+    console.print(f"The gateway stays at {installation.url} until Ctrl-C.")
+    console.print("Its user is demo@example.com with the password demo-password.")
+    console.print(f"Flower: {installation.flower_url}, user smsfleet, password {installation.flower_password()}")
+    installation.wait()

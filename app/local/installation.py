@@ -1,0 +1,382 @@
+"""The process group: everything that `smsfleet up` runs, started in order, kept alive, ended in order.
+
+An `Installation` can be embedded: the demo, benchmarks and tests start one in a folder of their own and end or break
+single parts of it by name.
+"""
+
+import http.client
+import os
+import secrets
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+from app.core.settings import Settings
+from app.local import commands
+from app.local.errors import LocalError
+from app.local.folder import DataFolder, Recorded, Runtime, process_start
+from app.local.home import Home
+from app.local.ports import free_port, listen, url_of
+from app.local.process import Child, Output, Program, run, stop_together
+from app.local.servers import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey
+
+READY_SECONDS = 90
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a process that died is started again
+HEALTHY_SECONDS = 60  # one that lived this long starts with the shortest pause again
+LOOPBACK = "127.0.0.0/8,::1/128"
+STOPPING_ORDER = ("beat", "api", "worker", "flower", "valkey", "postgres")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """How many processes of each kind."""
+
+    api: int = 1
+    dispatch: int = 1
+    webhooks: int = 1
+    upkeep: int = 1
+    flower: bool = True
+
+
+class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
+    """The start was called off by `request_stop`."""
+
+
+class Installation:
+    """A gateway with all its processes. A context manager: started on entry, ended on exit."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        *,
+        shape: Shape | None = None,
+        durable: bool = True,
+        temporary: bool | None = None,
+        output: Output | None = None,
+        **settings: Any,
+    ) -> None:
+        """`settings` go before the environment's; `durable` and `temporary` as for the embedded servers."""
+        self.settings = Settings(**settings)
+        self.shape = shape or Shape(api=self.settings.api_processes)
+        self.processes: dict[str, Child] = {}
+        self.url = ""
+        self.flower_url = ""
+        self.first_flower_password: str | None = None
+        self._overrides = {
+            f"SMSFLEET_{name.upper()}": str(value) for name, value in settings.items() if value is not None
+        }
+        self._output = output or print_line
+        self._data_dir = data_dir
+        self._durable = durable
+        self._temporary = not durable if temporary is None else temporary
+        self._servers: dict[str, EmbeddedServer] = {}
+        self._folder: DataFolder | None = None
+        self._listener: Any = None
+        self._runtime: Runtime | None = None
+        self._lock = threading.RLock()
+        self._held: set[str] = set()
+        self._pauses: dict[str, float] = {}
+        self._due: dict[str, float] = {}
+        self._stop_requested = threading.Event()
+        self._ended = threading.Event()
+        self._keeper = threading.Thread(target=self._keep_alive, name="keeper", daemon=True)
+
+    # Starting
+
+    def start(self) -> None:
+        """Return when the gateway answers; where anything fails, end what was started and raise."""
+        self._folder = DataFolder(self._data_dir)
+        try:
+            for name in self._folder.end_left_overs():
+                self._say(f"ended {name}, left over from an earlier run")
+            self._open_ports()
+            self._start_servers()
+            run(self._program("migrate", commands.MIGRATE), self._output)
+            self._check_interrupted()
+            for program in self._own_programs():
+                self._spawn(program)
+            self._wait_ready()
+            self._record(url=self.url, flower_url=self.flower_url)
+            self._keeper.start()
+        except BaseException:
+            self.stop()
+            if self._temporary:
+                self.remove()
+            raise
+
+    def request_stop(self) -> None:
+        """Call off a start that is under way, and wake `wait`; safe in a signal handler."""
+        self._stop_requested.set()
+
+    def wait(self) -> None:
+        """Return when a stop is requested."""
+        self._stop_requested.wait()
+
+    def stop(self) -> None:
+        """End every process, in order. Safe to call again, and after a start that failed."""
+        self._ended.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        with self._lock:
+            for kind in STOPPING_ORDER:
+                stop_together(
+                    [self.processes.pop(name) for name in list(self.processes) if name.partition("-")[0] == kind]
+                )
+                if kind == "api" and self._listener:
+                    self._listener.close()
+                    self._listener = None
+        if self._folder:
+            self._folder.close()
+            self._folder = None
+
+    def remove(self) -> None:
+        """Delete everything a stopped installation stored."""
+        for server in self._servers.values():
+            server.home.remove()
+        shutil.rmtree(self._data_dir)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+        if self._temporary:
+            self.remove()
+
+    # Breaking single parts, for tests
+
+    def kill(self, name: str) -> int:
+        """End one process as a crash would; it is started again like any that dies. The id it had."""
+        with self._lock:
+            child = self.processes[name]
+            child.send(signal.SIGKILL)
+            return child.pid
+
+    def hold(self, name: str) -> None:
+        """End one process and keep it down until `let_go`."""
+        with self._lock:
+            self._held.add(name)
+            self.processes[name].stop()
+
+    def let_go(self, name: str) -> None:
+        """Start a held process again; a server answers when this returns."""
+        with self._lock:
+            self._held.discard(name)
+            self._spawn(self.processes[name].program)
+        if name in self._servers:
+            self._servers[name].wait_ready(self.processes[name])
+
+    def wait_restarted(self, name: str, pid: int, seconds: float = 30) -> None:
+        """Return when the process runs under another id than `pid`."""
+        deadline = time.monotonic() + seconds
+        while (child := self.processes[name]).pid == pid or child.status is not None:
+            if time.monotonic() > deadline:
+                raise LocalError(f"{name} was not started again within {seconds:.0f} s")
+            time.sleep(0.05)
+
+    # What it consists of
+
+    @property
+    def database_url(self) -> str:
+        found = self.settings.database_url
+        return found.get_secret_value() if found else self._servers["postgres"].url
+
+    @property
+    def redis_url(self) -> str:
+        found = self.settings.redis_url
+        return found.get_secret_value() if found else self._servers["valkey"].url
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What the processes of this installation find in their environment."""
+        env = {
+            **os.environ,
+            **self._overrides,
+            "PYTHONUNBUFFERED": "1",
+            # Celery warns of unpickling as root. We take JSON only, and say what runs as whom in the documentation.
+            "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
+            "SMSFLEET_DATA_DIR": str(self._data_dir.resolve()),
+            "SMSFLEET_DATABASE_URL": self.database_url,
+            "SMSFLEET_REDIS_URL": self.redis_url,
+        }
+        if self._listener:
+            env["SMSFLEET_PORT"] = str(self._listener.getsockname()[1])
+        if "postgres" in self._servers and "webhook_allowed_networks" not in self.settings.model_fields_set:
+            env["SMSFLEET_WEBHOOK_ALLOWED_NETWORKS"] = LOOPBACK
+        return env
+
+    def _open_ports(self) -> None:
+        settings = self.settings
+        chosen = settings.model_fields_set
+        self._listener = listen(settings.host, settings.port, chosen="port" in chosen, setting="SMSFLEET_PORT")
+        self.url = url_of(self._listener)
+        if self.shape.flower:
+            self._flower_port = free_port(
+                "127.0.0.1", settings.flower_port, chosen="flower_port" in chosen, setting="SMSFLEET_FLOWER_PORT"
+            )
+            self.flower_url = f"http://127.0.0.1:{self._flower_port}"
+
+    def _start_servers(self) -> None:
+        assert self._folder
+        if self.settings.database_url is None:
+            self._servers["postgres"] = EmbeddedPostgres(
+                self._folder.path, durable=self._durable, temporary=self._temporary
+            )
+        if self.settings.redis_url is None:
+            self._servers["valkey"] = EmbeddedValkey(
+                self._folder.path, durable=self._durable, temporary=self._temporary
+            )
+        for server in self._servers.values():
+            server.prepare()
+            self._spawn(server.program)
+        for name, server in self._servers.items():
+            server.wait_ready(self.processes[name], self._check_interrupted)
+
+    def _own_programs(self) -> Iterator[Program]:
+        assert self._folder
+        listener = self._listener.fileno()
+        figures = self._folder.path / "metrics"  # of all API processes together, since this start
+        shutil.rmtree(figures, ignore_errors=True)
+        figures.mkdir(mode=0o700)
+        for number in range(1, self.shape.api + 1):
+            yield self._program(
+                f"api-{number}",
+                commands.api("--fd", str(listener)),
+                grace=15,
+                pass_fds=(listener,),
+                PROMETHEUS_MULTIPROC_DIR=str(figures),
+            )
+        for queue in ("dispatch", "webhooks", "upkeep"):
+            for number in range(1, getattr(self.shape, queue) + 1):
+                yield self._program(f"worker-{queue}-{number}", commands.worker(queue, f"{queue}-{number}"), grace=25)
+        yield self._program("beat", commands.beat(self._folder.path / "beat-schedule"))
+        if self.shape.flower:
+            command = commands.flower("127.0.0.1", self._flower_port)
+            yield self._program("flower", command, FLOWER_BASIC_AUTH=f"smsfleet:{self.flower_password()}")
+
+    def _program(
+        self, name: str, command: tuple[str, ...], *, grace: float = 10, pass_fds: tuple[int, ...] = (), **env: str
+    ) -> Program:
+        assert self._folder
+        whole = {**self.environment, **env}
+        return Program(name, command, whole, self._folder.path, grace=grace, pass_fds=pass_fds)
+
+    def flower_password(self) -> str:
+        """The operator's, else one made at the first start and kept in the data folder."""
+        if self.settings.flower_password:
+            return self.settings.flower_password.get_secret_value()
+        path = self._data_dir / "flower.password"
+        if not path.exists():
+            self.first_flower_password = secrets.token_urlsafe(18)
+            Home(self._data_dir, self._data_dir, None).write_private(path, self.first_flower_password)
+        return path.read_text()
+
+    # Keeping it alive
+
+    def _spawn(self, program: Program) -> None:
+        self._check_interrupted()
+        with self._lock:
+            if self._ended.is_set():
+                raise Interrupted
+            self.processes[program.name] = Child(program, self._output)
+            self._record()
+
+    def _record(self, **addresses: str) -> None:
+        """Write down what runs, so that other commands find it and the next start can end what a crash leaves."""
+        assert self._folder
+        if self._runtime is None:
+            self._runtime = Runtime(Recorded("smsfleet", os.getpid(), process_start(os.getpid()), 0))
+        for name, address in addresses.items():
+            setattr(self._runtime, name, address)
+        if addresses:
+            self._runtime.database_url, self._runtime.redis_url = self.database_url, self.redis_url
+        self._runtime.processes = [
+            Recorded(name, child.pid, process_start(child.pid), int(child.program.stop_signal))
+            for name, child in sorted(self.processes.items(), key=lambda item: _rank(item[0]))
+        ]
+        self._runtime.write(self._folder.path)
+
+    def _wait_ready(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        while not answers(self.url + "/health/ready"):
+            self._check_interrupted()
+            for name, child in self.processes.items():
+                if child.status is not None:
+                    child.wait()
+                    raise LocalError("\n".join([f"{name} ended at its start (status {child.status}):", *child.tail]))
+            if time.monotonic() > deadline:
+                raise LocalError(f"{self.url}/health/ready did not answer within {READY_SECONDS} s")
+            time.sleep(0.05)
+
+    def _keep_alive(self) -> None:
+        while not self._ended.wait(0.1):
+            with self._lock:
+                for name, child in list(self.processes.items()):
+                    if child.status is not None and name not in self._held:
+                        self._revive(name, child)
+
+    def _revive(self, name: str, child: Child) -> None:
+        now = time.monotonic()
+        if name not in self._due:
+            child.release()
+            lived = now - child.started
+            pause = SHORTEST_PAUSE if lived > HEALTHY_SECONDS else self._pauses.get(name, SHORTEST_PAUSE)
+            self._pauses[name] = min(pause * 2, LONGEST_PAUSE)
+            self._due[name] = now + pause
+            self._say(f"{name} ended with status {child.status}; it is started again in {pause:g} s")
+        elif now >= self._due[name]:
+            try:
+                self._spawn(child.program)
+            except OSError as error:  # no memory or no room on the disk just now
+                self._say(f"{name} cannot be started: {error}; tried again in {LONGEST_PAUSE:g} s")
+                self._due[name] = now + LONGEST_PAUSE
+            else:
+                del self._due[name]
+
+    def _check_interrupted(self) -> None:
+        if self._stop_requested.is_set() and not self._keeper.is_alive():
+            raise Interrupted
+
+    def _say(self, line: str) -> None:
+        self._output("smsfleet", line)
+
+
+def answers(url: str) -> bool:
+    """Whether a GET is answered with 200."""
+    parts = urlsplit(url)
+    assert parts.hostname
+    connection = http.client.HTTPConnection(parts.hostname, parts.port or 80, timeout=5)
+    try:
+        connection.request("GET", parts.path)
+        return connection.getresponse().status == http.HTTPStatus.OK
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def _rank(name: str) -> int:
+    return STOPPING_ORDER.index(name.partition("-")[0])
+
+
+_printing = threading.Lock()
+
+
+def print_line(name: str, line: str) -> None:
+    """One line of a process on standard output, with its name before it."""
+    with _printing:
+        try:
+            print(f"{name:<18}| {line}", flush=True)  # noqa: T201 - the log of `smsfleet up`
+        except BrokenPipeError:
+            # Whoever read our output is gone; the processes must not hang for it.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -1,0 +1,52 @@
+"""Listening ports: a taken one is replaced, or named where the operator chose it."""
+
+import errno
+import socket
+
+from app.local.errors import LocalError
+
+
+def listen(host: str, port: int, *, chosen: bool, setting: str) -> socket.socket:
+    """A listening socket on `port`; where that is taken and nobody chose it, on a free one.
+
+    Raises LocalError naming the port where the operator `chosen` it by `setting`, or it cannot be used at all.
+    """
+    try:
+        return _listening(host, port)
+    except socket.gaierror as error:
+        raise LocalError(f"SMSFLEET_HOST: {host} is no address of this machine ({error.strerror})") from None
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE and not chosen:
+            return _listening(host, 0)
+        reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
+        raise LocalError(f"port {port} on {host} {reason}: set {setting} to another one, or to 0 for any") from None
+
+
+def free_port(host: str, port: int, *, chosen: bool, setting: str) -> int:
+    """As `listen`, for a program that opens its port itself."""
+    with listen(host, port, chosen=chosen, setting=setting) as probe:
+        return int(probe.getsockname()[1])
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where a browser on this machine finds what listens here."""
+    host, port = listener.getsockname()[:2]
+    if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        host = "127.0.0.1"
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it. The event loop sets it on sockets that it opened itself, not on those of a socket that
+        # was handed over; without it an answer in two writes waits 40 ms for the client's acknowledgement.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError:
+        listener.close()
+        raise
+    return listener

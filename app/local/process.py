@@ -1,0 +1,144 @@
+"""One child process: started under a guard, its output read line by line, ended in its own way."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.local import guard
+from app.local.errors import LocalError
+from app.local.home import Account
+
+Output = Callable[[str, str], None]
+"""Takes the name of a process and one line that it wrote."""
+
+
+@dataclass(frozen=True)
+class Program:
+    """What to run, and how it wants to be ended: `grace` seconds after `stop_signal` comes SIGKILL."""
+
+    name: str
+    command: tuple[str, ...]
+    env: Mapping[str, str]
+    cwd: Path
+    stop_signal: signal.Signals = signal.SIGTERM
+    grace: float = 10
+    account: Account | None = None
+    pass_fds: tuple[int, ...] = field(default=())
+
+
+class Child:
+    """A running program."""
+
+    def __init__(self, program: Program, output: Output) -> None:
+        self.program = program
+        self.tail: deque[str] = deque(maxlen=30)
+        self._output = output
+        account = program.account
+        read_end, self._death_pipe = os.pipe()
+        # fmt: off
+        command = [
+            sys.executable, "-I", "-S", guard.__file__, str(read_end), str(int(program.stop_signal)),
+            str(program.grace), f"{account.uid}:{account.gid}" if account else "-", *program.command,
+        ]
+        # fmt: on
+        try:
+            self._popen = subprocess.Popen(
+                command,
+                env=dict(program.env),
+                cwd=program.cwd,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(read_end, *program.pass_fds),
+                start_new_session=True,
+                umask=0o077,
+                text=True,
+                errors="replace",
+            )
+        except BaseException:
+            os.close(self._death_pipe)
+            raise
+        finally:
+            os.close(read_end)
+        self.started = time.monotonic()
+        self._reader = threading.Thread(target=self._read, name=f"output of {program.name}", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def status(self) -> int | None:
+        """Exit status, negative for a signal; None while it runs."""
+        return self._popen.poll()
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit status, once it has ended and all its output was read."""
+        status = self._popen.wait(timeout)
+        self._reader.join(5)
+        return status
+
+    def send(self, number: signal.Signals) -> None:
+        self._popen.send_signal(number)
+
+    def stop(self) -> None:
+        """End it the way it wants, then by force; returns when it is gone."""
+        self.ask_to_stop()
+        self.finish()
+
+    def ask_to_stop(self) -> None:
+        self.send(self.program.stop_signal)
+
+    def finish(self) -> None:
+        """Wait for one that was asked to stop, by force in the end."""
+        try:
+            self.wait(self.program.grace)
+        except subprocess.TimeoutExpired:
+            self.send(signal.SIGKILL)
+            self.wait()
+        self.release()
+
+    def release(self) -> None:
+        """Let go of a process that has ended."""
+        with contextlib.suppress(OSError):
+            os.close(self._death_pipe)
+        self._death_pipe = -1
+
+    def _read(self) -> None:
+        assert self._popen.stdout is not None
+        with self._popen.stdout as lines:
+            for line in lines:
+                self.tail.append(line.rstrip("\n"))
+                self._output(self.program.name, line.rstrip("\n"))
+
+
+def stop_together(children: list[Child]) -> None:
+    """End several at once; returns when all are gone."""
+    for child in children:
+        child.ask_to_stop()
+    for child in children:
+        child.finish()
+
+
+def run(program: Program, output: Output, timeout: float = 300) -> None:
+    """Run a program to its end; LocalError with its last lines where it fails."""
+    child = Child(program, output)
+    try:
+        status = child.wait(timeout)
+    except subprocess.TimeoutExpired:
+        raise LocalError(f"{program.name} did not end within {timeout:.0f} s") from None
+    finally:
+        if child.status is None:
+            child.stop()
+        child.release()
+    if status:
+        raise LocalError("\n".join([f"{program.name} failed (status {status}):", *child.tail]))
