@@ -1,0 +1,47 @@
+import os
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.local.home import open_home
+from tests.acceptance.running import Up
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _own_installations() -> Iterator[None]:
+    """What these tests start has servers of its own, not those of this test process."""
+    before = {name: value for name, value in os.environ.items() if name.startswith("SMSFLEET_")}
+    for name in before:
+        del os.environ[name]
+    yield
+    os.environ.update(before)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
+    """Starts `smsfleet up`; all that still runs of it at the end of the test is ended."""
+    started: list[Up] = []
+
+    def start(*prefix: str, data_dir: Path = tmp_path / "data", **env: str) -> Up:
+        started.append(Up(data_dir, *prefix, **env))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.popen.poll() is None:
+            one.end()
+        for server in ("postgres", "valkey"):  # as root they lie outside of the data folder
+            open_home(one.data_dir, server, temporary=True).remove()
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Gives ports that nobody listens on."""
+
+    def find() -> int:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            return probe.getsockname()[1]
+
+    return find

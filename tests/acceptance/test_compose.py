@@ -1,0 +1,197 @@
+"""`docker-compose.yml`, checked without Docker: each service's command, environment and health check as a process."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from app.core.names import QueueName
+from app.local import commands
+from app.local.process import Child
+from app.local.servers import EmbeddedPostgres, EmbeddedValkey, quiet
+from tests.acceptance.running import wait_for
+
+ENV = {"POSTGRES_PASSWORD": "pg", "VALKEY_PASSWORD": "vk", "FLOWER_PASSWORD": "fl"}
+VALKEY_CLI = f"""#!{sys.executable}
+import os, redis, sys
+with redis.Redis(port=int(os.environ["TEST_PORT"]), password=os.environ["REDISCLI_AUTH"]) as client:
+    sys.exit(sys.argv[1:] != ["ping"] or not client.ping())
+"""
+
+
+def interpolated(value: Any) -> Any:
+    """What Compose makes of a value: variables filled in, `$$` a dollar sign."""
+    if isinstance(value, dict):
+        return {key: interpolated(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [interpolated(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    parts = re.compile(r"\$(?:(\$)|\{(\w+)(?::\?[^}]*|:-([^}]*))\})")
+    return parts.sub(lambda match: "$" if match[1] else ENV.get(match[2], match[3]), value)
+
+
+@pytest.fixture(scope="module")
+def compose() -> dict[str, Any]:
+    return interpolated(yaml.safe_load(Path("docker-compose.yml").read_text()))
+
+
+def test_it_has_every_service_and_each_says_how_it_is(compose) -> None:
+    services = compose["services"]
+    workers = {f"worker-{queue}" for queue in QueueName}
+    assert set(services) == {"postgres", "valkey", "migrate", "api", "beat", "flower"} | workers
+    assert {name for name, service in services.items() if "healthcheck" not in service} == {"migrate"}
+    ours = [service for name, service in services.items() if name not in {"postgres", "valkey"}]
+    assert {service["image"] for service in ours} == {"smsfleet"}
+    assert all(service["init"] for service in ours)
+
+
+def test_it_runs_the_commands_of_up(compose) -> None:
+    def of(command: tuple[str, ...]) -> list[str]:
+        return ["python", *command[1:]]
+
+    found = {name: service["command"] for name, service in compose["services"].items()}
+    assert found["migrate"] == of(commands.MIGRATE)
+    assert found["api"] == of(commands.api("--host", "0.0.0.0", "--port", "8000"))
+    assert found["beat"] == of(commands.beat(Path("/tmp/beat-schedule")))
+    assert found["flower"] == of(commands.flower("0.0.0.0", 5555))
+    for queue in QueueName:
+        assert found[f"worker-{queue}"] == of(commands.worker(queue, f"{queue}-1"))
+
+
+def test_the_image_runs_the_api_and_not_as_root(compose) -> None:
+    dockerfile = Path("Dockerfile").read_text()
+    assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == ["smsfleet"]
+    default = dockerfile.partition("\nCMD ")[2].replace("\\\n", "")
+    assert yaml.safe_load(default) == compose["services"]["api"]["command"]
+
+
+def test_the_broker_keeps_its_queue(compose) -> None:
+    command = " ".join(compose["services"]["valkey"]["command"])
+    assert "--appendonly yes" in command
+    assert "--maxmemory-policy noeviction" in command
+
+
+class Service:
+    """One service of the file, run here: its hosts, ports and `/tmp` are this test's."""
+
+    def __init__(self, definition: dict[str, Any], env: dict[str, str], swaps: dict[str, str]) -> None:
+        self._swaps = swaps
+        self._check = [self._swapped(part) for part in definition.get("healthcheck", {}).get("test", [])]
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("SMSFLEET_")}
+        own = {name: self._swapped(value) for name, value in definition["environment"].items()}
+        path = f"{Path(sys.executable).parent}:{inherited['PATH']}"
+        self.env = {**inherited, **own, "PATH": path, "PYTHONPATH": str(Path.cwd()), **env}
+        self.grace = float(definition.get("stop_grace_period", "10s").removesuffix("s"))
+        command = [self._swapped(part) for part in definition["command"]]
+        self.popen = subprocess.Popen(
+            command, env=self.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def _swapped(self, text: str) -> str:
+        return re.sub("|".join(map(re.escape, self._swaps)), lambda match: self._swaps[match[0]], text)
+
+    def healthy(self) -> bool:
+        kind, *command = self._check
+        command = ["/bin/sh", "-c", *command] if kind == "CMD-SHELL" else command
+        return subprocess.run(command, env=self.env, capture_output=True, check=False).returncode == 0
+
+    def stop(self) -> int:
+        self.popen.send_signal(signal.SIGTERM)
+        try:
+            return self.popen.wait(self.grace)
+        finally:
+            self.popen.kill()
+            self.popen.stdout.close()
+
+
+@contextmanager
+def postgres_service(definition: dict[str, Any], folder: Path) -> Iterator[EmbeddedPostgres]:
+    """PostgreSQL with the flags of the file, on a private socket instead of the network between containers."""
+    server = EmbeddedPostgres(folder, temporary=True)
+    server.prepare()
+    ours = server.program
+    binary, *flags = definition["command"]
+    assert binary == "postgres"
+    place = [f"unix_socket_directories={server._sockets}", "listen_addresses="]
+    command = (*ours.command[:3], *flags, *[part for flag in place for part in ("-c", flag)])
+    child = Child(replace(ours, command=command), quiet)
+    try:
+        server.wait_ready(child)
+        check = definition["healthcheck"]["test"]
+        assert check[:2] == ["CMD", "pg_isready"]
+        done = subprocess.run(
+            [server.home.program("pg_isready"), *check[2:]], env={"PGHOST": str(server._sockets)}, check=False
+        )
+        assert done.returncode == 0
+        yield server
+    finally:
+        child.stop()
+        server.home.remove()
+
+
+@contextmanager
+def valkey_service(definition: dict[str, Any], folder: Path) -> Iterator[int]:
+    """Valkey with the arguments of the file, on a free port, asked by a stand-in for its command line client."""
+    embedded = EmbeddedValkey(folder, temporary=True)
+    embedded.prepare()
+    binary, *arguments = definition["command"]
+    assert binary == "valkey-server"
+    (folder / "bin").mkdir()
+    (folder / "bin" / "valkey-cli").write_text(VALKEY_CLI)
+    (folder / "bin" / "valkey-cli").chmod(0o700)
+    place = ("--port", str(embedded.port), "--dir", str(embedded.home.folder), "--bind", "127.0.0.1")
+    ours = embedded.program
+    child = Child(replace(ours, command=(ours.command[0], *arguments, *place)), quiet)
+    env = {
+        **definition["environment"],
+        "TEST_PORT": str(embedded.port),
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+    }
+    check = definition["healthcheck"]["test"]
+    try:
+        wait_for(lambda: subprocess.run(check[1:], env=env, capture_output=True, check=False).returncode == 0)
+        yield embedded.port
+    finally:
+        child.stop()
+        embedded.home.remove()
+
+
+def test_every_service_starts_is_healthy_and_stops_in_its_time(compose, tmp_path: Path, free_port) -> None:
+    services = compose["services"]
+    with ExitStack() as stack:
+        postgres = stack.enter_context(postgres_service(services["postgres"], tmp_path))
+        valkey_port = stack.enter_context(valkey_service(services["valkey"], tmp_path))
+        swaps = {
+            "postgresql://smsfleet:pg@postgres:5432/smsfleet": postgres.url,
+            "@valkey:6379": f"@127.0.0.1:{valkey_port}",
+            "/tmp": str(tmp_path),
+            "8000": str(free_port()),
+            "5555": str(free_port()),
+        }
+        env = {"SMSFLEET_DATA_DIR": str(tmp_path / "data")}
+        migrate = Service(services["migrate"], env, swaps)
+        assert migrate.popen.wait(60) == 0, migrate.popen.stdout.read()
+        migrate.stop()
+
+        running = {
+            name: Service(definition, env, swaps)
+            for name, definition in services.items()
+            if name not in {"postgres", "valkey", "migrate"}
+        }
+        try:
+            for name, service in running.items():
+                wait_for(lambda one=service: one.healthy() or one.popen.poll() is not None, 60)
+                assert service.popen.poll() is None, f"{name} ended:\n{service.popen.stdout.read()}"
+        finally:
+            ended = {name: service.stop() for name, service in running.items()}
+        assert set(ended.values()) <= {0, -signal.SIGTERM}, ended

@@ -1,0 +1,241 @@
+"""The process group of `smsfleet up`: started, kept alive, and ended, whatever happens."""
+
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.local import guard
+from app.local.errors import LocalError
+from app.local.folder import Runtime, find_running
+from app.local.installation import Installation, Shape
+from app.local.ports import listen
+from tests.acceptance.running import Up, processes_of, wait_for
+
+NOBODY = 65534
+
+
+def command(data_dir: Path, *args: str) -> subprocess.CompletedProcess[str]:
+    env = {name: value for name, value in os.environ.items() if not name.startswith("SMSFLEET_")}
+    return subprocess.run(
+        [sys.executable, "-m", "app.cli", *args],
+        env={"PYTHONPATH": str(Path.cwd()), **env, "SMSFLEET_DATA_DIR": str(data_dir)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_it_starts_works_and_ends_without_a_trace(up, tmp_path: Path) -> None:
+    first = up()
+    url = first.ready()
+    assert httpx.get(url + "/health/ready").status_code == 200
+    assert stat.S_IMODE(first.data_dir.stat().st_mode) == 0o700
+    open_to_others = [path for path in first.data_dir.rglob("*") if path.stat().st_mode & 0o077]
+    assert open_to_others == []
+
+    # Flower shows its password once.
+    password = (first.data_dir / "flower.password").read_text()
+    assert first.output.count(password) == 1
+    flower = find_running(first.data_dir).flower_url
+    wait_for(lambda: _status(flower, ("smsfleet", password)) == 200)
+    assert _status(flower, ("smsfleet", "wrong")) == 401
+
+    # The workers need a moment more than the HTTP side.
+    wait_for(lambda: command(first.data_dir, "doctor").returncode == 0)
+    assert first.end() == 0, first.output
+    assert processes_of(first.data_dir) == {}
+    assert command(first.data_dir, "doctor").returncode == 1
+
+    again = up()
+    again.ready()
+    assert password not in again.output
+    assert again.end(signal.SIGINT) == 0
+
+
+def _status(url: str, auth: tuple[str, str]) -> int:
+    try:
+        return httpx.get(url, auth=auth).status_code
+    except httpx.TransportError:
+        return 0
+
+
+def test_an_ordinary_user_runs_it(up, tmp_path: Path) -> None:
+    """As root: by giving up root's rights, from a copy of the program that the user can read."""
+    if os.geteuid() != 0:
+        url = up().ready()
+        assert httpx.get(url + "/health/ready").status_code == 200
+        return
+    with tempfile.TemporaryDirectory(prefix="smsfleet-user-") as folder:
+        python, path = _readable_copy(Path(folder))
+        data_dir = Path(folder) / "home" / "data"
+        data_dir.parent.mkdir()
+        os.chown(data_dir.parent, NOBODY, NOBODY)
+        running = up("setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", python,
+                     data_dir=data_dir, PYTHONPATH=path, PYTHONDONTWRITEBYTECODE="1",
+                     LD_LIBRARY_PATH=f"{folder}/python/lib", HOME=folder)  # fmt: skip
+        url = running.ready()
+        assert httpx.get(url + "/health/ready").status_code == 200
+        assert {_owner(pid) for pid in processes_of(data_dir)} == {NOBODY}
+        assert running.end() == 0
+        assert processes_of(data_dir) == {}
+
+
+def _owner(pid: int) -> int:
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
+def _readable_copy(folder: Path) -> tuple[str, str]:
+    """An interpreter and a module path that every user can read."""
+    folder.chmod(0o755)
+    base = Path(sys.base_prefix)
+    python = Path("bin") / f"python{sys.version_info.major}.{sys.version_info.minor}"
+    as_user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "/bin/sh", "-c"]
+    if subprocess.run([*as_user, f"{base / python} -c 1"], check=False, stderr=subprocess.DEVNULL).returncode:
+        unneeded = shutil.ignore_patterns("test", "site-packages", "__pycache__", "*.a", "share")
+        shutil.copytree(base, folder / "python", ignore=unneeded, symlinks=True)
+        base = folder / "python"
+    packages = Path(httpx.__file__).parent.parent
+    dev = shutil.ignore_patterns("__pycache__", "mypy", "ruff*", "hypothesis", "schemathesis", "pip", "__editable__*")
+    shutil.copytree(packages, folder / "packages", ignore=dev, symlinks=True)
+    for name in ("app", "workers"):
+        shutil.copytree(name, folder / "code" / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for path in folder.rglob("*"):
+        if not path.is_symlink():
+            path.chmod(path.stat().st_mode | (0o555 if path.is_dir() else 0o444))
+    return str(base / python), f"{folder / 'code'}:{folder / 'packages'}"
+
+
+def test_no_folder_is_opened_to_others(up, tmp_path: Path) -> None:
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    running = up(data_dir=private / "data")
+    running.ready()
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path, private, private / "data")}
+    assert all(mode & 0o077 == 0 for mode in modes.values()), modes
+
+
+def test_children_end_when_the_supervisor_is_killed(up) -> None:
+    first = up()
+    first.ready()
+    first.crash()
+    wait_for(lambda: processes_of(first.data_dir) == {}, 60)
+    again = up()
+    again.ready()
+    assert "left over" not in again.output
+
+
+def test_the_next_start_ends_what_a_crash_left(up) -> None:
+    """Supervisor and guards die at once: the servers stay, and the next start does not trip over them."""
+    first = up()
+    first.ready()
+    for pid, line in processes_of(first.data_dir).items():
+        if guard.__file__ in line:
+            os.kill(pid, signal.SIGKILL)
+    first.crash()
+    left = {process.name: process for process in Runtime.read(first.data_dir).processes if process.runs}
+    assert {"postgres", "valkey", "worker-dispatch-1", "api-1"} <= left.keys()
+
+    again = up()
+    url = again.ready()
+    assert "ended postgres, left over from an earlier run" in again.output
+    assert not any(process.runs for process in left.values())
+    assert httpx.get(url + "/health/ready").status_code == 200
+
+
+def test_a_folder_has_one_supervisor(up) -> None:
+    first = up()
+    first.ready()
+    second = Up(first.data_dir)
+    assert second.popen.wait(20) == 1
+    assert "already runs from" in second.output
+    assert httpx.get(find_running(first.data_dir).url + "/health/ready").status_code == 200
+
+
+def test_a_port_that_was_chosen_and_is_taken_is_named(up) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        running = up(SMSFLEET_PORT=str(port))
+        assert running.popen.wait(20) == 1
+        assert f"port {port} on 127.0.0.1 is taken" in running.output
+        assert "SMSFLEET_PORT" in running.output
+        assert processes_of(running.data_dir) == {}
+
+
+def test_a_taken_port_that_nobody_chose_is_replaced() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with listen("127.0.0.1", port, chosen=False, setting="SMSFLEET_PORT") as listener:
+            assert listener.getsockname()[1] not in {0, port}
+        with pytest.raises(LocalError, match=f"port {port} "):
+            listen("127.0.0.1", port, chosen=True, setting="SMSFLEET_PORT")
+
+
+def test_a_set_up_that_fails_half_way_leaves_nothing(up) -> None:
+    running = up(SMSFLEET_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
+    assert running.popen.wait(60) == 1
+    assert "migrate failed" in running.output
+    assert processes_of(running.data_dir) == {}
+
+
+@pytest.mark.parametrize("step", ["initial-password", "postgres", "migrate", "api-1"])
+def test_a_start_that_is_called_off_leaves_nothing(up, step: str) -> None:
+    running = up()
+    marks = {"initial-password": "initdb", "postgres": "bin/postgres ", "migrate": "migrate", "api-1": "uvicorn"}
+    wait_for(lambda: any(marks[step] in line for line in processes_of(running.data_dir).values()))
+    assert running.end() == 0, running.output
+    assert processes_of(running.data_dir) == {}
+    if step == "initial-password":  # what was half made is made anew
+        up().ready()
+
+
+def test_what_dies_is_started_again(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with Installation(
+        tmp_path / "data",
+        shape=Shape(api=2, dispatch=2, flower=False),
+        durable=False,
+        output=lambda name, line: lines.append(f"{name}| {line}"),
+        port="0",
+    ) as installation:
+        for name in ("api-1", "worker-dispatch-2", "beat", "valkey", "postgres"):
+            installation.wait_restarted(name, installation.kill(name))
+            assert f"{name} ended with status -9" in "\n".join(lines)
+        wait_for(lambda: _status(installation.url + "/health/ready", ("", "")) == 200)
+
+        installation.hold("valkey")
+        assert installation.processes["valkey"].status is not None
+        installation.let_go("valkey")
+        assert installation.processes["valkey"].status is None
+        data_dir = tmp_path / "data"
+    assert not data_dir.exists()
+    assert processes_of(data_dir) == {}
+
+
+def test_servers_of_the_operator_are_used(database, tmp_path: Path) -> None:
+    with Installation(
+        tmp_path / "data",
+        shape=Shape(flower=False),
+        durable=False,
+        port="0",
+        database_url=database.postgres.url,
+        redis_url=database.valkey.url,
+    ) as installation:
+        assert not {"postgres", "valkey"} & installation.processes.keys()
+        assert "SMSFLEET_WEBHOOK_ALLOWED_NETWORKS" not in installation.environment
+
+
+@pytest.mark.parametrize("name", ["migrate", "doctor"])
+def test_a_command_with_nothing_running_says_so(tmp_path: Path, name: str) -> None:
+    done = command(tmp_path, name)
+    assert done.returncode == 1
+    assert "smsfleet is not running" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,82 @@
+"""Servers and a clean database for the tests that ask for them.
+
+Each test process (one, or one of xdist's) has a PostgreSQL and a Valkey of its own, migrated once; `database` hands
+them to a test empty. What a test starts is told where they are by the environment, as in real use.
+"""
+
+import itertools
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from app.core.settings import get_settings
+from app.local.servers import EmbeddedPostgres, EmbeddedValkey
+
+_DEVICE_IDS = itertools.count(1000, 1000)
+
+
+@dataclass(frozen=True)
+class Servers:
+    """The running servers of this test process."""
+
+    postgres: EmbeddedPostgres
+    valkey: EmbeddedValkey
+
+
+@pytest.fixture(scope="session")
+def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Postgres, migrated, and Valkey; the settings of this process and of what it starts point at them."""
+    from app.migrations.config import migrate
+
+    folder: Path = tmp_path_factory.mktemp("servers")
+    with EmbeddedPostgres(folder, durable=False) as postgres, EmbeddedValkey(folder, durable=False) as valkey:
+        os.environ["SMSFLEET_DATABASE_URL"] = postgres.url
+        os.environ["SMSFLEET_REDIS_URL"] = valkey.url
+        get_settings.cache_clear()
+        migrate()
+        yield Servers(postgres, valkey)
+
+
+@pytest.fixture
+def database(servers: Servers) -> Servers:
+    """Empty tables and an empty broker."""
+    # The server's own background work, or a thread that has not ended yet, may hold a table for a moment.
+    with psycopg.connect(servers.postgres.url, autocommit=True, options="-c lock_timeout=30s") as connection:
+        names = connection.execute(
+            "SELECT quote_ident(tablename) FROM pg_tables"
+            " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+        ).fetchall()
+        connection.execute(f"TRUNCATE {', '.join(name for (name,) in names)} RESTART IDENTITY CASCADE")
+        # A stream of the test before may still be noted as seen; it must not be taken for a phone of this one.
+        connection.execute("SELECT setval('devices_id_seq', %s)", [next(_DEVICE_IDS)])
+    with redis.Redis.from_url(servers.valkey.url) as broker:
+        broker.flushall()
+    return servers
+
+
+PROGRAMS = {
+    "needs_browser": ("chromium", "chromium-browser", "google-chrome"),
+    "needs_curl": ("curl",),
+    "needs_node": ("node",),
+    "needs_php": ("php",),
+}
+MISSING = {mark: names[0] for mark, names in PROGRAMS.items() if not any(map(shutil.which, names))}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what needs a program that this machine lacks; the summary names it."""
+    left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in MISSING)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for mark, program in MISSING.items():
+        terminalreporter.write_line(f"left out: tests marked {mark}, because {program} is not installed")

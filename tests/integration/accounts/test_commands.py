@@ -1,0 +1,64 @@
+"""`smsfleet user` and `smsfleet promo`."""
+
+import re
+
+import pytest
+from typer.testing import CliRunner
+
+from app.accounts.commands import promo_app, user_app
+
+
+def run(app, *arguments):
+    return CliRunner().invoke(app, arguments)
+
+
+def test_created_user_can_log_in_with_the_password_printed(api, configured):
+    configured(REGISTRATION="closed")
+    made = run(user_app, "create", " Ali@example.com ", "--name", "Ali")
+    assert made.exit_code == 0
+    password = re.fullmatch(r"user 1 Ali@example.com created, password: (\w{20})\n", made.stdout)[1]
+    answer = api.post("/api/login", json={"email": "ali@example.com", "password": password})
+    assert answer.json()["data"]["user"] == {"id": 1, "name": "Ali", "email": "Ali@example.com"}
+
+
+def test_user_that_exists(ali):
+    again = run(user_app, "create", ali.email.upper(), "--name", "Ali")
+    assert (again.exit_code, again.stdout, "there is a user" in again.stderr) == (1, "", True)
+
+
+@pytest.mark.parametrize("arguments", [["nobody", "--name", "x"], ["a@b.c", "--name", " "], ["a@b.c"]])
+def test_refused_users(database, arguments):
+    assert run(user_app, "create", *arguments).exit_code == 2
+
+
+def test_premium(api, ali, sql):
+    sql.execute("UPDATE users SET premium_expires_at = '2198-01-31 00:00+00'")
+    given = run(user_app, "premium", "ALI@example.com", "--months", "1")
+    assert given.stdout == "user ALI@example.com has premium until 2198-02-28T00:00:00.000000Z\n"
+    assert run(user_app, "premium", "nobody@example.com", "--months", "1").exit_code == 1
+    assert run(user_app, "premium", ali.email, "--months", "0").exit_code == 2
+
+
+def test_promo_codes(api, ali, sql):
+    made = run(promo_app, "create", "summer", "--months", "3", "--uses", "2", "--until", "2198-06-30")
+    assert made.stdout == "promo code SUMMER created: 3 months\n"
+    run(promo_app, "create", "ever", "--months", "1")
+    assert run(promo_app, "create", "Summer", "--months", "1").exit_code == 1
+    api.post("/api/subscriptions/redeem-promo", json={"code": "summer"}, headers=ali.headers)
+    assert run(promo_app, "list").stdout.splitlines() == [
+        "SUMMER  months: 3  used: 1 of 2  ends: 2198-07-01T00:00:00.000000Z",
+        "EVER  months: 1  used: 0 of any number  ends: never",
+    ]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["", "--months", "1"],
+        ["x", "--months", "0"],
+        ["x", "--months", "1", "--until", "soon"],
+        ["x" * 65, "--months", "1"],
+    ],
+)
+def test_refused_promo_codes(database, arguments):
+    assert run(promo_app, "create", *arguments).exit_code == 2

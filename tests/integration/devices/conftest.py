@@ -1,0 +1,125 @@
+"""Phones of a user, on the gateway over real HTTP."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.strict_phone import StrictPhone
+
+
+@pytest.fixture
+def enroll(gateway, ali) -> Iterator[Callable[..., StrictPhone]]:
+    """Make a phone and enroll it with a private token of Ali's, or of the account given."""
+    phones = []
+
+    def make(account: Any = None, **options: Any) -> StrictPhone:
+        phone = StrictPhone(gateway.url, **options)
+        phones.append(phone)
+        private = (account or ali).token("phone:enroll")["Authorization"].removeprefix("Bearer ")
+        phone.register(private)
+        return phone
+
+    yield make
+    for phone in phones:
+        phone.close()
+
+
+@pytest.fixture
+def phone(enroll) -> StrictPhone:
+    made: StrictPhone = enroll()
+    return made
+
+
+@pytest.fixture
+def until() -> Callable[..., Any]:
+    """Wait for what a condition gives to be true, and give it."""
+    ticks = threading.Event()
+
+    def wait(condition: Callable[[], Any], seconds: float = 10) -> Any:
+        for _ in range(int(seconds / 0.02)):
+            if found := condition():
+                return found
+            ticks.wait(0.02)
+        raise AssertionError(f"not so within {seconds} s")
+
+    return wait
+
+
+@pytest.fixture
+def client(api: httpx.Client, ali) -> httpx.Client:
+    """Ali's client of the public API."""
+    api.headers.update(ali.headers)
+    return api
+
+
+@pytest.fixture
+def device_number(client) -> Callable[[StrictPhone], int]:
+    """The public number of a phone."""
+
+    def number(phone: StrictPhone) -> int:
+        found: int = client.get(f"/api/devices/{phone.device_id}").json()["data"]["id"]
+        return found
+
+    return number
+
+
+@pytest.fixture
+def send(client, phone) -> Callable[..., dict[str, Any]]:
+    """Send through the phone, or another one, which the request names."""
+
+    def post(message: str = "Hello", **fields: Any) -> dict[str, Any]:
+        body = {"message": message, "recipient_number": "+998901112233", "device_id": phone.device_id} | fields
+        answer = client.post("/api/sms", json=body)
+        assert answer.status_code == 201, answer.text
+        sent: dict[str, Any] = answer.json()["data"]
+        return sent
+
+    return post
+
+
+@pytest.fixture
+def status_of(client) -> Callable[[dict[str, Any]], str]:
+    def status(message: dict[str, Any]) -> str:
+        shown: str = client.get(f"/api/sms/{message['id']}").json()["data"]["status"]
+        return shown
+
+    return status
+
+
+@pytest.fixture
+def settings_of(client) -> Callable[..., None]:
+    """Set settings of a phone over the API."""
+
+    def change(phone: StrictPhone, **values: Any) -> None:
+        answer = client.patch(f"/api/devices/{phone.device_id}", json=values)
+        assert answer.status_code == 200, answer.text
+
+    return change
+
+
+@pytest.fixture
+def work() -> Callable[..., Any]:
+    """Run one batch of a task's work, as its worker would."""
+    from workers.base import in_transaction
+
+    return in_transaction
+
+
+@pytest.fixture
+def later(sql) -> Callable[[float], None]:
+    """Let time pass: move everything that the queue, the ledger and the phones' states know into the past."""
+
+    def shift(seconds: float) -> None:
+        for table, columns in {
+            "device_state": "last_release_at next_slot_at measured_since seen_at pulled_at stream_opened_at"
+            " stream_seen_at woken_at held_until offline_alert_at",
+            "message_queue": "since valid_until released_at offered_at accepted_at",
+            "device_releases": "released_at",
+        }.items():
+            moved = ", ".join(f"{column} = {column} - make_interval(secs => {seconds})" for column in columns.split())
+            sql.execute(f"UPDATE {table} SET {moved}")
+
+    return shift

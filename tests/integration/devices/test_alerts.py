@@ -1,0 +1,161 @@
+"""Presence, and telling owners of phones that went away."""
+
+import socketserver
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from email import message_from_bytes
+from email.policy import default
+
+import pytest
+
+
+class Mailbox(socketserver.ThreadingTCPServer):
+    """Speaks enough SMTP to take mails."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Session)
+        self.mails = []
+
+
+class Session(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(b"220 hello\r\n")
+        for line in self.rfile:
+            command = line[:4].upper()
+            if command == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                mail = b"".join(iter(self.rfile.readline, b".\r\n"))
+                self.server.mails.append(message_from_bytes(mail, policy=default))
+            self.wfile.write(b"221 bye\r\n" if command == b"QUIT" else b"250 ok\r\n")
+
+
+@pytest.fixture
+def mailbox(configured):
+    with Mailbox() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        configured(SMTP_URL=f"smtp://127.0.0.1:{server.server_address[1]}")
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def tick():
+    from app.devices import alerts
+
+    return alerts.tell_owners
+
+
+def test_the_owner_is_told_once_that_a_phone_is_offline_and_once_that_it_is_back(
+    client, phone, later, tick, mailbox, sql, ali
+):
+    client.put("/api/settings", json={"offline_alert_minutes": 10, "device_events": True})
+    sql.execute(
+        "INSERT INTO webhook_urls (user_id, hook, url, origin)"
+        " VALUES (%s, 'status', 'http://example.org/s', 'http://example.org:80')",
+        (ali.id,),
+    )
+    assert tick() == 0
+    later(599)
+    assert tick() == 0, "not yet for that long"
+    later(2)
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(told.result() for told in [pool.submit(tick) for _ in range(4)]) == 1
+    later(1000)
+    assert tick() == 0
+    phone.pull()
+    assert [tick(), tick()] == [1, 0]
+    assert [mail["Subject"] for mail in mailbox.mails] == [
+        "Phone offline: samsung/a52qnsxx",
+        "Phone online again: samsung/a52qnsxx",
+    ]
+    assert {mail["To"] for mail in mailbox.mails} == {ali.email}
+    bodies = [row[0] for row in sql.execute("SELECT body::json FROM webhook_deliveries ORDER BY id")]
+    assert [body["event"] for body in bodies] == ["device", "device"]
+    assert [body["data"]["online"] for body in bodies] == [False, True]
+    assert bodies[0]["data"]["device_id"] == phone.device_id
+
+
+def test_no_event_unless_the_owner_asked_for_it(client, phone, later, tick, mailbox, sql, ali):
+    client.put("/api/settings", json={"offline_alert_minutes": 10})
+    sql.execute(
+        "INSERT INTO webhook_urls (user_id, hook, url, origin)"
+        " VALUES (%s, 'status', 'http://example.org/s', 'http://example.org:80')",
+        (ali.id,),
+    )
+    later(3600)
+    assert tick() == 1
+    assert len(mailbox.mails) == 1
+    assert sql.execute("SELECT count(*) FROM webhook_deliveries").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("why", ["no time set", "switched off", "removed"])
+def test_nobody_is_told_of_what_is_not_missed(client, phone, later, tick, settings_of, why):
+    if why != "no time set":
+        client.put("/api/settings", json={"offline_alert_minutes": 1})
+    if why == "switched off":
+        settings_of(phone, is_active=False)
+    if why == "removed":
+        client.delete(f"/api/devices/{phone.device_id}")
+    later(3600)
+    assert tick() == 0
+
+
+def test_a_phone_that_is_switched_off_while_away_is_forgotten_without_an_all_clear(
+    client, phone, later, tick, settings_of, mailbox
+):
+    client.put("/api/settings", json={"offline_alert_minutes": 1})
+    later(3600)
+    assert tick() == 1
+    settings_of(phone, is_active=False)
+    assert tick() == 1
+    assert len(mailbox.mails) == 1
+
+
+def test_a_mail_server_that_is_down_stops_nothing(client, phone, later, tick, configured):
+    configured(SMTP_URL="smtp://127.0.0.1:1")
+    client.put("/api/settings", json={"offline_alert_minutes": 1})
+    later(3600)
+    assert [tick(), tick()] == [1, 0]
+
+
+def online(client):
+    (device,) = client.get("/api/devices").json()["data"]
+    return device["online"]
+
+
+def test_online_is_a_stream_within_30_seconds_or_a_request_within_two_minutes(client, phone, later, sql):
+    assert online(client)
+    later(119)
+    assert online(client)
+    later(2)
+    assert not online(client)
+    sql.execute("UPDATE device_state SET stream_seen_at = clock_timestamp() - interval '29 seconds'")
+    assert online(client)
+    later(2)
+    assert not online(client)
+    phone.sync()
+    assert online(client)
+    with phone.stream():
+        later(200)
+        sql.execute("UPDATE device_state SET stream_seen_at = clock_timestamp()")
+        assert online(client)
+
+
+def test_every_authenticated_call_is_life(client, phone, later):
+    phone.sync()
+    calls = [
+        phone.pull,
+        phone.announce,
+        lambda: phone.report("unknown", "Sent"),
+        phone.sync,
+        lambda: phone.receive("a", "b"),
+    ]
+    for call in calls:
+        later(600)
+        assert not online(client)
+        call()
+        assert online(client)

@@ -1,0 +1,176 @@
+"""Enrolling, re-enrolling and removing phones."""
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from tests.strict_phone import SIMS, StrictPhone
+
+
+def silence(sql, phone: StrictPhone) -> None:
+    sql.execute(
+        "UPDATE device_state SET seen_at = clock_timestamp() - interval '21 minutes', pulled_at = NULL,"
+        " stream_seen_at = NULL FROM devices d WHERE d.id = device_state.device_id AND d.device_id = %s",
+        (phone.device_id,),
+    )
+
+
+def test_an_invitation_is_all_that_a_phone_needs(client, gateway):
+    answer = client.post("/api/devices/enrollment")
+    assert answer.status_code == 201
+    data = answer.json()["data"]
+    assert data["server_url"] == f"{gateway.url}/api/mobile/v1"
+    assert data["qr_svg"].startswith("<svg")
+    assert any("SSE Only" in step for step in data["steps"])
+    assert any("app-insecure.apk" in step for step in data["steps"]), "plain http needs the other build"
+    phone = StrictPhone(gateway.url)
+    phone.register(data["private_token"])
+    assert [device["device_id"] for device in client.get("/api/devices").json()["data"]] == [phone.device_id]
+    (key,) = client.get("/api/tokens").json()["data"]
+    assert key["abilities"] == ["phone:enroll"]
+    refused = client.get("/api/devices", headers={"Authorization": f"Bearer {data['private_token']}"})
+    assert refused.status_code == 403
+    phone.close()
+
+
+def test_an_invitation_is_not_part_of_the_paid_api(client, configured, gateway):
+    configured(FREE_FEATURES="")
+    answer = client.post("/api/devices/enrollment")
+    assert answer.status_code == 201
+    phone = StrictPhone(gateway.url)
+    phone.register(answer.json()["data"]["private_token"])
+    phone.close()
+
+
+def test_a_new_phone_is_as_the_public_api_says(client, phone):
+    (device,) = client.get("/api/devices").json()["data"]
+    shown = {key: device[key] for key in device if key not in {"id", "device_id", "last_seen_at", "created_at"}}
+    assert shown == {
+        "device_name": "samsung/a52qnsxx",
+        "phone_number": None,
+        "is_active": True,
+        "is_default": False,
+        "sms_rate": 100,
+        "send_delay_seconds": 0,
+        "send_delay_spread_seconds": 0,
+        "default_sim_slot": 0,
+        "sim_selection": "default",
+        "limits": {},
+        "online": True,
+        "battery": None,
+        "app_version": "1.68.0",
+    }
+
+
+@pytest.mark.parametrize("header", ["", "Bearer", "Bearer 1|wrong", "Basic YTpi", "Code 123456"])
+def test_wrong_private_tokens_are_refused(api, header):
+    answer = api.post("/api/mobile/v1/device", headers={"Authorization": header}, json={"name": "x"})
+    assert answer.status_code == 401
+
+
+def test_a_token_without_the_ability_enrolls_nothing(api, ali):
+    answer = api.post("/api/mobile/v1/device", headers=ali.token("sms:send"), json={"name": "x"})
+    assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    "cards",
+    [None, [], "x", [None, 3, {}], [{"slotIndex": True}], [{"slotIndex": 0, "carrierName": 7, "iccid": "9" * 99}]],
+)
+def test_sim_cards_are_taken_as_they_come(enroll, cards):
+    phone = enroll(sims=cards if cards is not None else None)
+    assert phone.announce(simCards=cards) == 204
+
+
+def test_the_same_phone_is_known_again_once_it_was_silent(client, enroll, sql):
+    phone = enroll()
+    silence(sql, phone)
+    again = enroll()
+    assert again.device_id == phone.device_id
+    assert again.token != phone.token
+    assert phone.announce() == 401, "the old token has ended"
+    assert again.announce() == 204
+    assert len(client.get("/api/devices").json()["data"]) == 1
+
+
+@pytest.mark.parametrize("difference", ["name", "sims", "no sims", "not silent", "removed", "other user"])
+def test_else_it_is_a_new_phone(client, enroll, sql, other, difference):
+    phone = enroll(sims=[] if difference == "no sims" else SIMS)
+    if difference == "removed":
+        assert client.delete(f"/api/devices/{phone.device_id}").status_code == 200
+    if difference != "not silent":
+        silence(sql, phone)
+    again = enroll(
+        other if difference == "other user" else None,
+        name="other/phone" if difference == "name" else phone.name,
+        sims={"sims": [SIMS[0] | {"iccid": "****9999"}], "no sims": []}.get(difference, SIMS),
+    )
+    assert again.device_id != phone.device_id
+    assert phone.announce() == (401 if difference == "removed" else 204)
+
+
+def test_of_two_that_enroll_at_once_as_one_phone_the_second_is_new(enroll, sql):
+    phone = enroll()
+    silence(sql, phone)
+    with ThreadPoolExecutor(4) as pool:
+        ids = [future.result().device_id for future in [pool.submit(enroll) for _ in range(4)]]
+    assert len(set(ids)) == 4
+    assert ids.count(phone.device_id) == 1
+
+
+def test_cards_told_whole_are_still_the_same_cards(enroll, sql):
+    phone = enroll()
+    phone.sync()
+    whole = [
+        {
+            "slotIndex": 0,
+            "simNumber": 1,
+            "phoneNumber": "+99890123" + "4567",
+            "carrierName": "ourobile",
+            "iccid": "89981234",
+        }
+    ]
+    phone = enroll(sims=[SIMS[0] | {"phoneNumber": "*********4567", "carrierName": "****bile"}], name="two")
+    phone.sync()
+    assert phone.hook("app:started", {"simCards": whole}) == 200
+    number, cards = sql.execute(
+        "SELECT phone_number, sim_cards FROM devices WHERE device_id = %s", (phone.device_id,)
+    ).fetchone()
+    assert (number, cards[0]["phone_number"]) == ("+998901234567", "+998901234567")
+    silence(sql, phone)
+    again = enroll(sims=phone.sims, name="two")
+    assert again.device_id == phone.device_id
+
+
+def test_a_removed_phone_may_only_report(client, enroll):
+    phone = enroll()
+    client.post("/api/devices/default-device", json={"device_id": phone.device_id})
+    sent = client.post("/api/sms", json={"message": "x", "recipient_number": "+998901112233"}).json()["data"]
+    (pulled,) = phone.pull()
+    with phone.stream() as stream:
+        stream.until("SettingsUpdated")
+        assert client.delete(f"/api/devices/{phone.device_id}").json() == {
+            "success": True,
+            "message": "Device deleted successfully",
+        }
+        while stream.next() is not None:
+            pass
+    for call in ("/message", "/webhooks", "/settings", "/events"):
+        assert phone.client.get(call, headers=phone.headers).status_code == 401
+    assert phone.announce() == 401
+    phone.send(pulled["id"])
+    assert client.get(f"/api/sms/{sent['id']}").json()["data"]["status"] == "delivered"
+    assert client.get("/api/devices").json()["data"] == []
+    assert client.get(f"/api/devices/{phone.device_id}").status_code == 404
+    refused = client.post("/api/sms", json={"message": "x", "recipient_number": "+998901112233"})
+    assert refused.json()["message"] == "No active device available"
+
+
+def test_a_stale_token_is_a_401(phone):
+    phone.token = "of-another-server"
+    assert phone.announce() == 401
+
+
+def test_the_id_must_be_the_tokens_own(phone):
+    phone.device_id = "another"
+    assert phone.announce() == 403

@@ -1,0 +1,205 @@
+"""Event streams: waking, several of one phone, slow ones, a broker that is away, a process that is restarted."""
+
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from tests.strict_phone import StrictPhone
+
+
+@contextmanager
+def api_process(port: int = 0) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
+    """One more process of the API, on the same database and broker."""
+    with socket.socket() as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(("127.0.0.1", port))
+        listener.listen(64)
+        command = [sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory", "--no-access-log"]
+        descriptor = str(listener.fileno())
+        process = subprocess.Popen(
+            [*command, "--fd", descriptor, "--timeout-graceful-shutdown", "10"],
+            pass_fds=[listener.fileno()],
+            env=os.environ,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            assert httpx.get(f"{url}/health/live", timeout=60).status_code == 200
+            yield url, process
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            assert process.wait(15) is not None
+
+
+@pytest.fixture
+def at() -> Iterator[Callable[[str, StrictPhone], StrictPhone]]:
+    """The same phone, speaking to another process."""
+    others = []
+
+    def speaking_to(url: str, phone: StrictPhone) -> StrictPhone:
+        other = StrictPhone(url)
+        other.device_id, other.token = phone.device_id, phone.token
+        others.append(other)
+        return other
+
+    yield speaking_to
+    for other in others:
+        other.close()
+
+
+def test_a_send_wakes_the_phone_at_once(phone, send):
+    with phone.stream() as stream:
+        stream.rest()
+        took = []
+        for _ in range(5):
+            began = time.monotonic()
+            send()
+            stream.until("MessageEnqueued")
+            took.append(time.monotonic() - began)
+            for message in phone.pull():
+                phone.report(message["id"], "Sent")
+            stream.rest(0.3)
+        assert sorted(took)[2] < 0.5
+
+
+def test_all_streams_of_a_phone_are_written_to(phone, send):
+    with phone.stream() as first, phone.stream() as second, phone.stream() as third:
+        for stream in (first, second, third):
+            stream.until("SettingsUpdated")
+        send()
+        for stream in (first, second, third):
+            stream.until("MessageEnqueued")
+
+
+def test_wakes_are_coalesced_until_the_pull_was_answered(phone, send):
+    with phone.stream() as stream:
+        stream.rest()
+        for _ in range(20):
+            send()
+        woken = stream.rest(0.8).count("MessageEnqueued")
+        assert 1 <= woken <= 2
+        assert len(phone.pull()) == 20
+
+
+def test_a_phone_that_left_something_behind_is_woken_for_it_at_its_slot(phone, send, settings_of):
+    settings_of(phone, send_delay_seconds=1)
+    first, second = send("1"), send("2")
+    with phone.stream() as stream:
+        stream.rest()
+        (pulled,) = phone.pull()
+        assert pulled["id"] == first["message_id"]
+        phone.report(pulled["id"], "Sent")
+        began = time.monotonic()
+        stream.until("MessageEnqueued", 5)
+        messages = phone.pull()
+        while not messages and time.monotonic() - began < 5:
+            stream.until("MessageEnqueued", 5)
+            messages = phone.pull()
+        assert [message["id"] for message in messages] == [second["message_id"]]
+
+
+def test_a_wake_reaches_the_process_that_holds_the_stream(phone, send, at):
+    with api_process() as (url, _), at(url, phone).stream() as stream:
+        stream.until("SettingsUpdated")
+        stream.rest()
+        send()
+        stream.until("MessageEnqueued")
+        (pulled,) = phone.pull()
+        assert phone.report(pulled["id"], "Sent") == 204
+        assert stream.rest(1.5) == [], "the pull was answered by the other process, and is known here"
+
+
+def test_streams_end_at_once_when_their_process_is_told_to_stop(phone, send, at):
+    with api_process() as (url, process):
+        far = at(url, phone)
+        with far.stream() as stream:
+            stream.until("SettingsUpdated")
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            while stream.next(10) is not None:
+                pass
+            assert process.wait(10) is not None
+            assert time.monotonic() - began < 5
+    send()
+    with phone.stream() as stream:
+        stream.until("SettingsUpdated")
+        assert len(phone.pull()) == 1, "the app pulls whenever its stream opens"
+
+
+def test_what_was_lost_while_the_broker_was_away_is_found_when_it_is_back(phone, send, database):
+    valkey = database.valkey
+    with phone.stream() as stream:
+        stream.rest()
+        os.kill(valkey._child.pid, signal.SIGSTOP)
+        try:
+            send()
+            with pytest.raises(queue.Empty):
+                stream.next(1.5)
+        finally:
+            os.kill(valkey._child.pid, signal.SIGCONT)
+        stream.until("MessageEnqueued", 25)
+        assert len(phone.pull()) == 1
+
+
+def test_a_lost_subscription_is_made_anew_and_finds_what_is_due(phone, send, database, sql):
+    import redis
+
+    with phone.stream() as stream, redis.Redis.from_url(database.valkey.url) as broker:
+        stream.rest()
+        send()
+        stream.until("MessageEnqueued")
+        phone.pull()
+        sql.execute("UPDATE message_queue SET offered_at = clock_timestamp() - interval '1 minute'")
+        stream.rest(1.5)
+        for connection in broker.client_list(_type="pubsub"):
+            broker.client_kill(connection["addr"])
+        stream.until("MessageEnqueued", 5)
+        assert len(phone.pull()) == 1
+
+
+def test_presence_is_written_for_open_streams(phone, sql, until):
+    with phone.stream() as stream:
+        stream.until("SettingsUpdated")
+        sql.execute("UPDATE device_state SET stream_seen_at = NULL")
+        until(lambda: sql.execute("SELECT stream_seen_at FROM device_state").fetchone()[0], 15)
+
+
+def test_a_stream_without_a_token_is_a_401(api):
+    assert api.get("/api/mobile/v1/events").status_code == 401
+    assert api.get("/api/mobile/v1/events", headers={"Authorization": "Bearer nobody"}).status_code == 401
+
+
+def test_two_processes_keep_the_pace(phone, client, settings_of, sql, at):
+    settings_of(phone, send_delay_seconds=1)
+    body = {"message": "x", "recipients": [f"+9989011{number:05d}" for number in range(20)]}
+    client.post("/api/sms/bulk", json=body | {"device_id": phone.device_id})
+    with api_process() as (url, _), ThreadPoolExecutor(6) as pool:
+        phones = [phone, at(url, phone)]
+
+        def ask(number: int) -> list[str]:
+            given = []
+            for _ in range(40):
+                for message in phones[number % 2].pull():
+                    given.append(message["id"])
+                    phones[(number + 1) % 2].report(message["id"], "Sent")
+            return given
+
+        given = [name for answer in pool.map(ask, range(6)) for name in answer]
+    (shortest,) = sql.execute(
+        "SELECT min(gap) FROM (SELECT released_at - lag(released_at) OVER (ORDER BY released_at) AS gap FROM messages"
+        " WHERE released_at IS NOT NULL) g"
+    ).fetchone()
+    assert len(set(given)) >= 2
+    assert shortest.total_seconds() >= 1

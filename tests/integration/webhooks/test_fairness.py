@@ -1,0 +1,136 @@
+"""Rooms, turns and limits: what one receiver or user does harms nobody else, in one process or several."""
+
+import threading
+import time
+
+from app.webhooks.claims import HOST_ROOM
+from tests.integration.webhooks.conftest import callback, hasten, make_user, set_url, status, until, value, write
+from tests.webhooks_receiver import Receiver, answer, hang
+
+
+def test_ten_thousand_rows_for_a_receiver_that_hangs_delay_nobody(receiver, deliverer) -> None:
+    receiver.behaviour = hang
+    loud, quiet = make_user("loud@example.com"), make_user("quiet@example.com")
+    for start in range(0, 10_000, 2500):
+        write(*(callback(loud, receiver.url(), n) for n in range(start + 1, start + 2501)))
+    receiver.wait_for(2)
+    with Receiver() as other:
+        for n in range(20):
+            committed = time.monotonic()
+            write(callback(quiet, other.url(), 20_000 + n))
+            assert other.wait_for(n + 1)[n].at - committed < 2
+    # The same receiver, by another user: the one that hangs has only its own places.
+    committed = time.monotonic()
+    write(callback(quiet, receiver.url("/mine"), 30_000))
+    receiver.wait(lambda received: any(r.path == "/mine" for r in received))
+    assert receiver.received[-1].at - committed < 2
+    assert (
+        value("SELECT count(*) FROM webhook_queue WHERE lease_until > clock_timestamp() AND user_id = :u", u=loud) <= 2
+    )
+
+
+def test_thousands_of_origins_of_one_user_leave_room_for_another(receiver, deliverer) -> None:
+    loud, quiet = make_user("loud@example.com"), make_user("quiet@example.com")
+    with Receiver(host="0.0.0.0", behaviour=hang) as everywhere:
+        write(
+            *(callback(loud, f"http://127.0.{n // 200}.{n % 200 + 2}:{everywhere.port}/", n + 1) for n in range(2000))
+        )
+        everywhere.wait_for(100)
+        committed = time.monotonic()
+        write(callback(quiet, receiver.url(), 20_000))
+        assert receiver.wait_for(1)[0].at - committed < 2
+        in_flight = "SELECT count(*) FROM webhook_queue WHERE lease_until > clock_timestamp() AND user_id = :u"
+        assert value(in_flight, u=loud) <= 128
+
+
+def test_a_host_is_never_full_for_a_user_who_has_nothing_there(receiver, deliverer) -> None:
+    receiver.behaviour = hang
+    users = [make_user(f"user{n}@example.com") for n in range(40)]
+    write(*(callback(user, receiver.url(f"/{user}"), user * 1000 + n) for user in users for n in range(5)))
+    receiver.wait_for(HOST_ROOM)
+    late = make_user("late@example.com")
+    write(callback(late, receiver.url("/late"), 1_000_000))
+    receiver.wait(lambda received: any(r.path == "/late" for r in received))
+    assert {int(r.path[1:]) for r in receiver.received if r.path != "/late"} == set(users)
+    assert len(receiver.received) <= HOST_ROOM + 1
+
+
+def test_several_processes_do_nothing_twice_and_keep_the_limits(receiver, start_deliverer) -> None:
+    busy, most, lock = 0, 0, threading.Lock()
+    quick = answer(200)
+
+    async def counting(request, writer) -> None:
+        nonlocal busy, most
+        with lock:
+            busy += 1
+            most = max(most, busy)
+        await quick(request, writer)
+        with lock:
+            busy -= 1
+
+    receiver.behaviour = counting
+    for _ in range(3):
+        start_deliverer()
+    user = make_user()
+    set_url(user, receiver.url())
+    write(*(status(user, n, status=s) for n in range(1, 301) for s in ("sent", "delivered")))
+    received = receiver.wait_for(600, 60)
+    until(lambda: value("SELECT count(*) FROM webhook_queue") == 0)
+    assert len({r.webhook_id for r in received}) == len(receiver.received) == 600
+    assert most <= 32
+    seen: dict[str, list[str]] = {}
+    order = value("SELECT json_object_agg(webhook_id, message_id) FROM webhook_deliveries")
+    for r in receiver.received:
+        seen.setdefault(order[r.webhook_id], []).append(r.json["data"]["status"])
+    assert all(states == ["sent", "delivered"] for states in seen.values())
+
+
+def test_a_receiver_that_fails_is_left_alone_longer_and_longer(receiver, deliverer) -> None:
+    receiver.behaviour = answer(500)
+    user = make_user()
+    write(*(callback(user, receiver.url(), n) for n in range(1, 201)))
+    target = "FROM webhook_targets WHERE user_id = :u"
+    for fails, pause in ((4, 2), (5, 4), (6, 8)):
+        until(lambda n=fails: value(f"SELECT fail_count {target}", u=user) == n, 30)
+        left = value(f"SELECT extract(epoch FROM next_try_at - clock_timestamp())::float {target}", u=user)
+        assert pause * 0.5 < left <= pause * 1.2
+        if fails < 6:
+            hasten()
+    assert len(receiver.received) <= 32
+    receiver.behaviour = answer(200)
+    hasten()
+    until(lambda: hasten() or value("SELECT count(*) FROM webhook_queue") == 0, 30)
+    assert value(f"SELECT fail_count {target}", u=user) == 0
+    assert value(f"SELECT max_in_flight {target}", u=user) == 32
+
+
+def test_single_sends_go_before_bulk(receiver, start_deliverer) -> None:
+    user = make_user()
+    bulk = [callback(user, receiver.url(f"/bulk/{n}"), n) for n in range(1, 201)]
+    write(*(event.__class__(**{**_fields(event), "lane": 1}) for event in bulk))
+    write(callback(user, receiver.url("/code"), 1000))
+    start_deliverer()
+    received = receiver.wait_for(201)
+    assert "/code" in [r.path for r in received[:3]]
+
+
+def _fields(event) -> dict:
+    return {name: getattr(event, name) for name in event.__slots__}
+
+
+def test_rows_that_wait_behind_others_never_hide_those_that_do_not(receiver, deliverer) -> None:
+    """Hundreds of blocked rows, older than everything else, must not fill what a claim looks at."""
+    receiver.behaviour = answer(500)
+    user = make_user()
+    set_url(user, receiver.url())
+    write(*(status(user, n, status=s) for n in range(1, 201) for s in ("sent", "delivered")))
+    until(lambda: (value("SELECT max(fail_count) FROM webhook_targets") or 0) >= 3)
+    receiver.behaviour = answer(200)
+    until(lambda: hasten() or value("SELECT count(*) FROM webhook_queue") == 0, 60)
+    accepted: dict[int, list[str]] = {}
+    numbers = value("SELECT json_object_agg(webhook_id, message_id) FROM webhook_deliveries")
+    for r in receiver.received:
+        states = accepted.setdefault(numbers[r.webhook_id], [])
+        assert not (r.json["data"]["status"] == "sent" and "delivered" in states)
+        states.append(r.json["data"]["status"])
+    assert all(set(states) == {"sent", "delivered"} for states in accepted.values())

@@ -1,0 +1,249 @@
+"""What is made of results over time: URLs that are gone or fail for days, late results, retention, secrets."""
+
+from dataclasses import replace
+from datetime import timedelta
+from uuid import uuid4
+
+import pytest
+from standardwebhooks import Webhook, WebhookVerificationError
+
+from app.core.database import transaction
+from app.webhooks import claims, outbox, retention, signing
+from app.webhooks.records import record
+from app.webhooks.sender import Result
+from tests.integration.webhooks.conftest import (
+    callback,
+    execute,
+    hasten,
+    make_user,
+    rows,
+    set_url,
+    status,
+    until,
+    value,
+    write,
+)
+from tests.webhooks_receiver import answer
+
+
+def claimed(slots: int = 10) -> list[claims.Call]:
+    with transaction() as session:
+        return claims.claim(session, slots).calls
+
+
+def recorded(*results: Result) -> None:
+    with transaction() as session:
+        record(session, results)
+
+
+def result(call: claims.Call, code: int | None = 200) -> Result:
+    return Result(call, code, "", None if code else "The receiver did not answer in time.", 5)
+
+
+def test_gone_disables_the_account_url_and_what_waits_for_it_is_kept_as_failed(receiver, deliverer) -> None:
+    receiver.behaviour = answer(410)
+    user = make_user()
+    set_url(user, receiver.url())
+    write(*(status(user, n) for n in range(1, 6)))
+    until(lambda: value("SELECT disabled_reason FROM webhook_urls") == "The receiver answered 410 Gone.")
+    until(lambda: value("SELECT count(*) FROM webhook_queue") == 0)
+    assert value("SELECT count(*) FROM webhook_deliveries WHERE state = 'failed'") == 5
+    assert write(status(user, 9)) == []
+    with transaction() as session:
+        assert outbox.hooks_of(session, [user]) == {user: outbox.Hooks()}
+
+
+def test_gone_gives_up_what_waits_for_that_callback_and_no_other(receiver, deliverer) -> None:
+    user = make_user()
+    receiver.behaviour = answer(500)
+    write(*(callback(user, receiver.url("/gone"), n) for n in range(1, 4)), callback(user, receiver.url("/other"), 4))
+    until(lambda: value("SELECT count(*) FROM webhook_queue WHERE attempt > 0") >= 3)
+    receiver.behaviour = answer(410)
+    execute("UPDATE webhook_targets SET next_try_at = NULL, fail_count = 0")
+    execute("UPDATE webhook_queue SET next_attempt_at = clock_timestamp() WHERE message_id = 1")
+    until(lambda: value("SELECT count(*) FROM webhook_deliveries WHERE state = 'failed'") == 3)
+    assert value("SELECT state FROM webhook_deliveries WHERE message_id = 4") == "pending"
+
+
+def test_five_days_of_failing_only_switch_the_url_off(receiver, deliverer) -> None:
+    receiver.behaviour = answer(500)
+    user = make_user()
+    set_url(user, receiver.url())
+    write(status(user, 1))
+    until(lambda: value("SELECT failing_since FROM webhook_urls"))
+    execute("UPDATE webhook_urls SET failing_since = failing_since - interval '4 days 23 hours'")
+    hasten()
+    until(lambda: value("SELECT attempts FROM webhook_deliveries") == 2)
+    assert value("SELECT disabled_at FROM webhook_urls") is None
+    execute("UPDATE webhook_urls SET failing_since = failing_since - interval '2 hours'")
+    hasten()
+    until(lambda: value("SELECT disabled_reason FROM webhook_urls") == "Nothing was accepted for five days.")
+
+
+def test_one_success_begins_the_five_days_anew(receiver, deliverer) -> None:
+    user = make_user()
+    set_url(user, receiver.url())
+    execute("UPDATE webhook_urls SET failing_since = clock_timestamp() - interval '6 days'")
+    write(status(user, 1))
+    until(lambda: value("SELECT count(*) FROM webhook_queue") == 0)
+    assert rows("SELECT failing_since, disabled_at FROM webhook_urls") == [(None, None)]
+
+
+def test_the_result_of_a_lost_lease_is_kept_as_an_attempt_and_changes_nothing() -> None:
+    user = make_user()
+    write(callback(user, "http://127.0.0.1:9/", 1))
+    [call] = claimed()
+    assert claimed() == []
+    execute("UPDATE webhook_queue SET lease_until = clock_timestamp(), next_attempt_at = clock_timestamp()")
+    [again] = claimed()
+    assert again.webhook_id == call.webhook_id
+    assert again.lease_id != call.lease_id
+    recorded(result(call))
+    assert rows("SELECT state, attempts FROM webhook_deliveries") == [("pending", 0)]
+    assert value("SELECT lease_id FROM webhook_queue") == again.lease_id
+    recorded(result(again, 500))
+    assert rows("SELECT state, attempts FROM webhook_deliveries") == [("pending", 1)]
+    assert value("SELECT count(*) FROM webhook_attempts") == 2
+
+
+def test_a_result_recorded_twice_ends_the_delivery_once() -> None:
+    write(callback(make_user(), "http://127.0.0.1:9/", 1))
+    [call] = claimed()
+    recorded(result(call))
+    recorded(result(call), result(replace(call, lease_id=uuid4()), 500))
+    assert rows("SELECT state, attempts FROM webhook_deliveries") == [("delivered", 1)]
+
+
+def test_failures_of_calls_already_under_way_open_the_breaker_once() -> None:
+    user = make_user()
+    execute(
+        "INSERT INTO webhook_targets (user_id, origin, max_in_flight) VALUES (:u, 'http://127.0.0.1:9', 32)", u=user
+    )
+    write(*(callback(user, "http://127.0.0.1:9/", n) for n in range(1, 33)))
+    calls = claimed(32)
+    assert len(calls) == 32
+    for call in calls:
+        recorded(result(call, 500))
+    [(fails, wait)] = rows(
+        "SELECT fail_count, extract(epoch FROM next_try_at - clock_timestamp())::float FROM webhook_targets"
+    )
+    assert fails == 3
+    assert wait <= 1.2
+
+
+def test_an_event_for_a_url_that_was_taken_away_gets_no_row() -> None:
+    user = make_user()
+    set_url(user, "https://example.com/")
+    with transaction() as session:
+        assert outbox.hooks_of(session, [user, 99]) == {
+            user: outbox.Hooks(status="https://example.com/"),
+            99: outbox.Hooks(),
+        }
+    execute("DELETE FROM webhook_urls")
+    assert write(status(user, 1)) == []
+
+
+def test_a_plan_without_webhooks_has_no_hooks(monkeypatch) -> None:
+    from app.core.settings import get_settings
+
+    user, premium = make_user(), make_user("premium@example.com")
+    set_url(user, "https://example.com/")
+    set_url(premium, "https://example.com/")
+    execute("UPDATE users SET premium_expires_at = clock_timestamp() + interval '1 day' WHERE id = :u", u=premium)
+    monkeypatch.setenv("SMSFLEET_FREE_FEATURES", "api,bulk")
+    get_settings.cache_clear()
+    with transaction() as session:
+        hooks = outbox.hooks_of(session, [user, premium])
+    assert hooks == {user: outbox.Hooks(), premium: outbox.Hooks(status="https://example.com/")}
+
+
+def test_old_deliveries_are_deleted_by_age_in_batches(monkeypatch) -> None:
+    user = make_user()
+    write(*(callback(user, "http://127.0.0.1:9/", n) for n in range(1, 11)))
+    recorded(*(result(call) for call in claimed()), *(result(call) for call in claimed()))
+    recorded(*(result(call) for call in claimed()))
+    while calls := claimed():
+        recorded(*(result(call) for call in calls))
+    execute("UPDATE webhook_deliveries SET state = 'failed' WHERE id > 5")
+    execute("UPDATE webhook_deliveries SET finished_at = finished_at - interval '8 days'")
+    monkeypatch.setattr(retention, "BATCH", 3)
+
+    def clean() -> int:
+        with transaction() as session:
+            return retention.clean(session)
+
+    assert [clean(), clean(), clean()] == [3, 2, 0]
+    assert rows("SELECT state, count(*) FROM webhook_deliveries GROUP BY state") == [("failed", 5)]
+    assert value("SELECT count(DISTINCT delivery_id) FROM webhook_attempts") == 5
+    execute("UPDATE webhook_deliveries SET finished_at = finished_at - interval '23 days'")
+    assert clean() + clean() == 5
+    assert value("SELECT count(*) FROM webhook_attempts") == 0
+
+
+def test_what_still_waits_is_never_deleted_however_old() -> None:
+    write(callback(make_user(), "http://127.0.0.1:9/", 1))
+    execute("UPDATE webhook_deliveries SET created_at = created_at - interval '1 year'")
+    with transaction() as session:
+        assert retention.clean(session) == 0
+
+
+def test_rotation_signs_with_both_secrets_for_a_day(receiver, deliverer) -> None:
+    user = make_user()
+    write(callback(user, receiver.url(), 1))
+    receiver.wait_for(1)
+    with transaction() as session:
+        old, _ = signing.current(session, user)
+        signing.rotate(session, user)
+        new, until_when = signing.current(session, user)
+    assert new != old
+    assert until_when is not None
+    until(lambda: value("SELECT count(*) FROM webhook_queue") == 0)
+    write(callback(user, receiver.url(), 2))
+    request = receiver.wait_for(2)[1]
+    for secret in (old, new):
+        Webhook(secret).verify(request.body, request.headers)
+    execute("UPDATE webhook_secrets SET previous_until = clock_timestamp()")
+    until(lambda: value("SELECT count(*) FROM webhook_queue") == 0)
+    write(callback(user, receiver.url(), 3))
+    request = receiver.wait_for(3)[2]
+    Webhook(new).verify(request.body, request.headers)
+    with pytest.raises(WebhookVerificationError):
+        Webhook(old).verify(request.body, request.headers)
+
+
+def test_a_secret_is_made_once_however_many_ask_at_once() -> None:
+    import threading
+
+    user, seen, barrier = make_user(), set(), threading.Barrier(8)
+
+    def ask() -> None:
+        barrier.wait()
+        with transaction() as session:
+            seen.add(signing.ensure_secrets(session, [user])[user])
+
+    threads = [threading.Thread(target=ask) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 1
+    assert next(iter(seen))[0].startswith("whsec_")
+
+
+def test_overdue_is_what_could_go_and_has_not_for_two_seconds() -> None:
+    def overdue() -> bool:
+        with transaction() as session:
+            return claims.overdue(session, timedelta(seconds=2))
+
+    user = make_user()
+    assert not overdue()
+    write(callback(user, "http://127.0.0.1:9/", 1))
+    assert not overdue()
+    execute("UPDATE webhook_queue SET next_attempt_at = clock_timestamp() - interval '3 s'")
+    assert overdue()
+    execute(
+        "INSERT INTO webhook_targets (user_id, origin, next_try_at)"
+        " VALUES (:u, 'http://127.0.0.1:9', clock_timestamp() + interval '1 minute')",
+        u=user,
+    )
+    assert not overdue()

@@ -1,0 +1,72 @@
+"""The table of endpoints names every route, its code, and tests that are there."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from app.devices.streams import Streams
+from app.hot import HOOKS, HotCalls
+from app.main import create_api
+from app.messages import waking
+
+ROOT = Path(__file__).parents[2]
+ROW = re.compile(
+    r"\| `(?P<endpoint>[A-Z]+ /\S*)` \| \[(?P<code>\S+)\]\(\.\./\S+\) `(?P<function>\w+)` \| (?P<tests>.+) \|"
+)
+LINK = re.compile(r"\[(\S+)\]\(\.\./(\S+)\)")
+
+
+def table() -> dict[str, re.Match[str]]:
+    lines = (ROOT / "docs" / "endpoints.md").read_text().splitlines()
+    rows = [ROW.fullmatch(line) for line in lines if line.startswith("| `")]
+    assert all(rows), "a row of the table is not in its form"
+    return {row["endpoint"]: row for row in rows if row}
+
+
+def routes(found: Any) -> Iterator[Any]:
+    for route in found:
+        if hasattr(route, "original_router"):
+            yield from routes(route.original_router.routes)
+        else:
+            yield route
+
+
+def plain() -> dict[str, str]:
+    """Endpoints of the plain routes, and the functions that answer them."""
+    return {
+        f"{method} {route.path}": route.endpoint.__name__
+        for route in routes(create_api().routes)
+        for method in route.methods - {"HEAD"}
+    }
+
+
+def hot() -> set[str]:
+    calls = HotCalls(create_api(), Streams(waking.due))
+    return {f"{method} {path}" for method, path in calls._handlers} | {f"POST {HOOKS}{{secret}}"}
+
+
+def test_every_endpoint_is_in_the_table_and_no_other():
+    named, known = set(table()), set(plain()) | hot()
+    assert sorted(known - named) == []
+    assert sorted(named - known) == []
+
+
+def test_the_code_is_where_the_table_says():
+    functions = plain()
+    for endpoint, row in table().items():
+        source = (ROOT / row["code"]).read_text()
+        assert re.search(rf"def {row['function']}\(", source), endpoint
+        if row["code"] != "app/hot.py":
+            assert row["function"] == functions[endpoint]
+        else:
+            assert endpoint in hot()
+
+
+def test_every_test_that_is_named_exists():
+    for endpoint, row in table().items():
+        named = LINK.findall(row["tests"])
+        assert named, endpoint
+        for shown, target in named:
+            assert shown == target
+            assert re.search(r"^(async )?def test_", (ROOT / target).read_text(), re.MULTILINE), (endpoint, target)

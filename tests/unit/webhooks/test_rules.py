@@ -1,0 +1,149 @@
+"""Room, back-off, schedule and the receiver's wishes, as plain functions."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from uuid import uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.webhooks.claims import BREAKER, HOST_ROOM, USER_ROOM, Call, Candidate, allot
+from app.webhooks.guard import host_of
+from app.webhooks.records import LONGEST_PAUSE, SCHEDULE, Standing, wait_before
+from app.webhooks.sender import Result, seconds_of
+
+targets = st.tuples(st.integers(1, 6), st.sampled_from([f"http://{h}:{p}" for h in "abc" for p in (80, 81)]))
+
+
+def result(code: int | None, *, retry_after: int | None = None, timed_out: bool = False) -> Result:
+    call = Call(1, uuid4(), uuid4(), 1, "callback", "http://a/", "http://a:80", "{}", 0, ())
+    return Result(call, code, "", None, 1, retry_after, timed_out)
+
+
+@given(
+    st.lists(
+        st.builds(
+            Candidate,
+            st.integers(1, 6),
+            st.sampled_from(["http://a:80", "http://a:81", "http://b:80"]),
+            st.integers(0, 6),
+            st.integers(1, 32),
+        ),
+        unique_by=lambda c: c.key,
+    ),
+    st.dictionaries(targets, st.integers(1, 40)),
+    st.integers(0, 500),
+)
+def test_no_limit_is_passed_and_nobody_is_left_out(candidates, in_flight, slots) -> None:
+    rooms = allot(candidates, in_flight, slots)
+    assert sum(rooms.values()) <= slots
+    host, user = Counter(), Counter()
+    for (who, origin), n in [*in_flight.items(), *rooms.items()]:
+        host[host_of(origin)] += n
+        user[who] += n
+    newcomers = Counter()
+    for candidate in candidates:
+        given_now = rooms.get(candidate.key, 0)
+        most = 1 if candidate.fail_count >= BREAKER else candidate.max_in_flight
+        if given_now:
+            assert in_flight.get(candidate.key, 0) + given_now <= most
+            assert user[candidate.user_id] <= USER_ROOM
+        before = sum(
+            n
+            for (who, origin), n in in_flight.items()
+            if who == candidate.user_id and host_of(origin) == host_of(candidate.origin)
+        )
+        if not before:
+            newcomers[host_of(candidate.origin)] += 1
+    for name, n in host.items():
+        already = sum(count for (_, origin), count in in_flight.items() if host_of(origin) == name)
+        assert n <= max(HOST_ROOM, already) + newcomers[name]
+    if slots >= 500:
+        for candidate in candidates:
+            mine = sum(n for (who, _), n in in_flight.items() if who == candidate.user_id)
+            if mine == 0:
+                assert any(rooms.get(c.key) for c in candidates if c.user_id == candidate.user_id)
+
+
+def test_rooms_are_given_in_turn() -> None:
+    candidates = [Candidate(user, f"http://{user}.example:80", 0, 32) for user in range(1, 11)]
+    assert set(allot(candidates, {}, 20).values()) == {2}
+    assert list(allot(candidates, {}, 3)) == [c.key for c in candidates[:3]]
+
+
+def test_room_doubles_with_success_and_shrinks_to_one_after_a_time_out() -> None:
+    standing, rooms = Standing(), []
+    for _ in range(6):
+        standing = standing.after(result(200))
+        rooms.append(standing.max_in_flight)
+    assert rooms == [4, 8, 16, 32, 32, 32]
+    assert standing.after(result(500)).max_in_flight == 32
+    assert standing.after(result(None, timed_out=True)).max_in_flight == 1
+
+
+def test_pauses_grow_from_the_third_failure_in_a_row_to_five_minutes() -> None:
+    standing, pauses = Standing(), []
+    for _ in range(14):
+        failed = standing.after(result(500))
+        pauses.append(failed.pause)
+        standing = Standing(failed.fail_count, failed.max_in_flight)
+    assert pauses[:2] == [0, 0]
+    for n, pause in enumerate(pauses[2:]):
+        expected = min(2**n, LONGEST_PAUSE)
+        assert expected * 0.8 <= pause <= expected * 1.2
+    assert standing.after(result(204)).fail_count == 0
+
+
+def test_failures_during_a_pause_say_nothing_new_but_a_longer_wish_counts() -> None:
+    paused = Standing(5, 4, paused=True)
+    assert paused.after(result(500)) == paused
+    assert paused.after(result(503, retry_after=90)).pause == 90
+    assert Standing().after(result(429, retry_after=60)).pause == 60
+    assert Standing().after(result(500, retry_after=60)).pause == 0
+
+
+@given(st.integers(0, 6))
+def test_each_wait_is_the_schedules_give_or_take_a_fifth(attempt) -> None:
+    wait = wait_before(attempt, None)
+    assert SCHEDULE[attempt] * 0.8 <= wait <= SCHEDULE[attempt] * 1.2
+
+
+def test_the_schedule_is_the_promised_one_and_ends() -> None:
+    assert SCHEDULE == (5, 30, 120, 600, 3600, 21600, 86400)
+    assert wait_before(7, None) is None
+    assert wait_before(0, 40) == 40
+    assert wait_before(1, 1) >= 24
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("30", 30),
+        (" 5 ", 5),
+        ("0", 0),
+        ("-1", None),
+        ("1.5", None),
+        ("soon", None),
+        ("", None),
+        ("99999999999", None),
+        ("999999999", 86400),
+        ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
+        ("Thu, 99 Foo", None),
+    ],
+)
+def test_retry_after(header, seconds) -> None:
+    assert seconds_of(header) == seconds
+
+
+def test_retry_after_as_a_date() -> None:
+    in_a_minute = format_datetime(datetime.now(UTC) + timedelta(seconds=60), usegmt=True)
+    assert 57 <= seconds_of(in_a_minute) <= 60
+
+
+@given(st.text(max_size=40))
+def test_any_retry_after_is_read_or_left(header) -> None:
+    seconds = seconds_of(header)
+    assert seconds is None or 0 <= seconds <= 86400
