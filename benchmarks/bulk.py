@@ -1,0 +1,109 @@
+"""A bulk send of 100,000 recipients, beside a bare COPY of the same rows; and single sends while it is under way."""
+
+import json
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+
+from app.core.ids import uuid7
+from app.local.installation import Shape
+from benchmarks.gateway import Account, Figure, check, finish_load, installation, start_load
+
+EVERY_SECONDS = 0.02
+_MESSAGES = (
+    "COPY bare_messages (id, message_id, user_id, direction, status, lane, recipient_number, message, price, segments,"
+    " encoding, valid_until, created_at, updated_at) FROM STDIN (FORMAT BINARY)"
+)
+_MESSAGE_TYPES = [
+    "int8", "uuid", "int8", "varchar", "varchar", "int2", "varchar", "text", "numeric", "int2", "varchar",
+    "timestamptz", "timestamptz", "timestamptz",
+]  # fmt: skip
+_QUEUE = "COPY bare_queue (message_id, user_id, lane, valid_until) FROM STDIN (FORMAT BINARY)"
+_QUEUE_TYPES = ["int8", "int8", "int2", "timestamptz"]
+
+
+def run(*, smoke: bool = False) -> list[Figure]:
+    recipients = 1_000 if smoke else 100_000
+    with installation(Shape(api=1, flower=False)) as running:
+        account = Account(running)
+        account.enroll()
+        rates = sorted(_bulk(account, recipients) for _ in range(3))
+        bare = sorted(_bare_copy(running.database_url, recipients) for _ in range(3))
+        single = _singles_during_a_bulk(account, recipients)
+    rate, limit = rates[1], bare[1]
+    return [
+        Figure(f"bulk of {recipients:,}, accepted", rate, "messages/s", "25,000/s", f"{limit:,.0f}/s bare COPY"),
+        Figure("of a bare COPY of the same rows", rate / limit, "times", "0.25"),
+        Figure("single send during a bulk, p99", single, "ms", "< 250 ms"),
+    ]
+
+
+def _body(recipients: int) -> bytes:
+    numbers = [f"+99890{number:07d}" for number in range(recipients)]
+    return json.dumps({"message": "A campaign", "recipients": numbers, "device_id": "active"}).encode()
+
+
+def _bulk(account: Account, recipients: int) -> float:
+    before = account.count()
+    headers = {"Authorization": f"Bearer {account.token}", "Content-Type": "application/json"}
+    body = _body(recipients)
+    began = time.perf_counter()
+    answer = account.client.post("/api/sms/bulk", content=body, headers=headers)
+    seconds = time.perf_counter() - began
+    check("status", answer.status_code, 201)
+    check("answered", len(answer.json()["data"]), recipients)
+    check("stored", account.count() - before, recipients)
+    return recipients / seconds
+
+
+def _bare_copy(database_url: str, rows: int) -> float:
+    """Rows a second of COPY into tables like `messages` and `message_queue`, with their indexes, and the commit."""
+    now = datetime.now(UTC)
+    until = now + timedelta(days=1)
+    with psycopg.connect(database_url, autocommit=True) as connection:
+        for bare, real in (("bare_messages", "messages"), ("bare_queue", "message_queue")):
+            connection.execute(f"DROP TABLE IF EXISTS {bare}")  # type: ignore[arg-type]
+            connection.execute(f"CREATE TABLE {bare} (LIKE {real} INCLUDING ALL)")  # type: ignore[arg-type]
+        messages: list[tuple[Any, ...]] = [
+            (number, uuid7(), 1, "outbound", "pending", 1, f"+99890{number:07d}", "A campaign", Decimal(100), 1, "gsm7",
+             until, now, now)
+            for number in range(rows)
+        ]  # fmt: skip
+        began = time.perf_counter()
+        with connection.transaction(), connection.cursor() as cursor:
+            _copy(cursor, _MESSAGES, _MESSAGE_TYPES, messages)
+            _copy(cursor, _QUEUE, _QUEUE_TYPES, [(number, 1, 1, until) for number in range(rows)])
+        return rows / (time.perf_counter() - began)
+
+
+def _copy(cursor: psycopg.Cursor[Any], statement: str, types: list[str], rows: list[tuple[Any, ...]]) -> None:
+    with cursor.copy(statement) as copy:  # type: ignore[arg-type]
+        copy.set_types(types)
+        for row in rows:
+            copy.write_row(row)
+
+
+def _singles_during_a_bulk(account: Account, recipients: int) -> float:
+    """p99 of single sends, one each 20 ms whatever the answers do, that begin before a bulk and end after it."""
+    seconds = max(1.0, 2 + recipients / 15_000)
+    load = start_load(f"{account.url}/api/sms", account.token, int(seconds / EVERY_SECONDS), every=EVERY_SECONDS)
+    time.sleep(0.5)
+    _bulk_beside(account, recipients)
+    measured = finish_load(load)
+    check("answers", set(measured.statuses), {"201"})
+    return measured.percentile(99)
+
+
+def _bulk_beside(account: Account, recipients: int) -> None:
+    headers = {"Authorization": f"Bearer {account.token}", "Content-Type": "application/json"}
+    answer = account.client.post("/api/sms/bulk", content=_body(recipients), headers=headers)
+    check("status", answer.status_code, 201)
+
+
+if __name__ == "__main__":
+    for figure in run(smoke="--smoke" in sys.argv):
+        print(figure.row())

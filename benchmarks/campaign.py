@@ -1,0 +1,122 @@
+"""A campaign end to end: accepted, routed, handed out, on air, reported, and told to a receiver of every change.
+
+With phones that report each state in a request of its own, as the stock app does, and with phones that report in
+arrays.
+The phones are a process of their own; what they sent is read from their ledger.
+"""
+
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from app.local.counting import TaskCounter, WebhookReceiver
+from app.local.installation import Installation, Shape
+from benchmarks.gateway import Account, CheckFailedError, Figure, check, installation
+from phones.ledger import Ledger
+
+PHONES = 20
+
+
+def run(*, smoke: bool = False) -> list[Figure]:
+    with installation(Shape(api=1)) as running:
+        single, _ = campaign(running, 200 if smoke else 10_000, "single")
+        arrays, tasks = campaign(running, 200 if smoke else 100_000, "array")
+    messages = 200 if smoke else 100_000
+    return [
+        Figure("campaign end to end, a request per report", single, "messages/s", "500/s"),
+        Figure("campaign end to end, reports in arrays", arrays, "messages/s", "2,000/s"),
+        Figure(f"Celery tasks for {messages:,} messages", tasks, "", "< 3,000"),
+    ]
+
+
+def run_memory(*, smoke: bool = False) -> list[Figure]:
+    messages = 500 if smoke else 1_000_000
+    with installation(Shape(api=1)) as running:
+        campaign(running, 100, "array")
+        before = memory(running)
+        for _ in range(max(1, messages // 100_000)):
+            campaign(running, min(messages, 100_000), "array")
+        after = memory(running)
+    rows = [
+        Figure(f"memory of {name}", after[name], "MB", "", f"{before[name]:.0f} MB before") for name in sorted(after)
+    ]
+    total = sum(after.values())
+    return [*rows, Figure(f"memory after {messages:,} messages", total / sum(before.values()), "times idle", "≤ 1.3")]
+
+
+def campaign(running: Installation, messages: int, reports: str) -> tuple[float, int]:
+    """Messages a second from the request to the last webhook, and the Celery tasks that it cost."""
+    account = Account(running)
+    with WebhookReceiver() as receiver, TaskCounter(running.redis_url) as tasks, _phones(account, reports) as ledger:
+        account.call("PUT", "/api/webhooks", {"webhook_url_status": receiver.url})
+        body = {
+            "message": "A campaign",
+            "recipients": [f"+99890{number:07d}" for number in range(messages)],
+            "device_id": "active",
+        }
+        began = time.perf_counter()
+        accepted = {item["message_id"] for item in account.call("POST", "/api/sms/bulk", body)}
+        _wait(lambda: sum(map(len, receiver.statuses.values())) >= 2 * messages, lambda: len(receiver.statuses))
+        seconds = time.perf_counter() - began
+        count = tasks.nudged
+        on_air = Counter(entry.message_id for entry in ledger())
+        check("accepted", len(accepted), messages)
+        check("stored", account.count(), messages)
+        check("on air", set(on_air), accepted)
+        check("on air twice", [name for name, times in on_air.items() if times > 1], [])
+        check("delivered", account.count("status = 'delivered'"), messages)
+        check("called back", {name for name, told in receiver.statuses.items() if "delivered" in told}, accepted)
+    return messages / seconds, count
+
+
+@contextmanager
+def _phones(account: Account, reports: str) -> Iterator[Callable[[], Ledger]]:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "ledger.jsonl"
+        command = [sys.executable, "-m", "phones.simulate", "simulate", "--server", account.url]
+        command += ["--token", account.phone_token, "--phones", str(PHONES), "--send-time", "0.005"]
+        command += ["--delivery-delay", "0.05", "--reports", reports, "--ledger", str(file)]
+        with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
+            try:
+                _wait(lambda: _online(account) == PHONES, lambda: _online(account))
+                yield lambda: Ledger.read(file)
+            finally:
+                process.send_signal(signal.SIGTERM)
+
+
+def _online(account: Account) -> int:
+    return sum(device["online"] for device in account.call("GET", "/api/devices"))
+
+
+def _wait(condition: Callable[[], bool], progress: Callable[[], Any], patience: float = 60) -> None:
+    """Return when the condition holds; raise where nothing has moved for `patience` seconds."""
+    last, since = progress(), time.monotonic()
+    while not condition():
+        time.sleep(0.05)
+        if (now := progress()) != last:
+            last, since = now, time.monotonic()
+        elif time.monotonic() - since > patience:
+            raise CheckFailedError(f"nothing moved for {patience:.0f} s, at {last}")
+
+
+def memory(running: Installation) -> dict[str, float]:
+    """Megabytes that each process of the installation holds alone (USS), with its children."""
+    found = {}
+    for name, child in running.processes.items():
+        process = psutil.Process(child.pid)
+        found[name] = sum(one.memory_full_info().uss for one in [process, *process.children(recursive=True)]) / 1e6
+    return found
+
+
+if __name__ == "__main__":
+    for figure in run(smoke="--smoke" in sys.argv):
+        print(figure.row())

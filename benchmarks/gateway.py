@@ -1,0 +1,161 @@
+"""What the benchmarks share: an installation to measure, an account on it, load from other processes, and figures."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from app.core.http_client import Client
+from app.local.installation import Installation, Shape
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number: its unit, what is wanted of it, and the limit from the same run it stands beside."""
+
+    name: str
+    value: float
+    unit: str
+    wanted: str = ""
+    beside: str = ""
+
+    def row(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "value": round(self.value, 3),
+            "unit": self.unit,
+            "wanted": self.wanted,
+            "beside": self.beside,
+        }
+
+
+# Clients of the accounts of the installation that runs; closed with it.
+_OPEN: list[Client] = []
+
+
+class CheckFailedError(Exception):
+    """A run did not do what it was to be timed for; its figures are worth nothing."""
+
+
+def check(what: str, found: object, expected: object) -> None:
+    """Raise `CheckFailedError` where a count is not what it must be."""
+    if found != expected:
+        raise CheckFailedError(f"{what}: {found} instead of {expected}")
+
+
+@contextmanager
+def installation(shape: Shape | None = None, **settings: Any) -> Iterator[Installation]:
+    """A durable installation in a temporary folder, its log kept for the case that it fails."""
+    tail: deque[str] = deque(maxlen=60)
+    with tempfile.TemporaryDirectory(prefix="smsfleet-bench-") as folder:
+        running = Installation(
+            Path(folder) / "data",
+            shape=shape or Shape(flower=False),
+            temporary=True,
+            output=lambda name, line: tail.append(f"{name}| {line}"),
+            port="0",
+            **settings,
+        )
+        try:
+            with running:
+                yield running
+                while _OPEN:
+                    _OPEN.pop().close()
+        except BaseException:
+            print("\n".join(tail), file=sys.stderr)
+            raise
+
+
+class Account:
+    """A user of the installation, with a key of its own for programs and one for phones."""
+
+    def __init__(self, running: Installation) -> None:
+        self.url = running.url
+        self.database_url = running.database_url
+        self.client = Client(base_url=running.url, timeout=120)
+        _OPEN.append(self.client)
+        password = uuid.uuid4().hex
+        person = {"name": "Bench", "email": f"{uuid.uuid4().hex}@example.com"}
+        made = self.call("POST", "/api/register", {**person, "password": password, "password_confirmation": password})
+        self.user_id = made["user"]["id"]
+        self.client.headers["Authorization"] = f"Bearer {made['token']}"
+        self.token: str = self.call("POST", "/api/tokens", {"name": "program"})["token"]
+        self.phone_token: str = self.call("POST", "/api/tokens", {"name": "phones", "abilities": ["phone:enroll"]})[
+            "token"
+        ]
+
+    def call(self, method: str, path: str, body: Any = None) -> Any:
+        """The data of an answer."""
+        answer = self.client.request(method, path, json=body)
+        answer.raise_for_status()
+        return answer.json()["data"]
+
+    def enroll(self, name: str = "bench/phone") -> str:
+        """A phone that only exists: the token of its device."""
+        headers = {"Authorization": f"Bearer {self.phone_token}"}
+        answer = self.client.post("/api/mobile/v1/device", json={"name": name, "simCards": []}, headers=headers)
+        answer.raise_for_status()
+        token: str = answer.json()["token"]
+        return token
+
+    def count(self, condition: str = "true") -> int:
+        """How many of the user's messages are stored."""
+        with psycopg.connect(self.database_url) as connection:
+            row = connection.execute(
+                f"SELECT count(*) FROM messages WHERE user_id = %s AND {condition}",
+                [self.user_id],
+            ).fetchone()
+        return row[0] if row else 0
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a load generator saw."""
+
+    statuses: dict[str, int]
+    seconds: float
+    latencies_ms: list[float]
+
+    @property
+    def rate(self) -> float:
+        return sum(self.statuses.values()) / self.seconds
+
+    def percentile(self, percent: float) -> float:
+        return percentile(self.latencies_ms, percent)
+
+
+def percentile(ordered: list[float], percent: float) -> float:
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+SINGLE = '{"message": "Your code is 123456", "recipient_number": "+99890NUMBER", "device_id": "active"}'
+
+
+def start_load(
+    url: str, token: str, requests: int, *, connections: int = 32, every: float = 0.0
+) -> subprocess.Popen[str]:
+    """Begin to send single messages from another process."""
+    command = [sys.executable, "-m", "benchmarks.load", url, "--token", token, "--body", SINGLE]
+    command += ["--requests", str(requests), "--connections", str(connections), "--every", str(every)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+
+
+def finish_load(process: subprocess.Popen[str]) -> Load:
+    """What came of it. Raises where the generator failed."""
+    output, _ = process.communicate()
+    if process.returncode:
+        raise CheckFailedError(f"the load generator ended with {process.returncode}")
+    return Load(**json.loads(output))
+
+
+def load(url: str, token: str, requests: int, **options: Any) -> Load:
+    return finish_load(start_load(url, token, requests, **options))

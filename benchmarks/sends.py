@@ -1,0 +1,66 @@
+"""Single sends per second, durable before the answer, on 32 kept connections, with every check in place.
+
+With one API process and with two; beside the same route without the write.
+"""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+from app.local.installation import Installation, Shape, answers
+from benchmarks.gateway import Account, Figure, check, installation, load
+
+CONNECTIONS = 32
+
+
+def run(*, smoke: bool = False) -> list[Figure]:
+    requests = 500 if smoke else 30_000
+    with installation(Shape(api=1, flower=False)) as running:
+        one = _rate(running, requests)
+        unwritten = _rate_unwritten(running, requests)
+    with installation(Shape(api=2, flower=False)) as running:
+        two = _rate(running, requests)
+    return [
+        Figure("single sends, one API process", one, "/s", "3,000/s", f"{unwritten:,.0f}/s without the write"),
+        Figure("of that without the write", one / unwritten, "times", "0.3"),
+        Figure("single sends, two API processes", two, "/s", "5,000/s"),
+    ]
+
+
+def _rate(running: Installation, requests: int) -> float:
+    account = Account(running)
+    account.enroll()
+    url = f"{running.url}/api/sms"
+    load(url, account.token, min(requests, 2000), connections=CONNECTIONS)
+    before = account.count()
+    measured = load(url, account.token, requests, connections=CONNECTIONS)
+    check("answers", set(measured.statuses), {"201"})
+    check("stored", account.count() - before, sum(measured.statuses.values()))
+    return measured.rate
+
+
+def _rate_unwritten(running: Installation, requests: int) -> float:
+    account = Account(running)
+    account.enroll()
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    command = [sys.executable, "-m", "uvicorn", "benchmarks.unwritten:create_app", "--factory", "--port", str(port)]
+    url = f"http://127.0.0.1:{port}"
+    with subprocess.Popen([*command, "--no-access-log"], env={**os.environ, **running.environment}) as server:
+        try:
+            while not answers(f"{url}/health/live"):
+                time.sleep(0.05)
+            load(f"{url}/api/sms", account.token, min(requests, 2000), connections=CONNECTIONS)
+            measured = load(f"{url}/api/sms", account.token, requests, connections=CONNECTIONS)
+            check("answers", set(measured.statuses), {"201"})
+            check("stored", account.count(), 0)
+            return measured.rate
+        finally:
+            server.terminate()
+
+
+if __name__ == "__main__":
+    for figure in run(smoke="--smoke" in sys.argv):
+        print(figure.row())

@@ -1,0 +1,29 @@
+"""The limit of single sends: the same route, parsed, checked and authenticated, without the write.
+
+`uvicorn benchmarks.unwritten:create_app --factory`
+"""
+
+from collections.abc import Sequence
+from typing import Any
+from unittest.mock import patch
+
+from sqlalchemy.orm import Session
+from starlette.types import ASGIApp
+
+from app import main
+from app.messages import intake
+
+
+def _accept(session: Session, sends: list[intake.Send]) -> Sequence[dict[str, Any] | Exception]:
+    with patch.object(intake, "_insert", _answers):
+        return intake.accept(session, sends)
+
+
+def _answers(_: Session, rows: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+    return {place: intake.answer(row, 0) for place, row in rows.items()}
+
+
+def create_app() -> ASGIApp:
+    """The gateway whose sends are not stored."""
+    with patch.object(intake, "accept", _accept):
+        return main.create_app()
