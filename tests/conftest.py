@@ -46,6 +46,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
 @pytest.fixture
 def database(servers: Servers) -> Servers:
     """Empty tables and an empty broker."""
+    empty(servers)
+    return servers
+
+
+def empty(servers: Servers) -> None:
     # The server's own background work, or a thread that has not ended yet, may hold a table for a moment.
     with psycopg.connect(servers.postgres.url, autocommit=True, options="-c lock_timeout=30s") as connection:
         names = connection.execute(
@@ -57,7 +62,6 @@ def database(servers: Servers) -> Servers:
         connection.execute("SELECT setval('devices_id_seq', %s)", [next(_DEVICE_IDS)])
     with redis.Redis.from_url(servers.valkey.url) as broker:
         broker.flushall()
-    return servers
 
 
 PROGRAMS = {

@@ -122,12 +122,12 @@ class Batcher(Generic[Item, Outcome]):
             return self._one_by_one(items)
 
     def _once(self, items: list[Item]) -> Sequence[Outcome | Exception]:
-        with transaction() as session:
+        with transaction(hot=True) as session:
             return self._flush(session, items)
 
     def _one_by_one(self, items: list[Item]) -> Sequence[Outcome | Exception]:
         outcomes: list[Outcome | Exception] = []
-        with transaction() as session:
+        with transaction(hot=True) as session:
             for item in items:
                 try:
                     with session.begin_nested():

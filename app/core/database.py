@@ -5,24 +5,22 @@ requests, by the task base class for tasks, by `core.batching` for the hot calls
 and never commit. What must leave the process after the commit (nudges, wakes) is collected on the session.
 """
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
 
-import psycopg
 from fastapi import Depends
-from sqlalchemy import BigInteger, DateTime, Engine, Identity, MetaData, create_engine, event, func
-from sqlalchemy.exc import DisconnectionError
+from sqlalchemy import BigInteger, DateTime, Engine, Identity, MetaData, create_engine, func, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
-from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.core import outbound
 from app.core.once import once
 from app.core.settings import get_settings
 
-IDLE_SECONDS = 1.0
+# The role's own limit is short, for the hot calls: who shares a transaction with others waits for nobody.
+_PATIENT = text("SET LOCAL lock_timeout = '5s'")
 
 
 class Base(DeclarativeBase):
@@ -51,7 +49,7 @@ def get_engine() -> Engine:
     connect_args: dict[str, Any] = {"connect_timeout": 5}
     if not settings.database_prepared_statements:
         connect_args["prepare_threshold"] = None
-    engine = create_engine(
+    return create_engine(
         settings.database_dsn,
         pool_size=20,
         max_overflow=30,
@@ -59,33 +57,31 @@ def get_engine() -> Engine:
         hide_parameters=True,  # they hold texts and numbers, which are never logged
         connect_args=connect_args,
     )
-    event.listen(engine, "checkin", _note_idle)
-    event.listen(engine, "checkout", _ping_idle)
-    return engine
-
-
-def _note_idle(_: Any, record: ConnectionPoolEntry) -> None:
-    record.info["idle_since"] = time.monotonic()
-
-
-def _ping_idle(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
-    """A connection that has been idle may be dead; one that was used a moment ago is not worth a round trip."""
-    if time.monotonic() - record.info.get("idle_since", time.monotonic()) < IDLE_SECONDS:
-        return
-    try:
-        connection.execute("SELECT 1")
-        connection.rollback()
-    except psycopg.Error as error:
-        raise DisconnectionError from error
 
 
 @contextmanager
-def transaction() -> Iterator[Session]:
-    """One transaction; what `core.outbound` collected during it leaves the process after the commit, and only then."""
+def transaction(*, hot: bool = False) -> Iterator[Session]:
+    """One transaction; what `core.outbound` collected during it leaves the process after the commit, and only then.
+
+    A `hot` one gives up a lock after the role's 300 ms, and its caller repeats it, on a lost connection too.
+    """
     with Session(get_engine(), expire_on_commit=False) as session:
-        with session.begin():
-            yield session
+        if not hot:
+            _be_patient(session)
+        yield session
+        session.commit()
         outbound.publish(session)
+
+
+def _be_patient(session: Session) -> None:
+    """Wait longer for locks. As the first statement it also finds a connection that died; another is taken then."""
+    try:
+        session.execute(_PATIENT)
+    except DBAPIError as error:
+        if not error.connection_invalidated:
+            raise
+        session.rollback()
+        session.execute(_PATIENT)
 
 
 def get_session() -> Iterator[Session]:

@@ -133,7 +133,8 @@ def _log_failure(scope: Scope, error: Exception, told: AppError) -> None:
     if told.status == _SERVER_ERROR:
         log.error("request failed", **where, exc_info=error)
     else:
-        log.warning("request turned away", **where, error=type(error).__name__)
+        # Of these errors the database's own words hold no texts and numbers.
+        log.warning("request turned away", **where, error=repr(getattr(error, "orig", error)))
 
 
 class _Answer:

@@ -6,11 +6,10 @@ import redis
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
-from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core import metrics
-from app.core.database import get_engine
+from app.core.database import transaction
 from app.core.outbound import get_redis
 
 State = Literal["up", "down"]
@@ -52,11 +51,10 @@ def figures() -> Response:
 
 def _database() -> State:
     try:
-        with get_engine().connect() as connection:
-            connection.execute(text("SELECT 1"))
+        with transaction():
+            return "up"
     except SQLAlchemyError:
         return "down"
-    return "up"
 
 
 def _broker() -> State:

@@ -113,8 +113,14 @@ class Deliverer:
         slots = min(SLOTS - self._in_flight, MOST_AT_ONCE)
         if slots <= 0:
             return Claimed([], more=False, held=True)
-        with transaction() as session:
-            claimed = claim(session, slots)
+        try:
+            with transaction() as session:
+                claimed = claim(session, slots)
+        except SQLAlchemyError as error:
+            if not isinstance(as_app_error(error), Overloaded):
+                raise
+            log.warning("webhooks not claimed yet", error=repr(error))
+            return Claimed([], more=False, held=True)
         with self._changed:
             self._in_flight += len(claimed.calls)
         return claimed

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 
 from app.docs.openapi import describe
 from app.main import create_api
-from tests.integration.conftest import Gateway
+from tests.conftest import Servers, empty
+from tests.integration.conftest import Account, Gateway
 from tests.integration.docs.world import World, build, folder_for_releases, publish_file
 
 # A stream has no end.
@@ -105,14 +107,30 @@ def test_every_answer_is_in_the_document(case: schemathesis.Case, gateway: Gatew
     case.call_and_validate(base_url=gateway.url, headers=headers_of(case, world))
 
 
-def test_so_is_every_answer_in_a_sequence_of_calls(gateway: Gateway, world: World) -> None:
-    """Calls follow the document's links: what was made is shown, changed, deleted, and asked for again."""
+def test_so_is_every_answer_in_a_sequence_of_calls(
+    gateway: Gateway,
+    database: Servers,
+    api: httpx.Client,
+    sql: psycopg.Connection,
+    new_account: Callable[..., Account],
+    configured: Callable[..., None],
+    tmp_path: Path,
+) -> None:
+    """Calls follow the document's links: what was made is shown, changed, deleted, and asked for again.
 
+    Each sequence begins in a world of its own: what is drawn next depends on the answers before, and Hypothesis wants
+    the same answers to the same calls.
+    """
     Kept.world = None
+    folder_for_releases(configured, tmp_path)
     alone = schema.exclude(operation_id=list(ENDS_A_SEQUENCE))
 
     class Sequences(alone.as_state_machine()):  # type: ignore[misc]
+        def setup(self) -> None:
+            empty(database)
+            self.world = build(api, sql, new_account())
+
         def get_call_kwargs(self, case: schemathesis.Case) -> dict[str, Any]:
-            return {"base_url": gateway.url, "headers": headers_of(case, world)}
+            return {"base_url": gateway.url, "headers": headers_of(case, self.world)}
 
     Sequences.run(settings=settings(REPEATABLE, max_examples=SEQUENCES, stateful_step_count=STEPS))

@@ -20,7 +20,7 @@ def statements():
 
         event.listen(get_engine(), "before_cursor_execute", note)
         try:
-            with transaction() as session:
+            with transaction(hot=True) as session:
                 handout.hand_out(session, [handout.Pull(digest(phone.token), "1.68.0")])
         finally:
             event.remove(get_engine(), "before_cursor_execute", note)

@@ -68,9 +68,9 @@ class Page:
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
 
-    def wait_for(self, expression: str) -> Any:
+    def wait_for(self, expression: str, seconds: float = PATIENCE_SECONDS) -> Any:
         """The expression's value, once it is true."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + seconds
         while not (value := self.evaluate(expression)):
             if time.monotonic() > deadline:
                 self.screenshot(self._folder / "stuck.png")
@@ -96,6 +96,19 @@ class Page:
         for kind in ("mouseMoved", "mousePressed", "mouseReleased"):
             more = {} if kind == "mouseMoved" else {"button": "left", "clickCount": 1}
             self.call("Input.dispatchMouseEvent", type=kind, x=place[0], y=place[1], **more)
+
+    def press(self, selector: str, text: str, *, until: str) -> None:
+        """Click until the page shows it: a click while it is busy is lost, and is repeated, as a person would."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            self.click(selector, text)
+            try:
+                self.wait_for(until, 3)
+            except AssertionError:
+                if time.monotonic() > deadline:
+                    raise
+            else:
+                return
 
     def type(self, text: str) -> None:
         self.call("Input.insertText", text=text)

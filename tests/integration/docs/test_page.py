@@ -25,20 +25,22 @@ def test_the_page_shows_requests_in_four_languages_and_sends_one(
         page.screenshot(tmp_path / "page.png")
 
         sample = f"document.querySelector('{SEND}').innerText"
-        shown = "curl"
+        option, shown = "document.querySelector('[role=option]')", "curl"
         for language, telling in (
             ("JavaScript", "await fetch("),
             ("PHP", "curl_setopt_array("),
             ("Python", "requests.post("),
             ("curl", "curl -X POST"),
         ):
-            page.click(f'{SEND} [data-testid="client-picker"]', shown)
+            page.press(
+                f'{SEND} [data-testid="client-picker"]', shown, until="!!document.querySelector('[role=option]')"
+            )
             page.click('[role="option"]', language)
-            page.wait_for(f"{sample}.includes({telling!r}) && !document.querySelector('[role=option]')")
+            page.wait_for(f"{sample}.includes({telling!r}) && !{option}")
             shown = language
 
-        page.click(f"{SEND} button", "Test Request")
-        page.wait_for("[...document.querySelectorAll('[role=dialog]')].some(e => e.innerText.includes('Send'))")
+        opened = "[...document.querySelectorAll('[role=dialog]')].some(e => e.innerText.includes('Send'))"
+        page.press(f"{SEND} button", "Test Request", until=opened)
         page.screenshot(tmp_path / "client.png")
         page.evaluate("document.querySelector('[role=dialog] input[type=password], [role=dialog] input')?.focus()")
         token = ali.headers["Authorization"].removeprefix("Bearer ")
