@@ -101,6 +101,8 @@ FIELDS: dict[str, str] = {
     "the default phone, else as `active`",
     "SmsRequest.price": "What the message costs; absent: the phone's `sms_rate`",
     "SmsRequest.sim_slot": "Which SIM card sends, from 0",
+    "SmsRequest.validity_period": "Seconds from now after which it must not be sent any more; absent: it waits for its "
+    "phone as long as it takes",
     "BulkRequest.message": "The text; `{name}` becomes each recipient's name",
     "BulkRequest.recipients": "Up to 100,000 numbers, or objects with number and name; a repeated one is served once",
     "BulkRequest.group_ids": "Groups whose contacts are recipients too",
@@ -108,6 +110,7 @@ FIELDS: dict[str, str] = {
     "BulkRequest.price": "What each message costs",
     "BulkRequest.my_id": "A reference of yours, the same for every message",
     "BulkRequest.sim_slot": "Which SIM card sends, from 0",
+    "BulkRequest.validity_period": "As in a single send",
     "BulkRequest.skip_invalid": "Leave out recipients that cannot be served, instead of refusing the request",
     "BulkRequest.allow_duplicates": "Serve a repeated number as often as it is named",
     "BulkQueued.skipped": "Who was left out, where `skip_invalid` was asked for and anybody was",

@@ -7,7 +7,7 @@ key, so that a repeated request finds either all of the work or none.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -26,7 +26,6 @@ from app.core.errors import AppError, Invalid
 from app.core.ids import uuid7
 from app.core.names import TaskName
 from app.core.numbers import normalize_number
-from app.core.settings import get_settings
 from app.messages import idempotency, waking
 from app.messages.choice import Choice, choose
 from app.messages.schemas import MESSAGE_LENGTH, NOT_A_NUMBER, BulkDraft
@@ -246,6 +245,7 @@ _MESSAGES = (
     ("price", "numeric"),
     ("my_id", "varchar"),
     ("sim_slot", "int2"),
+    ("sim_named", "bool"),
     ("segments", "int2"),
     ("encoding", "varchar"),
     ("valid_until", "timestamptz"),
@@ -276,7 +276,8 @@ def _copy(
     now: datetime,
     items: Sequence[_Item],
 ) -> None:
-    valid_until = now + get_settings().message_validity
+    valid_until = None if draft.validity_period is None else now + timedelta(seconds=draft.validity_period)
+    sim_named = draft.sim_slot is not None
     routed_at = None if choice.device_id is None else now
     parts: dict[str, tuple[int, str]] = {}
 
@@ -286,7 +287,7 @@ def _copy(
                 parts[body] = segments(body)
             yield (
                 number, message_id, user.user_id, choice.device_id, choice.named, "outbound", "pending", Lane.BULK,
-                recipient.number, body, price, draft.my_id, draft.sim_slot, *parts[body],
+                recipient.number, body, price, draft.my_id, draft.sim_slot, sim_named, *parts[body],
                 valid_until, routed_at, now, now,
             )  # fmt: skip
 

@@ -17,6 +17,7 @@ from app.core import outbound
 from app.core.batching import Later
 from app.core.errors import Unauthenticated
 from app.core.names import TaskName
+from app.core.settings import get_settings
 from app.devices import versions
 from app.devices.auth import devices_by_token
 from app.messages import limits, waking, window
@@ -97,12 +98,13 @@ _CLAIM = text("""
         LATERAL (
             SELECT message_id FROM message_queue
             WHERE user_id = p.user_id AND device_id = p.device_id AND stage = 0
-              AND valid_until > clock_timestamp()
+              AND COALESCE(valid_until > clock_timestamp(), true)
             ORDER BY lane, message_id LIMIT p.room FOR NO KEY UPDATE SKIP LOCKED
         ) q
     )
     UPDATE message_queue q
     SET stage = 1, released_at = claimed.now, offered_at = claimed.now,
+        valid_until = COALESCE(q.valid_until, claimed.now + CAST(:validity AS interval)),
         sim_slot = COALESCE(q.sim_slot, claimed.sim_slot)
     FROM claimed WHERE q.message_id = claimed.message_id
     RETURNING q.message_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, true AS new
@@ -110,7 +112,8 @@ _CLAIM = text("""
 
 _CLAIM_CHOSEN = text("""
     UPDATE message_queue q
-    SET stage = 1, released_at = :now, offered_at = :now, sim_slot = u.sim_slot
+    SET stage = 1, released_at = :now, offered_at = :now, sim_slot = u.sim_slot,
+        valid_until = COALESCE(q.valid_until, CAST(:now AS timestamptz) + CAST(:validity AS interval))
     FROM unnest(CAST(:messages AS bigint[]), CAST(:slots AS smallint[])) AS u(message_id, sim_slot)
     WHERE q.message_id = u.message_id
     RETURNING q.message_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, true AS new
@@ -308,6 +311,7 @@ def _claims(session: Session, phones: Mapping[int, _Phone]) -> list[Any]:
                 "sims": [phone.state["default_sim_slot"] for phone in able.values()],
                 # The slot was judged at this moment, and the next one counts from it.
                 "nows": [phone.now for phone in able.values()],
+                "validity": get_settings().message_validity,
             },
         ).all()
     return claims
@@ -316,12 +320,12 @@ def _claims(session: Session, phones: Mapping[int, _Phone]) -> list[Any]:
 def _claim_with_care(session: Session, phone: _Phone) -> Sequence[Any]:
     chosen = limits.choose(session, phone.state, phone.now, phone.room)
     phone.held_until = chosen.until
-    is_held = not chosen.messages
-    phone.state["held_until"], phone.state["held_by"] = (chosen.until, chosen.by) if is_held else (None, None)
-    if is_held:
+    hold = chosen.hold
+    phone.state["held_until"], phone.state["held_by"] = (hold.until, hold.by) if hold else (None, None)
+    if not chosen.messages:
         return []
     values = {"messages": chosen.messages, "slots": chosen.slots, "now": phone.now}
-    return session.execute(_CLAIM_CHOSEN, values).all()
+    return session.execute(_CLAIM_CHOSEN, {**values, "validity": get_settings().message_validity}).all()
 
 
 def _again(phones: Mapping[int, _Phone]) -> dict[str, Any]:
@@ -396,3 +400,19 @@ def _wake_again(session: Session, device_id: int, phone: _Phone) -> None:
     if phone.youngest_unreported and not phone.released:
         at = max(at, phone.youngest_unreported + UNREPORTED_HOLDS_FOR)
     waking.wake(session, device_id, max(0.0, (at - phone.now).total_seconds()))
+
+
+_NEVER_REPEAT = text("""
+    UPDATE message_queue SET stage = 2 WHERE message_id IN (
+        SELECT message_id FROM message_queue WHERE user_id = :user AND device_id = :device AND stage = 1
+        ORDER BY message_id FOR NO KEY UPDATE)
+""")
+
+
+def never_repeat(session: Session, user_id: int, device_id: int) -> None:
+    """For a phone that enrolls again: do not offer it once more what it was given before.
+
+    An app that was set up anew does not know which of it has left. What the phone still knows it reports by itself; of
+    the rest nobody can know, and it ends as uncertain.
+    """
+    session.execute(_NEVER_REPEAT, {"user": user_id, "device": device_id})

@@ -21,7 +21,6 @@ from app.core.errors import AppError, Conflict, Invalid, Unauthenticated
 from app.core.ids import uuid7
 from app.core.names import TaskName
 from app.core.numbers import normalize_number
-from app.core.settings import get_settings
 from app.messages import idempotency, waking
 from app.messages.choice import Choice, choose
 from app.messages.schemas import NOT_A_NUMBER, SmsDraft
@@ -125,6 +124,7 @@ def _row(item: Ready, choice: Choice) -> dict[str, Any]:
         "my_id": draft.my_id,
         "callback_url": draft.callback_url,
         "sim_slot": draft.sim_slot,
+        "validity": draft.validity_period,
         "segments": parts,
         "encoding": encoding,
     }
@@ -141,15 +141,18 @@ _COLUMNS = {
     "my_id": "text",
     "callback_url": "text",
     "sim_slot": "smallint",
+    "validity": "integer",
     "segments": "smallint",
     "encoding": "text",
 }
 _NAMES = ", ".join(_COLUMNS)
+_STORED = [name for name in _COLUMNS if name != "validity"]
 _INSERT = text(f"""
     WITH made AS (
-        INSERT INTO messages ({_NAMES}, direction, status, lane, valid_until, created_at, updated_at, routed_at)
-        SELECT {", ".join(f"u.{name}" for name in _COLUMNS)}, 'outbound', 'pending', 0, t.now + :validity, t.now, t.now,
-               CASE WHEN u.device_id IS NOT NULL THEN t.now END
+        INSERT INTO messages ({", ".join(_STORED)}, direction, status, lane, sim_named, valid_until, created_at,
+                              updated_at, routed_at)
+        SELECT {", ".join(f"u.{name}" for name in _STORED)}, 'outbound', 'pending', 0, u.sim_slot IS NOT NULL,
+               t.now + make_interval(secs => u.validity), t.now, t.now, CASE WHEN u.device_id IS NOT NULL THEN t.now END
         FROM unnest({", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _COLUMNS.items())}) AS u({_NAMES}),
              (SELECT clock_timestamp() AS now) t
         ON CONFLICT (message_id) DO NOTHING
@@ -172,7 +175,7 @@ def _insert(session: Session, rows: dict[int, dict[str, Any]]) -> dict[int, dict
     if not rows:
         return {}
     parameters: dict[str, Any] = {name: [row[name] for row in rows.values()] for name in _COLUMNS}
-    made = session.execute(_INSERT, {**parameters, "validity": get_settings().message_validity}).all()
+    made = session.execute(_INSERT, parameters).all()
     ids = {row.message_id: row.id for row in made}
     new = [row for row in rows.values() if row["message_id"] in ids]
     if len(new) < len(rows):

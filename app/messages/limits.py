@@ -8,7 +8,7 @@ nothing to do with this module.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -32,18 +32,38 @@ LIMIT_WORDS = {
     "per_month": "its limit for 30 days",
     RECIPIENTS: "its limit of recipients for 30 days",
 }
-# As many as an answer may hold: what waits behind them waits for the next pull.
-MOST_LOOKED_AT = 100
+OF_A_SIM = "sim."
+# A limit of recipients, or of one SIM card, lets some messages pass; `device_state` is `s`.
+HELD_PARTLY = f"(s.held_by LIKE '{OF_A_SIM}%' OR s.held_by = '{RECIPIENTS}')"
+_PAGE, _MOST_LOOKED_AT = 100, 2000
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """When a limit lets go, and its name; with `sim.` before it where it is one of the SIM card."""
+
+    until: datetime
+    by: str
 
 
 @dataclass(slots=True)
 class Chosen:
-    """Messages to give out with their SIM slots; when the first that was held back may go, and which limit held it."""
+    """Messages to give out with their SIM slots. `until`: when the first of those held back may go.
+
+    `hold` is what holds back any usual message from now on: one of one segment, to a new recipient, that names no SIM.
+    """
 
     messages: list[int] = field(default_factory=list)
     slots: list[int] = field(default_factory=list)
     until: datetime | None = None
-    by: str | None = None
+    hold: Hold | None = None
+
+
+def words_of(held_by: str | None) -> str:
+    """A limit's name in words for its owner."""
+    name = (held_by or "").removeprefix(OF_A_SIM)
+    of_sim = " for the SIM card" if name != held_by else ""
+    return LIMIT_WORDS.get(name, "its limit") + of_sim
 
 
 def needs_care(state: Mapping[str, Any]) -> bool:
@@ -52,9 +72,11 @@ def needs_care(state: Mapping[str, Any]) -> bool:
 
 
 _CANDIDATES = text("""
-    SELECT q.message_id, q.sim_slot, COALESCE(m.segments, 1) AS segments, m.recipient_number
+    SELECT q.message_id, q.lane, q.sim_slot, COALESCE(m.segments, 1) AS segments, m.recipient_number
     FROM message_queue q JOIN messages m ON m.id = q.message_id
-    WHERE q.user_id = :user AND q.device_id = :device AND q.stage = 0 AND q.valid_until > clock_timestamp()
+    WHERE q.user_id = :user AND q.device_id = :device AND q.stage = 0
+      AND (q.lane, q.message_id) > (CAST(:lane AS smallint), CAST(:after AS bigint))
+      AND COALESCE(q.valid_until > clock_timestamp(), true)
     ORDER BY q.lane, q.message_id LIMIT :most FOR NO KEY UPDATE OF q SKIP LOCKED
 """)
 
@@ -65,13 +87,10 @@ def choose(session: Session, state: dict[str, Any], now: datetime, room: int) ->
     Messages do not overtake each other for being shorter; only those to a new recipient are passed by when it is
     recipients that are limited, and those of one SIM card by those of another.
     """
-    most = MOST_LOOKED_AT if state["limits"] else room
-    place = {"user": state["user_id"], "device": state["device_id"], "most": most}
-    candidates = session.execute(_CANDIDATES, place).all()
-    budget = _Budget(session, state, now) if state["limits"] and candidates else None
+    budget = _Budget(session, state, now) if state["limits"] else None
     chosen = Chosen()
-    for candidate in candidates:
-        if len(chosen.messages) == room:
+    for candidate in _candidates(session, state, room if budget is None else _PAGE):
+        if len(chosen.messages) == room or (budget and budget.is_spent):
             break
         slots = _slots(state, candidate.sim_slot)
         slot = slots[0] if budget is None else budget.take(candidate, slots)
@@ -83,8 +102,20 @@ def choose(session: Session, state: dict[str, Any], now: datetime, room: int) ->
             state["next_sim_slot"] = slot + 1
     if budget is not None:
         budget.write(session)
-        chosen.until, chosen.by = budget.first_release()
+        chosen.hold = budget.hold(_slots(state, None))
+        chosen.until = budget.first_release()
     return chosen
+
+
+def _candidates(session: Session, state: Mapping[str, Any], page: int) -> Iterator[Row[Any]]:
+    """What waits for the phone, in order, page by page, so that what is held back does not hide what is not."""
+    place = {"user": state["user_id"], "device": state["device_id"], "lane": -1, "after": 0, "most": page}
+    for _ in range(0, _MOST_LOOKED_AT, page):
+        rows = session.execute(_CANDIDATES, place).all()
+        yield from rows
+        if len(rows) < page:
+            return
+        place |= {"lane": rows[-1].lane, "after": rows[-1].message_id}
 
 
 def _slots(state: Mapping[str, Any], wanted: int | None) -> list[int]:
@@ -163,6 +194,11 @@ class _Budget:
                 self._recipients[None].add(recipient)
                 self._recipients[slot].add(recipient)
 
+    @property
+    def is_spent(self) -> bool:
+        """Whether the phone as a whole may send no more segments now."""
+        return any((None, name) in self._blocked for name in PERIODS)
+
     def take(self, candidate: Row[Any], slots: Sequence[int]) -> int | None:
         """The first of the slots whose limits, and the phone's, the message keeps; none where it has to wait."""
         recipient = _recipient(candidate.recipient_number)
@@ -178,25 +214,38 @@ class _Budget:
         self._taken.append((slot, candidate.segments, recipient))
         return slot
 
-    def _holds(self, scope: _Scope, segments: int, recipient: int) -> bool:
-        """Whether a limit of the scope holds the message. One that no window could ever take goes when it is empty."""
+    def hold(self, slots: Sequence[int]) -> Hold | None:
+        """What holds back a message of one segment, to a new recipient, by any of the slots; none where it may go."""
+        if of_phone := self._holds(None, 1, None):
+            return Hold(self._blocked[None, of_phone], of_phone)
+        holds = [(slot, self._holds(slot, 1, None)) for slot in slots]
+        until = {self._blocked[slot, name]: name for slot, name in holds if name}
+        if len([name for _, name in holds if name]) < len(slots):
+            return None
+        return Hold(min(until), OF_A_SIM + until[min(until)])
+
+    def _holds(self, scope: _Scope, segments: int, recipient: int | None) -> str | None:
+        """The limit of the scope that holds the message; None as a recipient is a new one.
+
+        One that no window could ever take goes when it is empty.
+        """
         limits = self._limits.get(scope, {})
         for name, period in PERIODS.items():
             limit = limits.get(name)
             if limit is None:
                 continue
             if (scope, name) in self._blocked:
-                return True
+                return name
             needed = min(segments, limit)
             if self._used[scope, name] + needed > limit:
                 self._block(scope, name, period, limit - needed)
-                return True
+                return name
         most = limits.get(RECIPIENTS)
         known = self._recipients[scope]
         if most is not None and recipient not in known and len(known) >= most:
             self._block(scope, RECIPIENTS, PERIODS["per_month"], 0)
-            return True
-        return False
+            return RECIPIENTS
+        return None
 
     def _block(self, scope: _Scope, name: str, period: timedelta, kept: int) -> None:
         if (scope, name) in self._blocked:
@@ -215,12 +264,15 @@ class _Budget:
             session.execute(_WRITE, {**values, "segments": segments, "recipients": recipients})
             self._taken.clear()
 
-    def first_release(self) -> tuple[datetime | None, str | None]:
-        """When the first of the limits that hold something lets go, and its name."""
-        if not self._blocked:
-            return None, None
-        (_, name), until = min(self._blocked.items(), key=lambda item: item[1])
-        return until, name
+    def first_release(self) -> datetime | None:
+        """When the first of the limits that hold something lets go."""
+        return min(self._blocked.values(), default=None)
+
+
+# `_recipient`, of a message `m`.
+RECIPIENT_HASH = (
+    "('x' || left(encode(sha256(convert_to(COALESCE(m.recipient_number, ''), 'UTF8')), 'hex'), 16))::bit(64)::bigint"
+)
 
 
 def _recipient(number: str | None) -> int:

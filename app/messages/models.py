@@ -63,6 +63,8 @@ class Message(Base):
     status: Mapped[str] = mapped_column(String(10))
     lane: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     attempt: Mapped[int] = mapped_column(SmallInteger, server_default=text("1"))
+    # The last attempt that was known to have left when its owner asked for another.
+    left_attempt: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
     recipient_number: Mapped[str | None] = mapped_column(String(32))
     sender_number: Mapped[str | None] = mapped_column(String(32))
     message: Mapped[str | None] = mapped_column(Text)
@@ -71,13 +73,16 @@ class Message(Base):
     price: Mapped[Decimal | None] = mapped_column(Numeric(14, 4))
     my_id: Mapped[str | None] = mapped_column(String(255))
     callback_url: Mapped[str | None] = mapped_column(Text)
+    # The slot that the request named, and once it is sent the one that was used.
     sim_slot: Mapped[int | None] = mapped_column(SmallInteger)
+    sim_named: Mapped[bool] = mapped_column(server_default=text("false"))
     segments: Mapped[int | None] = mapped_column(SmallInteger)
     encoding: Mapped[str | None] = mapped_column(String(4))
     error_message: Mapped[str | None] = mapped_column(Text)
     uncertain: Mapped[bool] = mapped_column(server_default=text("false"))
     failed_by: Mapped[str | None] = mapped_column(String(8))
     counted_on: Mapped[date | None]
+    # Only where the sender set an end; else the validity begins when a phone is given the message.
     valid_until: Mapped[datetime | None]
     routed_at: Mapped[datetime | None]
     released_at: Mapped[datetime | None]
@@ -96,7 +101,7 @@ class Queued(Base):
     """A message that is still pending. Its row arbitrates between hand-out, cancel, moves and expiry.
 
     `device_id` 0 is queued (no phone yet). `stage` 0 waits to be released, 1 was in an answer to its phone, 2 was
-    accepted by it. `lane` 0 is a single send, 1 is bulk.
+    accepted by it, or is not offered again because the phone enrolled anew. `lane` 0 is a single send, 1 is bulk.
     """
 
     __tablename__ = "message_queue"
@@ -126,7 +131,8 @@ class Queued(Base):
     sim_slot: Mapped[int | None] = mapped_column(SmallInteger)
     # When the message came to where it stands now: queued, or routed to its phone.
     since: Mapped[CreatedAt]
-    valid_until: Mapped[datetime]
+    # While it waits the sender's own end, if any; once released, until when the phone may send it.
+    valid_until: Mapped[datetime | None]
     released_at: Mapped[datetime | None]
     offered_at: Mapped[datetime | None]
     accepted_at: Mapped[datetime | None]

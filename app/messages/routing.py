@@ -1,7 +1,7 @@
 """Routing: every waiting message of a user gets a phone, in turn."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import text
@@ -11,6 +11,7 @@ from app.core import outbound
 from app.core.names import TaskName
 from app.devices.presence import ONLINE
 from app.messages import waking
+from app.messages.limits import HELD_PARTLY, OF_A_SIM, RECIPIENT_HASH, RECIPIENTS
 
 MOST_IN_A_BATCH = 500
 SMALLEST_LOOKAHEAD, LARGEST_LOOKAHEAD = 20, 200
@@ -26,12 +27,13 @@ HELD = f"COALESCE(s.held_until > clock_timestamp() + interval '{LOOKS_AHEAD_SECO
 _CURSOR = text("SELECT last_device_id FROM dispatch_cursors WHERE user_id = :user FOR NO KEY UPDATE")
 
 _PHONES = text(f"""
-    SELECT d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, {ONLINE} AS online, a.ahead
+    SELECT d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, {ONLINE} AS online, a.ahead,
+           {HELD} AS held, {HELD} AND {HELD_PARTLY} AS held_partly
     FROM devices d JOIN device_state s ON s.device_id = d.id,
     LATERAL (SELECT count(*) AS ahead FROM (
         SELECT FROM message_queue q WHERE q.user_id = d.user_id AND q.device_id = d.id AND {AHEAD}
         LIMIT :most) AS rows) a
-    WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL AND NOT {HELD} ORDER BY d.id
+    WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL ORDER BY d.id
 """)  # noqa: S608 - a constant
 
 _CLAIM = text("""
@@ -39,6 +41,26 @@ _CLAIM = text("""
     WHERE user_id = :user AND device_id = 0 AND stage = 0
     ORDER BY lane, message_id LIMIT :room FOR NO KEY UPDATE SKIP LOCKED
 """)
+
+# What phones may still take that a limit of recipients, or of the SIM card that sends by default, holds back: messages
+# to a number they had within its 30 days, and those that name another SIM card. `device_releases` has hashed numbers.
+_CLAIM_PAST_LIMITS = text(f"""
+    WITH waiting AS MATERIALIZED (
+        SELECT message_id, lane, sim_slot FROM message_queue
+        WHERE user_id = :user AND device_id = 0 AND stage = 0
+        ORDER BY lane, message_id LIMIT :looked_at FOR NO KEY UPDATE SKIP LOCKED
+    ), known AS MATERIALIZED (
+        SELECT DISTINCT device_id, recipient FROM device_releases
+        WHERE device_id = ANY(:devices) AND released_at > clock_timestamp() - interval '30 days'
+    )
+    SELECT DISTINCT ON (q.lane, q.message_id) q.message_id, d.id AS device_id
+    FROM waiting q JOIN messages m ON m.id = q.message_id
+    JOIN devices d ON d.id = ANY(:devices) JOIN device_state s ON s.device_id = d.id
+    WHERE CASE WHEN s.held_by LIKE '%{RECIPIENTS}' THEN (d.id, {RECIPIENT_HASH}) IN (SELECT * FROM known) END
+       OR (s.held_by LIKE '{OF_A_SIM}%' AND q.sim_slot <> d.default_sim_slot)
+    ORDER BY q.lane, q.message_id, d.id
+""")  # noqa: S608 - constants
+_LOOKED_AT_PAST_LIMITS = 2000
 
 _ASSIGN = text("""
     WITH routed AS (
@@ -65,14 +87,17 @@ def route_waiting(session: Session, user_id: int) -> int:
     The user's cursor is locked first, so two workers take turns with one user and no message is chosen twice.
     """
     last = _lock_cursor(session, user_id)
-    rooms = _rooms(session, user_id)
-    total = min(MOST_IN_A_BATCH, sum(rooms.values()))
-    if not total:
-        return 0
-    messages = list(session.scalars(_CLAIM, {"user": user_id, "room": total}))
+    phones = session.execute(_PHONES, {"user": user_id, "most": LARGEST_LOOKAHEAD}).mappings().all()
+    if any(not phone["held"] for phone in phones):
+        rooms = _rooms([phone for phone in phones if not phone["held"]])
+        total = min(MOST_IN_A_BATCH, sum(rooms.values()))
+        messages = list(session.scalars(_CLAIM, {"user": user_id, "room": total})) if total else []
+        devices = take_turns(rooms, last, len(messages))
+    else:
+        rooms = _rooms([phone for phone in phones if phone["held_partly"]])
+        messages, devices = _past_limits(session, user_id, rooms) if rooms else ([], [])
     if not messages:
         return 0
-    devices = take_turns(rooms, last, len(messages))
     session.execute(_ASSIGN, {"messages": messages, "devices": devices})
     session.execute(
         text("UPDATE dispatch_cursors SET last_device_id = :device WHERE user_id = :user"),
@@ -112,12 +137,22 @@ def _lock_cursor(session: Session, user_id: int) -> int:
     return cursor
 
 
-def _rooms(session: Session, user_id: int) -> dict[int, int]:
-    """Room of each phone that may be used: those online, or all active ones where none is.
+def _past_limits(session: Session, user_id: int, rooms: Mapping[int, int]) -> tuple[list[int], list[int]]:
+    """Messages, with their phones, that may go although the limits of every phone hold back what is usual."""
+    left = Counter(rooms)
+    values = {"user": user_id, "devices": list(rooms), "looked_at": _LOOKED_AT_PAST_LIMITS}
+    messages: list[int] = []
+    devices: list[int] = []
+    for message, device in session.execute(_CLAIM_PAST_LIMITS, values):
+        if left[device] > 0 and len(messages) < MOST_IN_A_BATCH:
+            left[device] -= 1
+            messages.append(message)
+            devices.append(device)
+    return messages, devices
 
-    A phone that its limits hold back for longer than it is filled ahead has none.
-    """
-    phones = session.execute(_PHONES, {"user": user_id, "most": LARGEST_LOOKAHEAD}).mappings().all()
+
+def _rooms(phones: Sequence[Mapping[Any, Any]]) -> dict[int, int]:
+    """Room of each phone that may be used: those online, or all of them where none is."""
     usable = [phone for phone in phones if phone["online"]] or phones
     rooms = {phone["id"]: lookahead(phone) - phone["ahead"] for phone in usable}
     return {device: room for device, room in rooms.items() if room > 0}

@@ -65,6 +65,8 @@ MessageText = Annotated[str, Field(max_length=MESSAGE_LENGTH), BeforeValidator(_
 DeviceReference = Annotated[int | str, BeforeValidator(_reference)]
 CallbackUrl = Annotated[str, Field(max_length=2048), AfterValidator(_callback_url)]
 SimSlot = Annotated[Integer, Field(ge=0, le=2)]
+# From half a minute to the 30 days over which limits are counted.
+ValidityPeriod = Annotated[Integer, Field(ge=30, le=30 * 86_400)]
 
 
 class SmsDraft(Body):
@@ -77,6 +79,7 @@ class SmsDraft(Body):
     my_id: Annotated[str, Field(max_length=255)] | None = None
     callback_url: CallbackUrl | None = None
     sim_slot: SimSlot | None = None
+    validity_period: ValidityPeriod | None = None
 
     @model_validator(mode="before")
     @classmethod
@@ -101,6 +104,7 @@ class BulkDraft(Body):
     price: Price | None = None
     my_id: Annotated[str, Field(max_length=255)] | None = None
     sim_slot: SimSlot | None = None
+    validity_period: ValidityPeriod | None = None
     skip_invalid: Boolean | None = None
     allow_duplicates: Boolean | None = None
 

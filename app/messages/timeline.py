@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.core.envelope import Timestamp, timestamp
 from app.devices.presence import LAST_SEEN, ONLINE, SILENT, SUSPECT
-from app.messages.limits import LIMIT_WORDS
+from app.messages.limits import words_of
 from app.messages.states import Stage, Status
 from app.webhooks import history
 from app.webhooks.history import DeliveryOut
@@ -115,6 +115,8 @@ def _at_the_phone(standing: RowMapping) -> str:
     name = standing["device_name"]
     if standing["cancelling"]:
         return f"{name} has been asked to give it back and has not answered yet."
+    if standing["stage"] == Stage.ACCEPTED and standing["accepted_at"] is None:
+        return f"It was given to {name} before that was set up anew, and nobody knows yet whether it was sent."
     if standing["stage"] == Stage.ACCEPTED:
         return f"{name} has taken it and has not said yet that it was sent."
     return f"It was given to {name}, which has not said yet that it got it."
@@ -157,7 +159,7 @@ def _before_the_phone(standing: RowMapping) -> Waiting:
     now: datetime = standing["now"]
     held = standing["held_until"]
     if held and held > now:
-        limit = LIMIT_WORDS.get(standing["held_by"], "its limit")
+        limit = words_of(standing["held_by"])
         return Waiting(reason=f"{whose} has reached {limit}: it waits until {timestamp(held)}.", expected_at=held)
     return _in_turn(standing, whose, now)
 

@@ -16,7 +16,6 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
-from app.core.settings import get_settings
 from app.messages import waking
 from app.messages.states import CONCLUDED_FAILURE, RANK, REPORTED, Event, Stage, Status
 from app.messages.views import message_object
@@ -34,8 +33,7 @@ PHONE_REMOVED = "The phone that was named for this message was removed"
 class Change:
     """Something that happened to a message (`messages.id`).
 
-    `at` is the phone's time, for display only. `attempt` is which sending of the message a report speaks of: what an
-    earlier one says of failing is no news of the present one, but an SMS that left has left.
+    `at` is the phone's time, for display only. `attempt` is which sending of the message a report speaks of.
     """
 
     message_id: int
@@ -84,22 +82,49 @@ def apply(session: Session, changes: Sequence[Change]) -> dict[int, Applied]:
     users = {applied.row["user_id"] for applied in found.values()}
     work = _Work(now, now.astimezone(UTC).date(), outbox.hooks_of(session, sorted(users)))
     for message_id, applied in found.items():
-        for change in sorted(by_message[message_id], key=lambda change: RANK[change.event]):
+        news = _news(applied.row, by_message[message_id])
+        for change in sorted(news, key=lambda change: RANK[change.event]):
             _fold(applied, change, work)
     _write(session, [applied for applied in found.values() if applied.changed], work)
     return found
 
 
 def _lock(session: Session, ids: list[int]) -> dict[int, Applied]:
-    queued = session.execute(
-        text("SELECT * FROM message_queue WHERE message_id = ANY(:ids) ORDER BY message_id FOR NO KEY UPDATE"),
-        {"ids": ids},
-    ).mappings()
-    waiting = {row["message_id"]: dict(row) for row in queued}
+    waiting = _lock_queued(session, ids)
     rows = session.execute(
         text("SELECT * FROM messages WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"), {"ids": ids}
     ).mappings()
-    return {row["id"]: Applied(dict(row), waiting.get(row["id"])) for row in rows}
+    found = {row["id"]: Applied(dict(row), waiting.get(row["id"])) for row in rows}
+    # A retry that committed between the two statements made the message pending and its queue row with it.
+    missed = [number for number, one in found.items() if one.row["status"] == Status.PENDING and one.queued is None]
+    if missed:
+        for number, queued in _lock_queued(session, missed).items():
+            found[number].queued = queued
+    return found
+
+
+def _lock_queued(session: Session, ids: list[int]) -> dict[int, dict[str, Any]]:
+    rows = session.execute(
+        text("SELECT * FROM message_queue WHERE message_id = ANY(:ids) ORDER BY message_id FOR NO KEY UPDATE"),
+        {"ids": ids},
+    ).mappings()
+    return {row["message_id"]: dict(row) for row in rows}
+
+
+def _news(row: Mapping[str, Any], changes: Sequence[Change]) -> list[Change]:
+    """Without what reports of earlier sendings say that is no news of the present one.
+
+    That one of them was taken, failed or was cancelled is none. That it left is, once: it was failed when its owner
+    asked for another, so its "sent" counts only where it was not known before and does not come with its failure.
+    """
+    ended = {change.attempt for change in changes if change.event in {Event.FAILED, Event.CANCELLED}}
+
+    def is_news(change: Change) -> bool:
+        if change.attempt is None or change.attempt >= row["attempt"] or change.event is Event.DELIVERED:
+            return True
+        return change.event is Event.SENT and change.attempt > row["left_attempt"] and change.attempt not in ended
+
+    return [change for change in changes if is_news(change)]
 
 
 def _fold(applied: Applied, change: Change, work: _Work) -> None:
@@ -108,14 +133,14 @@ def _fold(applied: Applied, change: Change, work: _Work) -> None:
     waiting = queued is not None and queued["stage"] == Stage.WAITING
     match change.event:
         case Event.ACCEPTED:
-            _accept(applied, change, work)
+            _accept(applied, work)
         case Event.SENT | Event.DELIVERED | Event.FAILED | Event.CANCELLED:
             _report(applied, status, change, work)
         case Event.WITHDRAWN if waiting:
             _move(applied, Status.CANCELLED, change, work)
         case Event.RECALLED if queued is not None and not waiting:
             work.recalled.append(row["id"])
-        case Event.EXPIRED | Event.STRANDED | Event.UNREPORTED if queued is not None:
+        case Event.EXPIRED | Event.STRANDED | Event.UNREPORTED if queued is not None and status is Status.PENDING:
             _give_up(applied, queued, change.event, work)
         case Event.RETRIED if status is Status.FAILED and row["deleted_at"] is None:
             _retry(applied, work)
@@ -127,19 +152,17 @@ def _fold(applied: Applied, change: Change, work: _Work) -> None:
             work.usage[row["user_id"], work.today, UsageKind.hidden(row["status"])] += 1
 
 
-def _accept(applied: Applied, change: Change, work: _Work) -> None:
-    row, queued = applied.row, applied.queued
-    if queued is None or queued["stage"] == Stage.ACCEPTED or _outdated(row, change):
+def _accept(applied: Applied, work: _Work) -> None:
+    queued = applied.queued
+    if queued is None or queued["stage"] == Stage.ACCEPTED:
         return
     queued["stage"] = Stage.ACCEPTED
     queued["accepted_at"] = work.now
-    work.accepted.append(row["id"])
+    work.accepted.append(applied.row["id"])
 
 
 def _report(applied: Applied, status: Status, change: Change, work: _Work) -> None:
     row = applied.row
-    if change.event in {Event.FAILED, Event.CANCELLED} and _outdated(row, change):
-        return
     concluded = status is Status.FAILED and row["failed_by"] == "gateway"
     allowed = CONCLUDED_FAILURE if concluded else REPORTED.get(status, {})
     target = allowed.get(change.event)
@@ -158,13 +181,9 @@ def _report(applied: Applied, status: Status, change: Change, work: _Work) -> No
         _move(applied, target, change, work)
 
 
-def _outdated(row: Mapping[str, Any], change: Change) -> bool:
-    return change.attempt is not None and change.attempt < row["attempt"]
-
-
 def _give_up(applied: Applied, queued: Mapping[str, Any], event: Event, work: _Work) -> None:
     waiting, valid_until = queued["stage"] == Stage.WAITING, queued["valid_until"]
-    if event is Event.EXPIRED and waiting and valid_until <= work.now:
+    if event is Event.EXPIRED and waiting and valid_until is not None and valid_until <= work.now:
         _conclude(applied, EXPIRED, work, uncertain=False)
     elif event is Event.STRANDED and waiting:
         _conclude(applied, PHONE_REMOVED, work, uncertain=False)
@@ -185,15 +204,18 @@ def _retry(applied: Applied, work: _Work) -> None:
     work.usage[row["user_id"], row["counted_on"], UsageKind.SENT] -= 1
     row.update(
         status=Status.PENDING.value,
+        left_attempt=row["left_attempt"] if row["sent_at"] is None else row["attempt"],
         attempt=row["attempt"] + 1,
         device_id=row["device_id"] if row["device_named"] else None,
-        valid_until=work.now + get_settings().message_validity,
+        sim_slot=row["sim_slot"] if row["sim_named"] else None,
+        valid_until=None,
         error_message=None,
         failed_by=None,
         uncertain=False,
         routed_at=work.now if row["device_named"] else None,
         released_at=None,
         accepted_at=None,
+        sent_at=None,
         failed_at=None,
         counted_on=None,
         updated_at=work.now,
@@ -265,6 +287,7 @@ _WRITTEN = {
     "status": "text",
     "device_id": "bigint",
     "attempt": "smallint",
+    "left_attempt": "smallint",
     "sim_slot": "smallint",
     "error_message": "text",
     "uncertain": "boolean",

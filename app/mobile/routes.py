@@ -13,6 +13,7 @@ from app.core.links import base_url
 from app.core.security import bearer
 from app.devices import enrolling, presence, sims, versions
 from app.devices.models import Device
+from app.messages import handout
 
 router = APIRouter(prefix="/api/mobile/v1", tags=["Phones"])
 
@@ -106,6 +107,7 @@ class Pushed(BaseModel):
 def register(session: SessionDep, user: Enroller, body: Registration, request: Request) -> Enrolled:
     """Enroll the phone with a private token."""
     device, token = enrolling.enroll(session, user.user_id, body.name, body.sim_cards, body.push_token)
+    handout.never_repeat(session, user.user_id, device.id)
     _learn_version(device, request)
     return Enrolled(id=device.device_id, token=token, login=device.device_id)
 

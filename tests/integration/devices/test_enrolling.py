@@ -174,3 +174,20 @@ def test_a_stale_token_is_a_401(phone):
 def test_the_id_must_be_the_tokens_own(phone):
     phone.device_id = "another"
     assert phone.announce() == 403
+
+
+def test_what_a_phone_was_given_before_it_was_set_up_anew_is_not_offered_again(client, gateway, enroll, sql, ali, send):
+    phone = enroll(sims=SIMS)
+    message = send(device_id=phone.device_id)
+    assert len(phone.pull()) == 1
+    silence(sql, phone)
+    again = StrictPhone(gateway.url, sims=SIMS)
+    again.register(ali.token("phone:enroll")["Authorization"].removeprefix("Bearer "))
+    assert again.device_id == phone.device_id
+    sql.execute("UPDATE message_queue SET offered_at = offered_at - interval '1 minute'")
+    assert again.pull() == [], "nobody knows whether it left"
+    waiting = client.get(f"/api/sms/{message['id']}/timeline").json()["data"]["waiting"]
+    assert "set up anew" in waiting["reason"]
+    again.report(message["message_id"], "Sent")
+    assert client.get(f"/api/sms/{message['id']}").json()["data"]["status"] == "sent"
+    again.close()

@@ -259,6 +259,62 @@ def test_each_sim_has_limits_of_its_own(phone, send, settings_of):
     assert phone.pull() == []
 
 
+def test_what_a_limit_of_recipients_lets_pass_is_still_routed(phone, client, settings_of, work, ali):
+    settings_of(phone, limits={"recipients_per_month": 1})
+    route_active(client, work, ali, "first", "+998900000001")
+    assert texts(phone.pull()) == ["first"]
+    held = route_active(client, work, ali, "new", "+998900000002")
+    assert phone.pull() == []
+    route_active(client, work, ali, "known", "+998900000001")
+    assert texts(phone.pull()) == ["known"]
+    waiting = client.get(f"/api/sms/{held['id']}/timeline").json()["data"]["waiting"]
+    assert "limit" in waiting["reason"]
+
+
+def test_what_names_another_sim_is_still_routed_when_the_default_one_is_spent(phone, client, settings_of, work, ali):
+    settings_of(phone, limits={"sims": {"0": {"per_day": 1}}})
+    route_active(client, work, ali, "first")
+    assert texts(phone.pull()) == ["first"]
+    route_active(client, work, ali, "held")
+    assert phone.pull() == []
+    route_active(client, work, ali, "other", sim_slot=1)
+    assert texts(phone.pull()) == ["other"]
+
+
+def test_a_limit_of_a_sim_that_is_not_the_default_holds_back_nothing_else(phone, client, settings_of, work, ali, send):
+    settings_of(phone, limits={"sims": {"1": {"per_day": 1}}})
+    send("one", sim_slot=1)
+    send("held", sim_slot=1)
+    assert texts(phone.pull()) == ["one"]
+    route_active(client, work, ali, "usual")
+    assert texts(phone.pull()) == ["usual"]
+
+
+def test_what_is_held_back_hides_nothing_behind_it(phone, client, send, settings_of):
+    settings_of(phone, limits={"recipients_per_month": 1})
+    send("known", recipient_number="+998900000001")
+    phone.pull()
+    body = {"message": "new", "recipients": [f"+99891{n:07d}" for n in range(250)], "device_id": phone.device_id}
+    assert client.post("/api/sms/bulk", json=body).status_code == 201
+    behind = {"message": "behind", "recipients": ["+998900000001"], "device_id": phone.device_id}
+    assert client.post("/api/sms/bulk", json=behind).status_code == 201
+    assert texts(phone.pull()) == ["behind"]
+
+
+def texts(pulled):
+    return [message["message"] for message in pulled]
+
+
+def route_active(client, work, ali, message, number="+998901112233", **fields):
+    from app.messages import routing
+
+    body = {"message": message, "recipient_number": number, "device_id": "active", **fields}
+    answer = client.post("/api/sms", json=body)
+    assert answer.status_code == 201, answer.text
+    work(routing.route_waiting, ali.id)
+    return answer.json()["data"]
+
+
 def test_without_limits_nothing_is_written_for_them(phone, send, sql):
     send()
     phone.pull()

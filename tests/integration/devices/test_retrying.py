@@ -1,6 +1,7 @@
 """Validity, messages that nobody knows about, and sending again."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -16,9 +17,20 @@ def retry(client, message):
     return client.post(f"/api/sms/{message['id']}/retry")
 
 
-def test_what_no_phone_took_in_time_fails_as_expired(client, send, later, tick):
+def test_what_waits_does_not_expire_and_is_valid_from_the_moment_it_is_given_out(phone, send, later, tick, status_of):
     message = send()
-    later(86_401)
+    later(40 * 86_400)
+    tick()
+    assert status_of(message) == "pending"
+    (pulled,) = phone.pull()
+    left = datetime.fromisoformat(pulled["validUntil"]) - datetime.now(UTC)
+    assert left == pytest.approx(timedelta(hours=24), abs=timedelta(minutes=1))
+
+
+def test_what_no_phone_took_within_the_senders_own_validity_fails_as_expired(client, phone, send, later, tick):
+    message = send(validity_period=300)
+    later(301)
+    assert phone.pull() == [], "not even where upkeep is late"
     tick()
     shown = client.get(f"/api/sms/{message['id']}").json()["data"]
     assert (shown["status"], shown["uncertain"]) == ("failed", False)
@@ -88,6 +100,71 @@ def test_if_the_first_sending_left_after_all_there_is_no_second(phone, send, cli
     retry(client, message)
     phone.report(pulled["id"], "Sent")
     assert status_of(message) == "sent"
+    assert phone.pull() == []
+
+
+def test_what_was_known_of_the_first_sending_is_no_news_of_the_second(phone, send, client, status_of):
+    message = send()
+    (pulled,) = phone.pull()
+    phone.report(pulled["id"], "Sent")
+    history = {"Sent": phone.now(), "Failed": phone.now()}
+    phone.report(pulled["id"], "Failed", error="Delivery result: 64", states=history)
+    retry(client, message)
+    phone.report(pulled["id"], "Failed", error="Delivery result: 64", states=history)
+    phone.report(pulled["id"], "Sent")
+    assert status_of(message) == "pending"
+    (again,) = phone.pull()
+    assert again["id"] != pulled["id"]
+
+
+def test_a_failure_with_its_history_ends_no_second_sending(phone, send, client, status_of):
+    message, pulled = failed(phone, send)
+    retry(client, message)
+    phone.report(pulled["id"], "Failed", error="late", states={"Sent": phone.now()})
+    assert status_of(message) == "pending"
+
+
+def test_sending_again_begins_anew(enroll, send, client, settings_of):
+    phone = enroll(name="dual", sims=[{"slotIndex": 0, "simNumber": 1}, {"slotIndex": 1, "simNumber": 2}])
+    settings_of(phone, default_sim_slot=1)
+    messages = [send(device_id=phone.device_id), send(device_id=phone.device_id, sim_slot=1)]
+    for pulled in phone.pull():
+        phone.report(pulled["id"], "Sent")
+        phone.report(pulled["id"], "Failed", error="Delivery result: 64")
+    settings_of(phone, default_sim_slot=0)
+    for message in messages:
+        retry(client, message)
+        assert client.get(f"/api/sms/{message['id']}").json()["data"]["sent_at"] is None
+        stages = client.get(f"/api/sms/{message['id']}/timeline").json()["data"]["stages"]
+        assert [stage["stage"] for stage in stages] == ["queued", "routed"]
+    slots = {message["id"].partition(".")[0]: message["simNumber"] for message in phone.pull()}
+    assert [slots[message["message_id"].replace("-", "")] for message in messages] == [1, 2], "the one it named stays"
+
+
+@pytest.mark.parametrize("other", ["report", "delete", "cancel"])
+def test_what_meets_a_retry_half_way_finds_the_whole_of_it(client, phone, send, sql, ali, other):
+    """The other one began before the retry's commit: what it reads of the queue must not be older than the message."""
+    from app.core.database import transaction
+    from app.messages import retrying
+    from app.messages.lookup import find
+
+    message, pulled = failed(phone, send)
+    act = {
+        "report": lambda: phone.report(pulled["id"], "Delivered"),
+        "delete": lambda: client.delete(f"/api/sms/{message['id']}").status_code,
+        "cancel": lambda: client.post(f"/api/sms/{message['id']}/cancel").status_code,
+    }[other]
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE '%FROM messages WHERE id%'"
+    )
+    with ThreadPoolExecutor(1) as pool:
+        with transaction() as session:
+            retrying.retry(session, find(session, ali.id, str(message["id"])))
+            answer = pool.submit(act)
+            while sql.execute(waiting).fetchone() == (0,):
+                assert not answer.done()
+        assert answer.result() in {200, 204}
+    assert sql.execute("SELECT count(*) FROM message_queue").fetchone() == (0,)
     assert phone.pull() == []
 
 
