@@ -10,8 +10,10 @@ from contextlib import contextmanager
 from datetime import datetime
 from typing import Annotated, Any
 
+import psycopg
 from fastapi import Depends
-from sqlalchemy import BigInteger, DateTime, Engine, Identity, MetaData, create_engine, func, text
+from psycopg.types.array import ListBinaryDumper
+from sqlalchemy import BigInteger, DateTime, Engine, Identity, MetaData, create_engine, event, func, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 
@@ -49,7 +51,7 @@ def get_engine() -> Engine:
     connect_args: dict[str, Any] = {"connect_timeout": 5}
     if not settings.database_prepared_statements:
         connect_args["prepare_threshold"] = None
-    return create_engine(
+    engine = create_engine(
         settings.database_dsn,
         pool_size=20,
         max_overflow=30,
@@ -57,6 +59,13 @@ def get_engine() -> Engine:
         hide_parameters=True,  # they hold texts and numbers, which are never logged
         connect_args=connect_args,
     )
+    event.listen(engine, "connect", _send_arrays_binary)
+    return engine
+
+
+def _send_arrays_binary(connection: psycopg.Connection, _: object) -> None:
+    """As text each quote in an array of JSON is escaped by a regular expression: a fifth of all that a report costs."""
+    connection.adapters.register_dumper(list, ListBinaryDumper)
 
 
 @contextmanager
