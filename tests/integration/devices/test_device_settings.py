@@ -64,8 +64,15 @@ def test_the_default_phone(client, phone, enroll, device_number):
     for unknown in ("nonsense", 10**15):
         refused = client.post("/api/devices/default-device", json={"device_id": unknown})
         assert (refused.status_code, refused.json()["message"]) == (404, "No query results for model [Device].")
-    for missing in ({}, {"device_id": None}, {"device_id": True}, {"device_id": [1]}):
-        assert client.post("/api/devices/default-device", json=missing).status_code == 422
+    for body, sentence in (
+        ({}, "The device id field is required."),
+        ({"device_id": None}, "The device id field is required."),
+        ({"device_id": ""}, "The device id field is required."),
+        ({"device_id": True}, "The selected device id is invalid."),
+        ({"device_id": [1]}, "The selected device id is invalid."),
+    ):
+        refused = client.post("/api/devices/default-device", json=body)
+        assert (refused.status_code, refused.json()["errors"]) == (422, {"device_id": [sentence]})
     client.delete(f"/api/devices/{second.device_id}")
     assert client.post("/api/devices/default-device", json={"device_id": second.device_id}).status_code == 404
 
