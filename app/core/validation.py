@@ -4,7 +4,7 @@ can act on for what is wrong.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -157,11 +157,17 @@ def sentences(errors: Iterable[Mapping[str, Any]], *, skip: int = 0) -> dict[str
     """Dotted field names to sentences, from pydantic's error list; the first `skip` parts of a place name no field."""
     told: dict[str, list[str]] = {}
     for error in errors:
-        field = ".".join(str(part) for part in error["loc"][skip:]) or "body"
+        field = _field(error["loc"][skip:])
         sentence = _sentence(field, error)
         if sentence not in told.setdefault(field, []):
             told[field].append(sentence)
     return told
+
+
+def _field(place: Sequence[int | str]) -> str:
+    # Pydantic's word for a name that an object may not have: the name stands before it.
+    named = place[:-1] if place[-1:] == ("[key]",) else place
+    return ".".join(map(str, named)) or "body"
 
 
 def _sentence(field: str, error: Mapping[str, Any]) -> str:

@@ -25,6 +25,11 @@ def test_values_out_of_range_are_told_by_name(client, phone, field, value):
     assert after["data"] | {"last_seen_at": None} == before["data"] | {"last_seen_at": None}
 
 
+def test_a_slot_that_no_phone_has_is_told_by_name(client, phone):
+    answer = client.patch(f"/api/devices/{phone.device_id}", json={"limits": {"sims": {"5": {}}}})
+    assert answer.json()["errors"] == {"limits.sims.5": ["The selected limits.sims.5 is invalid."]}
+
+
 def test_all_settings_at_once(client, phone):
     values = {
         "device_name": "Reception",

@@ -83,6 +83,18 @@ def test_nested_names_are_dotted():
     }
 
 
+def test_a_name_that_an_object_may_not_have():
+    class Slots(Body):
+        slots: dict[Literal["0", "1"], Item]
+
+    with pytest.raises(Invalid) as caught:
+        read(Slots, {"slots": {"5": {"number": "1"}, "1": {}}})
+    assert caught.value.errors == {
+        "slots.5": ["The selected slots.5 is invalid."],
+        "slots.1.number": ["The slots.1.number field is required."],
+    }
+
+
 def test_message_counts_the_others():
     with pytest.raises(Invalid) as one:
         read(Everything, {"flag": 2})
