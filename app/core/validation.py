@@ -19,6 +19,8 @@ BIGGEST_ID = 2**63 - 1
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMERIC = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _EMAIL = re.compile(r"[^\s@\"(),:;<>\[\]\\]{1,64}@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9-]{1,63}")
+# The + of an offset that was not encoded in a query or a form: a time, a space, an offset.
+_LOST_PLUS = re.compile(r"(:[0-9]{2}(?:\.[0-9]+)?) ([0-9]{2}:?[0-9]{2})$")
 _BOOLEANS: dict[Any, bool] = {True: True, False: False, "1": True, "0": False}
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -97,7 +99,7 @@ def _moment(value: Any) -> Any:
         return value
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(_LOST_PLUS.sub(r"\1+\2", value))
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, OverflowError):
             pass

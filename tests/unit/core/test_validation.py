@@ -123,6 +123,10 @@ def test_message_counts_the_others():
         ("flag", "1", True),
         ("moment", "2026-06-08", datetime(2026, 6, 8, tzinfo=UTC)),
         ("moment", "2026-06-08T10:00:00+05:00", datetime(2026, 6, 8, 5, tzinfo=UTC)),
+        ("moment", "2026-06-08T10:00:00 05:00", datetime(2026, 6, 8, 5, tzinfo=UTC)),
+        ("moment", "2026-06-08 10:00 0500", datetime(2026, 6, 8, 5, tzinfo=UTC)),
+        ("moment", "2026-06-08T10:00:00.5 05:00", datetime(2026, 6, 8, 5, 0, 0, 500_000, tzinfo=UTC)),
+        ("moment", "2026-06-08 10:00", datetime(2026, 6, 8, 10, tzinfo=UTC)),
         ("moment", "2026-06-08T10:00:00.000000Z", datetime(2026, 6, 8, 10, tzinfo=UTC)),
     ],
 )
