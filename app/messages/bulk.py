@@ -36,6 +36,11 @@ from app.messages.states import Lane
 MOST_RECIPIENTS = 100_000
 MOST_NAMED_ERRORS = 100
 TOO_MANY = f"The recipients field must not have more than {MOST_RECIPIENTS} items."
+# What is wrong with each field that names somebody, where in the end there is nobody.
+NOBODY = {
+    "recipients": "None of the recipients is a valid phone number.",
+    "group_ids": "The selected groups have no contacts.",
+}
 NAME = "{name}"
 
 Skipped = dict[str, Any]
@@ -193,7 +198,7 @@ def _with_groups(
     if len(everyone) > MOST_RECIPIENTS:
         raise Invalid({"recipients": [TOO_MANY]})
     if not everyone:
-        raise Invalid({"recipients": ["The recipients field must have at least 1 items."]})
+        raise Invalid({field: [sentence] for field, sentence in NOBODY.items() if getattr(draft, field)})
     return everyone
 
 
