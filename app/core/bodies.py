@@ -146,12 +146,6 @@ def _refuse_bad_text(value: Any) -> None:
         raise Invalid(dict(reversed(errors.items())))
 
 
-def refuse_bad_query(query: bytes) -> None:
-    """Raises `Invalid` for a parameter that cannot be stored; cheap where there is none."""
-    if b"%00" in query:
-        _refuse_bad_text(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
-
-
 def without_blanks(query: bytes) -> bytes:
     """The query without parameters that have no value: blank is as good as absent."""
     if b"=&" not in query and not query.endswith(b"="):

@@ -10,9 +10,19 @@ from decimal import Decimal
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from fastapi import Request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from app.core.bodies import storable
 from app.core.errors import Invalid
 
 BIGGEST_ID = 2**63 - 1
@@ -45,6 +55,19 @@ class Body(BaseModel):
     def given(self) -> dict[str, Any]:
         """The fields that the request has, null ones too: what a `PUT` or `PATCH` changes."""
         return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class Filter(Body):
+    """Base of what a list is asked for in the query: a body's rules, and what `bodies.parse_body` does for bodies."""
+
+    verbatim = frozenset()
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _storable(cls, value: Any) -> Any:
+        if isinstance(value, str) and not storable(value):
+            raise fault("The {name} field contains invalid characters.")
+        return value
 
 
 def _cleaned(item: Any) -> Any:
