@@ -117,7 +117,7 @@ FIELDS: dict[str, str] = {
     "MessageOut.segments": "Into how many parts the text is cut on the air",
     "MessageOut.encoding": "`gsm7` or `ucs2`",
     "NewKey.abilities": 'What the key may do; absent: `["*"]`',
-    "NewKey.expires_at": "When it ends; absent: never",
+    "NewKey.expires_at": "When it ends, no later than the token that makes it; absent: with that one, or never",
     "SettingsChange.keep_inbound": "Whether received messages are kept; webhooks are told of them either way",
     "SettingsChange.default_region": "ISO country code by which numbers without `+` are read",
     "SettingsChange.offline_alert_minutes": "Tell by e-mail when a phone was away for so long; null: never",
