@@ -56,6 +56,8 @@ TITLES: dict[str, str] = {
     "POST /api/tokens": "Create an API key",
     "DELETE /api/tokens/{key_id}": "Revoke an API key",
     "GET /api/balance": "Show account (as balance)",
+    "PATCH /api/settings": "Change settings (PATCH)",
+    "PATCH /api/webhooks": "Change webhooks (PATCH)",
     "PATCH /api/devices/{device_id}": "Change device (PATCH)",
     "PATCH /api/contacts/{contact_id}": "Change contact (PATCH)",
     "PATCH /api/contact-groups/{group_id}": "Change group (PATCH)",

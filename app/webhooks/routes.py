@@ -72,6 +72,7 @@ def show_webhooks(session: SessionDep, user: Reader) -> Envelope[WebhooksOut]:
 
 
 @router.put("")
+@router.patch("")
 def change_webhooks(session: SessionDep, user: Owner, body: WebhooksChange) -> MessageEnvelope[WebhooksChanged]:
     """Set or, with null, remove the URLs that the request names. Setting one that was switched off enables it."""
     names: dict[str, AccountHook] = {"webhook_url_incoming": "incoming", "webhook_url_status": "status"}

@@ -136,6 +136,7 @@ def test_only_a_living_token_with_the_ability_gets_in(api, ali, path):
     ("method", "path"),
     [
         ("PUT", "/api/settings"),
+        ("PATCH", "/api/settings"),
         ("POST", "/api/subscriptions/redeem-promo"),
         ("POST", "/api/tokens"),
         ("DELETE", "/api/tokens/1"),
