@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from typing import Annotated
 
@@ -31,7 +32,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """The user behind a token, and what the token may do. `is_premium` is by the database's clock."""
+    """The user behind a token, what the token may do, and when it ends. `is_premium` is by the database's clock."""
 
     user_id: int
     token_id: int
@@ -40,6 +41,7 @@ class Principal:
     is_premium: bool
     default_device_id: int | None
     default_region: str | None
+    expires_at: datetime | None = None
 
     def can(self, ability: str) -> bool:
         return "*" in self.abilities or ability in self.abilities
@@ -51,7 +53,8 @@ class Principal:
 
 _PRINCIPALS = text("""
     SELECT t.id, t.secret_hash, t.user_id, t.kind, t.abilities,
-           coalesce(u.premium_expires_at > clock_timestamp(), false), u.default_device_id, u.default_region
+           coalesce(u.premium_expires_at > clock_timestamp(), false), u.default_device_id, u.default_region,
+           t.expires_at
     FROM tokens t JOIN users u ON u.id = t.user_id
     WHERE t.id = ANY(:ids) AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())
 """)
@@ -61,7 +64,7 @@ def principals(session: Session, credentials: Sequence[tuple[int, bytes]]) -> li
     """One principal per credential (token id, secret digest), in order; None where it is unknown, wrong or expired."""
     rows = session.execute(_PRINCIPALS, {"ids": list({number for number, _ in credentials})}).all()
     found = {
-        row[0]: (bytes(row[1]), Principal(row[2], row[0], row[3], frozenset(row[4]), row[5], row[6], row[7]))
+        row[0]: (bytes(row[1]), Principal(row[2], row[0], row[3], frozenset(row[4]), row[5], row[6], row[7], row[8]))
         for row in rows
     }
     known: list[Principal | None] = []

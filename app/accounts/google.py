@@ -3,7 +3,7 @@
 import re
 import time
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import structlog
 from sqlalchemy import func, select
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.accounts import tokens
 from app.accounts.models import User
 from app.accounts.signin import SESSION_NAME, add_user
+from app.core.bodies import storable
 from app.core.errors import Forbidden, Unauthenticated, Unavailable
 from app.core.http_client import HTTPError, InvalidURL, plain_client
 from app.core.settings import get_settings
@@ -20,6 +21,7 @@ _THREE_PARTS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 # Tuples: what is compared with them may be of any type.
 _ISSUERS = ("accounts.google.com", "https://accounts.google.com")
 _VERIFIED = (True, "true")
+_LONGEST = 255
 _JUDGED_BAD = frozenset({400, 401})
 
 log = structlog.get_logger(__name__)
@@ -53,9 +55,9 @@ def identify(id_token: str) -> Identity:
     ):
         raise _invalid()
     subject, email, name = claims.get("sub"), claims.get("email"), claims.get("name")
-    if not (isinstance(subject, str) and subject and isinstance(email, str) and "@" in email and len(email) <= 255):  # noqa: PLR2004 - the column's
+    if not (_is_text(subject) and _is_text(email) and "@" in email and max(len(subject), len(email)) <= _LONGEST):
         raise _invalid()
-    return Identity(subject, email, name[:255] if isinstance(name, str) and name else email.partition("@")[0])
+    return Identity(subject, email, name[:_LONGEST] if _is_text(name) else email.partition("@")[0])
 
 
 def sign_in(session: Session, identity: Identity) -> tuple[User, tokens.NewToken]:
@@ -96,10 +98,15 @@ def _ask(url: str, id_token: str) -> dict[str, Any]:
     return claims
 
 
+def _is_text(claim: Any) -> TypeGuard[str]:
+    """Whether a claim is a text that says something and can be stored."""
+    return isinstance(claim, str) and claim != "" and storable(claim)
+
+
 def _is_later(expiry: Any) -> bool:
     try:
         return float(expiry) > time.time()
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
 
 

@@ -2,6 +2,7 @@
 
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base, BigId, CreatedAt
@@ -125,8 +127,8 @@ class UsageTotal(Base):
 class IdempotencyKey(Base):
     """A send's `Idempotency-Key`: the hash of its request and the messages it made.
 
-    `device_id` is the phone that the answer to a single send named, `lease_until` how long a bulk send may take before
-    its key may be taken over.
+    `device_id` is the phone that the answer to a single send named, `skipped` the recipients that a bulk send left out,
+    `lease_until` how long one may take before its key may be taken over.
     """
 
     __tablename__ = "idempotency_keys"
@@ -138,5 +140,6 @@ class IdempotencyKey(Base):
     request_hash: Mapped[bytes] = mapped_column(LargeBinary)
     message_ids: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
     device_id: Mapped[int | None]
+    skipped: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
     lease_until: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]

@@ -132,6 +132,7 @@ def show_settings(session: SessionDep, principal: AccountUser) -> Envelope[Setti
 
 
 @router.put("/settings")
+@router.patch("/settings")
 def change_settings(session: SessionDep, principal: AccountUser, body: SettingsChange) -> MessageEnvelope[SettingsOut]:
     """Change the settings that the request names; null clears one that may be empty."""
     user = session.get_one(User, principal.user_id)

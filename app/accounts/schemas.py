@@ -29,7 +29,7 @@ class Registration(Body):
 
 class Credentials(Body):
     email: str
-    password: str
+    password: Annotated[str, Field(min_length=1)]
 
 
 class GoogleToken(Body):

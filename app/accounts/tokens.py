@@ -17,6 +17,7 @@ from app.core.validation import row_id
 ABILITIES = frozenset(
     {"*", "sms:send", "sms:read", "contacts", "devices", "webhooks", "account", "tokens", "phone:enroll"}
 )
+OUTLIVES = "An API key cannot outlive the token that makes it."
 _SECRET_LENGTH = 43
 
 
@@ -62,13 +63,18 @@ def issue(
 def create_key(
     session: Session, maker: Principal, name: str, abilities: list[str] | None, expires_at: datetime | None
 ) -> NewToken:
-    """Make an API key that can do no more than its maker. Unknown abilities are kept and grant nothing.
+    """Make an API key that can do no more than its maker, and no longer. Unknown abilities are kept and grant nothing.
 
-    Raises `Forbidden` for more than the maker can, `Invalid` for an end in the past.
+    Without `expires_at` it ends with its maker. Raises `Forbidden` for more than the maker can and for an end behind
+    the maker's, `Invalid` for one in the past.
     """
     wanted = ["*"] if abilities is None else abilities
     if any(ability in ABILITIES and not maker.can(ability) for ability in wanted):
         raise Forbidden
+    if maker.expires_at is not None:
+        expires_at = expires_at or maker.expires_at
+        if expires_at > maker.expires_at:
+            raise Forbidden(OUTLIVES)
     if expires_at is not None and not session.scalar(select(expires_at > func.clock_timestamp())):
         raise Invalid({"expires_at": ["The expires at field must be a date after now."]})
     return issue(session, maker.user_id, "key", name, abilities=wanted, expires_at=expires_at)

@@ -83,7 +83,7 @@ def import_contacts(user: OwnerAlone, body: Annotated[Import, Depends(large(Impo
 @router.get(
     "/contacts/export",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}},
+    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}, "example": exporting.EXAMPLE}}}},
 )
 def export_contacts(user: OwnerAlone, wanted: Annotated[ContactFilter, Query()]) -> StreamingResponse:
     """Your contacts as CSV, all or those that the filters leave. An import takes the same columns.

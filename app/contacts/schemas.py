@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field
 
 from app.core.envelope import Timestamp
-from app.core.validation import Body, Email, Integer
+from app.core.validation import Body, Email, Filter, Integer
 
 MOST_IMPORTED = 100_000
 MOST_MEMBERS_AT_ONCE = 10_000
@@ -35,14 +35,14 @@ class ContactChange(Body):
     group_ids: Ids | None = None
 
 
-class ContactFilter(Body):
+class ContactFilter(Filter):
     """`search` looks into name, number, e-mail address and notes."""
 
     search: Annotated[str, Field(max_length=255)] | None = None
     group_id: Integer | None = None
 
 
-class GroupFilter(Body):
+class GroupFilter(Filter):
     search: Annotated[str, Field(max_length=255)] | None = None
 
 

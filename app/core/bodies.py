@@ -114,7 +114,7 @@ def _is_utf8(raw: bytes) -> bool:
     return True
 
 
-def _storable(text: str) -> bool:
+def storable(text: str) -> bool:
     """Whether PostgreSQL and UTF-8 can hold it: no NUL, no half of a surrogate pair."""
     if text.isascii():
         return "\0" not in text
@@ -128,14 +128,14 @@ def _refuse_bad_text(value: Any) -> None:
     while waiting:
         path, item = waiting.pop()
         if isinstance(item, str):
-            if not _storable(item):
+            if not storable(item):
                 field = ".".join(path) or "body"
                 errors[field] = [f"The {field.replace('_', ' ')} field contains invalid characters."]
             continue
         if len(path) > DEEPEST:
             raise Invalid({"body": [_TOO_DEEP]})
         if isinstance(item, dict):
-            if not all(map(_storable, item)):
+            if not all(map(storable, item)):
                 raise Invalid({"body": [_BAD_NAME]})
             waiting.extend(((*path, key), child) for key, child in item.items() if isinstance(child, str | dict | list))
         elif isinstance(item, list):
@@ -144,12 +144,6 @@ def _refuse_bad_text(value: Any) -> None:
             )
     if errors:
         raise Invalid(dict(reversed(errors.items())))
-
-
-def refuse_bad_query(query: bytes) -> None:
-    """Raises `Invalid` for a parameter that cannot be stored; cheap where there is none."""
-    if b"%00" in query:
-        _refuse_bad_text(dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)))
 
 
 def without_blanks(query: bytes) -> bytes:

@@ -25,7 +25,6 @@ from app.core.bodies import (
     is_json,
     parse_body,
     read_body,
-    refuse_bad_query,
     without_blanks,
 )
 from app.core.errors import AppError, RouteNotFound, TooLarge, as_app_error
@@ -110,7 +109,6 @@ class Edge:
         try:
             if "\0" in scope["path"]:
                 raise RouteNotFound(scope["path"].replace("\0", ""))  # noqa: TRY301 - one way out for all errors
-            refuse_bad_query(scope["query_string"])
             scope["query_string"] = without_blanks(scope["query_string"])
             await self._app(scope, receive, answer)
         except ClientDisconnect:

@@ -4,21 +4,33 @@ can act on for what is wrong.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from fastapi import Request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
+from app.core.bodies import storable
 from app.core.errors import Invalid
 
 BIGGEST_ID = 2**63 - 1
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMERIC = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 _EMAIL = re.compile(r"[^\s@\"(),:;<>\[\]\\]{1,64}@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9-]{1,63}")
+# The + of an offset that was not encoded in a query or a form: a time, a space, an offset.
+_LOST_PLUS = re.compile(r"(:[0-9]{2}(?:\.[0-9]+)?) ([0-9]{2}:?[0-9]{2})$")
 _BOOLEANS: dict[Any, bool] = {True: True, False: False, "1": True, "0": False}
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -43,6 +55,19 @@ class Body(BaseModel):
     def given(self) -> dict[str, Any]:
         """The fields that the request has, null ones too: what a `PUT` or `PATCH` changes."""
         return {name: getattr(self, name) for name in self.model_fields_set}
+
+
+class Filter(Body):
+    """Base of what a list is asked for in the query: a body's rules, and what `bodies.parse_body` does for bodies."""
+
+    verbatim = frozenset()
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _storable(cls, value: Any) -> Any:
+        if isinstance(value, str) and not storable(value):
+            raise fault("The {name} field contains invalid characters.")
+        return value
 
 
 def _cleaned(item: Any) -> Any:
@@ -97,7 +122,7 @@ def _moment(value: Any) -> Any:
         return value
     if isinstance(value, str):
         try:
-            moment = datetime.fromisoformat(value)
+            moment = datetime.fromisoformat(_LOST_PLUS.sub(r"\1+\2", value))
             return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
         except (ValueError, OverflowError):
             pass
@@ -157,11 +182,17 @@ def sentences(errors: Iterable[Mapping[str, Any]], *, skip: int = 0) -> dict[str
     """Dotted field names to sentences, from pydantic's error list; the first `skip` parts of a place name no field."""
     told: dict[str, list[str]] = {}
     for error in errors:
-        field = ".".join(str(part) for part in error["loc"][skip:]) or "body"
+        field = _field(error["loc"][skip:])
         sentence = _sentence(field, error)
         if sentence not in told.setdefault(field, []):
             told[field].append(sentence)
     return told
+
+
+def _field(place: Sequence[int | str]) -> str:
+    # Pydantic's word for a name that an object may not have: the name stands before it.
+    named = place[:-1] if place[-1:] == ("[key]",) else place
+    return ".".join(map(str, named)) or "body"
 
 
 def _sentence(field: str, error: Mapping[str, Any]) -> str:

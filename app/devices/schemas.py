@@ -55,7 +55,8 @@ class DeviceChange(Body):
 
 
 def _reference(value: Any) -> Any:
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int | str)):
+    # Nothing is refused here too: the union behind would tell of each of its types.
+    if isinstance(value, bool) or not isinstance(value, int | str):
         raise fault("The selected {name} is invalid.")
     return value
 

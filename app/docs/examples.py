@@ -29,6 +29,7 @@ BODIES: dict[str, Any] = {
     "POST /api/login": {"email": "ali@example.com", "password": "correct horse"},
     "POST /api/tokens": {"name": "Production server", "abilities": ["sms:send", "sms:read"]},
     "PUT /api/settings": {"keep_inbound": True, "default_region": "UZ"},
+    "PATCH /api/settings": {"offline_alert_minutes": 30},
     "POST /api/subscriptions/redeem-promo": {"code": "SPRING26"},
     "POST /api/devices/default-device": {"device_id": 5},
     "PUT /api/devices/{device_id}": {"device_name": "Pixel 7, front desk", "send_delay_seconds": 5},
@@ -64,6 +65,7 @@ BODIES: dict[str, Any] = {
         "webhook_url_status": "https://example.com/sms/status",
         "webhook_url_incoming": "https://example.com/sms/incoming",
     },
+    "PATCH /api/webhooks": {"webhook_url_incoming": None},
     "POST /api/webhooks/deliveries/replay": {"from": "2026-06-07T00:00:00Z", "to": "2026-06-08T00:00:00Z"},
     "POST /api/webhooks/test": {"event": "status"},
     "POST /api/mobile/v1/device": {

@@ -74,7 +74,8 @@ def _answer(status: str, told: Document) -> str:
     content = told.get("content", {})
     media = content.get("application/json")
     if media is None:
-        return f"Answers {status}: {', '.join(content) or 'nothing'}\n"
+        examples = "".join(f"\n```\n{each['example'].strip()}\n```\n" for each in content.values() if "example" in each)
+        return f"Answers {status}: {', '.join(content) or 'nothing'}\n{examples}"
     shown = json.dumps(media["example"], indent=2, ensure_ascii=False)
     return f"Answers {status}:\n\n```json\n{shown}\n```\n"
 

@@ -37,6 +37,7 @@ _BY_DEVICE_TOKEN = {
     "GET /api/mobile/v1/webhooks",
     "GET /api/mobile/v1/settings",
 }
+_UNSAID = "Successful Response"  # FastAPI's own words
 _DESCRIPTIONS = {"200": "Done", "201": "Made", "204": "Done, with nothing to say"}
 _WITHOUT_DATABASE = {"GET /health/live", "GET /health/ready", "GET /api/mobile/v1/device"}
 
@@ -159,7 +160,8 @@ def _complete(key: str, path: str, operation: Operation, need: Need | None) -> N
     if key in _BODIES:
         operation["requestBody"] = {"required": True, "content": _json(_BODIES[key])}
     for status, told in operation["responses"].items():
-        told["description"] = _DESCRIPTIONS.get(status, told["description"])
+        if told["description"] == _UNSAID:
+            told["description"] = _DESCRIPTIONS.get(status, _UNSAID)
     if key in _ANSWERS:
         status = next(iter(operation["responses"]))
         operation["responses"][status]["content"] = _json(_ANSWERS[key])

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
 
 from app.core.errors import RouteNotFound
 from app.core.links import base_url
@@ -54,6 +55,12 @@ def page(request: Request) -> Response:
     """The page for people."""
     headers = {"Content-Security-Policy": _POLICY, "Referrer-Policy": "no-referrer"}
     return _answer(request, _file("docs.html"), _HTML, headers)
+
+
+@router.get("/docs/")
+def page_with_slash() -> Response:
+    """To the page: what it is made of is named as seen from there."""
+    return RedirectResponse("../docs", 308)
 
 
 @router.get("/docs/{name}")

@@ -1,7 +1,7 @@
 """Accepting a bulk send: up to 100,000 messages in one request, all or nothing.
 
-Rows are written by COPY in one transaction. With an idempotency key, the same transaction writes the ids beside the
-key, so that a repeated request finds either all of the work or none.
+Rows are written by COPY in one transaction. With an idempotency key, the same transaction writes what came of it
+beside the key, so that a repeated request finds either all of the work or none.
 """
 
 import json
@@ -15,7 +15,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.accounts.auth import Principal
+from app.accounts.auth import Principal, require
 from app.accounts.usage import UsageKind, count
 from app.contacts import groups
 from app.core import outbound
@@ -35,6 +35,11 @@ from app.messages.states import Lane
 MOST_RECIPIENTS = 100_000
 MOST_NAMED_ERRORS = 100
 TOO_MANY = f"The recipients field must not have more than {MOST_RECIPIENTS} items."
+# What is wrong with each field that names somebody, where in the end there is nobody.
+NOBODY = {
+    "recipients": "None of the recipients is a valid phone number.",
+    "group_ids": "The selected groups have no contacts.",
+}
 NAME = "{name}"
 
 Skipped = dict[str, Any]
@@ -67,20 +72,23 @@ def send(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes
     """
     key = idempotency.checked(key)
     if key is None:
+        require(user, "sms:send", "bulk")
         recipients, skipped = judge(draft, user.default_region)
         with transaction() as session:
             accepted = accept_bulk(session, user, draft, recipients, skipped)
         return answer(accepted)
     claim = idempotency.claim_bulk(user.user_id, key, request_hash)
-    if isinstance(claim, list):
-        _, skipped = judge(draft, user.default_region)
+    if isinstance(claim, idempotency.Finished):
+        # What was accepted once is not judged again: the plan or the region may be others by now.
         with transaction() as session:
-            return answer(_first_answer(session, draft, claim, skipped))
+            return answer(_first_answer(session, draft, claim))
     try:
+        require(user, "sms:send", "bulk")
         recipients, skipped = judge(draft, user.default_region)
         with transaction() as session:
             accepted = accept_bulk(session, user, draft, recipients, skipped)
-            idempotency.finish_bulk(session, user.user_id, key, claim, accepted.ids)
+            done = idempotency.Finished(list(accepted.ids), list(skipped))
+            idempotency.finish_bulk(session, user.user_id, key, claim, done)
     except Exception:
         idempotency.release_bulk(user.user_id, key, claim)
         raise
@@ -132,16 +140,16 @@ _FIRST = text("""
 """)
 
 
-def _first_answer(session: Session, draft: BulkDraft, ids: list[int], skipped: Sequence[Skipped]) -> Accepted:
+def _first_answer(session: Session, draft: BulkDraft, done: idempotency.Finished) -> Accepted:
     """What the first request with this key came to, from the rows it made."""
-    rows = session.execute(_FIRST, {"ids": ids}).all()
+    rows = session.execute(_FIRST, {"ids": done.ids}).all()
     return Accepted(
         [row.id for row in rows],
         [row.message_id for row in rows],
         [row.recipient_number for row in rows],
         rows[0].price,
         draft.my_id,
-        skipped,
+        done.skipped,
     )
 
 
@@ -192,7 +200,7 @@ def _with_groups(
     if len(everyone) > MOST_RECIPIENTS:
         raise Invalid({"recipients": [TOO_MANY]})
     if not everyone:
-        raise Invalid({"recipients": ["The recipients field must have at least 1 items."]})
+        raise Invalid({field: [sentence] for field, sentence in NOBODY.items() if getattr(draft, field)})
     return everyone
 
 

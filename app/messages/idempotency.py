@@ -4,16 +4,18 @@ A single send claims its key in the transaction that writes its message. A secon
 next batch, until that commit has come, and is then answered from the first one's row.
 
 A bulk send takes seconds, and nobody should wait for it in a lock. It claims its key in a transaction of its own, under
-a lease; the transaction of the work ends by trading the lease for the ids of its messages, and is rolled back where
-another request has taken over the key. A process that dies in between leaves a lease that runs out.
+a lease; the transaction of the work ends by trading the lease for the ids of its messages and whom it left out, and is
+rolled back where another request has taken over the key. A process that dies in between leaves a lease that runs out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Header
-from sqlalchemy import RowMapping, text
+from sqlalchemy import RowMapping, bindparam, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app.core.batching import Later
@@ -21,7 +23,7 @@ from app.core.database import transaction
 from app.core.errors import Conflict, Invalid, Refused
 
 if TYPE_CHECKING:
-    from app.messages.intake import Ready
+    from app.messages.intake import Asked
 
 KEY_LENGTH = 255
 RETRY_AFTER_SECONDS = 2
@@ -76,19 +78,19 @@ _REMEMBER = text("""
 
 def replay(
     session: Session,
-    ready: Sequence["Ready"],
+    asked: Sequence["Asked"],
     outcomes: dict[int, Any],
     answer: Callable[[Mapping[str, Any], int], Any],
-) -> list["Ready"]:
+) -> list["Asked"]:
     """Answer the sends whose key is known; return the others. The same key twice in one batch waits for the next."""
-    keyed = [item for item in ready if item.send.idempotency_key is not None]
+    keyed = [item for item in asked if item.send.idempotency_key is not None]
     if not keyed:
-        return list(ready)
+        return list(asked)
     known = {(row.user_id, row.key): row for row in session.execute(_KNOWN, _keys(keyed))}
     messages = _messages(session, [row.id for row in known.values()])
-    fresh: list[Ready] = []
+    fresh: list[Asked] = []
     taken: set[tuple[int, str | None]] = set()
-    for item in ready:
+    for item in asked:
         key = (item.user.user_id, item.send.idempotency_key)
         if key[1] is None:
             fresh.append(item)
@@ -102,7 +104,7 @@ def replay(
     return fresh
 
 
-def _keys(items: Sequence["Ready"]) -> dict[str, list[Any]]:
+def _keys(items: Sequence["Asked"]) -> dict[str, list[Any]]:
     return {
         "users": [item.user.user_id for item in items],
         "keys": [item.send.idempotency_key for item in items],
@@ -114,7 +116,7 @@ def _messages(session: Session, ids: list[int]) -> dict[int, RowMapping]:
 
 
 def _first_answer(
-    item: "Ready",
+    item: "Asked",
     known: Any,
     messages: Mapping[int, RowMapping],
     answer: Callable[[Mapping[str, Any], int], Any],
@@ -125,7 +127,7 @@ def _first_answer(
     return answer({**messages[known.id], "device_id": known.device_id}, known.id)
 
 
-def claim(session: Session, items: Sequence["Ready"]) -> list["Ready"]:
+def claim(session: Session, items: Sequence["Asked"]) -> list["Asked"]:
     """Claim the keys of sends that are about to be written; those whose key another process was first to claim."""
     keyed = [item for item in items if item.send.idempotency_key is not None]
     if not keyed:
@@ -135,7 +137,7 @@ def claim(session: Session, items: Sequence["Ready"]) -> list["Ready"]:
     return [item for item in keyed if (item.user.user_id, item.send.idempotency_key) not in won]
 
 
-def remember(session: Session, items: Sequence["Ready"], outcomes: Mapping[int, Any]) -> None:
+def remember(session: Session, items: Sequence["Asked"], outcomes: Mapping[int, Any]) -> None:
     """Write beside the claimed keys which message each stands for."""
     keyed = [item for item in items if item.send.idempotency_key is not None]
     if keyed:
@@ -157,22 +159,31 @@ _CLAIM_BULK = text("""
 """)
 
 _STANDING = text("""
-    SELECT request_hash, message_ids FROM idempotency_keys WHERE user_id = :user AND route = 'bulk' AND key = :key
+    SELECT request_hash, message_ids, skipped FROM idempotency_keys
+    WHERE user_id = :user AND route = 'bulk' AND key = :key
 """)
 
 _FINISH = text("""
-    UPDATE idempotency_keys SET message_ids = :ids, lease_until = NULL
+    UPDATE idempotency_keys SET message_ids = :ids, skipped = :skipped, lease_until = NULL
     WHERE user_id = :user AND route = 'bulk' AND key = :key AND lease_until = :lease
     RETURNING key
-""")
+""").bindparams(bindparam("skipped", type_=JSONB))
 
 _RELEASE = text("""
     DELETE FROM idempotency_keys WHERE user_id = :user AND route = 'bulk' AND key = :key AND lease_until = :lease
 """)
 
 
-def claim_bulk(user_id: int, key: str, request_hash: bytes) -> datetime | list[int]:
-    """Claim a bulk send's key, in a transaction of its own: the lease, or the ids of the messages it stands for.
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a bulk send came to: the ids of its messages, and the recipients that were left out."""
+
+    ids: list[int]
+    skipped: list[dict[str, Any]]
+
+
+def claim_bulk(user_id: int, key: str, request_hash: bytes) -> datetime | Finished:
+    """Claim a bulk send's key, in a transaction of its own: the lease, or what the first request with it came to.
 
     Raises `Refused` where the key stands for another request, `Conflict` where the first one is being worked on.
     """
@@ -188,12 +199,12 @@ def claim_bulk(user_id: int, key: str, request_hash: bytes) -> datetime | list[i
         raise Refused(OTHER_REQUEST)
     if standing.message_ids is None:
         raise Conflict(UNDER_WAY, retry_after=RETRY_AFTER_SECONDS)
-    return list(standing.message_ids)
+    return Finished(list(standing.message_ids), standing.skipped)
 
 
-def finish_bulk(session: Session, user_id: int, key: str, lease: datetime, ids: Sequence[int]) -> None:
-    """Trade the lease for the ids of the messages. Raises `Conflict` where it ran out and another request took over."""
-    values = {"user": user_id, "key": key, "lease": lease, "ids": list(ids)}
+def finish_bulk(session: Session, user_id: int, key: str, lease: datetime, done: Finished) -> None:
+    """Trade the lease for what came of it. Raises `Conflict` where it ran out and another request took over."""
+    values = {"user": user_id, "key": key, "lease": lease, "ids": done.ids, "skipped": done.skipped}
     if session.execute(_FINISH, values).first() is None:
         raise Conflict(UNDER_WAY, retry_after=RETRY_AFTER_SECONDS)
 

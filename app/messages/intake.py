@@ -39,13 +39,19 @@ class Send:
 
 
 @dataclass(slots=True)
-class Ready:
-    """A send that passed every check."""
+class Asked:
+    """A send of somebody who may send, whose draft can be read."""
 
     place: int
     send: Send
     user: Principal
     draft: SmsDraft
+
+
+@dataclass(slots=True)
+class Ready(Asked):
+    """A send that passed every check."""
+
     recipient: str
 
 
@@ -54,15 +60,21 @@ def accept(session: Session, sends: list[Send]) -> Sequence[dict[str, Any] | Exc
     credentials = [send.credentials for send in sends if send.credentials]
     users = dict(zip(credentials, principals(session, credentials), strict=True))
     outcomes: dict[int, dict[str, Any] | Exception] = {}
-    ready: list[Ready] = []
+    asked: list[Asked] = []
     for place, send in enumerate(sends):
         try:
-            ready.append(_check(place, send, users.get(send.credentials) if send.credentials else None))
+            asked.append(_read(place, send, users.get(send.credentials) if send.credentials else None))
         except AppError as refusal:
             outcomes[place] = refusal
-    fresh = idempotency.replay(session, ready, outcomes, answer)
-    rows = _rows(session, fresh, outcomes)
-    claimants = [item for item in fresh if item.place in rows]
+    ready: list[Ready] = []
+    # What was accepted once is not judged again: the plan or the region may be others by now.
+    for item in idempotency.replay(session, asked, outcomes, answer):
+        try:
+            ready.append(_check(item))
+        except AppError as refusal:
+            outcomes[item.place] = refusal
+    rows = _rows(session, ready, outcomes)
+    claimants = [item for item in ready if item.place in rows]
     for late in idempotency.claim(session, claimants):
         outcomes[late.place] = Later()
         del rows[late.place]
@@ -81,18 +93,22 @@ def accept_one(session: Session, send: Send) -> dict[str, Any]:
     return outcome
 
 
-def _check(place: int, send: Send, user: Principal | None) -> Ready:
+def _read(place: int, send: Send, user: Principal | None) -> Asked:
     if user is None:
         raise Unauthenticated
     require(user, "sms:send")
     if isinstance(send.draft, AppError):
         raise send.draft
-    if send.draft.callback_url is not None:
-        require(user, "sms:send", "webhooks")
-    number = normalize_number(send.draft.recipient_number, user.default_region)
+    return Asked(place, send, user, send.draft)
+
+
+def _check(item: Asked) -> Ready:
+    if item.draft.callback_url is not None:
+        require(item.user, "sms:send", "webhooks")
+    number = normalize_number(item.draft.recipient_number, item.user.default_region)
     if number is None:
         raise Invalid({"recipient_number": [NOT_A_NUMBER.format(name="recipient number")]})
-    return Ready(place, send, user, send.draft, number)
+    return Ready(item.place, item.send, item.user, item.draft, number)
 
 
 def _rows(session: Session, ready: list[Ready], outcomes: dict[int, Any]) -> dict[int, dict[str, Any]]:

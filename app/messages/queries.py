@@ -27,7 +27,7 @@ from app.core.errors import Invalid
 from app.core.numbers import normalize_number
 from app.core.pages import Page, Paging
 from app.core.text import containing
-from app.core.validation import BIGGEST_ID, Body, Moment, row_id
+from app.core.validation import BIGGEST_ID, Filter, Moment, row_id
 from app.messages.schemas import MessageOut
 from app.messages.states import Status
 
@@ -41,14 +41,12 @@ def _end_of_day(value: Any) -> Any:
     return f"{value}T23:59:59.999999" if isinstance(value, str) and _DATE.fullmatch(value) else value
 
 
-class MessageFilter(Body):
+class MessageFilter(Filter):
     """Which messages to list.
 
     `device_id` is a phone's number or its own string; `number` the other party: the recipient of what was sent, the
     sender of what came in; a date alone as `to` means the end of that day (UTC); `search` finds text inside messages.
     """
-
-    verbatim = frozenset()
 
     direction: Literal["inbound", "outbound"] | None = None
     status: Status | None = None

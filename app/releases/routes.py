@@ -54,7 +54,12 @@ def release_of(session: SessionDep, release_id: str) -> Release:
 @router.get(
     "/download/{release_id}",
     response_class=FileResponse,
-    responses={200: {"content": {APK: {"schema": {"type": "string", "format": "binary"}}}}},
+    responses={
+        200: {
+            "description": "The file; one range of it as a 206",
+            "content": {APK: {"schema": {"type": "string", "format": "binary"}, "example": "The bytes of the APK"}},
+        }
+    },
 )
 def download(request: Request, release: Annotated[Release, Depends(release_of)]) -> FileResponse:
     """The file of a version, whole or one range of it."""

@@ -13,7 +13,7 @@ from app.core.database import SessionDep, transaction
 from app.core.envelope import Envelope, MessageEnvelope, Timestamp
 from app.core.errors import Invalid, TooManyAttempts
 from app.core.pages import PagingDep
-from app.core.validation import Body, Moment, fault, row_id
+from app.core.validation import Body, Filter, Moment, fault, row_id
 from app.webhooks import history, signing, trial, urls
 from app.webhooks.claims import Call
 from app.webhooks.guard import LONGEST_URL, judge_url_text
@@ -72,6 +72,7 @@ def show_webhooks(session: SessionDep, user: Reader) -> Envelope[WebhooksOut]:
 
 
 @router.put("")
+@router.patch("")
 def change_webhooks(session: SessionDep, user: Owner, body: WebhooksChange) -> MessageEnvelope[WebhooksChanged]:
     """Set or, with null, remove the URLs that the request names. Setting one that was switched off enables it."""
     names: dict[str, AccountHook] = {"webhook_url_incoming": "incoming", "webhook_url_status": "status"}
@@ -97,7 +98,7 @@ def _secret(session: Session, user: Principal) -> SecretOut:
     return SecretOut(secret=secret, previous_valid_until=until)
 
 
-class DeliveryFilter(BaseModel):
+class DeliveryFilter(Filter):
     """Which deliveries to list; `message_id` is the message's number or its UUID."""
 
     state: State | None = None

@@ -75,6 +75,7 @@ def upgrade() -> None:
         sa.Column("request_hash", sa.LargeBinary(), nullable=False),
         sa.Column("message_ids", sa.ARRAY(sa.BigInteger()), nullable=True),
         sa.Column("device_id", sa.BigInteger(), nullable=True),
+        sa.Column("skipped", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column(
             "created_at", sa.DateTime(timezone=True), server_default=sa.text("clock_timestamp()"), nullable=False

@@ -110,12 +110,13 @@ def test_rate_is_the_default_devices(api, ali, other, sql, configured):
     assert rate() == 12.5
 
 
-def test_settings(api, ali, other):
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_settings(api, ali, other, method):
     initial = {"keep_inbound": True, "device_events": False, "default_region": None, "offline_alert_minutes": None}
     assert api.get("/api/settings", headers=ali.headers).json() == {"success": True, "data": initial}
 
     def put(**change):
-        return api.put("/api/settings", json=change, headers=ali.headers)
+        return api.request(method, "/api/settings", json=change, headers=ali.headers)
 
     answer = put(keep_inbound=False, default_region="uz", offline_alert_minutes=30, device_events="1")
     changed = {"keep_inbound": False, "device_events": True, "default_region": "UZ", "offline_alert_minutes": 30}

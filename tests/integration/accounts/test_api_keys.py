@@ -1,7 +1,7 @@
 """API keys: made, listed, revoked, limited by ability, plan and time."""
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import pytest
 
@@ -93,6 +93,27 @@ def test_a_key_makes_none_that_can_do_more(api, ali, own, wanted, status):
         assert answer.json() == {"success": False, "message": "Invalid ability provided."}
 
 
+def test_a_key_makes_none_that_outlives_it(api, ali, sql):
+    maker = ali.token(expires_in=timedelta(hours=1))
+    [end] = sql.execute("SELECT max(expires_at) FROM tokens").fetchone()
+
+    def make(expires_at, headers=maker):
+        return api.post("/api/tokens", json={"name": "x", "expires_at": expires_at}, headers=headers)
+
+    for asked, got in ((end - timedelta(minutes=1), end - timedelta(minutes=1)), (end, end), (None, end)):
+        answer = make(asked and asked.isoformat())
+        assert answer.status_code == 201
+        assert datetime.fromisoformat(answer.json()["data"]["expires_at"]) == got
+        assert sql.execute("SELECT expires_at FROM tokens ORDER BY id DESC LIMIT 1").fetchone() == (got,)
+    refused = make((end + timedelta(milliseconds=1)).isoformat())
+    assert (refused.status_code, refused.json()) == (
+        403,
+        {"success": False, "message": "An API key cannot outlive the token that makes it."},
+    )
+    assert make("2020-01-01").status_code == 422
+    assert make(None, ali.headers).json()["data"]["expires_at"] is None
+
+
 def test_unknown_abilities_grant_nothing(api, ali):
     key = ali.token("everything", "Account", "account ")
     assert all(api.get(path, headers=key).status_code == 403 for path in ACCOUNT_PATHS)
@@ -115,6 +136,7 @@ def test_only_a_living_token_with_the_ability_gets_in(api, ali, path):
     ("method", "path"),
     [
         ("PUT", "/api/settings"),
+        ("PATCH", "/api/settings"),
         ("POST", "/api/subscriptions/redeem-promo"),
         ("POST", "/api/tokens"),
         ("DELETE", "/api/tokens/1"),

@@ -93,6 +93,12 @@ def test_links_by_verified_email(api, google, new_account):
         {"sub": None},
         {"email": None},
         {"email": "x" * 300 + "@example.com"},
+        {"email": "ali\0@example.com"},
+        {"email": "ali\ud800@example.com"},
+        {"sub": "10\x0000"},
+        {"sub": "1000\udfff"},
+        {"sub": "1" * 256},
+        {"exp": 10**400},
     ],
 )
 def test_claims_that_do_not_convince(api, google, sql, claims):
@@ -100,6 +106,12 @@ def test_claims_that_do_not_convince(api, google, sql, claims):
     answer = sign_in(api)
     assert (answer.status_code, answer.json()) == (401, INVALID)
     assert sql.execute("SELECT count(*) FROM users").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("name", ["Ali\0", "Ali \ud83d", "", None, 5])
+def test_a_name_that_cannot_be_kept_is_made_of_the_email(api, google, name):
+    google.claims["name"] = name
+    assert sign_in(api).json()["data"]["user"]["name"] == "ali"
 
 
 @pytest.mark.parametrize("status", [400, 401])

@@ -156,6 +156,17 @@ def test_failed_logins_are_limited_by_account(api):
     assert api.post("/api/login", json={"email": "b@example.com", "password": "x"}).status_code == 401
 
 
+def test_a_login_without_a_password_is_no_try(api):
+    for password in ("", None):
+        for _ in range(6):
+            answer = api.post("/api/login", json={"email": ALI["email"], "password": password})
+            assert (answer.status_code, answer.json()["errors"]) == (
+                422,
+                {"password": ["The password field is required."]},
+            )
+    assert api.post("/api/login", json={"email": ALI["email"], "password": "wrong"}).status_code == 401
+
+
 def test_many_failed_logins_at_once_are_no_way_around(api):
     with ThreadPoolExecutor(20) as pool:
         body = {"email": "a@example.com", "password": "wrong"}

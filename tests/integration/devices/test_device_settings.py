@@ -25,6 +25,11 @@ def test_values_out_of_range_are_told_by_name(client, phone, field, value):
     assert after["data"] | {"last_seen_at": None} == before["data"] | {"last_seen_at": None}
 
 
+def test_a_slot_that_no_phone_has_is_told_by_name(client, phone):
+    answer = client.patch(f"/api/devices/{phone.device_id}", json={"limits": {"sims": {"5": {}}}})
+    assert answer.json()["errors"] == {"limits.sims.5": ["The selected limits.sims.5 is invalid."]}
+
+
 def test_all_settings_at_once(client, phone):
     values = {
         "device_name": "Reception",
@@ -64,8 +69,15 @@ def test_the_default_phone(client, phone, enroll, device_number):
     for unknown in ("nonsense", 10**15):
         refused = client.post("/api/devices/default-device", json={"device_id": unknown})
         assert (refused.status_code, refused.json()["message"]) == (404, "No query results for model [Device].")
-    for missing in ({}, {"device_id": None}, {"device_id": True}, {"device_id": [1]}):
-        assert client.post("/api/devices/default-device", json=missing).status_code == 422
+    for body, sentence in (
+        ({}, "The device id field is required."),
+        ({"device_id": None}, "The device id field is required."),
+        ({"device_id": ""}, "The device id field is required."),
+        ({"device_id": True}, "The selected device id is invalid."),
+        ({"device_id": [1]}, "The selected device id is invalid."),
+    ):
+        refused = client.post("/api/devices/default-device", json=body)
+        assert (refused.status_code, refused.json()["errors"]) == (422, {"device_id": [sentence]})
     client.delete(f"/api/devices/{second.device_id}")
     assert client.post("/api/devices/default-device", json={"device_id": second.device_id}).status_code == 404
 

@@ -23,6 +23,13 @@ def test_served_whole_and_then_not_again(api, path):
     assert (again.status_code, again.content) == (304, b"")
 
 
+def test_the_page_with_a_slash(api):
+    for method in ("GET", "HEAD"):
+        answer = api.request(method, "/docs/", follow_redirects=True)
+        assert (answer.status_code, answer.url.path) == (200, "/docs")
+    assert api.get("/docs/", follow_redirects=True).content == api.get("/docs").content
+
+
 def test_nothing_else_is_there(api):
     for path in ("/docs/docs.html", "/docs/..%2f__init__.py", "/docs/none"):
         answer = api.get(path)

@@ -106,8 +106,31 @@ def test_field_name_that_cannot_be_stored(api):
 
 def test_nul_in_path_and_query(api, ali):
     assert api.delete("/api/tokens/%00", headers=ali.headers).status_code == 404
-    answer = api.get("/api/tokens?name=%00", headers=ali.headers)
-    assert (answer.status_code, list(answer.json()["errors"])) == (422, ["name"])
+    assert api.get("/api/user?x=%00").status_code == 401
+    assert api.get("/api/user?x=%00", headers=ali.headers).status_code == 200
+    assert api.get("/api/nothing?x=%00").status_code == 404
+    assert api.post("/api/login?x=%00", json={}).json()["message"] == "The email field is required. (and 1 more error)"
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("/api/sms", ["direction", "status", "device_id", "number", "my_id", "from", "to", "search", "cursor"]),
+        ("/api/contacts", ["search", "group_id"]),
+        ("/api/contacts/export", ["search", "group_id"]),
+        ("/api/contact-groups", ["search"]),
+        ("/api/webhooks/deliveries", ["state", "event", "url", "message_id"]),
+    ],
+)
+def test_nul_in_a_parameter_that_is_read(api, ali, path, names):
+    for name in names:
+        assert api.get(f"{path}?{name}=a%00b").status_code == 401
+        answer = api.get(f"{path}?{name}=a%00b", headers=ali.headers)
+        sentence = f"The {name.replace('_', ' ')} field contains invalid characters."
+        assert (answer.status_code, answer.json()["errors"]) == (422, {name: [sentence]})
+    if path != "/api/contacts/export":
+        assert api.get(f"{path}?page=%00&x=%00", headers=ali.headers).json()["data"]["current_page"] == 1
+        assert list(api.get(f"{path}?per_page=%00", headers=ali.headers).json()["errors"]) == ["per_page"]
 
 
 def test_other_content_types(api):

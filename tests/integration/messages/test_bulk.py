@@ -125,9 +125,23 @@ def test_groups_beside_recipients(bulk, phone, group, sql):
     assert texts(sql) == ["Hi First", "Hi One", "Hi Two"]
     assert len(numbers(bulk(group_ids=[first, second], allow_duplicates=True))) == 3
     assert numbers(bulk(group_ids=[first])) == ["+998901111111", "+998902222222"]
-    assert bulk(group_ids=[empty]).json()["errors"] == {
-        "recipients": ["The recipients field must have at least 1 items."]
-    }
+
+
+def test_nobody_in_the_end(bulk, phone, group, sql):
+    empty = group()
+    no_number, no_contacts = "None of the recipients is a valid phone number.", "The selected groups have no contacts."
+    for body, errors in (
+        ({"recipients": ["x", "12"], "skip_invalid": True}, {"recipients": [no_number]}),
+        ({"group_ids": [empty]}, {"group_ids": [no_contacts]}),
+        ({"recipients": [], "group_ids": [empty]}, {"group_ids": [no_contacts]}),
+        (
+            {"recipients": ["x"], "group_ids": [empty], "skip_invalid": True},
+            {"recipients": [no_number], "group_ids": [no_contacts]},
+        ),
+    ):
+        answer = bulk(**body)
+        assert (answer.status_code, answer.json()["errors"]) == (422, errors)
+    assert texts(sql) == []
 
 
 def test_groups_of_others_and_unknown_ones(api, bulk, phone, group, other):
@@ -164,7 +178,6 @@ def test_invalid_recipients_by_their_place(bulk, phone, sql):
     assert [(item["index"], type(item["reason"])) for item in skipping.json()["skipped"]] == [
         (place, str) for place in range(1, 8)
     ]
-    assert bulk(recipients=["x"], skip_invalid=True).status_code == 422
 
 
 @pytest.mark.parametrize(

@@ -158,6 +158,47 @@ def test_skipped_recipients_are_told_again(post, phone):
     assert post("/api/sms/bulk", body).json() == first
 
 
+NATIONAL = {
+    "/api/sms": {"message": "Hello", "recipient_number": "901234567"},
+    "/api/sms/bulk": {"message": "Hello", "recipients": ["901234567", "12"], "skip_invalid": True},
+}
+
+
+@pytest.mark.parametrize("path", NATIONAL)
+def test_numbers_are_not_read_again_by_another_region(api, ali, post, phone, sql, path):
+    api.put("/api/settings", json={"default_region": "UZ"}, headers=ali.headers)
+    first = post(path, NATIONAL[path])
+    assert first.status_code == 201
+    for region in (None, "US"):
+        api.put("/api/settings", json={"default_region": region}, headers=ali.headers)
+        again = post(path, NATIONAL[path])
+        assert (again.status_code, again.json()) == (201, first.json())
+    api.put("/api/settings", json={"default_region": None}, headers=ali.headers)
+    assert post(path, NATIONAL[path], key="key-2").status_code == 422
+    assert messages(sql) == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/api/sms", {**ONE, "callback_url": "https://example.com/sms/callback"}), ("/api/sms/bulk", MANY)],
+)
+def test_the_plan_is_not_asked_again(api, ali, post, phone, sql, configured, path, body):
+    first = post(path, body)
+    assert first.status_code == 201
+    made = messages(sql)
+    configured(FREE_FEATURES="api")
+    again = post(path, body)
+    assert (again.status_code, again.json()) == (201, first.json())
+    # A key that stands for nothing yet, none, and a blank one; the refused key stays free.
+    for headers in ({"Idempotency-Key": "key-2"}, {}, {"Idempotency-Key": ""}):
+        refused = api.post(path, json=body, headers={**ali.headers, **headers})
+        assert (refused.status_code, refused.json()["upgrade"]) == (403, True)
+    assert post(path, {**body, "message": "Bye"}).json() == OTHER
+    assert messages(sql) == made
+    configured(FREE_FEATURES="api,webhooks,bulk")
+    assert post(path, body, key="key-2").status_code == 201
+
+
 def test_many_keys_at_once_in_two_processes(processes, post, phone, sql):
     """Each key is sent eight times, four through either process, all at the same time as the others."""
     keys = [f"key-{n}" for n in range(40)]
@@ -219,7 +260,8 @@ def _finish(user: Principal, draft: BulkDraft, lease: datetime) -> None:
     recipients, skipped = bulk_sends.judge(draft, None)
     with transaction() as session:
         accepted = bulk_sends.accept_bulk(session, user, draft, recipients, skipped)
-        idempotency.finish_bulk(session, user.user_id, "key-1", lease, accepted.ids)
+        done = idempotency.Finished(list(accepted.ids), list(skipped))
+        idempotency.finish_bulk(session, user.user_id, "key-1", lease, done)
 
 
 def test_a_process_that_lost_its_lease_writes_nothing(ali, phone, sql):

@@ -119,6 +119,8 @@ def test_filters(api, get, ali, other, sql):
         assert ids(answer) == expected, query
         data = answer.json()["data"]
         assert (data["total"], data["total_exact"]) == (len(expected), True), query
+    unencoded = f"/api/sms?from={yesterday.replace(tzinfo=None).isoformat()}+00:00"
+    assert ids(api.get(unencoded, headers=ali.headers)) == everything[:-1]
     assert ids(get("/api/sms/outbox")) == [failed, delivered, pending]
     assert ids(get("/api/sms/outbox", direction="inbound")) == [failed, delivered, pending]
     assert ids(get("/api/sms/inbox", device_id=phone)) == [received]

@@ -13,23 +13,27 @@ def mine(api, ali):
     return api
 
 
-def test_urls_are_set_shown_and_removed_one_by_one(mine) -> None:
+@pytest.mark.parametrize("method", ["PUT", "PATCH"])
+def test_urls_are_set_shown_and_removed_one_by_one(mine, method) -> None:
+    def change(**urls):
+        return mine.request(method, "/api/webhooks", json=urls)
+
     nothing = mine.get("/api/webhooks").json()
     assert nothing["success"] is True
     assert nothing["data"]["webhook_url_incoming"] is None
     assert nothing["data"]["webhook_url_status"] is None
-    set_one = mine.put("/api/webhooks", json={"webhook_url_status": " https://example.com/s "})
+    set_one = change(webhook_url_status=" https://example.com/s ")
     assert set_one.status_code == 200
     assert set_one.json()["message"] == "Webhooks updated successfully"
     assert set_one.json()["data"]["webhook_url_status"] == "https://example.com/s"
-    both = mine.put("/api/webhooks", json={"webhook_url_incoming": "https://example.com/i"}).json()["data"]
+    both = change(webhook_url_incoming="https://example.com/i").json()["data"]
     assert (both["webhook_url_incoming"], both["webhook_url_status"]) == (
         "https://example.com/i",
         "https://example.com/s",
     )
-    cleared = mine.put("/api/webhooks", json={"webhook_url_status": None, "webhook_url_incoming": ""}).json()["data"]
+    cleared = change(webhook_url_status=None, webhook_url_incoming="").json()["data"]
     assert (cleared["webhook_url_incoming"], cleared["webhook_url_status"]) == (None, None)
-    assert mine.put("/api/webhooks", json={}).status_code == 200
+    assert change().status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,18 @@ def test_nested_names_are_dotted():
     }
 
 
+def test_a_name_that_an_object_may_not_have():
+    class Slots(Body):
+        slots: dict[Literal["0", "1"], Item]
+
+    with pytest.raises(Invalid) as caught:
+        read(Slots, {"slots": {"5": {"number": "1"}, "1": {}}})
+    assert caught.value.errors == {
+        "slots.5": ["The selected slots.5 is invalid."],
+        "slots.1.number": ["The slots.1.number field is required."],
+    }
+
+
 def test_message_counts_the_others():
     with pytest.raises(Invalid) as one:
         read(Everything, {"flag": 2})
@@ -111,6 +123,10 @@ def test_message_counts_the_others():
         ("flag", "1", True),
         ("moment", "2026-06-08", datetime(2026, 6, 8, tzinfo=UTC)),
         ("moment", "2026-06-08T10:00:00+05:00", datetime(2026, 6, 8, 5, tzinfo=UTC)),
+        ("moment", "2026-06-08T10:00:00 05:00", datetime(2026, 6, 8, 5, tzinfo=UTC)),
+        ("moment", "2026-06-08 10:00 0500", datetime(2026, 6, 8, 5, tzinfo=UTC)),
+        ("moment", "2026-06-08T10:00:00.5 05:00", datetime(2026, 6, 8, 5, 0, 0, 500_000, tzinfo=UTC)),
+        ("moment", "2026-06-08 10:00", datetime(2026, 6, 8, 10, tzinfo=UTC)),
         ("moment", "2026-06-08T10:00:00.000000Z", datetime(2026, 6, 8, 10, tzinfo=UTC)),
     ],
 )

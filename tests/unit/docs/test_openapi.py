@@ -71,6 +71,14 @@ def test_its_examples_fit_its_schemas(key: str) -> None:
                 assert fits(example, media["schema"]) == [], status
 
 
+@pytest.mark.parametrize("key", OPERATIONS)
+def test_what_it_answers_is_shown(key: str) -> None:
+    for status, told in OPERATIONS[key]["responses"].items():
+        if status.startswith("2"):
+            assert told["description"] != "Successful Response"
+            assert all("example" in media for media in told.get("content", {}).values()), status
+
+
 @pytest.mark.parametrize("key", [key for key, told in OPERATIONS.items() if told.get("security")])
 def test_what_needs_a_token_says_so(key: str) -> None:
     told = OPERATIONS[key]
