@@ -81,7 +81,7 @@ def parse_report(item: Mapping[str, Any]) -> Report | None:
         state = recipients[0].get("state", state)
         error = recipients[0].get("error")
     if not isinstance(state, str):
-        raise ValueError("state must be a string")
+        raise ValueError("state must be a string")  # noqa: TRY004 - as for the others
     if state not in _EVENTS:
         return None
     history = item.get("states")
