@@ -151,7 +151,9 @@ def _reported(raw: bytes, content_type: str | None) -> list[reports.Report]:
         if not isinstance(item, dict):
             raise BadRequest(f"{place}: a report must be an object")
         try:
-            items.append(reports.parse_report(item))
+            report = reports.parse_report(item)
         except ValueError as error:
             raise BadRequest(f"{place}: {error}") from None
+        if report is not None:
+            items.append(report)
     return items

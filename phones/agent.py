@@ -55,6 +55,10 @@ class OutcomeUnknownError(Exception):
     """The modem gave no clear answer; the SMS may have left."""
 
 
+class ModemAwayError(OSError):
+    """The modem is not there, and nothing was sent."""
+
+
 class Modem(Protocol):
     """What sends and receives for an agent. `sims` is how many SIM cards it has."""
 
@@ -63,7 +67,7 @@ class Modem(Protocol):
     async def send(self, job: Job, journal: Journal) -> State:
         """Send a message. Give SENT where the network has taken it, PROCESSED where that cannot be known.
 
-        Raises SendError or OutcomeUnknownError.
+        Raises SendError, OutcomeUnknownError, or ModemAwayError where the message is to wait.
         """
         ...
 
@@ -203,14 +207,23 @@ class Agent:
             if job is None or (pause > 0 and job.priority < _URGENT):
                 await _either(self._send_now, pause)
                 continue
-            if await self._send_one(job):
+            try:
+                given = await self._send_one(job)
+            except ModemAwayError as error:
+                _say(f"messages wait for the modem: {error}")
+                await asyncio.sleep(_RECONNECT_AFTER * self._patience)
+                continue
+            if given:
                 low = self._settings.send_interval_min
                 high = max(low, self._settings.send_interval_max)
                 next_slot = time.monotonic() + random.uniform(low, high)  # noqa: S311  (a pause, not a secret)
             self._tell_now.set()
 
     async def _send_one(self, job: Job) -> bool:
-        """Send one message and note what became of it; False where it was not given to the modem."""
+        """Send one message and note what became of it; False where it was not given to the modem.
+
+        Raises ModemAwayError, and then it is as if it had not been tried.
+        """
         if job.valid_until is not None and job.valid_until < time.time():
             self._journal.fail(job.id, "TTL expired")
             return False
@@ -223,6 +236,9 @@ class Agent:
         try:
             if await self._modem.send(job, self._journal) is State.SENT:
                 self._journal.sent(job.id)
+        except ModemAwayError:
+            self._journal.put_back(job.id)
+            raise
         except SendError as error:
             self._journal.fail(job.id, f"sendSMS: {error}")
         except OutcomeUnknownError as error:

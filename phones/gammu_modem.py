@@ -2,7 +2,8 @@
 
 python-gammu is GPL, so it is not among the dependencies; who has a modem installs it. The modem confirms each SMS when
 the network takes it (`Sent`), and a status report tells of its arrival (`Delivered`, the first part's is enough).
-Inbound SMS are joined from their parts, kept in the journal, and only then deleted from the modem.
+Inbound SMS are joined from their parts, kept in the journal, and only then deleted from the modem. While the modem is
+away messages wait.
 """
 
 import asyncio
@@ -10,18 +11,20 @@ import hashlib
 import importlib
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
 
-from phones.agent import OutcomeUnknownError, SendError, plain_number, run_agent
+from phones.agent import ModemAwayError, OutcomeUnknownError, SendError, plain_number, run_agent
 from phones.journal import Job, Journal
 from phones.wire import DateFormat, ReceivedSms, State
 
 _FIRST_PENDING = 0x20
 _FIRST_PERMANENT = 0x40
+_GONE = ("ERR_DEVICE", "ERR_TIMEOUT")
 
 _GSM7 = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§"
@@ -47,16 +50,22 @@ class GammuModem:
 
     async def send(self, job: Job, journal: Journal) -> State:
         """Send all parts of a message, one after the other."""
-        for number in job.numbers:
-            for reference in await self._call(partial(self._send, job, plain_number(number))):
+        for place, number in enumerate(job.numbers):
+            try:
+                references = await self._call(partial(self._send, job, plain_number(number)))
+            except ModemAwayError as error:
+                if place == 0:
+                    raise
+                raise SendError(f"to {number}: {error}") from error
+            for reference in references:
                 journal.sent_part(job.id, plain_number(number), reference)
         return State.SENT
 
     def _send(self, job: Job, number: str) -> list[int]:
         """Give the network's reference of each part."""
         references: list[int] = []
+        machine = self._open()
         try:
-            machine = self._open()
             parts = self._gammu.EncodeSMS(
                 {
                     "Class": -1,
@@ -71,8 +80,11 @@ class GammuModem:
                     part["Type"] = "Status_Report"
                 references.append(machine.SendSMS(part))
         except self._gammu.ERR_TIMEOUT as error:
+            self._drop_if_gone()
             raise OutcomeUnknownError(f"the modem did not answer: {error}") from error
         except self._gammu.GSMError as error:
+            if self._drop_if_gone() and not references:
+                raise ModemAwayError(f"the modem: {error}") from error
             raise SendError(f"part {len(references) + 1}: {error}") from error
         return references
 
@@ -100,6 +112,7 @@ class GammuModem:
             linked = self._gammu.LinkSMS(messages) if messages else []
             return reports + [parts for parts in linked if _is_complete(parts)]
         except self._gammu.GSMError as error:
+            self._drop_if_gone()
             raise OSError(f"the modem: {error}") from error
 
     def _note_delivery(self, report: dict[str, Any], journal: Journal) -> None:
@@ -134,19 +147,42 @@ class GammuModem:
             for part in parts:
                 self._open().DeleteSMS(Folder=0, Location=part["Location"])
         except self._gammu.GSMError as error:
+            self._drop_if_gone()
             raise OSError(f"the modem: {error}") from error
 
     def _open(self) -> Any:
-        """Connect to the modem at the first use, and again after a failure to connect."""
+        """Connect to the modem at the first use, and again after a failure to connect or when it was gone.
+
+        Raises ModemAwayError.
+        """
         if self._machine is None:
             machine = self._gammu.StateMachine()
             if isinstance(self._config, Path):
                 machine.ReadConfig(Filename=str(self._config))
             else:
                 machine.SetConfig(0, self._config)
-            machine.Init()
+            try:
+                machine.Init()
+            except self._gammu.GSMError as error:
+                raise ModemAwayError(f"the modem: {error}") from error
             self._machine = machine
         return self._machine
+
+    def _drop_if_gone(self) -> bool:
+        """After an error: look for a sign of life, and where there is none let the modem be opened anew.
+
+        The error itself does not tell: a modem that was unplugged "failed to get the SMSC number" of an SMS.
+        """
+        try:
+            self._machine.GetSignalQuality()
+        except self._gammu.GSMError as error:
+            if not type(error).__name__.startswith(_GONE):
+                return False
+            with suppress(self._gammu.GSMError):
+                self._machine.Terminate()
+            self._machine = None
+            return True
+        return False
 
     async def _call(self, call: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._thread, call)

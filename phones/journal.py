@@ -137,6 +137,14 @@ class Journal:
         """Mark a message as given to the modem, before it is. False: it was begun or cancelled meanwhile."""
         return self._step(message_id, State.PROCESSED, from_states=(State.PENDING,))
 
+    def put_back(self, message_id: str) -> None:
+        """Take back that a message was begun; only where it is certain that nothing of it left."""
+        self._db.execute(
+            "UPDATE messages SET state = 'Pending', history = json_remove(history, '$[#-1]'),"
+            " told = min(told, json_array_length(history) - 1) WHERE id = ? AND state = 'Processed'",
+            (message_id,),
+        )
+
     def cancel(self, message_id: str) -> bool:
         """Cancel a message that was not begun."""
         return self._step(message_id, State.CANCELLED, from_states=(State.PENDING,))

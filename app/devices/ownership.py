@@ -51,6 +51,9 @@ def find(session: Session, user_id: int, reference: int | str) -> int:
     return found
 
 
+# Taken before the phone's row of `devices`, as hand-out does, which notes a new version of the app under it.
+_LOCK_STATE = text("SELECT FROM device_state WHERE device_id = :id FOR NO KEY UPDATE")
+
 # What the app is told of, and what a change of it makes of the next slot and of a limit that holds messages back.
 _PUSHED = {"send_delay_seconds", "send_delay_spread_seconds", "limits"}
 _NEW_PACE = text("""
@@ -65,6 +68,7 @@ def change(session: Session, user_id: int, device_id: int, values: Mapping[str, 
     """Set columns of `devices`, and let the phone, routing and moving know of what it means to them."""
     if not values:
         return
+    session.execute(_LOCK_STATE, {"id": device_id})
     session.execute(update(Device).where(Device.id == device_id).values(**values))
     if _PUSHED & values.keys():
         session.execute(_NEW_PACE, {"id": device_id})

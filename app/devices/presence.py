@@ -1,8 +1,8 @@
 """Presence: when a phone counts as online, suspect or silent, in SQL over `device_state` as `s`.
 
 A stream is a means to wake; life is an authenticated request. A phone that did not pull within 15 seconds of a wake is
-suspect whatever its stream says. One that only pulls may be quiet for longer than the app's 15 minutes; one that did
-not even pull is an enrollment whose answer was lost.
+suspect whatever its stream says, and was last seen at that wake or by its last request. One that only pulls may be
+quiet for longer than the app's 15 minutes; one that did not even pull is an enrollment whose answer was lost.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -14,7 +14,8 @@ from app.core.errors import Unauthenticated
 from app.devices.auth import devices_by_token
 
 _NOW = "clock_timestamp()"
-_LAST_SEEN = "GREATEST(s.seen_at, s.pulled_at, s.stream_seen_at)"
+# We write `stream_seen_at` ourselves as long as the connection stands, which a phone that hangs may never end.
+LAST_SEEN = "GREATEST(s.seen_at, s.pulled_at, LEAST(s.stream_seen_at, s.woken_at))"
 
 SUSPECT = f"(s.woken_at IS NOT NULL AND s.woken_at < {_NOW} - interval '15 seconds')"
 ONLINE = (
@@ -23,10 +24,9 @@ ONLINE = (
     f" AND NOT {SUSPECT})"
 )
 SILENT = (
-    f"COALESCE({_LAST_SEEN} < {_NOW} - CASE WHEN s.stream_opened_at IS NULL AND s.pulled_at IS NOT NULL"
+    f"COALESCE({LAST_SEEN} < {_NOW} - CASE WHEN s.stream_opened_at IS NULL AND s.pulled_at IS NOT NULL"
     " THEN interval '20 minutes' ELSE interval '3 minutes' END, false)"
 )
-LAST_SEEN = _LAST_SEEN
 
 _SAW = text("""
     UPDATE device_state SET seen_at = clock_timestamp() WHERE device_id IN (

@@ -2,7 +2,7 @@
 
 One object a process holds its phones' streams and one subscription to what other processes say. A stream is only a
 means to wake: a wake that is lost costs seconds, because on every (re)subscription and every 15 seconds the process
-asks the database which of its phones have something due.
+asks the database which of its phones have something due, and which were removed and are to be let go.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from typing import Any
 import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.types import Receive, Send
@@ -38,6 +39,8 @@ ANSWER_ARRIVES_WITHIN_SECONDS = 0.15
 CLOSES_WITHIN_SECONDS = 1.0
 MOST_UNSENT = 20
 KEEP_ALIVE = b":keepalive\n\n"
+
+_REMOVED = text("SELECT id FROM devices WHERE id = ANY(:ids) AND removed_at IS NOT NULL")
 
 log = structlog.get_logger(__name__)
 
@@ -249,13 +252,14 @@ class Streams:
         ids = list(self._phones)
         if not ids:
             return
-        for device_id in await asyncio.to_thread(self._ask, ids):
-            if phone := self._phones.get(device_id):
-                self._wake(phone)
+        for device_id, event in await asyncio.to_thread(self._ask, ids):
+            self.hear(device_id, event, {})
 
-    def _ask(self, ids: list[int]) -> list[int]:
+    def _ask(self, ids: list[int]) -> list[tuple[int, str]]:
+        """What the phones would have heard, had nothing been lost."""
         with transaction() as session:
-            return self._due(session, ids)
+            removed = [(device_id, "end") for device_id in session.scalars(_REMOVED, {"ids": ids})]
+            return removed + [(device_id, "wake") for device_id in self._due(session, ids)]
 
     async def _note_presence(self) -> None:
         now = time.monotonic()

@@ -5,6 +5,7 @@ a phone asks and however many processes answer, a slot is given once.
 """
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -263,8 +264,6 @@ def _answers(session: Session, phones: Mapping[int, _Phone]) -> dict[int, list[R
     texts = {row.id: row for row in session.execute(_TEXTS, {"ids": [claim.message_id for claim in claims]})}
     for claim in sorted(claims, key=lambda claim: (not claim.new, claim.lane, claim.message_id)):
         content = texts[claim.message_id]
-        if len(answers[claim.device_id]) == MOST_IN_AN_ANSWER:
-            continue
         answers[claim.device_id].append(
             Released(
                 message_id=content.message_id,
@@ -283,7 +282,10 @@ def _answers(session: Session, phones: Mapping[int, _Phone]) -> dict[int, list[R
 
 
 def _claims(session: Session, phones: Mapping[int, _Phone]) -> list[Any]:
-    """Rows to hand out. Repeats are looked for first, so that none of the new ones is among them."""
+    """Rows to hand out, as many as fit into the answers: one that is left out would count as offered.
+
+    Repeats are looked for first, so that none of the new ones is among them.
+    """
     claims: list[Any] = []
     awake = {device_id: phone for device_id, phone in phones.items() if not phone.idle}
     unreported = {device_id: phone for device_id, phone in awake.items() if phone.youngest_unreported}
@@ -292,9 +294,9 @@ def _claims(session: Session, phones: Mapping[int, _Phone]) -> list[Any]:
         for device_id, phone in awake.items()
         if phone.recalled and versions.can_cancel(phone.state["app_version"])
     }
-    for statement, asked in ((_REPEAT, unreported), (_RECALL, recalled)):
+    for statement, asked in ((_RECALL, recalled), (_REPEAT, unreported)):
         if asked:
-            claims += session.execute(statement, _again(asked)).all()
+            claims += session.execute(statement, _again(asked, Counter(claim.device_id for claim in claims))).all()
     for phone in awake.values():
         if phone.room and limits.needs_care(phone.state):
             claims += _claim_with_care(session, phone)
@@ -328,11 +330,11 @@ def _claim_with_care(session: Session, phone: _Phone) -> Sequence[Any]:
     return session.execute(_CLAIM_CHOSEN, {**values, "validity": get_settings().message_validity}).all()
 
 
-def _again(phones: Mapping[int, _Phone]) -> dict[str, Any]:
+def _again(phones: Mapping[int, _Phone], taken: Counter[int]) -> dict[str, Any]:
     return {
         "users": [phone.state["user_id"] for phone in phones.values()],
         "devices": list(phones),
-        "rooms": [MOST_IN_AN_ANSWER - phone.room for phone in phones.values()],
+        "rooms": [MOST_IN_AN_ANSWER - phone.room - taken[device_id] for device_id, phone in phones.items()],
         "all": [_first_pull_of_a_stream(phone) for phone in phones.values()],
         "rhythm": REPEAT_AFTER,
     }

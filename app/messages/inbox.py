@@ -3,6 +3,10 @@
 The app signs the bytes it posts with a key that the gateway set, repeats a post until it gets a 200, for two days, and
 was seen to post one SMS twice under different ids. So an event is known by its id, and an SMS also by phone, sender,
 text and time.
+
+An MMS comes as a notice and again when the phone has downloaded it. Both are asked for, since one that is never
+downloaded would else be dropped in silence; the second completes the first. They have no id in common, so the notice is
+found by phone and sender.
 """
 
 import hashlib
@@ -52,6 +56,7 @@ class Inbound:
     """A message that a phone received. `kind` is sms, data (the text is base64 then) or mms."""
 
     device: RowMapping
+    event: str
     event_id: str
     fingerprint: bytes
     message_id: UUID
@@ -148,6 +153,7 @@ def _inbound(
     told = [event["event"], sender, body, None if kind != "mms" else _text(payload.get("messageId"))]
     return Inbound(
         device=device,
+        event=event["event"],
         event_id=_event_id(event, payload),
         fingerprint=hashlib.sha256(json.dumps(told).encode()).digest(),
         message_id=message_id,
@@ -245,7 +251,9 @@ _INSERT = text(f"""
            LEAST(u.received_at, t.now), 'inbound', 'received', 0, t.now, t.now
     FROM unnest({", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _COLUMNS.items())}) AS u({_NAMES}),
          (SELECT clock_timestamp() AS now) t
-    ON CONFLICT (message_id) DO NOTHING
+    ON CONFLICT (message_id) DO UPDATE
+    SET message = COALESCE(EXCLUDED.message, messages.message),
+        attachments = COALESCE(EXCLUDED.attachments, messages.attachments), updated_at = EXCLUDED.updated_at
     RETURNING *
 """)  # noqa: S608 - the names are the constants above
 
@@ -259,18 +267,54 @@ def _store(session: Session, inbound: list[Inbound]) -> None:
     new = _unseen(session, inbound, now)
     if not new:
         return
+    begun = _complete_notices(session, new, now)
     rows = {message.message_id: _row(message, now) for message in new}
     kept = [rows[message.message_id] for message in new if message.device["keep_inbound"]]
     if kept:
         values = {name: [_value(row[name]) for row in kept] for name in _COLUMNS}
         for row in session.execute(_INSERT, values).mappings():
             rows[row["message_id"]] = dict(row)
+    _count(session, begun, now)
+    hooked.learn_numbers(session, [(message.device, message.recipient) for message in new])
+    _tell(session, new, rows)
+
+
+def _count(session: Session, new: list[Inbound], now: datetime) -> None:
     day = now.astimezone(UTC).date()
     count(session, [(message.device["user_id"], day, UsageKind.RECEIVED, 1, 0) for message in new])
     hidden = [message for message in new if not message.device["keep_inbound"]]
     count(session, [(message.device["user_id"], day, UsageKind.HIDDEN_RECEIVED, 1, 0) for message in hidden])
-    hooked.learn_numbers(session, [(message.device, message.recipient) for message in new])
-    _tell(session, new, rows)
+
+
+# A notice is remembered beside the events themselves, and as long, by the sender; of several the nearest in time is
+# the one whose MMS this is.
+_NOTICE = "notice:"
+_TAKE_NOTICE = text("""
+    DELETE FROM inbound_seen WHERE (device_id, event_id) = (
+        SELECT device_id, event_id FROM inbound_seen WHERE device_id = :device AND fingerprint = :sender
+        ORDER BY abs(extract(epoch FROM received_at - :at)) LIMIT 1)
+    RETURNING event_id
+""")
+_KEEP_NOTICE = text(
+    "INSERT INTO inbound_seen (device_id, event_id, fingerprint, received_at) VALUES (:device, :event, :sender, :at)"
+)
+
+
+def _complete_notices(session: Session, new: list[Inbound], now: datetime) -> list[Inbound]:
+    """Give each downloaded MMS the id of the message that its notice became; the others are what has come anew."""
+    begun, notices = [], []
+    for message in new:
+        sender = hashlib.sha256(json.dumps(["notice", message.sender]).encode()).digest()
+        values = {"device": message.device["id"], "sender": sender, "at": message.received_at or now}
+        if message.event == "mms:downloaded" and (found := session.scalar(_TAKE_NOTICE, values)):
+            message.message_id = UUID(found.removeprefix(_NOTICE))
+            continue
+        begun.append(message)
+        if message.event == "mms:received":
+            notices.append(values | {"event": f"{_NOTICE}{message.message_id}"})
+    if notices:
+        session.execute(_KEEP_NOTICE, notices)
+    return begun
 
 
 def _unseen(session: Session, inbound: list[Inbound], now: datetime) -> list[Inbound]:

@@ -65,10 +65,11 @@ def parse_wire_name(name: str) -> tuple[UUID, int] | None:
         return None
 
 
-def parse_report(item: Mapping[str, Any]) -> Report:
+def parse_report(item: Mapping[str, Any]) -> Report | None:
     """A report from an item of the phone's JSON array; `ValueError` names what is wrong with it.
 
-    With one recipient a message, the recipient's state is the more exact one: a mix reads "Sent" in the aggregate.
+    None where its state is one that only a newer app has: it says nothing that we could keep. With one recipient a
+    message, the recipient's state is the more exact one: a mix reads "Sent" in the aggregate.
     """
     name, state, recipients = item.get("id"), item.get("state"), item.get("recipients") or []
     if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME:
@@ -79,8 +80,10 @@ def parse_report(item: Mapping[str, Any]) -> Report:
     if len(recipients) == 1:
         state = recipients[0].get("state", state)
         error = recipients[0].get("error")
+    if not isinstance(state, str):
+        raise ValueError("state must be a string")  # noqa: TRY004 - as for the others
     if state not in _EVENTS:
-        raise ValueError(f"state must be one of {', '.join(_EVENTS)}")
+        return None
     history = item.get("states")
     times = _times(history) if isinstance(history, dict) else {}
     return Report(name, state, error.replace("\0", "")[:1000] if isinstance(error, str) else None, times)

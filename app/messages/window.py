@@ -12,14 +12,15 @@ def measure(state: dict[str, Any], now: datetime, in_flight: int) -> None:
 
     `state` is its row of `device_state`, changed in place; `in_flight` is what it was given and has not sent.
     """
-    since = state["measured_since"]
-    sent = state["measured_in_flight"] + state["measured_released"] - in_flight
+    since, window = state["measured_since"], state["send_window"]
     over = since is None or now - since >= MEASURED_OVER
     if since is not None:
-        was_full = state["measured_in_flight"] + state["measured_released"] >= state["send_window"]
-        kept = max(sent, state["send_window"])
-        seen = round(sent * (MEASURED_OVER / (now - since))) if over and was_full else kept
-        state["send_window"] = min(max(seen, SMALLEST), LARGEST)
+        given = state["measured_in_flight"] + state["measured_released"]
+        sent = given - in_flight
+        seen = round(sent * (MEASURED_OVER / (now - since))) if over else sent
+        # Only one that had its fill and still has some of it was busy all the time: how fast it is can be told.
+        was_busy = over and given >= window and in_flight > 0
+        state["send_window"] = min(max(seen if was_busy else max(seen, window), SMALLEST), LARGEST)
     if over:
         state["measured_since"] = now
         state["measured_in_flight"] = in_flight

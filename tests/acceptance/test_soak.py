@@ -10,3 +10,6 @@ def test_no_message_is_lost_or_sent_twice_by_phones_that_misbehave():
     figures = {figure.name: figure.value for figure in soak.run(smoke=True)}
     assert (figures["lost"], figures["twice"], figures["before their slot"]) == (0, 0, 0)
     assert figures["on air"] > 300
+    assert figures["phones that died"] == 3
+    assert figures["with phones that died or were removed"] > 0
+    assert figures["cancelled"] > 0

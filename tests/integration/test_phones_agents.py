@@ -85,6 +85,18 @@ class AgentProcess:
         half.write_text(json.dumps(message))
         half.rename(modem / f"{location}.json")
 
+    def unplug(self) -> None:
+        (self.folder / "unplugged").touch()
+
+    def plug_in(self) -> None:
+        with (self.folder / "plugs").open("a") as plugs:
+            plugs.write("\n")
+        (self.folder / "unplugged").unlink()
+
+    def missed(self) -> int:
+        file = self.folder / "missed"
+        return len(file.read_text()) if file.exists() else 0
+
 
 @pytest.fixture
 def termux(server: ReferenceServer, tmp_path: Path) -> Iterator[AgentProcess]:
@@ -307,14 +319,47 @@ async def test_modem_failures(server: ReferenceServer, modem: AgentProcess) -> N
 
 
 async def test_modem_that_is_plugged_in_later(server: ReferenceServer, modem: AgentProcess) -> None:
-    (modem.folder / "unplugged").touch()
+    modem.unplug()
     modem.start()
     await enrolled(server)
     early = await server.send(server.device)
-    await until(lambda: "Failed" in states(server, early))
-    (modem.folder / "unplugged").unlink()
-    message_id = await server.send(server.device)
-    await until(lambda: "Delivered" in states(server, message_id))
+    missed = modem.missed()
+    await until(lambda: modem.missed() > missed + 2)
+    assert states(server, early) == []
+    modem.plug_in()
+    later = await server.send(server.device)
+    await until(lambda: "Delivered" in states(server, early) and "Delivered" in states(server, later))
+
+
+async def test_modem_that_is_unplugged_makes_messages_wait(server: ReferenceServer, modem: AgentProcess) -> None:
+    modem.start("--poll-every", "100000")
+    await enrolled(server)
+    first = await server.send(server.device, "+1551")
+    await until(lambda: "Sent" in states(server, first))
+    modem.unplug()
+    waiting = [await server.send(server.device, f"+155{number}") for number in (2, 3)]
+    await until(lambda: modem.missed() > 2)
+    modem.plug_in()
+    await until(lambda: all("Sent" in states(server, message_id) for message_id in waiting))
+    modem.unplug()
+    modem.plug_in()
+    last = await server.send(server.device, "+1554")
+    refused = await server.send(server.device, "+1599")
+    await until(lambda: "Sent" in states(server, last) and "Failed" in states(server, refused))
+    for message_id in (first, *waiting, last):
+        assert set(states(server, message_id)) <= {"Processed", "Sent"}
+        assert list(server.device.reports[message_id][-1]["states"]) == ["Pending", "Processed", "Sent"]
+    assert Counter(part["Number"] for part in modem.sent()) == {"+1551": 1, "+1552": 1, "+1553": 1, "+1554": 1}
+
+
+async def test_modem_that_is_plugged_in_again_is_looked_at(server: ReferenceServer, modem: AgentProcess) -> None:
+    modem.start()
+    await enrolled(server)
+    modem.unplug()
+    await until(lambda: modem.missed() > 0)
+    modem.plug_in()
+    modem.put_modem({"Type": "Deliver", "Number": "+15550001111", "Text": "back", "UDH": {"AllParts": -1}})
+    await until(lambda: len(server.posts) == 1)
 
 
 async def test_modem_joins_inbound_parts_and_deletes_only_what_is_kept(

@@ -92,6 +92,31 @@ def test_no_event_unless_the_owner_asked_for_it(client, phone, later, tick, mail
     assert sql.execute("SELECT count(*) FROM webhook_deliveries").fetchone() == (0,)
 
 
+def test_a_phone_that_answers_no_wake_is_missed_though_its_stream_stands(client, phone, later, tick, mailbox, sql):
+    client.put("/api/settings", json={"offline_alert_minutes": 10})
+
+    def stands(woken_ago):
+        sql.execute(
+            "UPDATE device_state SET stream_seen_at = clock_timestamp(),"
+            " woken_at = clock_timestamp() - make_interval(secs => %s)",
+            [woken_ago],
+        )
+
+    later(3600)
+    stands(20)
+    assert tick() == 0, "it counts from the wake: before that, the stream was all there was to see"
+    stands(601)
+    assert tick() == 1
+    (mail,) = mailbox.mails
+    (device,) = client.get("/api/devices").json()["data"]
+    assert not device["online"]
+    assert device["last_seen_at"] in mail.get_content()
+    (seen_ago,) = sql.execute("SELECT clock_timestamp() - %s::timestamptz", [device["last_seen_at"]]).fetchone()
+    assert 600 < seen_ago.total_seconds() < 700
+    phone.pull()
+    assert tick() == 1, "back"
+
+
 @pytest.mark.parametrize("why", ["no time set", "switched off", "removed"])
 def test_nobody_is_told_of_what_is_not_missed(client, phone, later, tick, settings_of, why):
     if why != "no time set":

@@ -170,7 +170,7 @@ def test_reports_come_in_arrays_of_any_size(phone, client, sql):
         b"[3]",
         b'[{"id": 5, "state": "Sent"}]',
         b'[{"id": "", "state": "Sent"}]',
-        b'[{"id": "x", "state": "Lost"}]',
+        b'[{"id": "x", "state": ["Sent"]}]',
         b'[{"id": "x"}]',
         b'[{"id": "' + b"x" * 37 + b'", "state": "Sent"}]',
         b'[{"id": "x", "state": "Sent", "recipients": 5}]',
@@ -181,6 +181,18 @@ def test_reports_come_in_arrays_of_any_size(phone, client, sql):
 def test_reports_that_are_none_are_a_400(phone, body):
     headers = phone.headers | {"Content-Type": "application/json"}
     assert phone.client.patch("/message", content=body, headers=headers).status_code == 400
+
+
+def test_a_state_of_a_newer_app_stops_no_other_report(phone, send, status_of):
+    before, unknown, after = send("1"), send("2"), send("3")
+    phone.pull()
+    items = [
+        phone.item(message["message_id"], state)
+        for message, state in ((before, "Sent"), (unknown, "Teleported"), (after, "Delivered"))
+    ]
+    assert phone.report_all(items) == 204
+    assert phone.report(unknown["message_id"], "Teleported") == 204
+    assert [status_of(message) for message in (before, unknown, after)] == ["sent", "pending", "delivered"]
 
 
 @pytest.mark.parametrize("name", ["unknown", "PyDmBQZZXYmyxMwED8Fzy", "01a202cd-3ffe-7274-81a8-c3927a76a23a", "\u00e9"])

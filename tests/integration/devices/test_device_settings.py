@@ -1,5 +1,8 @@
 """Settings of phones over the public API."""
 
+from concurrent.futures import ThreadPoolExecutor
+
+import psycopg
 import pytest
 
 WRONG = {
@@ -54,6 +57,20 @@ def test_all_settings_at_once(client, phone):
     assert (cleared["phone_number"], cleared["limits"], cleared["device_name"]) == (None, {}, "Reception")
     phone.sync()
     assert phone.settings["messages"]["limit_period"] == "Disabled"
+
+
+def test_a_change_and_a_pull_that_tells_a_new_version_lock_in_the_same_order(client, phone, sql, database, until):
+    change = {"device_name": "Reception", "send_delay_seconds": 5}
+    with psycopg.connect(database.postgres.url) as pull, ThreadPoolExecutor(1) as pool:
+        pull.execute("SELECT FROM device_state FOR NO KEY UPDATE")
+        changed = pool.submit(client.patch, f"/api/devices/{phone.device_id}", json=change)
+        until(lambda: sql.execute("SELECT count(*) FROM pg_locks WHERE NOT granted").fetchone() == (1,))
+        pull.execute("UPDATE devices SET app_version = '1.69.0'")
+        pull.commit()
+        answer = changed.result(10)
+    assert answer.status_code == 200, answer.text
+    row = sql.execute("SELECT device_name, send_delay_seconds, app_version FROM devices").fetchone()
+    assert row == ("Reception", 5, "1.69.0")
 
 
 def test_the_default_phone(client, phone, enroll, device_number):

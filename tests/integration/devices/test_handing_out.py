@@ -48,6 +48,23 @@ def test_a_message_is_offered_until_the_first_report_in_its_rhythm(phone, send, 
     assert phone.pull() == []
 
 
+def test_only_what_is_in_the_answer_counts_as_offered(phone, client, later, sql):
+    sql.execute("UPDATE device_state SET send_window = 100")
+    body = {"message": "x", "recipients": [f"+9989011{number:05d}" for number in range(200)]}
+    client.post("/api/sms/bulk", json=body | {"device_id": phone.device_id})
+    accepted = phone.pull()
+    assert phone.report_all([phone.item(message["id"], "Processed") for message in accepted]) == 204
+    later(601)
+    unreported = phone.pull()
+    assert len(accepted) == len(unreported) == 100
+    sql.execute("UPDATE message_queue SET cancelling = true WHERE stage = 2")
+    later(31)
+    answers = [phone.pull() for _ in range(3)]
+    assert [len(answer) for answer in answers] == [100, 100, 0]
+    assert {message["state"] for message in answers[0]} == {"Cancelling"}, "asking back comes first"
+    assert set(names(answers[1])) == set(names(unreported))
+
+
 def test_single_goes_before_bulk_and_new_before_repeated(phone, send, client, later):
     repeated = send("repeated")
     phone.pull()

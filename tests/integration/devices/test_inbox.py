@@ -155,13 +155,66 @@ def test_mms_and_data_sms_are_kept_as_what_they_are(client, phone):
     picture = {"partId": 1, "contentType": "image/png", "name": "a.png", "size": 4, "data": "iVBORw=="}
     whole = {"body": "Look", "attachments": [picture, "?", {"data": {}}], "sender": "+15550001111"}
     assert phone.hook("mms:downloaded", whole) == 200
-    newest, middle, oldest = inbox(client)
-    assert [newest["kind"], middle["kind"], oldest["kind"]] == ["mms", "mms", "data"]
-    assert (newest["message"], middle["message"], oldest["message"]) == ("Look", "Photo", data)
+    newest, oldest = inbox(client)
+    assert [newest["kind"], oldest["kind"]] == ["mms", "data"]
+    assert (newest["message"], oldest["message"]) == ("Look", data)
     listed = {"part_id": 1, "content_type": "image/png", "name": "a.png", "size": 4}
     assert newest["attachments"][0] == listed
     shown = client.get(f"/api/sms/{newest['id']}").json()["data"]
     assert shown["attachments"][0] == listed | {"data": "iVBORw=="}
+
+
+def notice_of(phone, subject, sender="+15550001111", ago=0):
+    payload = {"transactionId": subject, "messageId": subject, "subject": subject, "sender": sender}
+    return phone.hook("mms:received", payload | {"receivedAt": phone.now(-ago)}, event_id=f"n-{subject}")
+
+
+def download_of(phone, body, sender="+15550001111", ago=0):
+    payload = {"messageId": "17", "body": body, "attachments": [], "sender": sender}
+    return phone.hook("mms:downloaded", payload | {"receivedAt": phone.now(-ago)}, event_id=f"d-{body}")
+
+
+def test_an_mms_is_one_message_from_its_notice_to_its_download(client, phone, sql, ali):
+    sql.execute(
+        "INSERT INTO webhook_urls (user_id, hook, url, origin)"
+        " VALUES (%s, 'incoming', 'http://example.org/in', 'http://example.org:80')",
+        (ali.id,),
+    )
+    for _ in range(2):
+        assert notice_of(phone, "Photo") == 200
+    (notice,) = inbox(client)
+    for _ in range(2):
+        assert download_of(phone, "Look") == 200
+    (whole,) = inbox(client)
+    assert (notice["id"], notice["message"], whole["message"]) == (whole["id"], "Photo", "Look")
+    assert client.get("/api/account").json()["data"]["stats"]["total_received"] == 1
+    told = [row[0]["data"] for row in sql.execute("SELECT body::json FROM webhook_deliveries ORDER BY id")]
+    assert [(event["id"], event["message"]) for event in told] == [(whole["id"], "Photo"), (whole["id"], "Look")]
+
+
+def test_an_mms_that_is_never_downloaded_stays_beside_those_that_are(client, phone):
+    assert notice_of(phone, "first", ago=600) == 200
+    assert notice_of(phone, "second") == 200
+    assert notice_of(phone, "another's", sender="+15550002222") == 200
+    assert download_of(phone, "the second") == 200
+    assert download_of(phone, "no notice", sender="+15550003333") == 200
+    assert {message["message"] for message in inbox(client)} == {"first", "the second", "another's", "no notice"}
+    assert client.get("/api/account").json()["data"]["stats"]["total_received"] == 4
+
+
+def test_an_mms_that_is_not_to_be_kept_is_counted_once_too(client, phone, sql, ali):
+    client.put("/api/settings", json={"keep_inbound": False})
+    sql.execute(
+        "INSERT INTO webhook_urls (user_id, hook, url, origin)"
+        " VALUES (%s, 'incoming', 'http://example.org/in', 'http://example.org:80')",
+        (ali.id,),
+    )
+    assert [notice_of(phone, "Photo"), download_of(phone, "Look")] == [200, 200]
+    assert stored(sql) == 0
+    assert client.get("/api/account").json()["data"]["stats"]["total_received"] == 1
+    told = [row[0]["data"] for row in sql.execute("SELECT body::json FROM webhook_deliveries ORDER BY id")]
+    assert [event["message"] for event in told] == ["Photo", "Look"]
+    assert len({event["message_id"] for event in told}) == 1
 
 
 def test_battery_and_version_are_learnt(client, enroll):

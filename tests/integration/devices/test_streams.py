@@ -169,6 +169,71 @@ def test_a_lost_subscription_is_made_anew_and_finds_what_is_due(phone, send, dat
         assert len(phone.pull()) == 1
 
 
+def test_a_stream_of_a_removed_phone_ends_though_the_word_of_it_was_lost(phone, database, sql):
+    import redis
+
+    with phone.stream() as stream, redis.Redis.from_url(database.valkey.url) as broker:
+        stream.rest()
+        sql.execute("UPDATE devices SET removed_at = clock_timestamp()")
+        for connection in broker.client_list(_type="pubsub"):
+            broker.client_kill(connection["addr"])
+        while stream.next(10) is not None:
+            pass
+
+
+@pytest.fixture
+def due(device_number, phone):
+    """Whether the phone has something to pull now."""
+    from app.core.database import transaction
+    from app.messages import waking
+
+    number = device_number(phone)
+
+    def ask():
+        with transaction() as session:
+            return waking.due(session, [number]) == [number]
+
+    return ask
+
+
+def test_a_phone_is_due_only_where_its_window_has_room(phone, client, later, due):
+    assert not due()
+    body = {"message": "x", "recipients": [f"+9989011{number:05d}" for number in range(30)]}
+    client.post("/api/sms/bulk", json=body | {"device_id": phone.device_id})
+    assert due()
+    first, *others = phone.pull()
+    assert len(others) == 19
+    assert not due(), "ten wait, but twenty are there already"
+    phone.report(first["id"], "Sent")
+    assert due()
+    assert len(phone.pull()) == 1
+    later(31)
+    assert due(), "what it did not report is offered again"
+
+
+def test_a_phone_with_a_delay_is_due_only_when_its_last_one_was_reported_or_a_minute_ago(
+    phone, send, settings_of, later, sql, due
+):
+    settings_of(phone, send_delay_seconds=1)
+    send("1"), send("2"), send("3")
+    (first,) = phone.pull()
+    later(20)
+    assert not due()
+    phone.report(first["id"], "Sent")
+    assert due()
+    assert len(phone.pull()) == 1
+    later(61)
+    sql.execute("UPDATE message_queue SET offered_at = clock_timestamp()")
+    assert due()
+
+
+def test_a_removed_phone_is_not_due(phone, send, sql, due):
+    send()
+    assert due()
+    sql.execute("UPDATE devices SET removed_at = clock_timestamp()")
+    assert not due()
+
+
 def test_presence_is_written_for_open_streams(phone, sql, until):
     with phone.stream() as stream:
         stream.until("SettingsUpdated")

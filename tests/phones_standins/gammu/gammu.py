@@ -1,7 +1,9 @@
 """Stands in for python-gammu: the documented part of its interface, over a folder of JSON files.
 
 `STANDIN_FOLDER/sent.jsonl` gets what is sent, one part a line; `STANDIN_FOLDER/modem/<location>.json` are the SMS and
-status reports on the modem. A number that ends in 99 is refused by the network.
+status reports on the modem. A number that ends in 99 is refused by the network. While there is a file `unplugged` the
+modem is gone, `missed` gets a line for each time it was looked for, and `plugs` for each time it was plugged in again:
+what was opened before never works again.
 """
 
 import json
@@ -22,6 +24,18 @@ class ERR_EMPTY(GSMError):  # noqa: N801, N818  (its name there)
 
 
 class ERR_TIMEOUT(GSMError):  # noqa: N801, N818  (its name there)
+    pass
+
+
+class ERR_DEVICENOTEXIST(GSMError):  # noqa: N801, N818  (its name there)
+    pass
+
+
+class ERR_DEVICEWRITEERROR(GSMError):  # noqa: N801, N818  (its name there)
+    pass
+
+
+class ERR_GETTING_SMSC(GSMError):  # noqa: N801, N818  (its name there)
     pass
 
 
@@ -70,11 +84,30 @@ class StateMachine:
 
     def Init(self):  # noqa: N802  (its name there)
         (FOLDER / "modem").mkdir(exist_ok=True)
+        self.plug = plugs()
         if (FOLDER / "unplugged").exists():
-            raise ERR_UNKNOWN("no device")
+            with (FOLDER / "missed").open("a") as missed:
+                missed.write("\n")
+            raise ERR_DEVICENOTEXIST({"Text": "Error opening device, it doesn't exist.", "Code": 4})
+
+    def is_gone(self):
+        return (FOLDER / "unplugged").exists() or self.plug != plugs()
+
+    def reach(self):
+        if self.is_gone():
+            raise ERR_DEVICEWRITEERROR({"Text": "Error writing to the device.", "Code": 11})
+
+    def GetSignalQuality(self):  # noqa: N802  (its name there)
+        self.reach()
+        return {"SignalStrength": -61, "SignalPercent": 80, "BitErrorRate": 0}
+
+    def Terminate(self):  # noqa: N802  (its name there)
+        self.reach()
 
     def SendSMS(self, message):  # noqa: N802  (its name there)
         assert message["SMSC"] == {"Location": 1}
+        if self.is_gone():
+            raise ERR_GETTING_SMSC({"Text": "Failed to get SMSC number from phone.", "Code": 69})
         if message["Number"].endswith("99"):
             raise ERR_UNKNOWN({"Text": "the network refused", "Code": 500})
         if message["Number"].endswith("98"):
@@ -90,6 +123,7 @@ class StateMachine:
 
     def GetNextSMS(self, Folder, Start=False, Location=None):  # noqa: N802, N803, FBT002  (its name there)
         assert Folder == 0
+        self.reach()
         after = 0 if Start else Location
         for location in sorted(int(file.stem) for file in (FOLDER / "modem").glob("*.json")):
             if location > after:
@@ -100,7 +134,12 @@ class StateMachine:
 
     def DeleteSMS(self, Folder, Location):  # noqa: N802, N803  (its name there)
         assert Folder == 0
+        self.reach()
         (FOLDER / "modem" / f"{Location}.json").unlink()
+
+
+def plugs():
+    return (FOLDER / "plugs").read_text() if (FOLDER / "plugs").exists() else ""
 
 
 def number_of(message):
