@@ -111,6 +111,7 @@ FIELDS: dict[str, str] = {
     "BulkRequest.device_id": 'As in a single send; `"active"` spreads the messages over all active phones',
     "BulkRequest.price": "What each message costs",
     "BulkRequest.my_id": "A reference of yours, the same for every message",
+    "BulkRequest.callback_url": "Is told once of each message, when it is delivered or has failed",
     "BulkRequest.sim_slot": "Which SIM card sends, from 0",
     "BulkRequest.validity_period": "As in a single send",
     "BulkRequest.skip_invalid": "Leave out recipients that cannot be served, instead of refusing the request",

@@ -72,8 +72,7 @@ def send(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes
     """
     key = idempotency.checked(key)
     if key is None:
-        require(user, "sms:send", "bulk")
-        recipients, skipped = judge(draft, user.default_region)
+        recipients, skipped = _checked(user, draft)
         with transaction() as session:
             accepted = accept_bulk(session, user, draft, recipients, skipped)
         return answer(accepted)
@@ -83,8 +82,7 @@ def send(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes
         with transaction() as session:
             return answer(_first_answer(session, draft, claim))
     try:
-        require(user, "sms:send", "bulk")
-        recipients, skipped = judge(draft, user.default_region)
+        recipients, skipped = _checked(user, draft)
         with transaction() as session:
             accepted = accept_bulk(session, user, draft, recipients, skipped)
             done = idempotency.Finished(list(accepted.ids), list(skipped))
@@ -93,6 +91,13 @@ def send(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes
         idempotency.release_bulk(user.user_id, key, claim)
         raise
     return answer(accepted)
+
+
+def _checked(user: Principal, draft: BulkDraft) -> tuple[list[Recipient], list[Skipped]]:
+    require(user, "sms:send", "bulk")
+    if draft.callback_url is not None:
+        require(user, "sms:send", "webhooks")
+    return judge(draft, user.default_region)
 
 
 # It locks nothing that anybody waits for, and on a busy machine 100,000 rows take their time to be made and written.
@@ -252,6 +257,7 @@ _MESSAGES = (
     ("message", "text"),
     ("price", "numeric"),
     ("my_id", "varchar"),
+    ("callback_url", "text"),
     ("sim_slot", "int2"),
     ("sim_named", "bool"),
     ("segments", "int2"),
@@ -295,8 +301,8 @@ def _copy(
                 parts[body] = segments(body)
             yield (
                 number, message_id, user.user_id, choice.device_id, choice.named, "outbound", "pending", Lane.BULK,
-                recipient.number, body, price, draft.my_id, draft.sim_slot, sim_named, *parts[body],
-                valid_until, routed_at, now, now,
+                recipient.number, body, price, draft.my_id, draft.callback_url, draft.sim_slot, sim_named,
+                *parts[body], valid_until, routed_at, now, now,
             )  # fmt: skip
 
     def waiting() -> Iterator[tuple[Any, ...]]:

@@ -103,6 +103,7 @@ class BulkDraft(Body):
     device_id: DeviceReference | None = None
     price: Price | None = None
     my_id: Annotated[str, Field(max_length=255)] | None = None
+    callback_url: CallbackUrl | None = None
     sim_slot: SimSlot | None = None
     validity_period: ValidityPeriod | None = None
     skip_invalid: Boolean | None = None

@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.core import outbound
 from app.core.names import TaskName
+from app.messages.limits import HELD_PARTLY
 from app.messages.states import Lane
 
 # What a phone was given and has not sent, as hand-out counts it (`routing.AHEAD`).
@@ -60,7 +61,7 @@ _DUE = text(f"""
     SELECT u.device_id FROM unnest(CAST(:ids AS bigint[])) AS u(device_id)
     JOIN devices d ON d.id = u.device_id JOIN device_state s ON s.device_id = u.device_id,
     LATERAL (SELECT d.send_delay_seconds + d.send_delay_spread_seconds > 0 AS paced) p
-    WHERE d.is_active AND d.removed_at IS NULL AND COALESCE(s.held_until <= clock_timestamp(), true)
+    WHERE d.is_active AND d.removed_at IS NULL AND (COALESCE(s.held_until <= clock_timestamp(), true) OR {HELD_PARTLY})
       AND (NOT p.paced OR COALESCE(s.next_slot_at <= clock_timestamp(), true))
       AND ((EXISTS (SELECT FROM message_queue q
                     WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage = 0)

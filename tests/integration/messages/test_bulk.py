@@ -217,6 +217,17 @@ def test_what_is_wrong_is_named(bulk, phone, body, errors):
     assert (answer.status_code, answer.json()["errors"]) == (422, errors)
 
 
+def test_a_callback_for_each_message(api, ali, bulk, phone, sql, configured):
+    url = "https://example.com/sms/callback"
+    assert bulk(recipients=["+998901234567", "+998901112233"], callback_url=url).status_code == 201
+    assert sql.execute("SELECT DISTINCT callback_url FROM messages").fetchall() == [(url,)]
+    wrong = bulk(recipients=["+998901234567"], callback_url="http://127.1/")
+    assert (wrong.status_code, list(wrong.json()["errors"])) == (422, ["callback_url"])
+    configured(FREE_FEATURES="api,bulk")
+    refused = bulk(recipients=["+998901234567"], callback_url=url)
+    assert (refused.status_code, refused.json()["upgrade"]) == (403, True)
+
+
 def test_no_active_phone(bulk, ali, sql):
     add_phone(sql, ali, active=False)
     answer = bulk(recipients=["+998901234567"])
