@@ -94,9 +94,23 @@ def _parse_json(raw: bytes) -> Any:
         raise Invalid({"body": [_UNREADABLE]}) from None
     # Only these can hide text that cannot be stored, or nesting; the walk costs ten times the parsing.
     suspicious = b"\\u0000" in raw or b"\\ud" in raw or b"\\uD" in raw or not _is_utf8(raw)
-    if suspicious or raw.count(b"[") + raw.count(b"{") > DEEPEST:
+    if suspicious or (raw.count(b"[") + raw.count(b"{") > DEEPEST and _is_too_deep(value)):
         _refuse_bad_text(value)
     return value
+
+
+def _is_too_deep(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        level = [
+            child
+            for item in level
+            for child in (item.values() if isinstance(item, dict) else item)
+            if isinstance(child, dict | list)
+        ]
+        if not level:
+            return False
+    return True
 
 
 def _refuse_constant(name: str) -> None:
