@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from app.local.errors import LocalError
-from app.local.home import Home
+from app.local.home import write_private
 
 _RECORD = "runtime.json"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -65,7 +65,7 @@ class Runtime:
         return cls(**raw)
 
     def write(self, data_dir: Path) -> None:
-        Home(data_dir, data_dir, None).write_private(data_dir / _RECORD, json.dumps(asdict(self), indent=1))
+        write_private(data_dir / _RECORD, json.dumps(asdict(self), indent=1))
 
 
 def find_running(data_dir: Path) -> Runtime | None:

@@ -22,7 +22,7 @@ from app.core.settings import Settings
 from app.local import commands
 from app.local.errors import LocalError
 from app.local.folder import DataFolder, Recorded, Runtime, process_start
-from app.local.home import Home
+from app.local.home import write_private
 from app.local.ports import free_port, listen, url_of
 from app.local.process import Child, Output, Program, run, stop_together
 from app.local.servers import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey
@@ -278,7 +278,7 @@ class Installation:
         path = self._data_dir / "flower.password"
         if not path.exists():
             self.first_flower_password = secrets.token_urlsafe(18)
-            Home(self._data_dir, self._data_dir, None).write_private(path, self.first_flower_password)
+            write_private(path, self.first_flower_password)
         return path.read_text()
 
     # Keeping it alive

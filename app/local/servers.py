@@ -1,5 +1,6 @@
 """PostgreSQL and Valkey from their wheels, run by us: private, on this machine only, ended with their starter."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -17,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.local.errors import LocalError
-from app.local.home import Home, open_home
+from app.local.home import Home, open_home, write_private
 from app.local.process import Child, Output, Program, run
 
 READY_SECONDS = 60
@@ -119,7 +120,7 @@ class EmbeddedServer:
         """The server's password: made at the first call, kept in the data folder for its owner only."""
         path = self.data_dir / f"{self.name}.password"
         if not path.exists():
-            Home(self.data_dir, self.data_dir, None).write_private(path, secrets.token_urlsafe(24))
+            write_private(path, secrets.token_urlsafe(24))
         return path.read_text()
 
 
@@ -132,10 +133,10 @@ class EmbeddedPostgres(EmbeddedServer):
         cluster = self.home.folder / "data"
         if cluster.exists():
             return
-        half_made = self.home.folder / "data.new"
-        shutil.rmtree(half_made, ignore_errors=True)
+        shutil.rmtree(self.home.folder / "data.new", ignore_errors=True)
+        half_made = self.home.make_private("data.new")
         password_file = self.home.folder / "initial-password"
-        self.home.write_private(password_file, self._secret())
+        write_private(password_file, self._secret(), self.home.account)
         # fmt: off
         run(self._program(
             "initdb", self.home.program("initdb"), "--pgdata", str(half_made), "--username", _DATABASE,
@@ -206,12 +207,15 @@ class EmbeddedValkey(EmbeddedServer):
 
     def prepare(self) -> None:
         folder = self.home.folder
+        data = self.home.make_private("data")
+        with contextlib.suppress(OSError):  # where an earlier version kept its nudges; without them nothing is lost
+            (folder / "appendonlydir").rename(data / "appendonlydir")
         self.port = _free_port()
         lines = [
             "bind 127.0.0.1",
             f"port {self.port}",
             f"requirepass {self._secret()}",
-            f"dir {folder}",
+            f"dir {data}",
             f"appendonly {'yes' if self.durable else 'no'}",
             "appendfsync everysec",
             'save ""',
@@ -219,7 +223,7 @@ class EmbeddedValkey(EmbeddedServer):
             "loglevel warning",
             "daemonize no",
         ]
-        self.home.write_private(folder / "valkey.conf", "\n".join(lines) + "\n")
+        write_private(folder / "valkey.conf", "\n".join(lines) + "\n", self.home.account)
 
     @property
     def program(self) -> Program:

@@ -1,6 +1,10 @@
 """PostgreSQL and Valkey from their wheels."""
 
+import os
+import pwd
+import shutil
 import stat
+import subprocess
 from pathlib import Path
 
 import psycopg
@@ -10,7 +14,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.local.errors import LocalError
+from app.local.home import ACCOUNT
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey
+
+as_root_only = pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's servers run as himself")
 
 
 def test_postgres_keeps_what_was_committed_when_it_is_killed(tmp_path: Path) -> None:
@@ -31,7 +38,8 @@ def test_postgres_keeps_what_was_committed_when_it_is_killed(tmp_path: Path) -> 
 
 def test_postgres_listens_in_a_private_folder_only(database) -> None:
     postgres = database.postgres
-    assert stat.S_IMODE(postgres.home.folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(postgres.home.folder.stat().st_mode) & 0o007 == 0
+    assert stat.S_IMODE(postgres._sockets.stat().st_mode) == 0o700
     with psycopg.connect(postgres.url) as connection:
         assert connection.execute("SHOW listen_addresses").fetchone() == ("",)
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
@@ -78,3 +86,43 @@ def test_what_does_not_last_is_removed(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path, durable=False) as postgres, EmbeddedValkey(tmp_path, durable=False) as valkey:
         homes = [postgres.home.folder, valkey.home.folder]
     assert not any(home.exists() for home in homes)
+
+
+def _as_the_account(*command: object) -> int:
+    """Run it as any process of the unprivileged account could; the exit status."""
+    entry = pwd.getpwnam(ACCOUNT)
+    return subprocess.run(
+        [str(part) for part in command],
+        user=entry.pw_uid, group=entry.pw_gid, extra_groups=[], capture_output=True, check=False,
+    ).returncode  # fmt: skip
+
+
+@as_root_only
+def test_the_account_cannot_change_names_that_root_follows(tmp_path: Path) -> None:
+    with EmbeddedPostgres(tmp_path, durable=False) as postgres, EmbeddedValkey(tmp_path, durable=False) as valkey:
+        for home in (postgres.home.folder, valkey.home.folder):
+            assert _as_the_account("test", "-x", home) == 0
+            assert _as_the_account("ln", "-s", tmp_path, home / "link") != 0
+            assert _as_the_account("mv", home / "data", home / "away") != 0
+
+
+@as_root_only
+@pytest.mark.parametrize(("server", "name"), [(EmbeddedPostgres, "sockets"), (EmbeddedValkey, "data")])
+def test_a_link_that_the_account_left_is_not_followed(tmp_path: Path, server: type, name: str) -> None:
+    """The homes of earlier versions belonged to the account."""
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o755)
+    embedded = server(tmp_path / "server", durable=False)
+    home = embedded.home.folder
+    try:
+        shutil.chown(home, ACCOUNT)
+        assert _as_the_account("ln", "-s", victim, home / name) == 0
+        with pytest.raises(LocalError, match=f"{home / name} is in the way"), embedded:
+            pass
+        assert (victim.stat().st_uid, stat.S_IMODE(victim.stat().st_mode)) == (0, 0o755)
+        (home / name).unlink()
+        with server(tmp_path / "server", durable=False) as again:
+            assert again.answers()
+        assert not home.exists()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
