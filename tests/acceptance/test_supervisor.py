@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import httpx
@@ -227,6 +228,27 @@ def test_what_dies_is_started_again(tmp_path: Path) -> None:
         data_dir = tmp_path / "data"
     assert not data_dir.exists()
     assert processes_of(data_dir) == {}
+
+
+def test_what_cannot_be_started_again_is_tried_again(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("app.local.installation.LONGEST_PAUSE", 0.5)
+    lines: list[str] = []
+    with Installation(
+        tmp_path / "data",
+        shape=Shape(flower=False),
+        durable=False,
+        output=lambda name, line: lines.append(f"{name}| {line}"),
+        port="0",
+    ) as installation:
+        threading.stack_size(1 << 50)  # more than there is: no thread can be started, as on a machine at its limit
+        try:
+            pid = installation.kill("beat")
+            wait_for(lambda: sum("trouble in starting beat again: can't start" in line for line in lines) > 1)
+            with installation._lock:  # nothing is being started at this moment
+                assert [line for line in processes_of(tmp_path / "data").values() if " beat " in line] == []
+        finally:
+            threading.stack_size(0)
+        installation.wait_restarted("beat", pid)
 
 
 def test_servers_of_the_operator_are_used(database, tmp_path: Path) -> None:
