@@ -55,14 +55,19 @@ class Runtime:
 
     @classmethod
     def read(cls, data_dir: Path) -> Self | None:
-        """The record in a data folder, of a supervisor that may be long gone."""
+        """The record in a data folder, of a supervisor that may be long gone; None where there is none to make out."""
+        path = data_dir / _RECORD
         try:
-            raw = json.loads((data_dir / _RECORD).read_text())
-        except FileNotFoundError:
+            raw = json.loads(path.read_text())
+            raw["supervisor"] = Recorded(**raw["supervisor"])
+            raw["processes"] = [Recorded(**process) for process in raw["processes"]]
+            return cls(**raw)
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        raw["supervisor"] = Recorded(**raw["supervisor"])
-        raw["processes"] = [Recorded(**process) for process in raw["processes"]]
-        return cls(**raw)
+        except OSError as error:
+            raise LocalError(f"{path} cannot be read ({error.strerror}): it belongs to who runs smsfleet") from None
+        except (ValueError, TypeError, KeyError):  # cut off when the machine died, or of another version
+            return None
 
     def write(self, data_dir: Path) -> None:
         write_private(data_dir / _RECORD, json.dumps(asdict(self), indent=1))
@@ -79,8 +84,13 @@ class DataFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise LocalError(
+                f"SMSFLEET_DATA_DIR: {self.path} cannot be used as data folder ({error.strerror})"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -16,7 +16,7 @@ import pytest
 
 from app.local import guard
 from app.local.errors import LocalError
-from app.local.folder import Runtime, find_running
+from app.local.folder import DataFolder, Runtime, find_running
 from app.local.installation import Installation, Shape
 from app.local.ports import listen
 from tests.acceptance.running import Up, processes_of, wait_for
@@ -24,11 +24,11 @@ from tests.acceptance.running import Up, processes_of, wait_for
 NOBODY = 65534
 
 
-def command(data_dir: Path, *args: str) -> subprocess.CompletedProcess[str]:
+def command(data_dir: Path, *args: str, **settings: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("SMSFLEET_")}
     return subprocess.run(
         [sys.executable, "-m", "app.cli", *args],
-        env={"PYTHONPATH": str(Path.cwd()), **env, "SMSFLEET_DATA_DIR": str(data_dir)},
+        env={"PYTHONPATH": str(Path.cwd()), **env, "SMSFLEET_DATA_DIR": str(data_dir), **settings},
         capture_output=True,
         text=True,
         check=False,
@@ -262,6 +262,32 @@ def test_servers_of_the_operator_are_used(database, tmp_path: Path) -> None:
     ) as installation:
         assert not {"postgres", "valkey"} & installation.processes.keys()
         assert "SMSFLEET_WEBHOOK_ALLOWED_NETWORKS" not in installation.environment
+
+
+@pytest.mark.parametrize("name", ["up", "demo", "migrate", "doctor"])
+def test_a_setting_that_is_wrong_is_named(tmp_path: Path, name: str) -> None:
+    done = command(tmp_path, name, SMSFLEET_API_PROCESSES="abc", SMSFLEET_FREE_FEATURES="api,fax")
+    assert done.returncode == 1
+    if name != "demo":  # which sets this one itself
+        assert "SMSFLEET_FREE_FEATURES=fax: Input should be 'api', 'webhooks' or 'bulk'" in done.stderr
+    assert "SMSFLEET_API_PROCESSES=abc: Input should be a valid integer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = command(tmp_path / "file" / "data", "up")
+    assert done.returncode == 1
+    assert done.stderr == f"SMSFLEET_DATA_DIR: {tmp_path}/file/data cannot be used as data folder (Not a directory)\n"
+
+
+@pytest.mark.parametrize("text", ["", '{"supervisor": {"na', "[]", "{}", '{"supervisor": {"new": 1}}'])
+def test_a_record_that_cannot_be_made_out_counts_as_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "runtime.json").write_text(text)
+    assert find_running(tmp_path) is None
+    folder = DataFolder(tmp_path)
+    assert folder.end_left_overs() == []
+    folder.close()
 
 
 @pytest.mark.parametrize("name", ["migrate", "doctor"])
