@@ -49,9 +49,18 @@ def up() -> None:
 def migrate() -> None:
     """Bring the database to the newest schema."""
     attach(broker=False)
+    from sqlalchemy.exc import ArgumentError, OperationalError
+
     from app.migrations.config import migrate
 
-    migrate()
+    try:
+        migrate()
+    except ArgumentError:
+        _refuse("SMSFLEET_DATABASE_URL is not of the form postgresql://user:password@host:5432/database")
+    except OperationalError as error:
+        if error.statement:  # it was reached; what a step of the migration met is for a developer
+            raise
+        _refuse(f"the database cannot be reached: {str(error.orig).strip()}")
 
 
 @app.command()

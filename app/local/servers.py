@@ -82,7 +82,7 @@ class EmbeddedServer:
                 child.wait()
                 raise LocalError("\n".join([f"{self.name} ended at its start (status {child.status}):", *child.tail]))
             if time.monotonic() > deadline:
-                raise LocalError(f"{self.name} did not answer within {READY_SECONDS} s")
+                raise LocalError("\n".join([f"{self.name} did not answer within {READY_SECONDS} s:", *child.tail]))
             time.sleep(POLL_SECONDS)
 
     def start(self) -> None:

@@ -193,6 +193,8 @@ def test_a_set_up_that_fails_half_way_leaves_nothing(up) -> None:
     running = up(SMSFLEET_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
     assert running.popen.wait(60) == 1
     assert "migrate failed" in running.output
+    assert "the database cannot be reached: " in running.output
+    assert "Traceback" not in running.output
     assert processes_of(running.data_dir) == {}
 
 
@@ -262,6 +264,26 @@ def test_servers_of_the_operator_are_used(database, tmp_path: Path) -> None:
     ) as installation:
         assert not {"postgres", "valkey"} & installation.processes.keys()
         assert "SMSFLEET_WEBHOOK_ALLOWED_NETWORKS" not in installation.environment
+
+
+@pytest.mark.parametrize("url", ["//127.0.0.1:1/0", "nonsense"])
+def test_the_doctor_says_what_is_down(tmp_path: Path, url: str) -> None:
+    broker = url.replace("//", "redis://")
+    database = url.replace("//", "postgresql://nobody@")
+    done = command(tmp_path, "doctor", SMSFLEET_DATABASE_URL=database, SMSFLEET_REDIS_URL=broker)
+    assert done.returncode == 1
+    assert [line.partition(":")[0] for line in done.stdout.splitlines() if line.startswith(("ok", "BAD"))] == [
+        "BAD  database",
+        "BAD  broker",
+        "BAD  workers",
+    ]
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_of_another_machine_is_named(tmp_path: Path) -> None:
+    done = command(tmp_path, "up", SMSFLEET_HOST="192.0.2.1")
+    assert done.returncode == 1
+    assert done.stderr == "SMSFLEET_HOST: 192.0.2.1 is no address of this machine\n"
 
 
 @pytest.mark.parametrize("name", ["up", "demo", "migrate", "doctor"])
