@@ -3,6 +3,8 @@
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -25,16 +27,14 @@ def up() -> None:
     from app.core.settings import Settings
     from app.local.installation import Installation, Interrupted
 
-    data_dir = Settings().data_dir
-    try:
-        installation = Installation(data_dir)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, lambda *_: installation.request_stop())
-        installation.start()
-    except Interrupted:
-        raise typer.Exit(0) from None
-    except LocalError as error:
-        _refuse(str(error))
+    with _plain_refusals():
+        try:
+            installation = Installation(Settings().data_dir)
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                signal.signal(number, lambda *_: installation.request_stop())
+            installation.start()
+        except Interrupted:
+            raise typer.Exit(0) from None
     try:
         print(f"Flower shows the tasks at {installation.flower_url}, user smsfleet", end="", flush=True)
         if installation.first_flower_password:
@@ -49,9 +49,18 @@ def up() -> None:
 def migrate() -> None:
     """Bring the database to the newest schema."""
     attach(broker=False)
+    from sqlalchemy.exc import ArgumentError, OperationalError
+
     from app.migrations.config import migrate
 
-    migrate()
+    try:
+        migrate()
+    except ArgumentError:
+        _refuse("SMSFLEET_DATABASE_URL is not of the form postgresql://user:password@host:5432/database")
+    except OperationalError as error:
+        if error.statement:  # it was reached; what a step of the migration met is for a developer
+            raise
+        _refuse(f"the database cannot be reached: {str(error.orig).strip()}")
 
 
 @app.command()
@@ -61,7 +70,8 @@ def doctor() -> None:
     from app.local.doctor import examine
 
     attach()
-    findings = examine(get_settings())
+    with _plain_refusals():
+        findings = examine(get_settings())
     for finding in findings:
         print(f"{'ok  ' if finding.good else 'BAD '} {finding.what}: {finding.detail}")
     if not all(finding.good for finding in findings):
@@ -77,10 +87,8 @@ def demo(
     """Send a campaign through a gateway of its own with virtual phones, and count what became of it."""
     from app.local.demo import run_demo
 
-    try:
+    with _plain_refusals():
         complete = run_demo(messages, phones, keep=keep)
-    except LocalError as error:
-        _refuse(str(error))
     raise typer.Exit(0 if complete else 1)
 
 
@@ -135,10 +143,11 @@ def attach(*, broker: bool = True) -> None:
     from app.core.settings import get_settings
     from app.local.folder import find_running
 
-    settings = get_settings()
-    if settings.database_url and (settings.redis_url or not broker):
-        return
-    runtime = find_running(settings.data_dir)
+    with _plain_refusals():
+        settings = get_settings()
+        if settings.database_url and (settings.redis_url or not broker):
+            return
+        runtime = find_running(settings.data_dir)
     if runtime is None:
         _refuse(
             f"smsfleet is not running from {Path(settings.data_dir).resolve()}: start it with `make up`,"
@@ -147,6 +156,19 @@ def attach(*, broker: bool = True) -> None:
     os.environ.setdefault("SMSFLEET_DATABASE_URL", runtime.database_url)
     os.environ.setdefault("SMSFLEET_REDIS_URL", runtime.redis_url)
     get_settings.cache_clear()
+
+
+@contextmanager
+def _plain_refusals() -> Iterator[None]:
+    """End the command with a line that an operator understands, where it is his settings or machine that are wrong."""
+    from pydantic import ValidationError
+
+    try:
+        yield
+    except ValidationError as error:
+        _refuse("\n".join(f"SMSFLEET_{str(e['loc'][0]).upper()}={e['input']}: {e['msg']}" for e in error.errors()))
+    except (LocalError, OSError) as error:  # OSError: a full disk, a folder that may not be written
+        _refuse(str(error))
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -43,7 +43,10 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding("database", good=False, detail=str(error).strip())
         return
     schema = found[0] if found else "none"
-    yield Finding("schema", good=schema == wanted, detail=f"{schema}, newest is {wanted} (`smsfleet migrate`)")
+    good = schema == wanted
+    yield Finding(
+        "schema", good=good, detail=schema if good else f"{schema}, this version wants {wanted}: `smsfleet migrate`"
+    )
 
 
 def _broker(settings: Settings) -> Iterator[Finding]:
@@ -51,7 +54,7 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         with redis.Redis.from_url(settings.redis_dsn, decode_responses=True, socket_timeout=5) as client:
             version = client.info("server")["redis_version"]
             policy = client.config_get("maxmemory-policy")["maxmemory-policy"]
-    except redis.RedisError as error:
+    except (redis.RedisError, ValueError) as error:  # ValueError: not the form of a URL
         yield Finding("broker", good=False, detail=str(error))
         return
     yield Finding("broker", good=True, detail=f"answers, version {version}")
@@ -61,8 +64,8 @@ def _broker(settings: Settings) -> Iterator[Finding]:
 def _workers(_settings: Settings) -> Iterator[Finding]:
     try:
         consumed = celery_app().control.inspect(timeout=2).active_queues() or {}
-    except OSError as error:
-        yield Finding("workers", good=False, detail=str(error))
+    except Exception as error:  # noqa: BLE001 - a broker is down in many ways; that is what is to be said
+        yield Finding("workers", good=False, detail=f"the broker cannot be asked for them: {error}")
         return
     for queue in QueueName:
         names = [worker for worker, queues in consumed.items() if any(entry["name"] == queue for entry in queues)]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from app.local.errors import LocalError
-from app.local.home import Home
+from app.local.home import write_private
 
 _RECORD = "runtime.json"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
@@ -55,17 +55,22 @@ class Runtime:
 
     @classmethod
     def read(cls, data_dir: Path) -> Self | None:
-        """The record in a data folder, of a supervisor that may be long gone."""
+        """The record in a data folder, of a supervisor that may be long gone; None where there is none to make out."""
+        path = data_dir / _RECORD
         try:
-            raw = json.loads((data_dir / _RECORD).read_text())
-        except FileNotFoundError:
+            raw = json.loads(path.read_text())
+            raw["supervisor"] = Recorded(**raw["supervisor"])
+            raw["processes"] = [Recorded(**process) for process in raw["processes"]]
+            return cls(**raw)
+        except (FileNotFoundError, NotADirectoryError):
             return None
-        raw["supervisor"] = Recorded(**raw["supervisor"])
-        raw["processes"] = [Recorded(**process) for process in raw["processes"]]
-        return cls(**raw)
+        except OSError as error:
+            raise LocalError(f"{path} cannot be read ({error.strerror}): it belongs to who runs smsfleet") from None
+        except (ValueError, TypeError, KeyError):  # cut off when the machine died, or of another version
+            return None
 
     def write(self, data_dir: Path) -> None:
-        Home(data_dir, data_dir, None).write_private(data_dir / _RECORD, json.dumps(asdict(self), indent=1))
+        write_private(data_dir / _RECORD, json.dumps(asdict(self), indent=1))
 
 
 def find_running(data_dir: Path) -> Runtime | None:
@@ -79,8 +84,13 @@ class DataFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path.resolve()
-        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise LocalError(
+                f"SMSFLEET_DATA_DIR: {self.path} cannot be used as data folder ({error.strerror})"
+            ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

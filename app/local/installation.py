@@ -22,7 +22,7 @@ from app.core.settings import Settings
 from app.local import commands
 from app.local.errors import LocalError
 from app.local.folder import DataFolder, Recorded, Runtime, process_start
-from app.local.home import Home
+from app.local.home import write_private
 from app.local.ports import free_port, listen, url_of
 from app.local.process import Child, Output, Program, run, stop_together
 from app.local.servers import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey
@@ -278,7 +278,7 @@ class Installation:
         path = self._data_dir / "flower.password"
         if not path.exists():
             self.first_flower_password = secrets.token_urlsafe(18)
-            Home(self._data_dir, self._data_dir, None).write_private(path, self.first_flower_password)
+            write_private(path, self.first_flower_password)
         return path.read_text()
 
     # Keeping it alive
@@ -289,6 +289,7 @@ class Installation:
             if self._ended.is_set():
                 raise Interrupted
             self.processes[program.name] = Child(program, self._output)
+            self._due.pop(program.name, None)
             self._record()
 
     def _record(self, **addresses: str) -> None:
@@ -323,7 +324,13 @@ class Installation:
             with self._lock:
                 for name, child in list(self.processes.items()):
                     if child.status is not None and name not in self._held:
-                        self._revive(name, child)
+                        try:
+                            self._revive(name, child)
+                        except Interrupted:
+                            return
+                        # Were this thread to die of it, nothing that dies would be started again any more.
+                        except Exception as error:  # noqa: BLE001 - no memory, no thread, no room on the disk just now
+                            self._say(f"trouble in starting {name} again: {error}")
 
     def _revive(self, name: str, child: Child) -> None:
         now = time.monotonic()
@@ -335,13 +342,8 @@ class Installation:
             self._due[name] = now + pause
             self._say(f"{name} ended with status {child.status}; it is started again in {pause:g} s")
         elif now >= self._due[name]:
-            try:
-                self._spawn(child.program)
-            except OSError as error:  # no memory or no room on the disk just now
-                self._say(f"{name} cannot be started: {error}; tried again in {LONGEST_PAUSE:g} s")
-                self._due[name] = now + LONGEST_PAUSE
-            else:
-                del self._due[name]
+            self._due[name] = now + LONGEST_PAUSE  # should it fail now
+            self._spawn(child.program)
 
     def _check_interrupted(self) -> None:
         if self._stop_requested.is_set() and not self._keeper.is_alive():
@@ -380,3 +382,5 @@ def print_line(name: str, line: str) -> None:
         except BrokenPipeError:
             # Whoever read our output is gone; the processes must not hang for it.
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        except OSError:
+            pass  # no room on the disk: the line is lost, not the thread that had it to say

@@ -70,7 +70,13 @@ class Child:
             os.close(read_end)
         self.started = time.monotonic()
         self._reader = threading.Thread(target=self._read, name=f"output of {program.name}", daemon=True)
-        self._reader.start()
+        try:
+            self._reader.start()
+        except BaseException:  # "can't start new thread", say: nobody would know of a process that is left now
+            self._popen.kill()
+            self._popen.communicate()
+            self.release()
+            raise
 
     @property
     def pid(self) -> int:

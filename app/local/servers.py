@@ -1,5 +1,6 @@
 """PostgreSQL and Valkey from their wheels, run by us: private, on this machine only, ended with their starter."""
 
+import contextlib
 import os
 import secrets
 import shutil
@@ -17,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.local.errors import LocalError
-from app.local.home import Home, open_home
+from app.local.home import Home, open_home, write_private
 from app.local.process import Child, Output, Program, run
 
 READY_SECONDS = 60
@@ -69,7 +70,7 @@ class EmbeddedServer:
         raise NotImplementedError
 
     def answers(self) -> bool:
-        """Whether the server takes a query."""
+        """Whether the server takes a query; LocalError where it never will."""
         raise NotImplementedError
 
     def wait_ready(self, child: Child, interrupted: Callable[[], None] = lambda: None) -> None:
@@ -81,7 +82,7 @@ class EmbeddedServer:
                 child.wait()
                 raise LocalError("\n".join([f"{self.name} ended at its start (status {child.status}):", *child.tail]))
             if time.monotonic() > deadline:
-                raise LocalError(f"{self.name} did not answer within {READY_SECONDS} s")
+                raise LocalError("\n".join([f"{self.name} did not answer within {READY_SECONDS} s:", *child.tail]))
             time.sleep(POLL_SECONDS)
 
     def start(self) -> None:
@@ -116,10 +117,12 @@ class EmbeddedServer:
             self.home.remove()
 
     def _secret(self) -> str:
-        """The server's password: made at the first call, kept in the data folder for its owner only."""
-        path = self.data_dir / f"{self.name}.password"
+        """The server's password: made at the first call, kept in its home for the owner of the installation only."""
+        path = self.home.password_file
         if not path.exists():
-            Home(self.data_dir, self.data_dir, None).write_private(path, secrets.token_urlsafe(24))
+            # Earlier versions kept it in the data folder. It stays there for those who go back to one.
+            earlier = self.data_dir / f"{self.name}.password"
+            write_private(path, earlier.read_text() if earlier.exists() else secrets.token_urlsafe(24))
         return path.read_text()
 
 
@@ -132,10 +135,10 @@ class EmbeddedPostgres(EmbeddedServer):
         cluster = self.home.folder / "data"
         if cluster.exists():
             return
-        half_made = self.home.folder / "data.new"
-        shutil.rmtree(half_made, ignore_errors=True)
+        shutil.rmtree(self.home.folder / "data.new", ignore_errors=True)
+        half_made = self.home.make_private("data.new")
         password_file = self.home.folder / "initial-password"
-        self.home.write_private(password_file, self._secret())
+        write_private(password_file, self._secret(), self.home.account)
         # fmt: off
         run(self._program(
             "initdb", self.home.program("initdb"), "--pgdata", str(half_made), "--username", _DATABASE,
@@ -184,7 +187,13 @@ class EmbeddedPostgres(EmbeddedServer):
                 found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [_DATABASE]).fetchone()
                 if not found:
                     connection.execute(f"CREATE DATABASE {_DATABASE}")
-        except psycopg.OperationalError:
+        except psycopg.OperationalError as error:
+            if "password authentication failed" in str(error):  # it looks at passwords only once it is ready
+                raise LocalError(
+                    f"the database in {self.home.folder} was made with another password than the one in"
+                    f" {self.home.password_file}: put its own into that file, or move the folder away to begin with an"
+                    " empty database"
+                ) from None
             return False
         return True
 
@@ -206,12 +215,15 @@ class EmbeddedValkey(EmbeddedServer):
 
     def prepare(self) -> None:
         folder = self.home.folder
+        data = self.home.make_private("data")
+        with contextlib.suppress(OSError):  # where an earlier version kept its nudges; without them nothing is lost
+            (folder / "appendonlydir").rename(data / "appendonlydir")
         self.port = _free_port()
         lines = [
             "bind 127.0.0.1",
             f"port {self.port}",
             f"requirepass {self._secret()}",
-            f"dir {folder}",
+            f"dir {data}",
             f"appendonly {'yes' if self.durable else 'no'}",
             "appendfsync everysec",
             'save ""',
@@ -219,7 +231,7 @@ class EmbeddedValkey(EmbeddedServer):
             "loglevel warning",
             "daemonize no",
         ]
-        self.home.write_private(folder / "valkey.conf", "\n".join(lines) + "\n")
+        write_private(folder / "valkey.conf", "\n".join(lines) + "\n", self.home.account)
 
     @property
     def program(self) -> Program:

@@ -149,7 +149,7 @@ def valkey_service(definition: dict[str, Any], folder: Path) -> Iterator[int]:
     (folder / "bin").mkdir()
     (folder / "bin" / "valkey-cli").write_text(VALKEY_CLI)
     (folder / "bin" / "valkey-cli").chmod(0o700)
-    place = ("--port", str(embedded.port), "--dir", str(embedded.home.folder), "--bind", "127.0.0.1")
+    place = ("--port", str(embedded.port), "--dir", str(embedded.home.folder / "data"), "--bind", "127.0.0.1")
     ours = embedded.program
     child = Child(replace(ours, command=(ours.command[0], *arguments, *place)), quiet)
     env = {

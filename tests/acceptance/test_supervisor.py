@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import httpx
@@ -15,7 +16,7 @@ import pytest
 
 from app.local import guard
 from app.local.errors import LocalError
-from app.local.folder import Runtime, find_running
+from app.local.folder import DataFolder, Runtime, find_running
 from app.local.installation import Installation, Shape
 from app.local.ports import listen
 from tests.acceptance.running import Up, processes_of, wait_for
@@ -23,11 +24,11 @@ from tests.acceptance.running import Up, processes_of, wait_for
 NOBODY = 65534
 
 
-def command(data_dir: Path, *args: str) -> subprocess.CompletedProcess[str]:
+def command(data_dir: Path, *args: str, **settings: str) -> subprocess.CompletedProcess[str]:
     env = {name: value for name, value in os.environ.items() if not name.startswith("SMSFLEET_")}
     return subprocess.run(
         [sys.executable, "-m", "app.cli", *args],
-        env={"PYTHONPATH": str(Path.cwd()), **env, "SMSFLEET_DATA_DIR": str(data_dir)},
+        env={"PYTHONPATH": str(Path.cwd()), **env, "SMSFLEET_DATA_DIR": str(data_dir), **settings},
         capture_output=True,
         text=True,
         check=False,
@@ -151,6 +152,15 @@ def test_the_next_start_ends_what_a_crash_left(up) -> None:
     assert httpx.get(url + "/health/ready").status_code == 200
 
 
+def test_it_starts_again_after_its_data_folder_was_deleted(up) -> None:
+    """As root the database lies elsewhere and is still there."""
+    first = up()
+    first.ready()
+    assert first.end() == 0
+    shutil.rmtree(first.data_dir)
+    assert httpx.get(up().ready() + "/health/ready").status_code == 200
+
+
 def test_a_folder_has_one_supervisor(up) -> None:
     first = up()
     first.ready()
@@ -183,6 +193,8 @@ def test_a_set_up_that_fails_half_way_leaves_nothing(up) -> None:
     running = up(SMSFLEET_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
     assert running.popen.wait(60) == 1
     assert "migrate failed" in running.output
+    assert "the database cannot be reached: " in running.output
+    assert "Traceback" not in running.output
     assert processes_of(running.data_dir) == {}
 
 
@@ -220,6 +232,27 @@ def test_what_dies_is_started_again(tmp_path: Path) -> None:
     assert processes_of(data_dir) == {}
 
 
+def test_what_cannot_be_started_again_is_tried_again(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr("app.local.installation.LONGEST_PAUSE", 0.5)
+    lines: list[str] = []
+    with Installation(
+        tmp_path / "data",
+        shape=Shape(flower=False),
+        durable=False,
+        output=lambda name, line: lines.append(f"{name}| {line}"),
+        port="0",
+    ) as installation:
+        threading.stack_size(1 << 50)  # more than there is: no thread can be started, as on a machine at its limit
+        try:
+            pid = installation.kill("beat")
+            wait_for(lambda: sum("trouble in starting beat again: can't start" in line for line in lines) > 1)
+            with installation._lock:  # nothing is being started at this moment
+                assert [line for line in processes_of(tmp_path / "data").values() if " beat " in line] == []
+        finally:
+            threading.stack_size(0)
+        installation.wait_restarted("beat", pid)
+
+
 def test_servers_of_the_operator_are_used(database, tmp_path: Path) -> None:
     with Installation(
         tmp_path / "data",
@@ -231,6 +264,52 @@ def test_servers_of_the_operator_are_used(database, tmp_path: Path) -> None:
     ) as installation:
         assert not {"postgres", "valkey"} & installation.processes.keys()
         assert "SMSFLEET_WEBHOOK_ALLOWED_NETWORKS" not in installation.environment
+
+
+@pytest.mark.parametrize("url", ["//127.0.0.1:1/0", "nonsense"])
+def test_the_doctor_says_what_is_down(tmp_path: Path, url: str) -> None:
+    broker = url.replace("//", "redis://")
+    database = url.replace("//", "postgresql://nobody@")
+    done = command(tmp_path, "doctor", SMSFLEET_DATABASE_URL=database, SMSFLEET_REDIS_URL=broker)
+    assert done.returncode == 1
+    assert [line.partition(":")[0] for line in done.stdout.splitlines() if line.startswith(("ok", "BAD"))] == [
+        "BAD  database",
+        "BAD  broker",
+        "BAD  workers",
+    ]
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_of_another_machine_is_named(tmp_path: Path) -> None:
+    done = command(tmp_path, "up", SMSFLEET_HOST="192.0.2.1")
+    assert done.returncode == 1
+    assert done.stderr == "SMSFLEET_HOST: 192.0.2.1 is no address of this machine\n"
+
+
+@pytest.mark.parametrize("name", ["up", "demo", "migrate", "doctor"])
+def test_a_setting_that_is_wrong_is_named(tmp_path: Path, name: str) -> None:
+    done = command(tmp_path, name, SMSFLEET_API_PROCESSES="abc", SMSFLEET_FREE_FEATURES="api,fax")
+    assert done.returncode == 1
+    if name != "demo":  # which sets this one itself
+        assert "SMSFLEET_FREE_FEATURES=fax: Input should be 'api', 'webhooks' or 'bulk'" in done.stderr
+    assert "SMSFLEET_API_PROCESSES=abc: Input should be a valid integer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = command(tmp_path / "file" / "data", "up")
+    assert done.returncode == 1
+    assert done.stderr == f"SMSFLEET_DATA_DIR: {tmp_path}/file/data cannot be used as data folder (Not a directory)\n"
+
+
+@pytest.mark.parametrize("text", ["", '{"supervisor": {"na', "[]", "{}", '{"supervisor": {"new": 1}}'])
+def test_a_record_that_cannot_be_made_out_counts_as_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "runtime.json").write_text(text)
+    assert find_running(tmp_path) is None
+    folder = DataFolder(tmp_path)
+    assert folder.end_left_overs() == []
+    folder.close()
 
 
 @pytest.mark.parametrize("name", ["migrate", "doctor"])

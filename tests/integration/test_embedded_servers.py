@@ -1,6 +1,11 @@
 """PostgreSQL and Valkey from their wheels."""
 
+import os
+import pwd
+import shutil
 import stat
+import subprocess
+import time
 from pathlib import Path
 
 import psycopg
@@ -10,7 +15,10 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.local.errors import LocalError
-from app.local.servers import EmbeddedPostgres, EmbeddedValkey
+from app.local.home import ACCOUNT
+from app.local.servers import READY_SECONDS, EmbeddedPostgres, EmbeddedValkey
+
+as_root_only = pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's servers run as himself")
 
 
 def test_postgres_keeps_what_was_committed_when_it_is_killed(tmp_path: Path) -> None:
@@ -29,9 +37,46 @@ def test_postgres_keeps_what_was_committed_when_it_is_killed(tmp_path: Path) -> 
         postgres.home.remove()
 
 
+def test_postgres_outlives_the_data_folder_as_far_as_it_lies_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    first = EmbeddedPostgres(folder)
+    try:
+        with first, psycopg.connect(first.url) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
+        outlives = not first.home.folder.is_relative_to(folder)
+        shutil.rmtree(folder)
+        with EmbeddedPostgres(folder) as again, psycopg.connect(again.url) as connection:
+            assert connection.execute("SELECT to_regclass('kept') IS NOT NULL").fetchone() == (outlives,)
+    finally:
+        first.home.remove()
+
+
+def test_a_password_is_found_where_earlier_versions_kept_it(tmp_path: Path) -> None:
+    first = EmbeddedPostgres(tmp_path)
+    try:
+        with first:
+            pass
+        (first.home.folder / "password").rename(tmp_path / "postgres.password")
+        with EmbeddedPostgres(tmp_path) as again, psycopg.connect(again.url) as connection:
+            assert connection.execute("SELECT 1").fetchone() == (1,)
+    finally:
+        first.home.remove()
+
+
+def test_a_password_that_does_not_fit_is_named_at_once(tmp_path: Path) -> None:
+    with EmbeddedPostgres(tmp_path, durable=False) as postgres:
+        postgres.stop()
+        postgres.home.password_file.write_text("wrong")
+        started = time.monotonic()
+        with pytest.raises(LocalError, match=f"another password than the one in {postgres.home.password_file}"):
+            postgres.start()
+        assert time.monotonic() - started < READY_SECONDS / 2
+
+
 def test_postgres_listens_in_a_private_folder_only(database) -> None:
     postgres = database.postgres
-    assert stat.S_IMODE(postgres.home.folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE(postgres.home.folder.stat().st_mode) & 0o007 == 0
+    assert stat.S_IMODE(postgres._sockets.stat().st_mode) == 0o700
     with psycopg.connect(postgres.url) as connection:
         assert connection.execute("SHOW listen_addresses").fetchone() == ("",)
     with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
@@ -78,3 +123,46 @@ def test_what_does_not_last_is_removed(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path, durable=False) as postgres, EmbeddedValkey(tmp_path, durable=False) as valkey:
         homes = [postgres.home.folder, valkey.home.folder]
     assert not any(home.exists() for home in homes)
+
+
+def _as_the_account(*command: object) -> int:
+    """Run it as any process of the unprivileged account could; the exit status."""
+    entry = pwd.getpwnam(ACCOUNT)
+    return subprocess.run(
+        [str(part) for part in command],
+        user=entry.pw_uid, group=entry.pw_gid, extra_groups=[], capture_output=True, check=False,
+    ).returncode  # fmt: skip
+
+
+@as_root_only
+def test_the_account_cannot_change_names_that_root_follows(tmp_path: Path) -> None:
+    with EmbeddedPostgres(tmp_path, durable=False) as postgres, EmbeddedValkey(tmp_path, durable=False) as valkey:
+        for home in (postgres.home.folder, valkey.home.folder):
+            assert _as_the_account("test", "-x", home) == 0
+            assert _as_the_account("ln", "-s", tmp_path, home / "link") != 0
+            assert _as_the_account("mv", home / "data", home / "away") != 0
+
+
+@as_root_only
+@pytest.mark.parametrize(("server", "name"), [(EmbeddedPostgres, "sockets"), (EmbeddedValkey, "data")])
+def test_a_link_that_the_account_left_is_not_followed(tmp_path: Path, server: type, name: str) -> None:
+    """The homes of earlier versions belonged to the account."""
+    victim = tmp_path / "victim"
+    victim.mkdir(mode=0o755)
+    secret = tmp_path / "root's secret"
+    secret.write_text("secret")
+    home = server(tmp_path / "server", durable=False).home.folder
+    try:
+        shutil.chown(home, ACCOUNT)
+        assert _as_the_account("ln", "-s", victim, home / name) == 0
+        assert _as_the_account("ln", "-s", secret, home / "password") == 0
+        with pytest.raises(LocalError, match=f"{home / name} is in the way"):
+            server(tmp_path / "server", durable=False).__enter__()
+        assert (victim.stat().st_uid, stat.S_IMODE(victim.stat().st_mode)) == (0, 0o755)
+        (home / name).unlink()
+        with server(tmp_path / "server", durable=False) as again:
+            assert again.answers()
+            assert again._secret() != "secret"
+        assert not home.exists()
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
