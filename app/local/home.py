@@ -67,7 +67,7 @@ class Home:
         if self.account is None:
             folder.chmod(0o700)
             return folder
-        # An earlier version gave the account the home itself, so what is found here may be a link that it made.
+        # Never through a link, whoever made it.
         try:
             opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
@@ -126,11 +126,8 @@ def open_home(data_dir: Path, server: str, *, temporary: bool) -> Home:
     home = Home(ROOT_FOLDER / f"{digest}-{server}", _copied_programs(), Account(entry.pw_uid, entry.pw_gid))
     home.folder.mkdir(mode=0o700, exist_ok=True)
     # The account may pass through and change nothing.
-    given_away = home.folder.stat().st_uid != 0
     os.chown(home.folder, 0, entry.pw_gid)
     home.folder.chmod(0o710)
-    if given_away:  # by an earlier version, which kept no password here: one that is here now is the account's doing
-        home.password_file.unlink(missing_ok=True)
     write_private(home.folder / (_THROWAWAY if temporary else "origin"), str(data_dir.resolve()))
     return home
 

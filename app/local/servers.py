@@ -1,6 +1,5 @@
 """PostgreSQL and Valkey from their wheels, run by us: private, on this machine only, ended with their starter."""
 
-import contextlib
 import os
 import secrets
 import shutil
@@ -120,9 +119,7 @@ class EmbeddedServer:
         """The server's password: made at the first call, kept in its home for the owner of the installation only."""
         path = self.home.password_file
         if not path.exists():
-            # Earlier versions kept it in the data folder. It stays there for those who go back to one.
-            earlier = self.data_dir / f"{self.name}.password"
-            write_private(path, earlier.read_text() if earlier.exists() else secrets.token_urlsafe(24))
+            write_private(path, secrets.token_urlsafe(24))
         return path.read_text()
 
 
@@ -216,8 +213,6 @@ class EmbeddedValkey(EmbeddedServer):
     def prepare(self) -> None:
         folder = self.home.folder
         data = self.home.make_private("data")
-        with contextlib.suppress(OSError):  # where an earlier version kept its nudges; without them nothing is lost
-            (folder / "appendonlydir").rename(data / "appendonlydir")
         self.port = _free_port()
         lines = [
             "bind 127.0.0.1",
