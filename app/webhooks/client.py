@@ -10,7 +10,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 
-from app.core.http_client import Timeout, create_ssl_context
+from app.core.http_client import Timeout, TransportError, create_ssl_context
 from app.webhooks.guard import ForbiddenAddressError, judge_address
 
 CONNECT_SECONDS = 3.0
@@ -100,7 +100,11 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (aiohttp.ClientConnectorCertificateError, "The receiver's certificate is not valid"),
     (aiohttp.ClientConnectorDNSError, "The name cannot be resolved"),
     (aiohttp.ClientConnectorError, "The receiver cannot be connected to"),
+    (aiohttp.ClientResponseError, "The receiver's answer is not valid HTTP"),
+    (aiohttp.ClientPayloadError, "The receiver's answer is not valid HTTP"),
 )
+# What a call can fail by: the transport passes some errors of the library below it on as they are.
+CALL_ERRORS = (TransportError, aiohttp.ClientError, OSError)
 
 
 def explained(error: BaseException) -> tuple[str, bool]:
@@ -115,4 +119,6 @@ def explained(error: BaseException) -> tuple[str, bool]:
         return "The receiver did not answer in time.", True
     kinds = (words for kind, words in _KINDS if any(isinstance(one, kind) for one in chain))
     words = next(kinds, "The receiver broke the connection")
-    return f"{words}: {error}"[:500].replace("\0", "\ufffd"), False
+    # Some of these show the URL, which its owner need not be told and which may hold a secret.
+    said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    return f"{words}: {said}"[:500].replace("\0", "\ufffd"), False

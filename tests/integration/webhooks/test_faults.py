@@ -63,6 +63,37 @@ def test_a_cut_connection_is_told_from_a_slow_one(receiver, deliverer) -> None:
     until(lambda: value("SELECT state FROM webhook_deliveries") == "delivered")
 
 
+def raw(text: bytes):
+    async def behave(_, writer) -> None:
+        writer.write(text)
+        await writer.drain()
+        writer.close()
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Big: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=["garbage", "oversized header", "bad chunk"],
+)
+def test_an_answer_that_is_no_http_is_told_to_the_owner_and_shows_no_url_in_the_log(
+    receiver, deliverer, caplog, capfd, said
+) -> None:
+    receiver.behaviour = raw(said)
+    write(callback(make_user(), receiver.url("/hook?key=hunter2"), 1))
+    status, _, error, _, _ = attempt()
+    assert status is None
+    assert error.startswith("The receiver's answer is not valid HTTP: ")
+    logged = error + caplog.text + "".join(capfd.readouterr())
+    assert "hunter2" not in logged
+    assert "Traceback" not in logged
+
+
 def test_nobody_listens(deliverer) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
