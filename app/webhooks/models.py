@@ -3,7 +3,7 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Identity, Index, SmallInteger, String, Text, text
+from sqlalchemy import ARRAY, BigInteger, DateTime, Identity, Index, SmallInteger, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base, BigId, CreatedAt
@@ -25,14 +25,14 @@ class WebhookUrl(Base):
 
 
 class WebhookSecret(Base):
-    """What a user's webhooks are signed with; after a rotation the previous secret signs too, for a day."""
+    """What a user's webhooks are signed with; each of the previous secrets signs too, until its end."""
 
     __tablename__ = "webhook_secrets"
 
     user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     secret: Mapped[str] = mapped_column(String(80))
-    previous_secret: Mapped[str | None] = mapped_column(String(80))
-    previous_until: Mapped[datetime | None]
+    previous_secrets: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    previous_ends: Mapped[list[datetime]] = mapped_column(ARRAY(DateTime(timezone=True)), server_default=text("'{}'"))
 
 
 class WebhookDelivery(Base):

@@ -397,8 +397,10 @@ def upgrade() -> None:
         "webhook_secrets",
         sa.Column("user_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("secret", sa.String(length=80), nullable=False),
-        sa.Column("previous_secret", sa.String(length=80), nullable=True),
-        sa.Column("previous_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("previous_secrets", sa.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column(
+            "previous_ends", sa.ARRAY(sa.DateTime(timezone=True)), server_default=sa.text("'{}'"), nullable=False
+        ),
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_webhook_secrets")),
     )
     op.create_table(
