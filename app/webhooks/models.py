@@ -10,7 +10,10 @@ from app.core.database import Base, BigId, CreatedAt
 
 
 class WebhookUrl(Base):
-    """Where a user's `status` or `incoming` events go, and whether and why that was switched off."""
+    """Where a user's `status` or `incoming` events go, and whether and why that was switched off.
+
+    Until `telling_until` some process is mailing the owner that it was.
+    """
 
     __tablename__ = "webhook_urls"
 
@@ -22,6 +25,7 @@ class WebhookUrl(Base):
     disabled_at: Mapped[datetime | None]
     disabled_reason: Mapped[str | None] = mapped_column(Text)
     owner_told_at: Mapped[datetime | None]
+    telling_until: Mapped[datetime | None]
 
 
 class WebhookSecret(Base):

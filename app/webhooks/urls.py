@@ -49,7 +49,7 @@ _SET = text("""
     INSERT INTO webhook_urls (user_id, hook, url, origin) VALUES (:user, :hook, :url, :origin)
     ON CONFLICT (user_id, hook) DO UPDATE
     SET url = excluded.url, origin = excluded.origin, failing_since = NULL, disabled_at = NULL, disabled_reason = NULL,
-        owner_told_at = NULL
+        owner_told_at = NULL, telling_until = NULL
 """)
 _REMOVE = text("DELETE FROM webhook_urls WHERE user_id = :user AND hook = ANY(:hooks)")
 _RESET = text("""

@@ -423,6 +423,7 @@ def upgrade() -> None:
         sa.Column("disabled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("disabled_reason", sa.Text(), nullable=True),
         sa.Column("owner_told_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("telling_until", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("user_id", "hook", name=op.f("pk_webhook_urls")),
     )
     op.create_table(

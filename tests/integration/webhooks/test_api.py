@@ -1,5 +1,10 @@
 """The routes under /api/webhooks."""
 
+import os
+import socket
+import subprocess
+import sys
+
 import pytest
 from standardwebhooks import Webhook
 
@@ -244,6 +249,9 @@ def test_the_owner_of_a_url_that_was_switched_off_gets_one_mail(ali, monkeypatch
         get_settings.cache_clear()
         assert notices.tell_owners() == 0
         assert rows("SELECT owner_told_at FROM webhook_urls") == [(None,)]
+        assert notices.tell_owners() == 0
+        # As if the lease of the one that failed were over.
+        execute("UPDATE webhook_urls SET telling_until = clock_timestamp()")
         monkeypatch.setenv("SMSFLEET_SMTP_URL", f"smtp://127.0.0.1:{server.server_address[1]}")
         get_settings.cache_clear()
         assert [notices.tell_owners(), notices.tell_owners()] == [1, 0]
@@ -251,3 +259,24 @@ def test_the_owner_of_a_url_that_was_switched_off_gets_one_mail(ali, monkeypatch
     [mail] = mails
     assert f"To: {ali.email}" in mail
     assert "https://example.com/hook" in mail
+
+
+def test_a_mail_is_not_lost_with_the_process_that_was_sending_it(ali) -> None:
+    from app.webhooks import notices
+
+    set_url(ali.id, "https://example.com/hook")
+    execute("UPDATE webhook_urls SET disabled_at = clock_timestamp(), disabled_reason = 'Nothing was accepted.'")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        program = "from app.webhooks import notices; notices.tell_owners()"
+        environment = os.environ | {"SMSFLEET_SMTP_URL": f"smtp://127.0.0.1:{server.getsockname()[1]}"}
+        with subprocess.Popen([sys.executable, "-c", program], env=environment) as process:
+            connection, _ = server.accept()
+            with connection:
+                process.kill()
+    assert rows("SELECT owner_told_at FROM webhook_urls") == [(None,)]
+    assert notices.tell_owners() == 0
+    # As if the dead one's lease were over.
+    execute("UPDATE webhook_urls SET telling_until = clock_timestamp()")
+    assert notices.tell_owners() == 1
+    assert notices.tell_owners() == 0
