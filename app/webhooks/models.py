@@ -125,13 +125,17 @@ class WebhookAttempt(Base):
 
 
 class WebhookTarget(Base):
-    """Room and back-off of one user towards one origin (`scheme://host:port`)."""
+    """Room and back-off of one user towards one origin (`scheme://host:port`).
+
+    Until `asked_until` the receiver itself asked to be left alone; `next_try_at` is never earlier.
+    """
 
     __tablename__ = "webhook_targets"
 
     user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     origin: Mapped[str] = mapped_column(String(300), primary_key=True)
     next_try_at: Mapped[datetime | None]
+    asked_until: Mapped[datetime | None]
     fail_count: Mapped[int] = mapped_column(server_default=text("0"))
     max_in_flight: Mapped[int] = mapped_column(SmallInteger, server_default=text("2"))
     last_served_at: Mapped[datetime | None]

@@ -53,7 +53,7 @@ _SET = text("""
 """)
 _REMOVE = text("DELETE FROM webhook_urls WHERE user_id = :user AND hook = ANY(:hooks)")
 _RESET = text("""
-    UPDATE webhook_targets t SET next_try_at = NULL, fail_count = 0
+    UPDATE webhook_targets t SET next_try_at = NULL, asked_until = NULL, fail_count = 0
     FROM (SELECT user_id, origin FROM webhook_targets WHERE user_id = :user AND origin = ANY(:origins)
           ORDER BY origin FOR NO KEY UPDATE) locked
     WHERE t.user_id = locked.user_id AND t.origin = locked.origin

@@ -408,6 +408,7 @@ def upgrade() -> None:
         sa.Column("user_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("origin", sa.String(length=300), nullable=False),
         sa.Column("next_try_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("asked_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("fail_count", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("max_in_flight", sa.SmallInteger(), server_default=sa.text("2"), nullable=False),
         sa.Column("last_served_at", sa.DateTime(timezone=True), nullable=True),

@@ -132,6 +132,38 @@ def test_failures_of_calls_already_under_way_open_the_breaker_once() -> None:
     assert wait <= 1.2
 
 
+def test_a_pause_that_was_asked_for_outlives_successes_and_shorter_wishes() -> None:
+    user = make_user()
+    execute("INSERT INTO webhook_targets (user_id, origin, max_in_flight) VALUES (:u, 'http://127.0.0.1:9', 8)", u=user)
+    write(*(callback(user, "http://127.0.0.1:9/", n) for n in range(1, 9)))
+    wish, shorter, *others = claimed(8)
+
+    def left() -> float:
+        return value("SELECT extract(epoch FROM next_try_at - clock_timestamp())::float FROM webhook_targets")
+
+    recorded(replace(result(wish, 429), retry_after=600))
+    assert 590 < left() <= 600
+    recorded(result(others[0]))
+    assert 590 < left() <= 600
+    recorded(replace(result(shorter, 503), retry_after=5), result(others[1]))
+    assert 590 < left() <= 600
+    recorded(*(result(call, 500) for call in others[2:]))
+    assert 590 < left() <= 600
+    assert claimed() == []
+
+
+def test_a_success_ends_a_pause_that_nobody_asked_for() -> None:
+    user = make_user()
+    execute("INSERT INTO webhook_targets (user_id, origin, max_in_flight) VALUES (:u, 'http://127.0.0.1:9', 8)", u=user)
+    write(*(callback(user, "http://127.0.0.1:9/", n) for n in range(1, 9)))
+    *failing, good = claimed(8)
+    for call in failing[:3]:
+        recorded(result(call, 500))
+    assert value("SELECT next_try_at > clock_timestamp() FROM webhook_targets")
+    recorded(result(good))
+    assert rows("SELECT fail_count, next_try_at FROM webhook_targets") == [(0, None)]
+
+
 def test_an_event_for_a_url_that_was_taken_away_gets_no_row() -> None:
     user = make_user()
     set_url(user, "https://example.com/")

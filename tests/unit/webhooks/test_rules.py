@@ -99,9 +99,16 @@ def test_pauses_grow_from_the_third_failure_in_a_row_to_five_minutes() -> None:
 def test_failures_during_a_pause_say_nothing_new_but_a_longer_wish_counts() -> None:
     paused = Standing(5, 4, paused=True)
     assert paused.after(result(500)) == paused
-    assert paused.after(result(503, retry_after=90)).pause == 90
-    assert Standing().after(result(429, retry_after=60)).pause == 60
-    assert Standing().after(result(500, retry_after=60)).pause == 0
+    assert paused.after(result(503, retry_after=90)).asked == 90
+    assert Standing().after(result(429, retry_after=60)).asked == 60
+    assert Standing().after(result(500, retry_after=60)).asked == 0
+
+
+def test_a_success_ends_a_pause_of_ours_and_not_one_that_was_asked_for() -> None:
+    assert Standing(5, 4, paused=True, pause=8).after(result(200)) == Standing(0, 8)
+    asked = Standing().after(result(429, retry_after=60)).after(result(200))
+    assert asked == Standing(0, 4, asked=60)
+    assert asked.after(result(429, retry_after=10)).asked == 60
 
 
 @given(st.integers(0, 6))
