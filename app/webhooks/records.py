@@ -48,11 +48,13 @@ _FINISH = text("""
     RETURNING d.id
 """)
 
+# A call to a URL that was changed while it was under way says nothing about the new one: that is tried at once.
 _RETRY = text("""
     WITH mine AS (
-        SELECT q.delivery_id, r.wait
+        SELECT q.delivery_id, CASE WHEN w.url <> q.url THEN 0 ELSE r.wait END AS wait
         FROM webhook_queue q JOIN unnest(CAST(:ids AS bigint[]), CAST(:leases AS uuid[]), CAST(:waits AS float8[]))
                 AS r(id, lease_id, wait) ON r.id = q.delivery_id AND r.lease_id = q.lease_id
+            LEFT JOIN webhook_urls w ON w.user_id = q.user_id AND w.hook = q.hook
         ORDER BY q.delivery_id FOR NO KEY UPDATE OF q
     ), waiting AS (
         UPDATE webhook_queue q

@@ -1,15 +1,18 @@
 """The routes under /api/webhooks."""
 
+import asyncio
 import os
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 from standardwebhooks import Webhook
 
 from tests.integration.webhooks.conftest import callback, execute, hasten, rows, set_url, status, until, value, write
-from tests.webhooks_receiver import answer
+from tests.webhooks_receiver import Receiver, answer
 
 
 @pytest.fixture
@@ -194,6 +197,39 @@ def test_all_failed_of_a_time_are_replayed_once_the_url_is_set_again(mine, ali, 
     assert mine.post("/api/webhooks/deliveries/replay", json=span).json()["data"] == {"replayed": 0}
 
 
+def test_a_corrected_url_gets_what_waits_at_once(mine, ali, receiver, deliverer) -> None:
+    with Receiver(behaviour=answer(503, headers="Retry-After: 3600\r\n")) as wrong:
+        assert mine.put("/api/webhooks", json={"webhook_url_status": wrong.url()}).status_code == 200
+        write(status(ali.id, 1), status(ali.id, 1), status(ali.id, 2))
+        # A wish of an hour holds what was tried; what was not waits behind it, or for the receiver.
+        until(lambda: value("SELECT count(*) FROM webhook_queue WHERE attempt = 1 AND lease_id IS NULL") >= 1)
+        until(lambda: value("SELECT count(*) FROM webhook_queue WHERE lease_id IS NOT NULL") == 0)
+    write(callback(ali.id, receiver.url("/callback"), 3))
+    receiver.wait_for(1)
+    changed = time.monotonic()
+    assert mine.put("/api/webhooks", json={"webhook_url_status": receiver.url("/right")}).status_code == 200
+    received = receiver.wait_for(4)
+    assert [r.path for r in received[1:]] == ["/right"] * 3
+    assert received[-1].at - changed < 3
+
+
+def test_a_call_under_way_to_the_old_url_is_tried_at_the_new_one_at_once(mine, ali, receiver, deliverer) -> None:
+    answers = threading.Event()
+
+    async def late(request, writer) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, answers.wait)
+        await answer(500)(request, writer)
+
+    with Receiver(behaviour=late) as wrong:
+        mine.put("/api/webhooks", json={"webhook_url_status": wrong.url()})
+        write(status(ali.id, 1))
+        wrong.wait_for(1)
+        mine.put("/api/webhooks", json={"webhook_url_status": receiver.url("/right")})
+        answers.set()
+        answered = time.monotonic()
+        assert receiver.wait_for(1)[0].at - answered < 2
+
+
 def test_a_test_webhook_shows_what_came_back(mine, ali, receiver) -> None:
     refused = mine.post("/api/webhooks/test", json={})
     assert (refused.status_code, refused.json()["message"]) == (422, "No webhook URL is set.")
@@ -221,7 +257,6 @@ def test_a_test_webhook_shows_what_came_back(mine, ali, receiver) -> None:
 
 def test_the_owner_of_a_url_that_was_switched_off_gets_one_mail(ali, monkeypatch) -> None:
     import socketserver
-    import threading
 
     from app.core.settings import get_settings
     from app.webhooks import notices
