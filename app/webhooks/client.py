@@ -4,7 +4,9 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any
+from weakref import WeakValueDictionary
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -23,8 +25,13 @@ TIMEOUTS = Timeout(TOTAL_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
 
 Lookup = Callable[[str, int], Awaitable[list[Any]]]
 
-# More threads than one user may have calls in flight, so that names which never resolve cannot take all of them.
-_lookups = ThreadPoolExecutor(256, thread_name_prefix="dns")
+LOOKUP_THREADS = 256
+# A name server that never answers keeps a thread long after the call was given up; one user's names keep no more.
+LOOKUPS_OF_USER = 16
+_lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="dns")
+
+# Whose call is under way: what is resolved for it counts against its user.
+caller: ContextVar[int] = ContextVar("caller", default=0)
 
 
 async def system_lookup(host: str, port: int) -> list[Any]:
@@ -36,16 +43,20 @@ async def system_lookup(host: str, port: int) -> list[Any]:
 
 
 class GuardedResolver(AbstractResolver):
-    """Refuses a name as a whole where any of its addresses is refused, so that no second address is tried instead."""
+    """Refuses a name as a whole where any of its addresses is refused, so that no second address is tried instead.
+
+    A user's lookups wait for each other where too many of them have no answer yet.
+    """
 
     def __init__(self, lookup: Lookup = system_lookup) -> None:
         self._lookup = lookup
+        self._rooms: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         found: list[ResolveResult] = []
-        for kind, _, protocol, _, address in await self._lookup(host, port):
+        for kind, _, protocol, _, address in await self._found(host, port):
             judge_address(address[0])
             if family in {socket.AF_UNSPEC, kind}:
                 found.append(
@@ -61,6 +72,21 @@ class GuardedResolver(AbstractResolver):
         if not found:
             raise OSError(socket.EAI_NONAME, "the name has no address")
         return found
+
+    async def _found(self, host: str, port: int) -> list[Any]:
+        room = self._rooms.setdefault(caller.get(), asyncio.Semaphore(LOOKUPS_OF_USER))
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await room.acquire()
+        asked = asyncio.ensure_future(self._lookup(host, port))
+
+        def answered(lookup: asyncio.Future[list[Any]]) -> None:
+            room.release()
+            if not lookup.cancelled():
+                lookup.exception()  # nobody may be left who wants to know
+
+        asked.add_done_callback(answered)
+        # The room is free when the thread is, not when the call is given up.
+        return await asyncio.shield(asked)
 
     async def close(self) -> None:
         """Nothing is held open."""

@@ -22,6 +22,7 @@ from app.webhooks.client import (
     TIMEOUTS,
     TOTAL_SECONDS,
     Lookup,
+    caller,
     explained,
     guarded_transport,
     system_lookup,
@@ -65,6 +66,7 @@ _parsed = lru_cache(4096)(URL)
 async def post(transport: AsyncBaseTransport, call: Call) -> Result:
     """One attempt, 15 seconds at most. Never raises for what a receiver, the network or a name can do."""
     started = time.perf_counter()
+    caller.set(call.user_id)
     status, answer, error, retry_after, timed_out = None, None, None, None, False
     try:
         async with asyncio.timeout(TOTAL_SECONDS):
