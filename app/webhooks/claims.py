@@ -5,7 +5,7 @@ every process and no limit is ever passed. All times are the database's.
 """
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -21,6 +21,8 @@ LEASE = timedelta(seconds=30)
 MOST_AT_ONCE = 500
 HOST_ROOM = 64
 USER_ROOM = 128
+# Of one user's targets by one claim; the next claim goes on behind them.
+SEEN_OF_USER = 500
 BREAKER = 3
 LATE = timedelta(seconds=2)
 _CLAIM_LOCK = 7_316_001
@@ -61,39 +63,65 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """`more`: another claim at once may find something. `held`: something is due that had no room or was blocked."""
+    """`more`: another claim at once may find something. `held`: something is due that had no room or was blocked.
+
+    `unseen`: some targets of a user with very many were not looked at yet.
+    """
 
     calls: list[Call]
     more: bool
     held: bool
+    unseen: bool = False
 
 
+# With statistics of a queue that was empty when they were made, the planner was seen to take each step from target to
+# target by a bitmap of all rows that follow, and to sort them.
+_BY_INDEX = text("SET LOCAL enable_bitmapscan = off")
 # A lease lost in a crash of the database itself repeats a delivery, which is allowed; so nobody waits for the disk.
-_ALONE = text("SELECT pg_advisory_xact_lock(:lock), set_config('synchronous_commit', 'off', true)")
+_ALONE = text("""
+    SELECT pg_advisory_xact_lock(:lock), set_config('synchronous_commit', 'off', true),
+           set_config('enable_bitmapscan', 'off', true)
+""")
 
 _IN_FLIGHT = text("""
     SELECT user_id, origin, count(*) FROM webhook_queue
     WHERE lease_until > (SELECT clock_timestamp()) GROUP BY user_id, origin
 """)
 
-# Steps from target to target by index, however many rows each has. Every user's longest waiting target comes before any
-# user's second, so that one with very many of them cannot push out another.
+# Steps from target to target by index, however many rows each has, over so many targets of a user, from where the last
+# look at them ended. Every user's longest waiting target comes before any user's second, so that one with very many of
+# them cannot push out another. Rows without a room say where the look at a user ended before the last target.
 _CANDIDATES = text("""
-    WITH RECURSIVE waiting AS (
-        (SELECT user_id, origin FROM webhook_queue ORDER BY user_id, origin LIMIT 1)
+    WITH RECURSIVE users AS (
+        (SELECT user_id FROM webhook_queue ORDER BY user_id LIMIT 1)
         UNION ALL
-        SELECT following.* FROM waiting w CROSS JOIN LATERAL (
-            SELECT q.user_id, q.origin FROM webhook_queue q
-            WHERE (q.user_id, q.origin) > (w.user_id, w.origin) ORDER BY q.user_id, q.origin LIMIT 1) following
+        SELECT following.* FROM users u CROSS JOIN LATERAL (
+            SELECT q.user_id FROM webhook_queue q WHERE q.user_id > u.user_id ORDER BY q.user_id LIMIT 1) following
+    ), waiting AS MATERIALIZED (
+        SELECT u.user_id, seen.origin, seen.n
+        FROM users u LEFT JOIN unnest(CAST(:users AS bigint[]), CAST(:origins AS text[])) AS p(user_id, origin)
+            USING (user_id) CROSS JOIN LATERAL (
+                WITH RECURSIVE steps AS (
+                    (SELECT q.origin, 1 AS n FROM webhook_queue q
+                     WHERE q.user_id = u.user_id AND q.origin > coalesce(p.origin, '') ORDER BY q.origin LIMIT 1)
+                    UNION ALL
+                    SELECT following.origin, s.n + 1 FROM steps s CROSS JOIN LATERAL (
+                        SELECT q.origin FROM webhook_queue q
+                        WHERE q.user_id = u.user_id AND q.origin > s.origin ORDER BY q.origin LIMIT 1) following
+                    WHERE s.n < :most_of_user
+                ) SELECT * FROM steps) seen
+        WHERE u.user_id <> ALL(CAST(:full AS bigint[]))
     )
-    SELECT w.user_id, w.origin, coalesce(t.fail_count, 0), coalesce(t.max_in_flight, 2)
-    FROM waiting w LEFT JOIN webhook_targets t USING (user_id, origin)
-    WHERE coalesce(t.next_try_at <= (SELECT clock_timestamp() - CAST(:late AS interval)), true)
-      AND EXISTS (SELECT FROM webhook_queue q WHERE q.user_id = w.user_id AND q.origin = w.origin AND q.lane IN (0, 1)
-                  AND q.next_attempt_at <= (SELECT clock_timestamp() - CAST(:late AS interval)))
-    ORDER BY row_number() OVER (PARTITION BY w.user_id ORDER BY t.last_served_at NULLS FIRST, w.origin),
-             t.last_served_at NULLS FIRST, w.user_id
-    LIMIT :most
+    (SELECT w.user_id, w.origin, coalesce(t.fail_count, 0) AS fail_count, coalesce(t.max_in_flight, 2) AS room
+     FROM waiting w LEFT JOIN webhook_targets t USING (user_id, origin)
+     WHERE coalesce(t.next_try_at <= (SELECT clock_timestamp() - CAST(:late AS interval)), true)
+       AND EXISTS (SELECT FROM webhook_queue q WHERE q.user_id = w.user_id AND q.origin = w.origin AND q.lane IN (0, 1)
+                   AND q.next_attempt_at <= (SELECT clock_timestamp() - CAST(:late AS interval)))
+     ORDER BY row_number() OVER (PARTITION BY w.user_id ORDER BY t.last_served_at NULLS FIRST, w.origin),
+              t.last_served_at NULLS FIRST, w.user_id
+     LIMIT :most)
+    UNION ALL
+    SELECT user_id, origin, NULL, NULL FROM waiting WHERE n = :most_of_user
 """)
 
 # Looks at the first due rows of each target. A row is blocked while an earlier one of its message for the same URL
@@ -172,17 +200,46 @@ _DROP = text("""
 """)
 
 
-def claim(session: Session, slots: int) -> Claimed:
-    """Lease up to `slots` (at most 500) deliveries that are due and may be posted now."""
+class Rounds:
+    """Where the next claim's look begins at users who have more targets waiting than one claim looks at.
+
+    A round has ended when all targets of each of them were looked at since it began.
+    """
+
+    def __init__(self) -> None:
+        self.places: dict[int, str] = {}
+        self._seen: set[int] = set()
+
+    def turn(self, ended: Mapping[int, str], passed_over: Container[int]) -> bool:
+        """Note where the looks of a claim ended before a last target. Whether the round goes on."""
+        left = {user: place for user, place in self.places.items() if user in passed_over}
+        self._seen |= self.places.keys() - ended.keys() - left.keys()
+        self.places = left | dict(ended)
+        if ended.keys() <= self._seen:
+            self._seen = set()
+            return False
+        return True
+
+
+def claim(session: Session, slots: int, for_newcomers: int = 0, rounds: Rounds | None = None) -> Claimed:
+    """Lease up to `slots` deliveries (at most 500) that are due and may be posted now.
+
+    `for_newcomers` are slots beside those, for users who have nothing in flight.
+    """
     session.execute(_ALONE, {"lock": _CLAIM_LOCK})
-    found = session.execute(_CANDIDATES, {"late": timedelta(0), "most": MOST_AT_ONCE})
-    candidates = [Candidate(*row) for row in found]
-    if not candidates:
-        return Claimed([], more=False, held=False)
     in_flight = {(user, origin): n for user, origin, n in session.execute(_IN_FLIGHT)}
-    rooms = allot(candidates, in_flight, min(slots, MOST_AT_ONCE))
+    of_user = Counter[int]()
+    for (user, _), n in in_flight.items():
+        of_user[user] += n
+    full = [user for user, n in of_user.items() if n >= USER_ROOM]
+    rounds = rounds or Rounds()
+    candidates, ended = _look(session, timedelta(0), MOST_AT_ONCE, full, rounds.places)
+    unseen = rounds.turn(ended, full)
+    if not candidates:
+        return Claimed([], more=False, held=bool(full), unseen=unseen)
+    rooms = allot(candidates, in_flight, slots, for_newcomers)
     if not rooms:
-        return Claimed([], more=False, held=True)
+        return Claimed([], more=False, held=True, unseen=unseen)
     rows = session.execute(
         _CLAIM,
         {
@@ -194,18 +251,36 @@ def claim(session: Session, slots: int) -> Claimed:
             "lease_id": uuid4(),
         },
     ).all()
-    return Claimed(_calls(session, rows), more=bool(rows), held=not rows)
+    return Claimed(_calls(session, rows), more=bool(rows), held=not rows, unseen=unseen)
 
 
 def overdue(session: Session, late: timedelta = LATE) -> bool:
-    """Whether a target that is not backing off has something that has been due for longer than `late`."""
-    return session.execute(_CANDIDATES, {"late": late, "most": 1}).first() is not None
+    """Whether a target that is not backing off has something that has been due for longer than `late`.
+
+    Also where a user has so many targets that only a round of claims can tell.
+    """
+    session.execute(_BY_INDEX)
+    return any(_look(session, late, 1, [], {}))
 
 
-def allot(candidates: Sequence[Candidate], in_flight: Mapping[Target, int], slots: int) -> dict[Target, int]:
+def _look(
+    session: Session, late: timedelta, most: int, full: Sequence[int], places: Mapping[int, str]
+) -> tuple[list[Candidate], dict[int, str]]:
+    """The candidates, and where the look at a user ended before the last target."""
+    values = {"users": list(places), "origins": list(places.values()), "full": full}
+    limits = {"late": late, "most": most, "most_of_user": SEEN_OF_USER}
+    rows = session.execute(_CANDIDATES, values | limits).all()
+    candidates = [Candidate(*row) for row in rows if row.room is not None]
+    return candidates, {row.user_id: row.origin for row in rows if row.room is None}
+
+
+def allot(
+    candidates: Sequence[Candidate], in_flight: Mapping[Target, int], slots: int, for_newcomers: int = 0
+) -> dict[Target, int]:
     """How many rows each candidate may have now; one at a time in turn, so that all come before any has many.
 
-    A user who has nothing in flight at a host gets a place there however full it is.
+    A user who has nothing in flight at a host gets a place there however full it is, and one who has nothing in flight
+    at all gets one of the slots kept for such users where the others are taken.
     """
     host, user, user_at_host = Counter[str](), Counter[int](), Counter[tuple[int, str]]()
 
@@ -218,17 +293,23 @@ def allot(candidates: Sequence[Candidate], in_flight: Mapping[Target, int], slot
     for key, n in in_flight.items():
         count(key, n)
     rooms: dict[Target, int] = {}
+    left, kept = min(slots, MOST_AT_ONCE), for_newcomers
     turn = deque(candidates)
-    while turn and slots > 0:
+    while turn and (left > 0 or kept > 0):
         candidate = turn.popleft()
         key, name = candidate.key, host_of(candidate.origin)
         most = 1 if candidate.fail_count >= BREAKER else candidate.max_in_flight
         full = host[name] >= HOST_ROOM and user_at_host[key[0], name] > 0
         if in_flight.get(key, 0) + rooms.get(key, 0) >= most or full or user[key[0]] >= USER_ROOM:
             continue
+        if left > 0:
+            left -= 1
+        elif user[key[0]] == 0:
+            kept -= 1
+        else:
+            continue
         rooms[key] = rooms.get(key, 0) + 1
         count(key, 1)
-        slots -= 1
         turn.append(candidate)
     return rooms
 

@@ -4,13 +4,15 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from typing import Any
+from weakref import WeakValueDictionary
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from httpx_aiohttp import AiohttpTransport
 
-from app.core.http_client import Timeout, create_ssl_context
+from app.core.http_client import Timeout, TransportError, create_ssl_context
 from app.webhooks.guard import ForbiddenAddressError, judge_address
 
 CONNECT_SECONDS = 3.0
@@ -23,8 +25,13 @@ TIMEOUTS = Timeout(TOTAL_SECONDS, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS)
 
 Lookup = Callable[[str, int], Awaitable[list[Any]]]
 
-# More threads than one user may have calls in flight, so that names which never resolve cannot take all of them.
-_lookups = ThreadPoolExecutor(256, thread_name_prefix="dns")
+LOOKUP_THREADS = 256
+# A name server that never answers keeps a thread long after the call was given up; one user's names keep no more.
+LOOKUPS_OF_USER = 16
+_lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="dns")
+
+# Whose call is under way: what is resolved for it counts against its user.
+caller: ContextVar[int] = ContextVar("caller", default=0)
 
 
 async def system_lookup(host: str, port: int) -> list[Any]:
@@ -36,16 +43,20 @@ async def system_lookup(host: str, port: int) -> list[Any]:
 
 
 class GuardedResolver(AbstractResolver):
-    """Refuses a name as a whole where any of its addresses is refused, so that no second address is tried instead."""
+    """Refuses a name as a whole where any of its addresses is refused, so that no second address is tried instead.
+
+    A user's lookups wait for each other where too many of them have no answer yet.
+    """
 
     def __init__(self, lookup: Lookup = system_lookup) -> None:
         self._lookup = lookup
+        self._rooms: WeakValueDictionary[int, asyncio.Semaphore] = WeakValueDictionary()
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         found: list[ResolveResult] = []
-        for kind, _, protocol, _, address in await self._lookup(host, port):
+        for kind, _, protocol, _, address in await self._found(host, port):
             judge_address(address[0])
             if family in {socket.AF_UNSPEC, kind}:
                 found.append(
@@ -61,6 +72,21 @@ class GuardedResolver(AbstractResolver):
         if not found:
             raise OSError(socket.EAI_NONAME, "the name has no address")
         return found
+
+    async def _found(self, host: str, port: int) -> list[Any]:
+        room = self._rooms.setdefault(caller.get(), asyncio.Semaphore(LOOKUPS_OF_USER))
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await room.acquire()
+        asked = asyncio.ensure_future(self._lookup(host, port))
+
+        def answered(lookup: asyncio.Future[list[Any]]) -> None:
+            room.release()
+            if not lookup.cancelled():
+                lookup.exception()  # nobody may be left who wants to know
+
+        asked.add_done_callback(answered)
+        # The room is free when the thread is, not when the call is given up.
+        return await asyncio.shield(asked)
 
     async def close(self) -> None:
         """Nothing is held open."""
@@ -100,7 +126,11 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (aiohttp.ClientConnectorCertificateError, "The receiver's certificate is not valid"),
     (aiohttp.ClientConnectorDNSError, "The name cannot be resolved"),
     (aiohttp.ClientConnectorError, "The receiver cannot be connected to"),
+    (aiohttp.ClientResponseError, "The receiver's answer is not valid HTTP"),
+    (aiohttp.ClientPayloadError, "The receiver's answer is not valid HTTP"),
 )
+# What a call can fail by: the transport passes some errors of the library below it on as they are.
+CALL_ERRORS = (TransportError, aiohttp.ClientError, OSError)
 
 
 def explained(error: BaseException) -> tuple[str, bool]:
@@ -115,4 +145,6 @@ def explained(error: BaseException) -> tuple[str, bool]:
         return "The receiver did not answer in time.", True
     kinds = (words for kind, words in _KINDS if any(isinstance(one, kind) for one in chain))
     words = next(kinds, "The receiver broke the connection")
-    return f"{words}: {error}"[:500].replace("\0", "\ufffd"), False
+    # Some of these show the URL, which its owner need not be told and which may hold a secret.
+    said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
+    return f"{words}: {said}"[:500].replace("\0", "\ufffd"), False

@@ -20,12 +20,14 @@ from app.core.database import transaction
 from app.core.errors import Overloaded, as_app_error
 from app.core.names import TaskName
 from app.core.outbound import nudge
-from app.webhooks.claims import MOST_AT_ONCE, Claimed, claim, overdue
+from app.webhooks.claims import MOST_AT_ONCE, Claimed, Rounds, claim, overdue
 from app.webhooks.client import Lookup, system_lookup
 from app.webhooks.records import record
 from app.webhooks.sender import Result, Sender
 
 SLOTS = 1000
+# Of these, for users who have nothing under way anywhere: a few users' hanging receivers can take all others.
+KEPT_FOR_NEWCOMERS = 128
 AT_ONCE = timedelta(0)
 STAY_SECONDS = 1.0
 IDLE_SECONDS = 0.1
@@ -47,6 +49,7 @@ class Deliverer:
         self._sender = Sender(self._results.put, lookup)
         self._feeding = threading.Lock()
         self._changed = threading.Condition()
+        self._rounds = Rounds()
         self._in_flight = 0
         self._recorded = 0
         self._recorded_at = 0.0
@@ -75,7 +78,7 @@ class Deliverer:
             looked = time.monotonic()
             seen = self._recorded
             claimed = self._claim()
-            more = claimed.more
+            more = claimed.more or claimed.unseen
             if claimed.calls:
                 started += len(claimed.calls)
                 self._sender.start(claimed.calls)
@@ -83,7 +86,7 @@ class Deliverer:
             if more or (claimed.held and self._in_flight):
                 idle = now + IDLE_SECONDS
             # Calls that were claimed took all the room there was: the next look is worth it when some of them are back.
-            if not more or 0 < len(claimed.calls) < MOST_AT_ONCE:
+            if not claimed.more or 0 < len(claimed.calls) < MOST_AT_ONCE:
                 # A claim over very many targets takes its time: never look for more than a quarter of it.
                 self._wait_for_change(seen, max(LOOK_EVERY_SECONDS, 3 * (now - looked)))
         return started, seen, more
@@ -110,12 +113,12 @@ class Deliverer:
         self._recorder.join(_PAUSE_AFTER_FAILURE * 4)
 
     def _claim(self) -> Claimed:
-        slots = min(SLOTS - self._in_flight, MOST_AT_ONCE)
-        if slots <= 0:
+        free = SLOTS - self._in_flight
+        if free <= 0:
             return Claimed([], more=False, held=True)
         try:
             with transaction() as session:
-                claimed = claim(session, slots)
+                claimed = claim(session, free - KEPT_FOR_NEWCOMERS, min(free, KEPT_FOR_NEWCOMERS), self._rounds)
         except SQLAlchemyError as error:
             if not isinstance(as_app_error(error), Overloaded):
                 raise

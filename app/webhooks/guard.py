@@ -57,32 +57,42 @@ def _parse_address(text: str) -> Address | None:
 
 
 def _may_connect(address: Address) -> bool:
-    inner = _embedded(address)
-    if any(_in(one, network) for network in get_settings().webhook_allowed_networks for one in (address, inner)):
+    return (_is_allowed(address) or _is_open(_end(address))) and all(_is_open(one) for one in _tunnelled(address))
+
+
+def _is_open(address: Address) -> bool:
+    if _is_allowed(address):
         return True
-    if isinstance(inner, IPv4Address):
-        return inner.is_global and not (
-            inner.is_multicast or inner.is_reserved or any(inner in network for network in _NEVER_V4)
+    if isinstance(address, IPv4Address):
+        return address.is_global and not (
+            address.is_multicast or address.is_reserved or any(address in network for network in _NEVER_V4)
         )
-    return inner.is_global and inner in _UNICAST_V6 and not any(inner in network for network in _NEVER_V6)
+    return address.is_global and address in _UNICAST_V6 and not any(address in network for network in _NEVER_V6)
 
 
-def _in(address: Address, network: IPv4Network | IPv6Network) -> bool:
-    return address.version == network.version and address in network
+def _is_allowed(address: Address) -> bool:
+    networks = get_settings().webhook_allowed_networks
+    return any(address.version == network.version and address in network for network in networks)
 
 
-def _embedded(address: Address) -> Address:
-    """The IPv4 address that an IPv6 one carries and packets would end at, else the address itself."""
+def _end(address: Address) -> Address:
+    """Where packets to `address` end: the IPv4 address that a mapped, NAT64 or 6to4 one stands for, else itself."""
     if isinstance(address, IPv4Address):
         return address
-    number = int(address)
     if address.ipv4_mapped is not None:
         return address.ipv4_mapped
-    if address in _NAT64 or (number >> 32) & 0xFFFFFFFF in _ISATAP:
-        return IPv4Address(number & 0xFFFFFFFF)
+    if address in _NAT64:
+        return IPv4Address(int(address) & 0xFFFFFFFF)
     if address in _SIX_TO_FOUR:
-        return IPv4Address((number >> 80) & 0xFFFFFFFF)
+        return IPv4Address((int(address) >> 80) & 0xFFFFFFFF)
     return address
+
+
+def _tunnelled(address: Address) -> list[IPv4Address]:
+    """The IPv4 address in an interface id of ISATAP's form. Only some routers look at it, so it never stands alone."""
+    number = int(address)
+    isatap = isinstance(address, IPv6Address) and (number >> 32) & 0xFFFFFFFF in _ISATAP
+    return [IPv4Address(number & 0xFFFFFFFF)] if isatap else []
 
 
 def judge_url_text(url: str) -> None:

@@ -3,14 +3,17 @@
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Identity, Index, SmallInteger, String, Text, text
+from sqlalchemy import ARRAY, BigInteger, DateTime, Identity, Index, SmallInteger, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base, BigId, CreatedAt
 
 
 class WebhookUrl(Base):
-    """Where a user's `status` or `incoming` events go, and whether and why that was switched off."""
+    """Where a user's `status` or `incoming` events go, and whether and why that was switched off.
+
+    Until `telling_until` some process is mailing the owner that it was.
+    """
 
     __tablename__ = "webhook_urls"
 
@@ -22,17 +25,18 @@ class WebhookUrl(Base):
     disabled_at: Mapped[datetime | None]
     disabled_reason: Mapped[str | None] = mapped_column(Text)
     owner_told_at: Mapped[datetime | None]
+    telling_until: Mapped[datetime | None]
 
 
 class WebhookSecret(Base):
-    """What a user's webhooks are signed with; after a rotation the previous secret signs too, for a day."""
+    """What a user's webhooks are signed with; each of the previous secrets signs too, until its end."""
 
     __tablename__ = "webhook_secrets"
 
     user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     secret: Mapped[str] = mapped_column(String(80))
-    previous_secret: Mapped[str | None] = mapped_column(String(80))
-    previous_until: Mapped[datetime | None]
+    previous_secrets: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default=text("'{}'"))
+    previous_ends: Mapped[list[datetime]] = mapped_column(ARRAY(DateTime(timezone=True)), server_default=text("'{}'"))
 
 
 class WebhookDelivery(Base):
@@ -121,13 +125,17 @@ class WebhookAttempt(Base):
 
 
 class WebhookTarget(Base):
-    """Room and back-off of one user towards one origin (`scheme://host:port`)."""
+    """Room and back-off of one user towards one origin (`scheme://host:port`).
+
+    Until `asked_until` the receiver itself asked to be left alone; `next_try_at` is never earlier.
+    """
 
     __tablename__ = "webhook_targets"
 
     user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     origin: Mapped[str] = mapped_column(String(300), primary_key=True)
     next_try_at: Mapped[datetime | None]
+    asked_until: Mapped[datetime | None]
     fail_count: Mapped[int] = mapped_column(server_default=text("0"))
     max_in_flight: Mapped[int] = mapped_column(SmallInteger, server_default=text("2"))
     last_served_at: Mapped[datetime | None]

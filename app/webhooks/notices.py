@@ -1,5 +1,7 @@
 """Mail to owners whose webhook URL was switched off."""
 
+from datetime import timedelta
+
 import structlog
 from sqlalchemy import text
 
@@ -7,33 +9,42 @@ from app.core.database import transaction
 from app.core.mail import MailNotSentError, send
 
 MOST_AT_ONCE = 5
+# Longer than that many mails take with a slow server; then, too, a mail that could not be sent is tried again.
+LEASE = timedelta(minutes=5)
 
 log = structlog.get_logger(__name__)
 
-# Told before the mail is sent, so that two of these at once send one mail; taken back where it could not be sent.
+# Two of these at once send one mail, and one that dies before its mail is sent leaves it to the next.
 _TAKE = text("""
-    UPDATE webhook_urls w SET owner_told_at = clock_timestamp()
-    FROM (SELECT user_id, hook FROM webhook_urls WHERE disabled_at IS NOT NULL AND owner_told_at IS NULL
+    UPDATE webhook_urls w SET telling_until = clock_timestamp() + :lease
+    FROM (SELECT user_id, hook FROM webhook_urls
+          WHERE disabled_at IS NOT NULL AND owner_told_at IS NULL
+            AND coalesce(telling_until < clock_timestamp(), true)
           ORDER BY disabled_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED) due, users u
     WHERE w.user_id = due.user_id AND w.hook = due.hook AND u.id = w.user_id
-    RETURNING w.user_id, w.hook, w.url, w.disabled_reason, u.email
+    RETURNING w.user_id, w.hook, w.url, w.disabled_at, w.disabled_reason, u.email
 """)
-_TAKE_BACK = text("UPDATE webhook_urls SET owner_told_at = NULL WHERE user_id = :user AND hook = :hook")
+# Not where the URL was set again and switched off once more meanwhile: of that the owner knows nothing yet.
+_TOLD = text("""
+    UPDATE webhook_urls SET owner_told_at = clock_timestamp()
+    WHERE user_id = :user AND hook = :hook AND disabled_at = :disabled_at
+""")
 
 
 def tell_owners() -> int:
     """Mail a few owners whose URL was switched off since; no transaction is open meanwhile. Answers how many."""
     with transaction() as session:
-        due = session.execute(_TAKE, {"most": MOST_AT_ONCE}).all()
+        due = session.execute(_TAKE, {"most": MOST_AT_ONCE, "lease": LEASE}).all()
     told = 0
-    for user, hook, url, reason, email in due:
+    for user, hook, url, disabled_at, reason, email in due:
         try:
             send(email, f"Your webhook for {hook} events was switched off", _letter(hook, url, reason))
-            told += 1
         except MailNotSentError as error:
             log.warning("owner not told that a webhook URL was switched off", user=user, error=str(error))
-            with transaction() as session:
-                session.execute(_TAKE_BACK, {"user": user, "hook": hook})
+            continue
+        with transaction() as session:
+            session.execute(_TOLD, {"user": user, "hook": hook, "disabled_at": disabled_at})
+        told += 1
     return told
 
 

@@ -48,11 +48,13 @@ _FINISH = text("""
     RETURNING d.id
 """)
 
+# A call to a URL that was changed while it was under way says nothing about the new one: that is tried at once.
 _RETRY = text("""
     WITH mine AS (
-        SELECT q.delivery_id, r.wait
+        SELECT q.delivery_id, CASE WHEN w.url <> q.url THEN 0 ELSE r.wait END AS wait
         FROM webhook_queue q JOIN unnest(CAST(:ids AS bigint[]), CAST(:leases AS uuid[]), CAST(:waits AS float8[]))
                 AS r(id, lease_id, wait) ON r.id = q.delivery_id AND r.lease_id = q.lease_id
+            LEFT JOIN webhook_urls w ON w.user_id = q.user_id AND w.hook = q.hook
         ORDER BY q.delivery_id FOR NO KEY UPDATE OF q
     ), waiting AS (
         UPDATE webhook_queue q
@@ -69,14 +71,16 @@ _TARGETS = text("""
         USING (user_id, origin)
 """)
 _LOCK_TARGETS = text(_TARGETS.text + " ORDER BY user_id, origin FOR NO KEY UPDATE OF t")
+# GREATEST leaves nulls out. A success ends a pause of ours and leaves the receiver's wish; nothing shortens either.
 _UPDATE_TARGETS = text("""
     UPDATE webhook_targets t
-    SET fail_count = r.fails, max_in_flight = r.most,
-        next_try_at = CASE WHEN r.pause > 0 THEN clock_timestamp() + r.pause * interval '1 second'
-                           WHEN r.paused THEN t.next_try_at END
-    FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[]), CAST(:fails AS bigint[]),
-                CAST(:mosts AS smallint[]), CAST(:pauses AS float8[]), CAST(:paused AS bool[]))
-        AS r(user_id, origin, fails, most, pause, paused)
+    SET fail_count = r.fails, max_in_flight = r.most, asked_until = GREATEST(t.asked_until, r.asked_until),
+        next_try_at = GREATEST(CASE WHEN r.paused THEN t.next_try_at END, r.try_at, t.asked_until, r.asked_until)
+    FROM (SELECT *, clock_timestamp() + nullif(pause, 0) * interval '1 second' AS try_at,
+                 clock_timestamp() + nullif(asked, 0) * interval '1 second' AS asked_until
+          FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[]), CAST(:fails AS bigint[]),
+                      CAST(:mosts AS smallint[]), CAST(:paused AS bool[]), CAST(:pauses AS float8[]),
+                      CAST(:asked AS float8[])) AS r(user_id, origin, fails, most, paused, pause, asked)) r
     WHERE t.user_id = r.user_id AND t.origin = r.origin
 """)
 
@@ -117,28 +121,34 @@ _GONE_CALLBACKS = text("""
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """A target's room and back-off. `pause` is in seconds, counted from now; `paused`: one is under way."""
+    """A target's room and back-off.
+
+    `paused`: a pause is under way. `pause` is a new one of ours and `asked` one that the receiver asked for, both in
+    seconds from now.
+    """
 
     fail_count: int = 0
     max_in_flight: int = 2
     paused: bool = False
     pause: float = 0
+    asked: float = 0
 
     def after(self, result: Result) -> "Standing":
         """The standing once `result` is known.
 
         Room doubles with a success and shrinks to one after a time-out. From the third failure in a row the target
-        pauses, twice as long each time; failures of calls that were already under way then say nothing new.
+        pauses, twice as long each time; failures of calls that were already under way then say nothing new. A success
+        ends such a pause, but not one that the receiver asked for.
         """
         if result.accepted:
-            return Standing(0, min(self.max_in_flight * 2, MOST_IN_FLIGHT), paused=self.paused and self.fail_count == 0)
+            return Standing(0, min(self.max_in_flight * 2, MOST_IN_FLIGHT), asked=self.asked)
         room = 1 if result.timed_out else self.max_in_flight
-        asked = float(result.retry_after or 0) if result.pauses else 0.0
-        if self.paused or self.pause:
-            return Standing(self.fail_count, room, self.paused, max(self.pause, asked))
+        asked = max(self.asked, float(result.retry_after or 0) if result.pauses else 0.0)
+        if self.paused or self.pause or self.asked:
+            return Standing(self.fail_count, room, self.paused, self.pause, asked)
         fails = self.fail_count + 1
         pause = min(2.0 ** (min(fails, 60) - BREAKER), LONGEST_PAUSE) if fails >= BREAKER else 0.0
-        return Standing(fails, room, self.paused, max(_spread(pause), asked))
+        return Standing(fails, room, self.paused, _spread(pause), asked)
 
 
 def wait_before(attempt: int, retry_after: int | None) -> float | None:
@@ -260,11 +270,13 @@ def _judge_targets(session: Session, results: Iterable[Result]) -> list[float]:
             "origins": [origin for _, origin in after],
             "fails": [standing.fail_count for standing in after.values()],
             "mosts": [standing.max_in_flight for standing in after.values()],
-            "pauses": [standing.pause for standing in after.values()],
             "paused": [standing.paused for standing in after.values()],
+            "pauses": [standing.pause for standing in after.values()],
+            "asked": [standing.asked for standing in after.values()],
         },
     )
-    return [standing.pause for standing in after.values() if standing.pause > 0]
+    pauses = (max(standing.pause, standing.asked) for standing in after.values())
+    return [pause for pause in pauses if pause > 0]
 
 
 def _standings(session: Session, keys: Sequence[Target], *, lock: bool) -> Mapping[Target, Standing]:

@@ -46,7 +46,7 @@ class WebhooksChange(Body):
 
 
 class SecretOut(BaseModel):
-    """`previous_valid_until` is set for a day after a rotation: until then the previous secret signs too."""
+    """`previous_valid_until` is set for a day after a rotation: until then a previous secret signs too."""
 
     secret: str
     previous_valid_until: Timestamp | None

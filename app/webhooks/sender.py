@@ -4,6 +4,7 @@ import asyncio
 import re
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,10 +14,19 @@ from functools import lru_cache
 import structlog
 import uvloop
 
-from app.core.http_client import URL, AsyncBaseTransport, Request, Response, TransportError
+from app.core.http_client import URL, AsyncBaseTransport, Request, Response
 from app.webhooks import signing
 from app.webhooks.claims import Call
-from app.webhooks.client import TIMEOUTS, TOTAL_SECONDS, Lookup, explained, guarded_transport, system_lookup
+from app.webhooks.client import (
+    CALL_ERRORS,
+    TIMEOUTS,
+    TOTAL_SECONDS,
+    Lookup,
+    caller,
+    explained,
+    guarded_transport,
+    system_lookup,
+)
 
 MOST_READ = 64 * 1024
 KEPT_OF_ANSWER = 1024
@@ -56,6 +66,7 @@ _parsed = lru_cache(4096)(URL)
 async def post(transport: AsyncBaseTransport, call: Call) -> Result:
     """One attempt, 15 seconds at most. Never raises for what a receiver, the network or a name can do."""
     started = time.perf_counter()
+    caller.set(call.user_id)
     status, answer, error, retry_after, timed_out = None, None, None, None, False
     try:
         async with asyncio.timeout(TOTAL_SECONDS):
@@ -67,10 +78,17 @@ async def post(transport: AsyncBaseTransport, call: Call) -> Result:
             status = response.status_code
             retry_after = seconds_of(response.headers.get("retry-after"))
             answer = await _read(response)
-    except (TransportError, OSError) as caught:
+    except CALL_ERRORS as caught:
         error, timed_out = explained(caught)
-    except Exception as caught:  # a receiver must not be able to stop the sender, whatever it does to the client
-        log.exception("webhook call failed unexpectedly", delivery=call.delivery_id)
+    except Exception as caught:  # noqa: BLE001 - a receiver must not be able to stop the sender, whatever it does
+        # Neither message nor traceback: they may show the URL, and URLs hold secrets.
+        where = traceback.extract_tb(caught.__traceback__)[-1]
+        log.warning(
+            "webhook call failed unexpectedly",
+            delivery=call.delivery_id,
+            kind=type(caught).__name__,
+            where=f"{where.filename}:{where.lineno}",
+        )
         error = f"The call failed: {type(caught).__name__}."
     duration = int((time.perf_counter() - started) * 1000)
     return Result(call, status, answer, error, duration, retry_after, timed_out)
@@ -98,7 +116,7 @@ async def _read(response: Response) -> str:
                 size += len(chunk)
                 if size >= MOST_READ:
                     break
-    except (TimeoutError, TransportError, OSError):
+    except CALL_ERRORS:
         log.debug("answer not read to its end", status=response.status_code)
     finally:
         await response.aclose()

@@ -12,6 +12,8 @@ from sqlalchemy.orm import Session
 from standardwebhooks import Webhook
 
 ROTATION = timedelta(hours=24)
+# Each costs a signature in every webhook; more rotations than this in a day end the oldest early.
+MOST_PREVIOUS = 10
 
 
 def new_secret() -> str:
@@ -23,18 +25,25 @@ _ENSURE = text("""
     INSERT INTO webhook_secrets (user_id, secret)
     SELECT * FROM unnest(CAST(:users AS bigint[]), CAST(:secrets AS text[])) ORDER BY 1 ON CONFLICT DO NOTHING
 """)
-_SECRETS = text("""
-    SELECT user_id, secret, previous_secret, previous_until > clock_timestamp() FROM webhook_secrets
-    WHERE user_id = ANY(:users)
-""")
-_CURRENT = text("""
-    SELECT secret, CASE WHEN previous_until > clock_timestamp() THEN previous_until END
-    FROM webhook_secrets WHERE user_id = :user
-""")
-_ROTATE = text("""
-    UPDATE webhook_secrets SET previous_secret = secret, previous_until = clock_timestamp() + :keep, secret = :secret
+_PREVIOUS = """
+    unnest(previous_secrets, previous_ends) AS previous(secret, ends) WHERE previous.ends > clock_timestamp()
+"""
+_SECRETS = text(f"""
+    SELECT user_id, secret, ARRAY(SELECT previous.secret FROM {_PREVIOUS} ORDER BY previous.ends DESC)
+    FROM webhook_secrets WHERE user_id = ANY(:users)
+""")  # noqa: S608 - constants
+_CURRENT = text(f"""
+    SELECT secret, (SELECT max(previous.ends) FROM {_PREVIOUS}) FROM webhook_secrets WHERE user_id = :user
+""")  # noqa: S608 - constants
+# The row's lock puts rotations at the same time one after the other, so that each of them keeps what it replaces.
+_ROTATE = text(f"""
+    UPDATE webhook_secrets SET secret = :secret, (previous_secrets, previous_ends) = (
+        SELECT array_agg(kept.secret ORDER BY kept.ends DESC), array_agg(kept.ends ORDER BY kept.ends DESC)
+        FROM (SELECT webhook_secrets.secret, clock_timestamp() + :keep AS ends
+              UNION ALL SELECT previous.secret, previous.ends FROM {_PREVIOUS}
+              ORDER BY ends DESC LIMIT :most) kept)
     WHERE user_id = :user
-""")
+""")  # noqa: S608 - constants
 
 
 def ensure_secrets(session: Session, user_ids: Iterable[int]) -> dict[int, tuple[str, ...]]:
@@ -50,7 +59,7 @@ def ensure_secrets(session: Session, user_ids: Iterable[int]) -> dict[int, tuple
 
 def _secrets(session: Session, users: Sequence[int]) -> dict[int, tuple[str, ...]]:
     rows = session.execute(_SECRETS, {"users": list(users)})
-    return {user: (secret, previous) if valid else (secret,) for user, secret, previous, valid in rows}
+    return {user: (secret, *previous) for user, secret, previous in rows}
 
 
 def current(session: Session, user_id: int) -> tuple[str, datetime | None]:
@@ -61,9 +70,9 @@ def current(session: Session, user_id: int) -> tuple[str, datetime | None]:
 
 
 def rotate(session: Session, user_id: int) -> None:
-    """Make a new secret for the user; the one before it signs beside it for 24 hours."""
+    """Make a new secret for the user; the one before it signs beside it for 24 hours, whatever is rotated meanwhile."""
     ensure_secrets(session, [user_id])
-    session.execute(_ROTATE, {"user": user_id, "secret": new_secret(), "keep": ROTATION})
+    session.execute(_ROTATE, {"user": user_id, "secret": new_secret(), "keep": ROTATION, "most": MOST_PREVIOUS})
 
 
 _signer = lru_cache(1024)(Webhook)

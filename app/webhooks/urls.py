@@ -49,11 +49,23 @@ _SET = text("""
     INSERT INTO webhook_urls (user_id, hook, url, origin) VALUES (:user, :hook, :url, :origin)
     ON CONFLICT (user_id, hook) DO UPDATE
     SET url = excluded.url, origin = excluded.origin, failing_since = NULL, disabled_at = NULL, disabled_reason = NULL,
-        owner_told_at = NULL
+        owner_told_at = NULL, telling_until = NULL
 """)
 _REMOVE = text("DELETE FROM webhook_urls WHERE user_id = :user AND hook = ANY(:hooks)")
+# In the order in which everything here locks: what waits, then URLs, then targets.
+_HASTEN = text("""
+    WITH waiting AS (
+        SELECT delivery_id FROM webhook_queue
+        WHERE user_id = :user AND hook = ANY(:hooks) AND lease_id IS NULL AND next_attempt_at > clock_timestamp()
+        ORDER BY delivery_id FOR NO KEY UPDATE
+    ), hastened AS (
+        UPDATE webhook_queue q SET next_attempt_at = clock_timestamp() FROM waiting w
+        WHERE q.delivery_id = w.delivery_id RETURNING q.origin
+    )
+    SELECT DISTINCT origin FROM hastened
+""")
 _RESET = text("""
-    UPDATE webhook_targets t SET next_try_at = NULL, fail_count = 0
+    UPDATE webhook_targets t SET next_try_at = NULL, asked_until = NULL, fail_count = 0
     FROM (SELECT user_id, origin FROM webhook_targets WHERE user_id = :user AND origin = ANY(:origins)
           ORDER BY origin FOR NO KEY UPDATE) locked
     WHERE t.user_id = locked.user_id AND t.origin = locked.origin
@@ -71,15 +83,16 @@ def shown(session: Session, user_id: int) -> WebhooksOut:
 def change(session: Session, user_id: int, urls: Mapping[AccountHook, str | None]) -> WebhooksChanged:
     """Set the given URLs, None to remove one. Setting one, the same too, enables it and ends its back-off.
 
-    What waits for the old URL goes to the new one: it is looked at again at once, whatever the old receiver did.
+    What waits for the old URL goes to the new one: it is due at once, whatever the old receiver did.
     """
     given = {hook: url for hook, url in urls.items() if url is not None}
+    hastened = session.scalars(_HASTEN, {"user": user_id, "hooks": list(given)}).all()
     before = session.scalars(_ORIGINS, {"user": user_id, "hooks": list(given)}).all()
     origins = {hook: origin_of(url) for hook, url in given.items()}
     for hook, url in sorted(given.items()):
         session.execute(_SET, {"user": user_id, "hook": hook, "url": url, "origin": origins[hook]})
     session.execute(_REMOVE, {"user": user_id, "hooks": [hook for hook in urls if hook not in given]})
-    session.execute(_RESET, {"user": user_id, "origins": [*before, *origins.values()]})
+    session.execute(_RESET, {"user": user_id, "origins": [*hastened, *before, *origins.values()]})
     nudge(session, TaskName.DELIVER)
     replayable: int = session.scalar(_REPLAYABLE, {"user": user_id, "hooks": list(given)}) or 0
     return WebhooksChanged(**_fields(session, user_id), replayable=replayable)

@@ -400,8 +400,10 @@ def upgrade() -> None:
         "webhook_secrets",
         sa.Column("user_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("secret", sa.String(length=80), nullable=False),
-        sa.Column("previous_secret", sa.String(length=80), nullable=True),
-        sa.Column("previous_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("previous_secrets", sa.ARRAY(sa.Text()), server_default=sa.text("'{}'"), nullable=False),
+        sa.Column(
+            "previous_ends", sa.ARRAY(sa.DateTime(timezone=True)), server_default=sa.text("'{}'"), nullable=False
+        ),
         sa.PrimaryKeyConstraint("user_id", name=op.f("pk_webhook_secrets")),
     )
     op.create_table(
@@ -409,6 +411,7 @@ def upgrade() -> None:
         sa.Column("user_id", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("origin", sa.String(length=300), nullable=False),
         sa.Column("next_try_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("asked_until", sa.DateTime(timezone=True), nullable=True),
         sa.Column("fail_count", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("max_in_flight", sa.SmallInteger(), server_default=sa.text("2"), nullable=False),
         sa.Column("last_served_at", sa.DateTime(timezone=True), nullable=True),
@@ -424,6 +427,7 @@ def upgrade() -> None:
         sa.Column("disabled_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("disabled_reason", sa.Text(), nullable=True),
         sa.Column("owner_told_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("telling_until", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("user_id", "hook", name=op.f("pk_webhook_urls")),
     )
     op.create_table(

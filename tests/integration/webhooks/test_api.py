@@ -1,10 +1,18 @@
 """The routes under /api/webhooks."""
 
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+
 import pytest
 from standardwebhooks import Webhook
 
 from tests.integration.webhooks.conftest import callback, execute, hasten, rows, set_url, status, until, value, write
-from tests.webhooks_receiver import answer
+from tests.webhooks_receiver import Receiver, answer
 
 
 @pytest.fixture
@@ -193,6 +201,39 @@ def test_all_failed_of_a_time_are_replayed_once_the_url_is_set_again(mine, ali, 
     assert mine.post("/api/webhooks/deliveries/replay", json=span).json()["data"] == {"replayed": 0}
 
 
+def test_a_corrected_url_gets_what_waits_at_once(mine, ali, receiver, deliverer) -> None:
+    with Receiver(behaviour=answer(503, headers="Retry-After: 3600\r\n")) as wrong:
+        assert mine.put("/api/webhooks", json={"webhook_url_status": wrong.url()}).status_code == 200
+        write(status(ali.id, 1), status(ali.id, 1), status(ali.id, 2))
+        # A wish of an hour holds what was tried; what was not waits behind it, or for the receiver.
+        until(lambda: value("SELECT count(*) FROM webhook_queue WHERE attempt = 1 AND lease_id IS NULL") >= 1)
+        until(lambda: value("SELECT count(*) FROM webhook_queue WHERE lease_id IS NOT NULL") == 0)
+    write(callback(ali.id, receiver.url("/callback"), 3))
+    receiver.wait_for(1)
+    changed = time.monotonic()
+    assert mine.put("/api/webhooks", json={"webhook_url_status": receiver.url("/right")}).status_code == 200
+    received = receiver.wait_for(4)
+    assert [r.path for r in received[1:]] == ["/right"] * 3
+    assert received[-1].at - changed < 3
+
+
+def test_a_call_under_way_to_the_old_url_is_tried_at_the_new_one_at_once(mine, ali, receiver, deliverer) -> None:
+    answers = threading.Event()
+
+    async def late(request, writer) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, answers.wait)
+        await answer(500)(request, writer)
+
+    with Receiver(behaviour=late) as wrong:
+        mine.put("/api/webhooks", json={"webhook_url_status": wrong.url()})
+        write(status(ali.id, 1))
+        wrong.wait_for(1)
+        mine.put("/api/webhooks", json={"webhook_url_status": receiver.url("/right")})
+        answers.set()
+        answered = time.monotonic()
+        assert receiver.wait_for(1)[0].at - answered < 2
+
+
 def test_a_test_webhook_shows_what_came_back(mine, ali, receiver) -> None:
     refused = mine.post("/api/webhooks/test", json={})
     assert (refused.status_code, refused.json()["message"]) == (422, "No webhook URL is set.")
@@ -220,7 +261,6 @@ def test_a_test_webhook_shows_what_came_back(mine, ali, receiver) -> None:
 
 def test_the_owner_of_a_url_that_was_switched_off_gets_one_mail(ali, monkeypatch) -> None:
     import socketserver
-    import threading
 
     from app.core.settings import get_settings
     from app.webhooks import notices
@@ -248,6 +288,9 @@ def test_the_owner_of_a_url_that_was_switched_off_gets_one_mail(ali, monkeypatch
         get_settings.cache_clear()
         assert notices.tell_owners() == 0
         assert rows("SELECT owner_told_at FROM webhook_urls") == [(None,)]
+        assert notices.tell_owners() == 0
+        # As if the lease of the one that failed were over.
+        execute("UPDATE webhook_urls SET telling_until = clock_timestamp()")
         monkeypatch.setenv("SMSFLEET_SMTP_URL", f"smtp://127.0.0.1:{server.server_address[1]}")
         get_settings.cache_clear()
         assert [notices.tell_owners(), notices.tell_owners()] == [1, 0]
@@ -255,3 +298,24 @@ def test_the_owner_of_a_url_that_was_switched_off_gets_one_mail(ali, monkeypatch
     [mail] = mails
     assert f"To: {ali.email}" in mail
     assert "https://example.com/hook" in mail
+
+
+def test_a_mail_is_not_lost_with_the_process_that_was_sending_it(ali) -> None:
+    from app.webhooks import notices
+
+    set_url(ali.id, "https://example.com/hook")
+    execute("UPDATE webhook_urls SET disabled_at = clock_timestamp(), disabled_reason = 'Nothing was accepted.'")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+        program = "from app.webhooks import notices; notices.tell_owners()"
+        environment = os.environ | {"SMSFLEET_SMTP_URL": f"smtp://127.0.0.1:{server.getsockname()[1]}"}
+        with subprocess.Popen([sys.executable, "-c", program], env=environment) as process:
+            connection, _ = server.accept()
+            with connection:
+                process.kill()
+    assert rows("SELECT owner_told_at FROM webhook_urls") == [(None,)]
+    assert notices.tell_owners() == 0
+    # As if the dead one's lease were over.
+    execute("UPDATE webhook_urls SET telling_until = clock_timestamp()")
+    assert notices.tell_owners() == 1
+    assert notices.tell_owners() == 0

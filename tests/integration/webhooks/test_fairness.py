@@ -2,9 +2,26 @@
 
 import threading
 import time
+from datetime import timedelta
 
-from app.webhooks.claims import HOST_ROOM
-from tests.integration.webhooks.conftest import callback, hasten, make_user, set_url, status, until, value, write
+from sqlalchemy import text
+
+from app.core.database import transaction
+from app.webhooks import claims
+from app.webhooks.claims import HOST_ROOM, USER_ROOM
+from app.webhooks.delivery import KEPT_FOR_NEWCOMERS, SLOTS
+from tests.integration.webhooks.conftest import (
+    callback,
+    execute,
+    hasten,
+    make_user,
+    rows,
+    set_url,
+    status,
+    until,
+    value,
+    write,
+)
 from tests.webhooks_receiver import Receiver, answer, hang
 
 
@@ -41,6 +58,80 @@ def test_thousands_of_origins_of_one_user_leave_room_for_another(receiver, deliv
         assert receiver.wait_for(1)[0].at - committed < 2
         in_flight = "SELECT count(*) FROM webhook_queue WHERE lease_until > clock_timestamp() AND user_id = :u"
         assert value(in_flight, u=loud) <= 128
+
+
+def test_hanging_receivers_of_a_few_users_never_take_all_slots(receiver, deliverer) -> None:
+    loud = [make_user(f"loud{n}@example.com") for n in range(9)]
+    quiet = make_user("quiet@example.com")
+    with Receiver(host="0.0.0.0", behaviour=hang) as everywhere:
+        for user in loud:
+            write(
+                *(
+                    callback(user, f"http://127.{user}.0.{n}:{everywhere.port}/", user * 1000 + n)
+                    for n in range(1, USER_ROOM + 1)
+                )
+            )
+        taken = SLOTS - KEPT_FOR_NEWCOMERS
+        until(lambda: value("SELECT count(*) FROM webhook_queue WHERE lease_until > clock_timestamp()") >= taken)
+        committed = time.monotonic()
+        write(callback(quiet, receiver.url(), 20_000))
+        assert receiver.wait_for(1)[0].at - committed < 2
+
+
+def test_very_many_targets_that_wait_for_a_retry_hide_none_that_is_due(receiver, deliverer) -> None:
+    many, few = make_user("many@example.com"), make_user("few@example.com")
+    execute(
+        "INSERT INTO webhook_queue (delivery_id, user_id, hook, origin, url, next_attempt_at)"
+        " SELECT -n, :u, 'callback', 'http://127.0.0.1:' || n, 'http://127.0.0.1:' || n,"
+        " clock_timestamp() + interval '1 hour' FROM generate_series(100000, 120000) n",
+        u=many,
+    )
+    for n in range(1, 6):
+        committed = time.monotonic()
+        write(callback(many, receiver.url("/many"), n), callback(few, receiver.url("/few"), 100 + n))
+        received = receiver.wait_for(2 * n)
+        assert next(r for r in received if r.path == "/few" and r.at > committed).at - committed < 0.5
+        assert received[-1].at - committed < 5
+        until(lambda: value("SELECT count(*) FROM webhook_queue WHERE delivery_id > 0") == 0)
+
+
+def test_a_claim_looks_at_so_many_targets_of_a_user_and_the_next_goes_on_behind_them(monkeypatch) -> None:
+    monkeypatch.setattr(claims, "SEEN_OF_USER", 10)
+    user, other = make_user(), make_user("other@example.com")
+    write(*(callback(user, f"http://127.0.0.1:{n}/", n) for n in range(100, 135)))
+    write(callback(other, "http://127.0.0.1:99/", 1))
+    rounds, origins, unseen = claims.Rounds(), [], []
+    for _ in range(4):
+        with transaction() as session:
+            claimed = claims.claim(session, 500, 0, rounds)
+        origins.append([call.origin for call in claimed.calls if call.user_id == user])
+        unseen.append(claimed.unseen)
+    assert [len(found) for found in origins] == [10, 10, 10, 5]
+    assert len(set().union(*origins)) == 35
+    assert unseen == [True, True, True, False]
+
+
+def test_statistics_of_an_empty_queue_do_not_make_steps_over_many_targets_slow() -> None:
+    """Filled, emptied and analyzed, a queue has pages and no rows in the planner's eyes; then it fills again.
+
+    It may then take a bitmap of all later rows to be as good as a step; here it is made to prefer it wherever it may.
+    """
+    fill = (
+        "INSERT INTO webhook_queue (delivery_id, user_id, hook, origin, url)"
+        " SELECT n, n % 5000 + 1, 'callback', 'http://127.0.0.1:' || n, 'http://127.0.0.1:' || n || '/'"
+        " FROM generate_series(1, 20000) n"
+    )
+    execute(fill)
+    execute("DELETE FROM webhook_queue")
+    execute("ANALYZE webhook_queue")
+    assert rows("SELECT reltuples, relpages > 0 FROM pg_class WHERE relname = 'webhook_queue'") == [(0, True)]
+    execute(fill)
+    for look in (lambda session: claims.overdue(session, timedelta(0)), lambda session: claims.claim(session, 0)):
+        with transaction() as session:
+            session.execute(text("SET LOCAL enable_indexscan = off"))
+            session.execute(text("SET LOCAL enable_indexonlyscan = off"))
+            session.execute(text("SET LOCAL statement_timeout = '3s'"))
+            look(session)
 
 
 def test_a_host_is_never_full_for_a_user_who_has_nothing_there(receiver, deliverer) -> None:

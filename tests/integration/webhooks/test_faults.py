@@ -1,7 +1,12 @@
 """Receivers, names and certificates that do what they should not."""
 
+import asyncio
 import socket
 import ssl
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -61,6 +66,37 @@ def test_a_cut_connection_is_told_from_a_slow_one(receiver, deliverer) -> None:
     assert error.startswith("The receiver broke the connection")
     hasten()
     until(lambda: value("SELECT state FROM webhook_deliveries") == "delivered")
+
+
+def raw(text: bytes):
+    async def behave(_, writer) -> None:
+        writer.write(text)
+        await writer.drain()
+        writer.close()
+
+    return behave
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"garbage\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-Big: " + b"x" * 100_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=["garbage", "oversized header", "bad chunk"],
+)
+def test_an_answer_that_is_no_http_is_told_to_the_owner_and_shows_no_url_in_the_log(
+    receiver, deliverer, caplog, capfd, said
+) -> None:
+    receiver.behaviour = raw(said)
+    write(callback(make_user(), receiver.url("/hook?key=hunter2"), 1))
+    status, _, error, _, _ = attempt()
+    assert status is None
+    assert error.startswith("The receiver's answer is not valid HTTP: ")
+    logged = error + caplog.text + "".join(capfd.readouterr())
+    assert "hunter2" not in logged
+    assert "Traceback" not in logged
 
 
 def test_nobody_listens(deliverer) -> None:
@@ -170,6 +206,42 @@ def test_a_name_that_does_not_resolve_for_a_while(receiver, start_deliverer) -> 
     [request] = receiver.wait_for(1)
     assert request.headers["host"] == f"receiver.test:{receiver.port}"
     until(lambda: value("SELECT state FROM webhook_deliveries") == "delivered")
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    """For lookups of the test's own; named before a deliverer it outlives it."""
+    with ThreadPoolExecutor(2 * client.LOOKUPS_OF_USER) as pool:
+        yield pool
+
+
+def test_names_that_are_never_answered_take_few_of_the_threads(receiver, threads, start_deliverer) -> None:
+    """The stub is the system's lookup with names that never resolve: each takes a thread and keeps it."""
+    back, asked = threading.Event(), []
+
+    def resolve(host: str, port: int):
+        asked.append(host)
+        if host != "quick.test":
+            back.wait()
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+    async def lookup(host: str, port: int):
+        return await asyncio.get_running_loop().run_in_executor(threads, resolve, host, port)
+
+    start_deliverer(lookup=lookup)
+    loud, quiet = make_user("loud@example.com"), make_user("quiet@example.com")
+    try:
+        write(*(callback(loud, f"http://never{n}.test/", n) for n in range(1, 301)))
+        # More calls were given up than there are threads, and their threads are not back.
+        until(lambda: value("SELECT count(*) FROM webhook_attempts") > 2 * client.LOOKUPS_OF_USER)
+        written = time.monotonic()
+        write(callback(quiet, f"http://quick.test:{receiver.port}/", 1000))
+        assert receiver.wait_for(1)[0].at - written < 2
+        assert len(asked) == client.LOOKUPS_OF_USER + 1
+    finally:
+        back.set()
+    # Once they are back, others of the user's names are looked up.
+    until(lambda: hasten() or len(asked) > 100)
 
 
 @pytest.mark.parametrize("addresses", [["10.0.0.1"], ["127.0.0.1", "192.168.1.1"], ["169.254.169.254", "127.0.0.1"]])

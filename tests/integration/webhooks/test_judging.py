@@ -1,5 +1,6 @@
 """What is made of results over time: URLs that are gone or fail for days, late results, retention, secrets."""
 
+import threading
 from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
@@ -131,6 +132,38 @@ def test_failures_of_calls_already_under_way_open_the_breaker_once() -> None:
     assert wait <= 1.2
 
 
+def test_a_pause_that_was_asked_for_outlives_successes_and_shorter_wishes() -> None:
+    user = make_user()
+    execute("INSERT INTO webhook_targets (user_id, origin, max_in_flight) VALUES (:u, 'http://127.0.0.1:9', 8)", u=user)
+    write(*(callback(user, "http://127.0.0.1:9/", n) for n in range(1, 9)))
+    wish, shorter, *others = claimed(8)
+
+    def left() -> float:
+        return value("SELECT extract(epoch FROM next_try_at - clock_timestamp())::float FROM webhook_targets")
+
+    recorded(replace(result(wish, 429), retry_after=600))
+    assert 590 < left() <= 600
+    recorded(result(others[0]))
+    assert 590 < left() <= 600
+    recorded(replace(result(shorter, 503), retry_after=5), result(others[1]))
+    assert 590 < left() <= 600
+    recorded(*(result(call, 500) for call in others[2:]))
+    assert 590 < left() <= 600
+    assert claimed() == []
+
+
+def test_a_success_ends_a_pause_that_nobody_asked_for() -> None:
+    user = make_user()
+    execute("INSERT INTO webhook_targets (user_id, origin, max_in_flight) VALUES (:u, 'http://127.0.0.1:9', 8)", u=user)
+    write(*(callback(user, "http://127.0.0.1:9/", n) for n in range(1, 9)))
+    *failing, good = claimed(8)
+    for call in failing[:3]:
+        recorded(result(call, 500))
+    assert value("SELECT next_try_at > clock_timestamp() FROM webhook_targets")
+    recorded(result(good))
+    assert rows("SELECT fail_count, next_try_at FROM webhook_targets") == [(0, None)]
+
+
 def test_an_event_for_a_url_that_was_taken_away_gets_no_row() -> None:
     user = make_user()
     set_url(user, "https://example.com/")
@@ -187,22 +220,30 @@ def test_what_still_waits_is_never_deleted_however_old() -> None:
         assert retention.clean(session) == 0
 
 
-def test_rotation_signs_with_both_secrets_for_a_day(receiver, deliverer) -> None:
+def test_rotation_signs_with_all_secrets_for_a_day_each(receiver, deliverer) -> None:
     user = make_user()
     write(callback(user, receiver.url(), 1))
     receiver.wait_for(1)
     with transaction() as session:
         old, _ = signing.current(session, user)
         signing.rotate(session, user)
+        middle, first_until = signing.current(session, user)
+    with transaction() as session:
+        signing.rotate(session, user)
         new, until_when = signing.current(session, user)
-    assert new != old
-    assert until_when is not None
+    assert len({old, middle, new}) == 3
+    assert until_when > first_until
     until(lambda: value("SELECT count(*) FROM webhook_queue") == 0)
     write(callback(user, receiver.url(), 2))
     request = receiver.wait_for(2)[1]
-    for secret in (old, new):
+    for secret in (old, middle, new):
         Webhook(secret).verify(request.body, request.headers)
-    execute("UPDATE webhook_secrets SET previous_until = clock_timestamp()")
+    # As if the first one's day were over, and then the second one's.
+    execute("UPDATE webhook_secrets SET previous_ends[2] = clock_timestamp()")
+    with transaction() as session:
+        assert signing.ensure_secrets(session, [user]) == {user: (new, middle)}
+        assert signing.current(session, user) == (new, until_when)
+    execute("UPDATE webhook_secrets SET previous_ends[1] = clock_timestamp()")
     until(lambda: value("SELECT count(*) FROM webhook_queue") == 0)
     write(callback(user, receiver.url(), 3))
     request = receiver.wait_for(3)[2]
@@ -211,9 +252,36 @@ def test_rotation_signs_with_both_secrets_for_a_day(receiver, deliverer) -> None
         Webhook(old).verify(request.body, request.headers)
 
 
-def test_a_secret_is_made_once_however_many_ask_at_once() -> None:
-    import threading
+def test_more_rotations_than_anyone_needs_keep_the_last_ones() -> None:
+    user, made = make_user(), []
+    with transaction() as session:
+        for _ in range(signing.MOST_PREVIOUS + 5):
+            made.append(signing.current(session, user)[0])
+            signing.rotate(session, user)
+        assert signing.ensure_secrets(session, [user])[user][1:] == tuple(reversed(made))[: signing.MOST_PREVIOUS]
 
+
+def test_rotations_at_the_same_time_lose_no_secret() -> None:
+    user = make_user()
+    with transaction() as session:
+        first, _ = signing.current(session, user)
+
+    def rotate() -> None:
+        with transaction() as session:
+            signing.rotate(session, user)
+
+    threads = [threading.Thread(target=rotate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    with transaction() as session:
+        known = signing.ensure_secrets(session, [user])[user]
+    assert len(set(known)) == 5
+    assert first in known
+
+
+def test_a_secret_is_made_once_however_many_ask_at_once() -> None:
     user, seen, barrier = make_user(), set(), threading.Barrier(8)
 
     def ask() -> None:

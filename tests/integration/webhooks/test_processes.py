@@ -14,7 +14,7 @@ from app.core.database import transaction
 from app.local.commands import worker
 from app.messages import sweeping
 from tests.integration.webhooks.conftest import callback, execute, make_user, rows, until, value, write
-from tests.webhooks_receiver import answer
+from tests.webhooks_receiver import Receiver, answer, hang
 
 
 @contextmanager
@@ -128,3 +128,18 @@ def test_first_delivery_after_a_pause_by_a_worker(receiver) -> None:
             write(callback(user, receiver.url(), n))
             waits.append(receiver.wait_for(n)[n - 1].at - committed)
     assert sorted(waits)[len(waits) // 2] < 0.25
+
+
+def test_ten_thousand_rows_for_a_receiver_that_hangs_delay_no_other_user_of_a_worker(receiver) -> None:
+    receiver.behaviour = hang
+    loud, quiet = make_user("loud@example.com"), make_user("quiet@example.com")
+    with webhook_worker(), Receiver() as other:
+        for start in range(0, 10_000, 2500):
+            write(*(callback(loud, receiver.url(), n) for n in range(start + 1, start + 2501)))
+        receiver.wait_for(2, 40)
+        for n in range(10):
+            committed = time.monotonic()
+            write(callback(quiet, other.url(), 20_000 + n))
+            assert other.wait_for(n + 1)[n].at - committed < 2
+            until(lambda: value("SELECT count(*) FROM webhook_queue WHERE user_id = :u", u=quiet) == 0)
+    assert len(receiver.received) <= 4

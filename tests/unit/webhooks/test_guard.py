@@ -94,6 +94,12 @@ TRICKS = [
     "http://[fec0::1]/",
     "http://[::ffff:0:127.0.0.1]/",
     "http://[2606:4700::5efe:10.0.0.1]/",
+    "http://[fd00::5efe:8.8.8.8]/",
+    "http://[fe80::200:5efe:808:808]/",
+    "http://[::5efe:808:808]/",
+    "http://[ff02::5efe:808:808]/",
+    "http://[2002:808:808::5efe:10.0.0.1]/",
+    "http://[2002:a00:1::5efe:8.8.8.8]/",
     "http://localhost/",
     "http://LOCALHOST/",
     "http://localhost./",
@@ -254,6 +260,13 @@ def test_no_internal_address_of_version_six(address) -> None:
     assert refused(address)
     with pytest.raises(ValueError, match="private, local or reserved"):
         judge_url_text(f"https://[{address}]/")
+
+
+@given(inside(INTERNAL_V6), st.sampled_from(PUBLIC), st.sampled_from((0x00005EFE, 0x02005EFE)))
+def test_a_public_address_inside_opens_no_internal_one_of_version_six(prefix, inner, form) -> None:
+    tunnelled = (int(prefix) >> 64 << 64) | (form << 32) | int(ipaddress.IPv4Address(inner))
+    assert refused(ipaddress.IPv6Address(tunnelled))
+    judge_address(str(ipaddress.IPv6Address((0x26064700 << 96) | (form << 32) | int(ipaddress.IPv4Address(inner)))))
 
 
 @given(st.ip_addresses(v=4).filter(lambda a: not any(a in ipaddress.ip_network(n) for n in INTERNAL)))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.webhooks.claims import BREAKER, HOST_ROOM, USER_ROOM, Call, Candidate, allot
+from app.webhooks.claims import BREAKER, HOST_ROOM, USER_ROOM, Call, Candidate, Rounds, allot
 from app.webhooks.guard import host_of
 from app.webhooks.records import LONGEST_PAUSE, SCHEDULE, Standing, wait_before
 from app.webhooks.sender import Result, seconds_of
@@ -73,6 +73,43 @@ def test_rooms_are_given_in_turn() -> None:
     assert list(allot(candidates, {}, 3)) == [c.key for c in candidates[:3]]
 
 
+def test_slots_kept_for_newcomers_go_to_those_who_have_nothing_in_flight_one_each() -> None:
+    candidates = [Candidate(user, f"http://{user}.example:80", 0, 32) for user in range(1, 6)]
+    busy = {(1, "http://elsewhere:80"): 3, (2, "http://2.example:80"): 1}
+    assert allot(candidates, busy, 0, 10) == {c.key: 1 for c in candidates[2:]}
+    assert allot(candidates, busy, -5, 2) == {c.key: 1 for c in candidates[2:4]}
+    assert sum(allot(candidates, busy, 7, 10).values()) == 7
+
+
+def test_a_round_ends_when_all_targets_of_every_user_were_looked_at() -> None:
+    """Users with many targets, whose rounds are out of step, must not keep each other's going for ever."""
+    sizes, rounds = {1: 7, 2: 4, 3: 1}, Rounds()
+    for _ in range(3):
+        seen = {user: set() for user in sizes}
+        for _claim in range(100):
+            ended = {}
+            for user, size in sizes.items():
+                start = int(rounds.places.get(user, 0))
+                looked = range(start + 1, min(start + 2, size) + 1)
+                seen[user].update(looked)
+                if len(looked) == 2:
+                    ended[user] = str(looked[-1])
+            if not rounds.turn(ended, ()):
+                break
+        else:
+            raise AssertionError("the round never ended")
+        assert {user: len(origins) for user, origins in seen.items()} == sizes
+
+
+def test_a_user_without_room_is_passed_over_and_keeps_the_place() -> None:
+    rounds = Rounds()
+    assert rounds.turn({1: "m"}, ())
+    assert not rounds.turn({}, [1])
+    assert rounds.places == {1: "m"}
+    assert not rounds.turn({}, ())
+    assert rounds.places == {}
+
+
 def test_room_doubles_with_success_and_shrinks_to_one_after_a_time_out() -> None:
     standing, rooms = Standing(), []
     for _ in range(6):
@@ -99,9 +136,16 @@ def test_pauses_grow_from_the_third_failure_in_a_row_to_five_minutes() -> None:
 def test_failures_during_a_pause_say_nothing_new_but_a_longer_wish_counts() -> None:
     paused = Standing(5, 4, paused=True)
     assert paused.after(result(500)) == paused
-    assert paused.after(result(503, retry_after=90)).pause == 90
-    assert Standing().after(result(429, retry_after=60)).pause == 60
-    assert Standing().after(result(500, retry_after=60)).pause == 0
+    assert paused.after(result(503, retry_after=90)).asked == 90
+    assert Standing().after(result(429, retry_after=60)).asked == 60
+    assert Standing().after(result(500, retry_after=60)).asked == 0
+
+
+def test_a_success_ends_a_pause_of_ours_and_not_one_that_was_asked_for() -> None:
+    assert Standing(5, 4, paused=True, pause=8).after(result(200)) == Standing(0, 8)
+    asked = Standing().after(result(429, retry_after=60)).after(result(200))
+    assert asked == Standing(0, 4, asked=60)
+    assert asked.after(result(429, retry_after=10)).asked == 60
 
 
 @given(st.integers(0, 6))
