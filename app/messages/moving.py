@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core import outbound
+from app.core.database import step_by_index
 from app.core.names import TaskName
 from app.devices.presence import ONLINE, SILENT, SUSPECT
 from app.messages import transitions
@@ -53,6 +54,7 @@ _STRANDED = text("""
 def move(session: Session) -> int:
     """Take one batch from each unfit phone back to where routing finds it, and say how many moved."""
     moved = 0
+    step_by_index(session)
     for user, device, removed in session.execute(_UNFIT).all():
         place = {"user": user, "device": device, "most": MOST_IN_A_BATCH}
         taken = len(session.execute(_TAKE, place).all())

@@ -6,6 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core import outbound
+from app.core.database import step_by_index
 from app.core.names import TaskName
 from app.webhooks import claims
 
@@ -45,6 +46,7 @@ _USERS = text("""
 
 def sweep(session: Session) -> None:
     """Nudge routing for users whose messages wait for a phone, and webhooks where deliveries are due."""
+    step_by_index(session)
     for user in session.scalars(_USERS, {"overdue": OVERDUE}):
         outbound.remind(session, TaskName.ROUTE, user)
     if claims.overdue(session, OVERDUE):

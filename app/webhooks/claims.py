@@ -14,8 +14,9 @@ from uuid import UUID, uuid4
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core.database import step_by_index
 from app.webhooks.guard import host_of
-from app.webhooks.signing import ensure_secrets
+from app.webhooks.signing import VALID_SECRETS, ensure_secrets
 
 LEASE = timedelta(seconds=30)
 MOST_AT_ONCE = 500
@@ -74,13 +75,11 @@ class Claimed:
     unseen: bool = False
 
 
-# With statistics of a queue that was empty when they were made, the planner was seen to take each step from target to
-# target by a bitmap of all rows that follow, and to sort them.
-_BY_INDEX = text("SET LOCAL enable_bitmapscan = off")
-# A lease lost in a crash of the database itself repeats a delivery, which is allowed; so nobody waits for the disk.
+# All that the transaction of a claim needs set, `step_by_index` too, in one statement. A lease lost in a crash of the
+# database itself repeats a delivery, which is allowed; so nobody waits for the disk.
 _ALONE = text("""
-    SELECT pg_advisory_xact_lock(:lock), set_config('synchronous_commit', 'off', true),
-           set_config('enable_bitmapscan', 'off', true)
+    SELECT set_config('lock_timeout', '5s', true), set_config('synchronous_commit', 'off', true),
+           set_config('enable_bitmapscan', 'off', true), pg_advisory_xact_lock(:lock)
 """)
 
 _IN_FLIGHT = text("""
@@ -127,7 +126,8 @@ _CANDIDATES = text("""
 # Looks at the first due rows of each target. A row is blocked while an earlier one of its message for the same URL
 # waits: behind one in flight it stays as it is; behind one that has its retry later it is set aside to that time, so
 # that blocked rows never fill the window. The time is a hint: whether a row is blocked is decided here, each time anew.
-_CLAIM = text("""
+_CLAIM = text(
+    """
     WITH room AS (
         SELECT * FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[]), CAST(:rooms AS int[]))
             AS r(user_id, origin, n)
@@ -164,24 +164,25 @@ _CLAIM = text("""
         FROM webhook_queue q JOIN chosen c USING (delivery_id)
         WHERE q.next_attempt_at <= (SELECT clock_timestamp())
         ORDER BY q.delivery_id FOR NO KEY UPDATE OF q SKIP LOCKED
+    ), leased AS (
+        UPDATE webhook_queue q
+        SET lease_id = CASE WHEN h.retry_at IS NULL THEN CAST(:lease_id AS uuid) END,
+            lease_until = CASE WHEN h.retry_at IS NULL THEN h.until END,
+            next_attempt_at = coalesce(h.retry_at, h.until)
+        FROM held h WHERE q.delivery_id = h.delivery_id
+        RETURNING q.delivery_id, q.lease_id, q.user_id, q.hook, q.url, q.origin, q.attempt
+    ), served AS (
+        INSERT INTO webhook_targets (user_id, origin, last_served_at)
+        SELECT user_id, origin, clock_timestamp()
+        FROM (SELECT DISTINCT user_id, origin FROM leased WHERE lease_id IS NOT NULL) s ORDER BY user_id, origin
+        ON CONFLICT (user_id, origin) DO UPDATE SET last_served_at = excluded.last_served_at
     )
-    UPDATE webhook_queue q
-    SET lease_id = CASE WHEN h.retry_at IS NULL THEN CAST(:lease_id AS uuid) END,
-        lease_until = CASE WHEN h.retry_at IS NULL THEN h.until END,
-        next_attempt_at = coalesce(h.retry_at, h.until)
-    FROM held h JOIN webhook_deliveries d ON d.id = h.delivery_id
+    SELECT q.*, d.webhook_id, d.body, w.url AS account_url, w.origin AS account_origin, s.secrets
+    FROM leased q JOIN webhook_deliveries d ON d.id = q.delivery_id
         LEFT JOIN webhook_urls w ON w.user_id = d.user_id AND w.hook = d.hook AND w.disabled_at IS NULL
-    WHERE q.delivery_id = h.delivery_id
-    RETURNING q.delivery_id, q.lease_id, d.webhook_id, q.user_id, q.hook, q.url, q.origin, d.body, q.attempt,
-              w.url AS account_url, w.origin AS account_origin
-""")
-
-_SERVED = text("""
-    INSERT INTO webhook_targets (user_id, origin, last_served_at)
-    SELECT user_id, origin, clock_timestamp()
-    FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[])) AS s(user_id, origin) ORDER BY 1, 2
-    ON CONFLICT (user_id, origin) DO UPDATE SET last_served_at = excluded.last_served_at
-""")
+        LEFT JOIN (SELECT user_id, {secrets} AS secrets FROM webhook_secrets) s ON s.user_id = q.user_id
+""".replace("{secrets}", VALID_SECRETS)
+)
 
 _MOVE = text("""
     WITH moved AS (
@@ -259,7 +260,7 @@ def overdue(session: Session, late: timedelta = LATE) -> bool:
 
     Also where a user has so many targets that only a round of claims can tell.
     """
-    session.execute(_BY_INDEX)
+    step_by_index(session)
     return any(_look(session, late, 1, [], {}))
 
 
@@ -334,9 +335,8 @@ def _calls(session: Session, rows: Sequence[Any]) -> list[Call]:
         session.execute(_DROP, {"ids": homeless, "error": "The webhook URL was removed or switched off."})
     if not ready:
         return []
-    secrets = ensure_secrets(session, (row.user_id for row in ready))
-    served = sorted({(row.user_id, row.origin) for row in ready})
-    session.execute(_SERVED, {"users": [user for user, _ in served], "origins": [origin for _, origin in served]})
+    without = {row.user_id for row in ready if row.secrets is None}
+    made = ensure_secrets(session, without) if without else {}
     return [
         Call(
             row.delivery_id,
@@ -348,7 +348,7 @@ def _calls(session: Session, rows: Sequence[Any]) -> list[Call]:
             row.origin,
             row.body,
             row.attempt,
-            secrets[row.user_id],
+            tuple(row.secrets or made[row.user_id]),
         )
         for row in ready
     ]

@@ -117,7 +117,7 @@ class Deliverer:
         if free <= 0:
             return Claimed([], more=False, held=True)
         try:
-            with transaction() as session:
+            with transaction(hot=True) as session:
                 claimed = claim(session, free - KEPT_FOR_NEWCOMERS, min(free, KEPT_FOR_NEWCOMERS), self._rounds)
         except SQLAlchemyError as error:
             if not isinstance(as_app_error(error), Overloaded):
@@ -183,7 +183,7 @@ class Deliverer:
         if not batch:
             return True
         try:
-            with transaction() as session:
+            with transaction(hot=True) as session:
                 waits = record(session, batch)
         except SQLAlchemyError as error:
             if isinstance(as_app_error(error), Overloaded):

@@ -24,11 +24,15 @@ FAILING_REASON = "Nothing was accepted for five days."
 
 log = structlog.get_logger(__name__)
 
-# The attempt is kept whoever holds the lease now; everything else is for the lease's holder alone.
+# The attempt is kept whoever holds the lease now; everything else is for the lease's holder alone. Losing a record in a
+# crash of the database repeats a delivery, which is allowed; so nobody waits for the disk.
 _ATTEMPTS = text("""
-    INSERT INTO webhook_attempts (delivery_id, url, status_code, answer, error, duration_ms)
-    SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:urls AS text[]), CAST(:statuses AS smallint[]),
-                         CAST(:answers AS text[]), CAST(:errors AS text[]), CAST(:durations AS bigint[]))
+    WITH kept AS (
+        INSERT INTO webhook_attempts (delivery_id, url, status_code, answer, error, duration_ms)
+        SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:urls AS text[]), CAST(:statuses AS smallint[]),
+                             CAST(:answers AS text[]), CAST(:errors AS text[]), CAST(:durations AS bigint[]))
+    )
+    SELECT set_config('lock_timeout', '5s', true), set_config('synchronous_commit', 'off', true)
 """)
 
 _FINISH = text("""
@@ -167,8 +171,6 @@ def record(session: Session, results: Sequence[Result]) -> list[float]:
 
     Answers the seconds until each moment at which something recorded here is due again.
     """
-    # Losing this in a crash of the database repeats a delivery, which is allowed.
-    session.execute(text("SET LOCAL synchronous_commit = off"))
     session.execute(
         _ATTEMPTS,
         {

@@ -76,7 +76,8 @@ async def post(transport: AsyncBaseTransport, call: Call) -> Result:
             )
             response = await transport.handle_async_request(request)
             status = response.status_code
-            retry_after = seconds_of(response.headers.get("retry-after"))
+            if not response.is_success:
+                retry_after = seconds_of(response.headers.get("retry-after"))
             answer = await _read(response)
     except CALL_ERRORS as caught:
         error, timed_out = explained(caught)

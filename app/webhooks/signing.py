@@ -28,10 +28,9 @@ _ENSURE = text("""
 _PREVIOUS = """
     unnest(previous_secrets, previous_ends) AS previous(secret, ends) WHERE previous.ends > clock_timestamp()
 """
-_SECRETS = text(f"""
-    SELECT user_id, secret, ARRAY(SELECT previous.secret FROM {_PREVIOUS} ORDER BY previous.ends DESC)
-    FROM webhook_secrets WHERE user_id = ANY(:users)
-""")  # noqa: S608 - constants
+# Of a row of `webhook_secrets`: all that sign now, the newest first.
+VALID_SECRETS = f"ARRAY[secret] || ARRAY(SELECT previous.secret FROM {_PREVIOUS} ORDER BY previous.ends DESC)"  # noqa: S608
+_SECRETS = text(f"SELECT user_id, {VALID_SECRETS} FROM webhook_secrets WHERE user_id = ANY(:users)")  # noqa: S608 - a constant
 _CURRENT = text(f"""
     SELECT secret, (SELECT max(previous.ends) FROM {_PREVIOUS}) FROM webhook_secrets WHERE user_id = :user
 """)  # noqa: S608 - constants
@@ -59,7 +58,7 @@ def ensure_secrets(session: Session, user_ids: Iterable[int]) -> dict[int, tuple
 
 def _secrets(session: Session, users: Sequence[int]) -> dict[int, tuple[str, ...]]:
     rows = session.execute(_SECRETS, {"users": list(users)})
-    return {user: (secret, *previous) for user, secret, previous in rows}
+    return {user: tuple(valid) for user, valid in rows}
 
 
 def current(session: Session, user_id: int) -> tuple[str, datetime | None]:

@@ -57,13 +57,14 @@ _HASTEN = text("""
     WITH waiting AS (
         SELECT delivery_id FROM webhook_queue
         WHERE user_id = :user AND hook = ANY(:hooks) AND lease_id IS NULL AND next_attempt_at > clock_timestamp()
-        ORDER BY delivery_id FOR NO KEY UPDATE
+        ORDER BY delivery_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
     ), hastened AS (
         UPDATE webhook_queue q SET next_attempt_at = clock_timestamp() FROM waiting w
         WHERE q.delivery_id = w.delivery_id RETURNING q.origin
     )
     SELECT DISTINCT origin FROM hastened
 """)
+MOST_HASTENED = 10_000
 _RESET = text("""
     UPDATE webhook_targets t SET next_try_at = NULL, asked_until = NULL, fail_count = 0
     FROM (SELECT user_id, origin FROM webhook_targets WHERE user_id = :user AND origin = ANY(:origins)
@@ -83,10 +84,12 @@ def shown(session: Session, user_id: int) -> WebhooksOut:
 def change(session: Session, user_id: int, urls: Mapping[AccountHook, str | None]) -> WebhooksChanged:
     """Set the given URLs, None to remove one. Setting one, the same too, enables it and ends its back-off.
 
-    What waits for the old URL goes to the new one: it is due at once, whatever the old receiver did.
+    What waits for the old URL goes to the new one: it is due at once, whatever the old receiver did; of more than
+    10,000 the rest by its schedule.
     """
     given = {hook: url for hook, url in urls.items() if url is not None}
-    hastened = session.scalars(_HASTEN, {"user": user_id, "hooks": list(given)}).all()
+    waiting = {"user": user_id, "hooks": list(given), "most": MOST_HASTENED}
+    hastened = session.scalars(_HASTEN, waiting).all()
     before = session.scalars(_ORIGINS, {"user": user_id, "hooks": list(given)}).all()
     origins = {hook: origin_of(url) for hook, url in given.items()}
     for hook, url in sorted(given.items()):
