@@ -20,7 +20,7 @@ from app.webhooks.signing import VALID_SECRETS, ensure_secrets
 
 LEASE = timedelta(seconds=30)
 MOST_AT_ONCE = 500
-HOST_ROOM = 64
+HOST_ROOM = 128
 USER_ROOM = 128
 # Of one user's targets by one claim; the next claim goes on behind them.
 SEEN_OF_USER = 500

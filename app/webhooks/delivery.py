@@ -33,7 +33,7 @@ STAY_SECONDS = 1.0
 IDLE_SECONDS = 0.1
 LOOK_EVERY_SECONDS = 0.02
 # A busy process records this often; a lone result is recorded at once.
-RECORD_EVERY_SECONDS = 0.01
+RECORD_EVERY_SECONDS = 0.02
 # Of what waits for a later moment this process nudges only what is near; the sweep finds the rest.
 REMEMBERED_SECONDS = 60.0
 _PAUSE_AFTER_FAILURE = 0.5

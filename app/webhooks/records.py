@@ -16,7 +16,7 @@ from app.webhooks.sender import GONE, Result
 SCHEDULE = (5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600)
 SPREAD = 0.2
 LONGEST_PAUSE = 300
-MOST_IN_FLIGHT = 32
+MOST_IN_FLIGHT = 64
 FAILING_ONLY = timedelta(days=5)
 GAVE_UP = "Given up after the last attempt of the schedule."
 GONE_REASON = "The receiver answered 410 Gone."

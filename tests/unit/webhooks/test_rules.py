@@ -115,8 +115,8 @@ def test_room_doubles_with_success_and_shrinks_to_one_after_a_time_out() -> None
     for _ in range(6):
         standing = standing.after(result(200))
         rooms.append(standing.max_in_flight)
-    assert rooms == [4, 8, 16, 32, 32, 32]
-    assert standing.after(result(500)).max_in_flight == 32
+    assert rooms == [4, 8, 16, 32, 64, 64]
+    assert standing.after(result(500)).max_in_flight == 64
     assert standing.after(result(None, timed_out=True)).max_in_flight == 1
 
 
