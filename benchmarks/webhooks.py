@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
+from unittest.mock import patch
 from uuid import uuid4
 
 import uvloop
@@ -142,12 +143,16 @@ def _servers() -> Iterator[None]:
         stack.callback(valkey.home.remove)
         stack.enter_context(postgres)
         stack.enter_context(valkey)
+        # Undone at the end, or the next part would take these servers for the operator's.
+        stack.callback(get_settings.cache_clear)
+        stack.enter_context(patch.dict(os.environ))
         os.environ["SMSFLEET_DATABASE_URL"] = postgres.url
         os.environ["SMSFLEET_REDIS_URL"] = valkey.url
         os.environ["SMSFLEET_WEBHOOK_ALLOWED_NETWORKS"] = "127.0.0.0/8"
         os.environ["SMSFLEET_LOG_LEVEL"] = "warning"
         get_settings.cache_clear()
         migrate()
+        stack.callback(get_engine.cache_clear)
         stack.callback(get_engine().dispose)
         yield
 

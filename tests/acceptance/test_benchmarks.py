@@ -1,0 +1,22 @@
+"""Every part of the benchmark suite, in small: it starts what it needs, checks what it timed, and tells figures."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from benchmarks.__main__ import PARTS
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("part", [part for part in PARTS if part != "soak"])  # `test_soak` runs that one
+def test_a_part_runs_and_tells_its_figures(part, tmp_path):
+    report = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "benchmarks", part, "--smoke", "--json", str(report)]
+    ran = subprocess.run(command, check=False, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    told = json.loads(report.read_text())
+    assert told["figures"]
+    assert all(figure["value"] > 0 for figure in told["figures"])
+    assert told["machine"]["cores"]
