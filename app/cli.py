@@ -127,7 +127,26 @@ def phones(context: typer.Context) -> None:
     """Simulated phones, for trying a gateway."""
     from phones.simulate import phones_app
 
-    phones_app(context.args, prog_name="smsfleet phones")
+    given = context.args
+    if given[:1] == ["simulate"] and not any(arg == "--help" or arg.startswith("--server") for arg in given):
+        given = [*given, "--server", _running_address()]
+    phones_app(given, prog_name="smsfleet phones")
+
+
+def _running_address() -> str:
+    """The address of the gateway that runs from this data folder."""
+    from app.core.settings import get_settings
+    from app.local.folder import find_running
+
+    with _plain_refusals():
+        data_dir = get_settings().data_dir
+        runtime = find_running(data_dir)
+    if runtime is None:
+        _refuse(
+            f"smsfleet is not running from {Path(data_dir).resolve()}: start it with `make up`, or name another gateway"
+            " with --server"
+        )
+    return runtime.url
 
 
 def _attach_unless_help(args: list[str]) -> None:

@@ -50,6 +50,14 @@ def test_it_starts_works_and_ends_without_a_trace(up, tmp_path: Path) -> None:
     wait_for(lambda: _status(flower, ("smsfleet", password)) == 200)
     assert _status(flower, ("smsfleet", "wrong")) == 401
 
+    # Simulated phones find the gateway wherever it listens.
+    person = {"name": "Ali", "email": "ali@example.com", "password": "secret-1", "password_confirmation": "secret-1"}
+    token = httpx.post(url + "/api/register", json=person).json()["data"]["token"]
+    invited = httpx.post(url + "/api/devices/enrollment", headers={"Authorization": f"Bearer {token}"}).json()["data"]
+    words = ["phones", "simulate", "--phones", "1", "--duration", "0", "--token", invited["private_token"]]
+    done = command(first.data_dir, *words)
+    assert f"1 phones are connected to {url}" in done.stdout, done.stderr
+
     # The workers need a moment more than the HTTP side.
     wait_for(lambda: command(first.data_dir, "doctor").returncode == 0)
     assert first.end() == 0, first.output
@@ -312,9 +320,9 @@ def test_a_record_that_cannot_be_made_out_counts_as_none(tmp_path: Path, text: s
     folder.close()
 
 
-@pytest.mark.parametrize("name", ["migrate", "doctor"])
-def test_a_command_with_nothing_running_says_so(tmp_path: Path, name: str) -> None:
-    done = command(tmp_path, name)
+@pytest.mark.parametrize("words", ["migrate", "doctor", "phones simulate --token x"])
+def test_a_command_with_nothing_running_says_so(tmp_path: Path, words: str) -> None:
+    done = command(tmp_path, *words.split())
     assert done.returncode == 1
     assert "smsfleet is not running" in done.stderr
     assert "Traceback" not in done.stderr
