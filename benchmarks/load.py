@@ -95,6 +95,8 @@ async def opened(run: Run, every: float, requests: int) -> float:
     free: list[Connection] = []
 
     async def one(due: float) -> None:
+        while free and free[-1].transport.is_closing():  # the server ends what is idle for long
+            free.pop()
         connection = free.pop() if free else await _connect(run)
         run.statuses[await connection.call(run.request())] += 1
         run.latencies.append(time.perf_counter() - due)

@@ -200,6 +200,8 @@ class Installation:
     def environment(self) -> dict[str, str]:
         """What the processes of this installation find in their environment."""
         env = {
+            # A thread's share of the heap that one large request filled would stay filled.
+            "MALLOC_ARENA_MAX": "2",
             **os.environ,
             **self._overrides,
             "PYTHONUNBUFFERED": "1",
