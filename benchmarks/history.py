@@ -110,7 +110,7 @@ def _measure(account: Account, phones: list[int], device_token: str, times: int)
         "list, page 20": lambda: _get(account, "/api/sms", page="20"),
         "outbox": lambda: _get(account, "/api/sms/outbox"),
         "inbox": lambda: _get(account, "/api/sms/inbox"),
-        "list by status": lambda: _get(account, "/api/sms", status="failed"),
+        "list by status": lambda: _get(account, "/api/sms", status="delivered"),
         "list by phone": lambda: _get(account, "/api/sms", device_id=str(phones[1])),
         "list by phone and status": lambda: _get(account, "/api/sms", device_id=str(phones[1]), status="delivered"),
         "list by number": lambda: _get(account, "/api/sms", number="+998900000400"),
