@@ -61,9 +61,9 @@ class Chosen:
 
 def words_of(held_by: str | None) -> str:
     """A limit's name in words for its owner."""
-    name = (held_by or "").removeprefix(OF_A_SIM)
-    of_sim = " for the SIM card" if name != held_by else ""
-    return LIMIT_WORDS.get(name, "its limit") + of_sim
+    name = held_by or ""
+    of_sim = " for the SIM card" if name.startswith(OF_A_SIM) else ""
+    return LIMIT_WORDS.get(name.removeprefix(OF_A_SIM), "its limit") + of_sim
 
 
 def needs_care(state: Mapping[str, Any]) -> bool:
