@@ -2,7 +2,7 @@
 
 Three figures from one run, against receivers on loopback that answer `200` at once, in a process of their own:
 
-- `client`: a bare `httpx.AsyncClient` on the worker's transport, 64 requests at a time, nothing else;
+- `client`: a bare `httpx.AsyncClient` on the worker's connections, 64 requests at a time, nothing else;
 - `worker`: a real Celery worker process with the task `webhooks.deliver`, from rows in Postgres to recorded rows;
 - `one task each`: the design not taken, a Celery task per delivery that reads, posts and records one row.
 
@@ -29,11 +29,13 @@ from unittest.mock import patch
 from uuid import uuid4
 
 import uvloop
+from aiohttp import ClientSession
 from celery import Celery
+from httpx_aiohttp import AiohttpTransport
 from sqlalchemy import text
 
 from app.core.database import get_engine, transaction
-from app.core.http_client import AsyncBaseTransport, AsyncClient
+from app.core.http_client import AsyncClient
 from app.core.names import TaskName
 from app.core.queue import celery_app
 from app.core.settings import get_settings
@@ -41,7 +43,7 @@ from app.local.servers import EmbeddedPostgres, EmbeddedValkey
 from app.migrations.config import migrate
 from app.webhooks import outbox
 from app.webhooks.claims import Call
-from app.webhooks.client import guarded_transport
+from app.webhooks.client import guarded_session
 from app.webhooks.records import record
 from app.webhooks.sender import post
 from app.webhooks.signing import ensure_secrets
@@ -179,7 +181,7 @@ async def _bare(urls: list[str], n: int) -> float:
             answer = await client.post(urls[number % len(urls)], content=body, headers=headers)
             assert answer.status_code == 200
 
-    async with AsyncClient(transport=guarded_transport(), trust_env=False) as client:
+    async with AsyncClient(transport=AiohttpTransport(client=guarded_session), trust_env=False) as client:
         await asyncio.gather(*(lane() for _ in range(AT_ONCE)))
         left = iter(range(n))
         started = time.perf_counter()
@@ -249,10 +251,14 @@ _starting = threading.Lock()
 
 
 @lru_cache
-def _single_sender() -> tuple[asyncio.AbstractEventLoop, AsyncBaseTransport]:
+def _single_sender() -> tuple[asyncio.AbstractEventLoop, ClientSession]:
     loop = uvloop.new_event_loop()
     threading.Thread(target=loop.run_forever, daemon=True).start()
-    return loop, guarded_transport()
+
+    async def session() -> ClientSession:
+        return guarded_session()
+
+    return loop, asyncio.run_coroutine_threadsafe(session(), loop).result()
 
 
 @single.task(name="one")
@@ -264,8 +270,8 @@ def one(delivery_id: int) -> None:
         secrets = ensure_secrets(session, [row.user_id])[row.user_id]
     call = Call(delivery_id, lease, row.webhook_id, row.user_id, row.hook, row.url, row.origin, row.body, 0, secrets)
     with _starting:
-        loop, transport = _single_sender()
-    result = asyncio.run_coroutine_threadsafe(post(transport, call), loop).result()
+        loop, client = _single_sender()
+    result = asyncio.run_coroutine_threadsafe(post(client, call), loop).result()
     with transaction() as session:
         record(session, [result])
 

@@ -2,29 +2,23 @@
 
 from httpx import (
     URL,
-    AsyncBaseTransport,
     AsyncClient,
     Client,
     HTTPError,
     InvalidURL,
     Request,
-    Response,
     Timeout,
-    TransportError,
     create_ssl_context,
 )
 
 __all__ = [
     "URL",
-    "AsyncBaseTransport",
     "AsyncClient",
     "Client",
     "HTTPError",
     "InvalidURL",
     "Request",
-    "Response",
     "Timeout",
-    "TransportError",
     "create_ssl_context",
     "plain_client",
 ]

@@ -16,7 +16,10 @@ from app.webhooks.sender import GONE, Result
 SCHEDULE = (5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600)
 SPREAD = 0.2
 LONGEST_PAUSE = 300
-MOST_IN_FLIGHT = 64
+MOST_IN_FLIGHT = 32
+# A receiver that answers at once has few calls at a time on the wire; most of what counts as under way waits for us.
+MOST_OF_QUICK = 128
+QUICK_MS = 250
 FAILING_ONLY = timedelta(days=5)
 GAVE_UP = "Given up after the last attempt of the schedule."
 GONE_REASON = "The receiver answered 410 Gone."
@@ -140,12 +143,13 @@ class Standing:
     def after(self, result: Result) -> "Standing":
         """The standing once `result` is known.
 
-        Room doubles with a success and shrinks to one after a time-out. From the third failure in a row the target
-        pauses, twice as long each time; failures of calls that were already under way then say nothing new. A success
-        ends such a pause, but not one that the receiver asked for.
+        Room doubles with a success, further for a quick one, and shrinks to one after a time-out. From the third
+        failure in a row the target pauses, twice as long each time; failures of calls that were already under way then
+        say nothing new. A success ends such a pause, but not one that the receiver asked for.
         """
         if result.accepted:
-            return Standing(0, min(self.max_in_flight * 2, MOST_IN_FLIGHT), asked=self.asked)
+            most = MOST_OF_QUICK if result.duration_ms <= QUICK_MS else MOST_IN_FLIGHT
+            return Standing(0, min(self.max_in_flight * 2, most), asked=self.asked)
         room = 1 if result.timed_out else self.max_in_flight
         asked = max(self.asked, float(result.retry_after or 0) if result.pauses else 0.0)
         if self.paused or self.pause or self.asked:

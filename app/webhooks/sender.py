@@ -9,22 +9,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from functools import lru_cache
 
 import structlog
 import uvloop
+from aiohttp import ClientResponse, ClientSession
 
-from app.core.http_client import URL, AsyncBaseTransport, Request, Response
 from app.webhooks import signing
 from app.webhooks.claims import Call
 from app.webhooks.client import (
     CALL_ERRORS,
-    TIMEOUTS,
     TOTAL_SECONDS,
     Lookup,
     caller,
     explained,
-    guarded_transport,
+    guarded_session,
+    spelled,
     system_lookup,
 )
 
@@ -60,25 +59,19 @@ class Result:
         return self.retry_after is not None and self.status_code in _PAUSES
 
 
-_parsed = lru_cache(4096)(URL)
-
-
-async def post(transport: AsyncBaseTransport, call: Call) -> Result:
+async def post(session: ClientSession, call: Call) -> Result:
     """One attempt, 15 seconds at most. Never raises for what a receiver, the network or a name can do."""
     started = time.perf_counter()
     caller.set(call.user_id)
     status, answer, error, retry_after, timed_out = None, None, None, None, False
     try:
         async with asyncio.timeout(TOTAL_SECONDS):
-            extensions = {"timeout": TIMEOUTS}
-            request = Request(
-                "POST", _parsed(call.url), content=call.body.encode(), headers=_headers(call), extensions=extensions
+            sending = session.post(
+                spelled(call.url), data=call.body.encode(), headers=_headers(call), allow_redirects=False
             )
-            response = await transport.handle_async_request(request)
-            status = response.status_code
-            if not response.is_success:
-                retry_after = seconds_of(response.headers.get("retry-after"))
-            answer = await _read(response)
+            async with sending as response:
+                status, retry_after = response.status, seconds_of(response.headers.get("retry-after"))
+                answer = await _read(response)
     except CALL_ERRORS as caught:
         error, timed_out = explained(caught)
     except Exception as caught:  # noqa: BLE001 - a receiver must not be able to stop the sender, whatever it does
@@ -106,21 +99,19 @@ def _headers(call: Call) -> dict[str, str]:
     }
 
 
-async def _read(response: Response) -> str:
+async def _read(response: ClientResponse) -> str:
     """The first KiB of the answer. What is beyond 64 KiB or slower than two seconds is left, the connection dropped."""
     kept, size = bytearray(), 0
     try:
         async with asyncio.timeout(READING_SECONDS):
-            async for chunk in response.aiter_raw():
+            async for chunk in response.content.iter_any():
                 if len(kept) < KEPT_OF_ANSWER:
                     kept += chunk
                 size += len(chunk)
                 if size >= MOST_READ:
                     break
     except CALL_ERRORS:
-        log.debug("answer not read to its end", status=response.status_code)
-    finally:
-        await response.aclose()
+        log.debug("answer not read to its end", status=response.status)
     return bytes(kept[:KEPT_OF_ANSWER]).decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
@@ -146,7 +137,7 @@ class Sender:
         self._lookup = lookup
         self._tasks: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop
-        self._transport: AsyncBaseTransport
+        self._session: ClientSession
         started = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(started,), name="webhook-sender", daemon=True)
         self._thread.start()
@@ -168,7 +159,7 @@ class Sender:
     async def _serve(self, started: threading.Event) -> None:
         self._loop = asyncio.get_running_loop()
         self._stopped = asyncio.Event()
-        async with guarded_transport(self._lookup) as self._transport:
+        async with guarded_session(self._lookup) as self._session:
             started.set()
             await self._stopped.wait()
 
@@ -179,4 +170,4 @@ class Sender:
             task.add_done_callback(self._tasks.discard)
 
     async def _post(self, call: Call) -> None:
-        self._done(await post(self._transport, call))
+        self._done(await post(self._session, call))

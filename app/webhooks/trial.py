@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.core.envelope import timestamp
 from app.core.errors import Refused
 from app.webhooks.claims import Call
-from app.webhooks.client import guarded_transport
+from app.webhooks.client import guarded_session
 from app.webhooks.guard import origin_of
 from app.webhooks.outbox import AccountHook, body_of
 from app.webhooks.sender import post
@@ -48,8 +48,8 @@ def prepare(session: Session, user_id: int, hook: AccountHook | None) -> Call:
 
 async def send(call: Call) -> TrialOut:
     """Post the sample, once, under the same guard and limits as any webhook."""
-    async with guarded_transport() as transport:
-        result = await post(transport, call)
+    async with guarded_session() as session:
+        result = await post(session, call)
     return TrialOut(
         delivered=result.accepted,
         url=call.url,

@@ -1,6 +1,7 @@
 """Room, back-off, schedule and the receiver's wishes, as plain functions."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from uuid import uuid4
@@ -112,12 +113,20 @@ def test_a_user_without_room_is_passed_over_and_keeps_the_place() -> None:
 
 def test_room_doubles_with_success_and_shrinks_to_one_after_a_time_out() -> None:
     standing, rooms = Standing(), []
-    for _ in range(6):
+    for _ in range(7):
         standing = standing.after(result(200))
         rooms.append(standing.max_in_flight)
-    assert rooms == [4, 8, 16, 32, 64, 64]
-    assert standing.after(result(500)).max_in_flight == 64
+    assert rooms == [4, 8, 16, 32, 64, 128, 128]
+    assert standing.after(result(500)).max_in_flight == 128
     assert standing.after(result(None, timed_out=True)).max_in_flight == 1
+
+
+def test_only_a_quick_receiver_has_more_than_32_under_way() -> None:
+    slow = replace(result(200), duration_ms=251)
+    assert Standing(max_in_flight=16).after(slow).max_in_flight == 32
+    assert Standing(max_in_flight=32).after(slow).max_in_flight == 32
+    assert Standing(max_in_flight=128).after(slow).max_in_flight == 32
+    assert Standing(max_in_flight=32).after(replace(slow, duration_ms=250)).max_in_flight == 64
 
 
 def test_pauses_grow_from_the_third_failure_in_a_row_to_five_minutes() -> None:
