@@ -202,6 +202,7 @@ class Installation:
         env = {
             # A thread's share of the heap that one large request filled would stay filled.
             "MALLOC_ARENA_MAX": "2",
+            "MALLOC_MMAP_THRESHOLD_": "131072",
             **os.environ,
             **self._overrides,
             "PYTHONUNBUFFERED": "1",
