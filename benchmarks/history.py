@@ -71,7 +71,9 @@ _COUNT = """
 def fill(account: Account, phones: list[int], rows: int) -> None:
     """Give the user a year of finished messages, counted as they would have been."""
     with psycopg.connect(account.database_url, autocommit=True) as connection:
+        # Upkeep may be looking at the table just then; the gateway's calls may not wait long for it, this may.
         connection.execute("SET statement_timeout = 0")
+        connection.execute("SET lock_timeout = 0")
         row = connection.execute("SELECT coalesce(max(id), 0) FROM messages").fetchone()
         values = {
             "user": account.user_id,
