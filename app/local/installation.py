@@ -200,7 +200,8 @@ class Installation:
     def environment(self) -> dict[str, str]:
         """What the processes of this installation find in their environment."""
         env = {
-            # A thread's share of the heap that one large request filled would stay filled.
+            # A heap that one large request filled would stay filled: so there are few of them, and blocks from 128 KiB
+            # on lie outside. glibc's own threshold rises with each such block that is freed, unless it is set.
             "MALLOC_ARENA_MAX": "2",
             "MALLOC_MMAP_THRESHOLD_": "131072",
             **os.environ,
