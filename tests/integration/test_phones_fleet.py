@@ -10,6 +10,7 @@ import pytest
 from phones.behaviour import Behaviour
 from phones.client import PhoneError
 from phones.fleet import Fleet, FleetError, FleetThread
+from phones.virtual import Phone
 from tests.phones_server import TOKEN, ReferenceServer
 
 pytestmark = pytest.mark.anyio
@@ -35,8 +36,11 @@ def fleet_of(server: ReferenceServer, count: int = 1, **behaviour: Any) -> Fleet
 
 async def configured(fleet: Fleet) -> None:
     """Wait until every phone has fetched its webhooks and settings."""
-    await fleet.wait_until(lambda: all(phone.hooks.known for phone in fleet.phones))
-    await fleet.wait_until(lambda: all(phone.settings.processing_order == "FIFO" for phone in fleet.phones))
+    await fleet.wait_until(lambda: all(_is_configured(phone) for phone in fleet.phones))
+
+
+def _is_configured(phone: Phone) -> bool:
+    return bool(phone.hooks.known) and phone.settings.processing_order == "FIFO"
 
 
 def from_now(seconds: float) -> str:
@@ -422,7 +426,7 @@ async def test_the_fleet_in_a_thread_serves_synchronous_code(server: ReferenceSe
 
     def synchronous() -> None:
         with FleetThread(server.url, TOKEN, count=2, behaviour=Behaviour(**QUICK)) as thread:
-            thread.wait_until(lambda: all(phone.hooks.known for phone in thread.phones))
+            thread.wait_until(lambda: all(_is_configured(phone) for phone in thread.phones))
             assert thread.receive_inbound(1, "+1", "hi") in server.posts
             thread.do(thread.phones[0].die)
             assert thread.stats.dead == 1
