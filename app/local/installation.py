@@ -9,6 +9,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from app.local import commands
 from app.local.errors import LocalError
 from app.local.folder import DataFolder, Recorded, Runtime, process_start
 from app.local.home import write_private
-from app.local.ports import free_port, listen, url_of
+from app.local.ports import BACKLOG, free_port, listen, renew, share, url_of
 from app.local.process import Child, Output, Program, run, stop_together
 from app.local.servers import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey
 
@@ -78,7 +79,7 @@ class Installation:
         self._temporary = not durable if temporary is None else temporary
         self._servers: dict[str, EmbeddedServer] = {}
         self._folder: DataFolder | None = None
-        self._listener: Any = None
+        self._listeners: dict[str, socket.socket] = {}  # of the API processes, by name
         self._runtime: Runtime | None = None
         self._lock = threading.RLock()
         self._held: set[str] = set()
@@ -129,9 +130,9 @@ class Installation:
                 stop_together(
                     [self.processes.pop(name) for name in list(self.processes) if name.partition("-")[0] == kind]
                 )
-                if kind == "api" and self._listener:
-                    self._listener.close()
-                    self._listener = None
+                if kind == "api":
+                    while self._listeners:
+                        self._listeners.popitem()[1].close()
         if self._folder:
             self._folder.close()
             self._folder = None
@@ -167,6 +168,7 @@ class Installation:
         with self._lock:
             self._held.add(name)
             self.processes[name].stop()
+            self._pass_on_connections(name)
 
     def let_go(self, name: str) -> None:
         """Start a held process again; a server answers when this returns."""
@@ -213,8 +215,8 @@ class Installation:
             "SMSFLEET_DATABASE_URL": self.database_url,
             "SMSFLEET_REDIS_URL": self.redis_url,
         }
-        if self._listener:
-            env["SMSFLEET_PORT"] = str(self._listener.getsockname()[1])
+        for listener in self._listeners.values():
+            env["SMSFLEET_PORT"] = str(listener.getsockname()[1])
         if "postgres" in self._servers and "webhook_allowed_networks" not in self.settings.model_fields_set:
             env["SMSFLEET_WEBHOOK_ALLOWED_NETWORKS"] = LOOPBACK
         return env
@@ -222,8 +224,12 @@ class Installation:
     def _open_ports(self) -> None:
         settings = self.settings
         chosen = settings.model_fields_set
-        self._listener = listen(settings.host, settings.port, chosen="port" in chosen, setting="SMSFLEET_PORT")
-        self.url = url_of(self._listener)
+        first = listen(settings.host, settings.port, chosen="port" in chosen, setting="SMSFLEET_PORT")
+        self._listeners["api-1"] = first
+        self.url = url_of(first)
+        for number in range(2, self.shape.api + 1):
+            self._listeners[f"api-{number}"] = share(first)
+            self._listeners[f"api-{number}"].listen(BACKLOG)
         if self.shape.flower:
             self._flower_port = free_port(
                 "127.0.0.1", settings.flower_port, chosen="flower_port" in chosen, setting="SMSFLEET_FLOWER_PORT"
@@ -248,16 +254,15 @@ class Installation:
 
     def _own_programs(self) -> Iterator[Program]:
         assert self._folder
-        listener = self._listener.fileno()
         figures = self._folder.path / "metrics"  # of all API processes together, since this start
         shutil.rmtree(figures, ignore_errors=True)
         figures.mkdir(mode=0o700)
-        for number in range(1, self.shape.api + 1):
+        for name, listener in self._listeners.items():
             yield self._program(
-                f"api-{number}",
-                commands.api("--fd", str(listener)),
+                name,
+                commands.api("--fd", str(listener.fileno())),
                 grace=15,
-                pass_fds=(listener,),
+                pass_fds=(listener.fileno(),),
                 PROMETHEUS_MULTIPROC_DIR=str(figures),
             )
         for queue in ("dispatch", "webhooks", "upkeep"):
@@ -345,9 +350,16 @@ class Installation:
             self._pauses[name] = min(pause * 2, LONGEST_PAUSE)
             self._due[name] = now + pause
             self._say(f"{name} ended with status {child.status}; it is started again in {pause:g} s")
+            self._pass_on_connections(name)
         elif now >= self._due[name]:
             self._due[name] = now + LONGEST_PAUSE  # should it fail now
             self._spawn(child.program)
+
+    def _pass_on_connections(self, name: str) -> None:
+        """Of an API process that is down: to those that are not. Where there is none, connections wait for it."""
+        alive = (self._listeners[other] for other in self._listeners if self.processes[other].status is None)
+        if name in self._listeners and (other := next(alive, None)):
+            renew(self._listeners[name], other)
 
     def _check_interrupted(self) -> None:
         if self._stop_requested.is_set() and not self._keeper.is_alive():

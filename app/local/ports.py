@@ -1,9 +1,12 @@
-"""Listening ports: a taken one is replaced, or named where the operator chose it."""
+"""Listening ports: a taken one is replaced, or named where the operator chose it; processes that share one."""
 
 import errno
+import os
 import socket
 
 from app.local.errors import LocalError
+
+BACKLOG = 2048  # connections that wait to be accepted
 
 
 def listen(host: str, port: int, *, chosen: bool, setting: str) -> socket.socket:
@@ -30,6 +33,30 @@ def free_port(host: str, port: int, *, chosen: bool, setting: str) -> int:
         return int(probe.getsockname()[1])
 
 
+def share(listener: socket.socket) -> socket.socket:
+    """A socket on the same port for another process, which listens on it itself; the kernel deals out connections.
+
+    Of one socket that many processes wait at, one that happens to be idle takes every connection that is waiting: of 32
+    kept ones it was seen to take all, and 2,000 streams that come back at once would be its own.
+    """
+    # Set only once the port is ours, so that other programs, another smsfleet too, still find it taken.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    another = _socket(listener.family)
+    try:
+        another.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        another.bind(listener.getsockname())
+    except OSError:
+        another.close()
+        raise
+    return another
+
+
+def renew(listener: socket.socket, others: socket.socket) -> None:
+    """Let `others` have the connections until the next process listens on `listener`, which keeps its number."""
+    with share(others) as fresh:
+        os.dup2(fresh.fileno(), listener.fileno())
+
+
 def url_of(listener: socket.socket) -> str:
     """Where a browser on this machine finds what listens here."""
     host, port = listener.getsockname()[:2]
@@ -39,16 +66,21 @@ def url_of(listener: socket.socket) -> str:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-    listener = socket.socket(family, kind, protocol)
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = _socket(family)
     try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Connections inherit it. The event loop sets it on sockets that it opened itself, not on those of a socket that
-        # was handed over; without it an answer in two writes waits 40 ms for the client's acknowledgement.
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         listener.bind(address)
-        listener.listen(2048)
+        listener.listen(BACKLOG)
     except OSError:
         listener.close()
         raise
+    return listener
+
+
+def _socket(family: int) -> socket.socket:
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # Connections inherit it. The event loop sets it on sockets that it opened itself, not on those of a socket that was
+    # handed over; without it an answer in two writes waits 40 ms for the client's acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return listener

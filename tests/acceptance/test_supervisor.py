@@ -1,5 +1,6 @@
 """The process group of `smsfleet up`: started, kept alive, and ended, whatever happens."""
 
+import http.client
 import os
 import shutil
 import signal
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import httpx
@@ -238,6 +241,50 @@ def test_what_dies_is_started_again(tmp_path: Path) -> None:
         data_dir = tmp_path / "data"
     assert not data_dir.exists()
     assert processes_of(data_dir) == {}
+
+
+def test_processes_of_the_api_share_connections_and_take_over_those_of_one_that_is_down(tmp_path: Path) -> None:
+    with (
+        Installation(
+            tmp_path / "data", shape=Shape(api=2, flower=False), durable=False, output=lambda *_: None, port="0"
+        ) as installation,
+        ExitStack() as opened,
+    ):
+        kept = [opened.enter_context(_kept_connection(installation.url)) for _ in range(64)]
+        assert all(map(_answers, kept))
+        installation.hold("api-1")
+        assert 0 < sum(map(_answers, kept)) < len(kept), "one process had all of them"
+        assert all(_answers_new_connections(installation.url))
+        installation.let_go("api-1")
+        listener = installation._listeners["api-1"]
+        wait_for(lambda: listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1)
+        installation.hold("api-2")
+        assert all(_answers_new_connections(installation.url))
+
+
+def _answers_new_connections(url: str) -> Iterator[bool]:
+    for _ in range(64):
+        with _kept_connection(url) as connection:
+            yield _answers(connection)
+
+
+def _kept_connection(url: str) -> closing[http.client.HTTPConnection]:
+    """A connection that is not opened again once it is closed."""
+    parts = httpx.URL(url)
+    connection = http.client.HTTPConnection(parts.host, parts.port, timeout=20)
+    connection.connect()
+    connection.auto_open = 0
+    return closing(connection)
+
+
+def _answers(connection: http.client.HTTPConnection) -> bool:
+    try:
+        connection.request("GET", "/health/live")
+        answer = connection.getresponse()
+    except (OSError, http.client.HTTPException):
+        return False
+    answer.read()
+    return answer.status == http.HTTPStatus.OK
 
 
 def test_what_cannot_be_started_again_is_tried_again(tmp_path: Path, monkeypatch) -> None:
