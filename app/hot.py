@@ -5,11 +5,11 @@ Concurrent calls of one kind share a transaction (`core.batching`). Everything e
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qs
 
+from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.batching import Batcher
@@ -38,7 +38,7 @@ class HotCalls:
     def __init__(self, app: ASGIApp, streams: Streams) -> None:
         self._app = app
         self._streams = streams
-        self._accept = Batcher("accept", intake.accept)
+        self._accept = Batcher("accept", intake.accept, intake.is_one_statement)
         self._pull = Batcher("pull", handout.hand_out)
         self._report = Batcher("report", reports.record)
         self._receive = Batcher("receive", inbox.receive)
@@ -85,8 +85,7 @@ class HotCalls:
             request_hash=hashlib.sha256(raw).digest() if key else b"",
         )
         data = await self._accept.submit(item)
-        body = json.dumps({"success": True, "message": "SMS queued for sending", "data": data}, ensure_ascii=False)
-        await respond(send, 201, body.encode())
+        await respond(send, 201, to_json({"success": True, "message": "SMS queued for sending", "data": data}))
 
     async def _messages(self, scope: Scope, _: Receive, send: Send) -> None:
         order = parse_qs(scope["query_string"].decode("latin-1")).get("order", ["lifo"])[-1]

@@ -6,11 +6,11 @@ at once in every process.
 
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 from fastapi import Depends
@@ -51,28 +51,33 @@ class Principal:
         return self.is_premium or feature in get_settings().free_features
 
 
-_PRINCIPALS = text("""
-    SELECT t.id, t.secret_hash, t.user_id, t.kind, t.abilities,
-           coalesce(u.premium_expires_at > clock_timestamp(), false), u.default_device_id, u.default_region,
-           t.expires_at
-    FROM tokens t JOIN users u ON u.id = t.user_id
-    WHERE t.id = ANY(:ids) AND (t.expires_at IS NULL OR t.expires_at > clock_timestamp())
-""")
+Credentials = tuple[int, bytes]  # of a token: its id, and the digest of the secret that came with it
+
+# For statements that begin with who asks: a token in force `t`, its user `u`, and what `read_principal` reads of them.
+IN_FORCE = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())"
+PRINCIPAL = """
+    t.id, t.secret_hash, t.user_id, t.kind, t.abilities,
+    coalesce(u.premium_expires_at > clock_timestamp(), false), u.default_device_id, u.default_region, t.expires_at
+"""
+
+_PRINCIPAL_OF = text(f"""
+    SELECT {PRINCIPAL} FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.id = :id AND {IN_FORCE}
+""")  # noqa: S608 - the constants above
 
 
-def principals(session: Session, credentials: Sequence[tuple[int, bytes]]) -> list[Principal | None]:
-    """One principal per credential (token id, secret digest), in order; None where it is unknown, wrong or expired."""
-    rows = session.execute(_PRINCIPALS, {"ids": list({number for number, _ in credentials})}).all()
-    found = {
-        row[0]: (bytes(row[1]), Principal(row[2], row[0], row[3], frozenset(row[4]), row[5], row[6], row[7], row[8]))
-        for row in rows
-    }
-    known: list[Principal | None] = []
-    for number, secret in credentials:
-        stored, principal = found.get(number, (b"", None))
-        known.append(principal if same(stored, secret) else None)
-    _usage().note(principal.token_id for principal in known if principal)
-    return known
+def principal_of(session: Session, credentials: Credentials) -> Principal | None:
+    """The principal of a token; None where it is unknown, wrong or expired."""
+    row = session.execute(_PRINCIPAL_OF, {"id": credentials[0]}).one_or_none()
+    return read_principal(row, credentials) if row else None
+
+
+def read_principal(row: Sequence[Any], credentials: Credentials) -> Principal | None:
+    """The principal of a row that begins with `PRINCIPAL`, None where the secret is wrong; its use is noted."""
+    number, secret_hash, user, kind, abilities, is_premium, device, region, expires_at = row[:9]
+    if not same(bytes(secret_hash), credentials[1]):
+        return None
+    _usage().note(number)
+    return Principal(user, number, kind, frozenset(abilities), is_premium, device, region, expires_at)
 
 
 def require(principal: Principal, ability: str, feature: Feature | None = None) -> None:
@@ -104,9 +109,9 @@ class _Usage:
         self._used: set[int] = set()
         threading.Thread(target=self._run, name="token-usage", daemon=True).start()
 
-    def note(self, tokens: Iterable[int]) -> None:
+    def note(self, token: int) -> None:
         with self._lock:
-            self._used.update(tokens)
+            self._used.add(token)
 
     def write(self) -> None:
         with self._lock:
@@ -143,7 +148,7 @@ def current(
 ) -> Principal:
     """The principal of the request, whatever its token may do. Raises `Unauthenticated`."""
     parsed = parse_token(credentials.credentials.strip()) if credentials else None
-    principal = principals(session, [parsed])[0] if parsed else None
+    principal = principal_of(session, parsed) if parsed else None
     if principal is None:
         raise Unauthenticated
     return principal

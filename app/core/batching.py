@@ -22,9 +22,9 @@ from app.core.errors import Overloaded
 MOST_IN_A_BATCH = 256
 MOST_WAITING = 2000
 WAIT_SECONDS = 5.0
-# Callers that were just answered are about to call again. A transaction costs milliseconds, so a busy queue waits two
-# for them; a call that comes alone never does.
-GATHER_SECONDS = 0.002
+# Callers that were just answered are about to call again. A transaction costs milliseconds, so a busy queue waits until
+# as many have, at most this long; a call that comes alone never does.
+GATHER_SECONDS = 0.004
 _REPEATABLE = {"40P01", "40001", "55P03"}
 
 log = structlog.get_logger(__name__)
@@ -50,14 +50,22 @@ class Batcher(Generic[Item, Outcome]):
     `flush(session, items)` answers one outcome per item, in order; an exception as an outcome is raised to that item's
     waiter alone. `flush` must be safe to run again with the same items: a commit in doubt, a deadlock or a lost
     connection repeats the batch once, and any other database error repeats it item by item, so that only the culprit
-    fails.
+    fails. A batch of items that `autocommit` accepts is one that `flush` writes in one statement.
     """
 
-    def __init__(self, name: str, flush: Callable[[Session, list[Item]], Sequence[Outcome | Exception]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        flush: Callable[[Session, list[Item]], Sequence[Outcome | Exception]],
+        autocommit: Callable[[Item], bool] = lambda _: False,
+    ) -> None:
         self._flush = flush
+        self._autocommit = autocommit
         self._waiting: deque[_Waiter[Item, Outcome]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._running: asyncio.Task[None] | None = None
+        self._company = 0
+        self._gathered = asyncio.Event()
 
     async def submit(self, item: Item) -> Outcome:
         """The outcome of `item`, after the commit that holds it.
@@ -68,6 +76,8 @@ class Batcher(Generic[Item, Outcome]):
             raise Overloaded
         waiter: _Waiter[Item, Outcome] = _Waiter(item, asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
+        if len(self._waiting) >= self._company:
+            self._gathered.set()
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._drain())
         return await waiter.future
@@ -84,7 +94,15 @@ class Batcher(Generic[Item, Outcome]):
             if len(again) == len(batch):
                 await asyncio.sleep(0.01)
             elif len(batch) > 1 and len(self._waiting) < len(batch):
-                await asyncio.sleep(GATHER_SECONDS)
+                await self._gather(len(batch))
+
+    async def _gather(self, company: int) -> None:
+        """Return when `company` items wait, or the time for it is over."""
+        self._company = company
+        self._gathered.clear()
+        limit = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._gathered.set)
+        await self._gathered.wait()
+        limit.cancel()
 
     def _take(self) -> list[_Waiter[Item, Outcome]]:
         batch: list[_Waiter[Item, Outcome]] = []
@@ -122,7 +140,7 @@ class Batcher(Generic[Item, Outcome]):
             return self._one_by_one(items)
 
     def _once(self, items: list[Item]) -> Sequence[Outcome | Exception]:
-        with transaction(hot=True) as session:
+        with transaction(hot=True, autocommit=all(map(self._autocommit, items))) as session:
             return self._flush(session, items)
 
     def _one_by_one(self, items: list[Item]) -> Sequence[Outcome | Exception]:

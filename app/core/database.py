@@ -69,14 +69,20 @@ def _send_arrays_binary(connection: psycopg.Connection, _: object) -> None:
     connection.adapters.register_dumper(list, ListBinaryDumper)
 
 
+@once
+def _get_autocommit_engine() -> Engine:
+    return get_engine().execution_options(isolation_level="AUTOCOMMIT")
+
+
 @contextmanager
-def transaction(*, hot: bool = False) -> Iterator[Session]:
+def transaction(*, hot: bool = False, autocommit: bool = False) -> Iterator[Session]:
     """One transaction; what `core.outbound` collected during it leaves the process after the commit, and only then.
 
     A `hot` one gives up a lock after the role's 300 ms unless it sets that itself, and its caller repeats it, on a lost
-    connection too.
+    connection too. With `autocommit` each statement is a transaction of its own, and two round trips are saved: for
+    work that writes in one statement and needs nothing to hold still before it.
     """
-    with Session(get_engine(), expire_on_commit=False) as session:
+    with Session(_get_autocommit_engine() if autocommit else get_engine(), expire_on_commit=False) as session:
         if not hot:
             _be_patient(session)
         yield session

@@ -117,7 +117,7 @@ def accept_bulk(
     for statement in _UNHURRIED:
         session.execute(statement)
     recipients = _with_groups(session, user, draft, recipients)
-    choice = choose(session, [(user, draft.device_id)])[user.user_id, draft.device_id]
+    choice = choose(session, user.user_id, draft.device_id)
     if isinstance(choice, AppError):
         raise choice
     texts = _texts(session, user, draft.message, recipients)

@@ -6,11 +6,12 @@ A phone that a request names is never replaced by another. The default phone, an
 from collections.abc import Iterable
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from app.accounts.auth import Principal
+from app.accounts.auth import IN_FORCE, PRINCIPAL, Credentials, Principal, read_principal
 from app.core.errors import Invalid, Refused
 from app.core.settings import get_settings
 from app.core.validation import row_id
@@ -30,54 +31,83 @@ class Choice:
     rate: Decimal
 
 
-_LOOK_UP = text("""
-    SELECT u.place, d.id, d.is_active, d.sms_rate,
-           EXISTS (SELECT FROM devices a
-                   WHERE a.user_id = u.user_id AND a.is_active AND a.removed_at IS NULL) AS any_active
-    FROM unnest(CAST(:places AS integer[]), CAST(:users AS bigint[]), CAST(:ids AS bigint[]), CAST(:names AS text[]))
-         AS u(place, user_id, id, name)
+Question = tuple[Credentials, Reference]
+
+# Of a user `u` who asks for the phone with the number `a.id` or the identifier `a.name`.
+_PHONES = """
+    named.id AS named_id, named.is_active AS named_active, named.sms_rate AS named_rate,
+    first.id AS default_id, first.is_active AS default_active, first.sms_rate AS default_rate,
+    EXISTS (SELECT FROM devices d WHERE d.user_id = u.id AND d.is_active AND d.removed_at IS NULL) AS any_active
+"""
+_LOOK_UP = """
     LEFT JOIN LATERAL (
         SELECT id, is_active, sms_rate FROM devices
-        WHERE user_id = u.user_id AND removed_at IS NULL AND (id = u.id OR device_id = u.name)
-        ORDER BY id = u.id DESC NULLS LAST LIMIT 1
-    ) d ON true
-""")
+        WHERE user_id = u.id AND removed_at IS NULL AND (id = a.id OR device_id = a.name)
+        ORDER BY id = a.id DESC NULLS LAST LIMIT 1
+    ) named ON true
+    LEFT JOIN devices first ON first.user_id = u.id AND first.id = u.default_device_id AND first.removed_at IS NULL
+"""
+_OF_USER = text(f"""
+    SELECT {_PHONES}
+    FROM users u CROSS JOIN (SELECT CAST(:id AS bigint) AS id, CAST(:name AS text) AS name) a {_LOOK_UP}
+    WHERE u.id = :user
+""")  # noqa: S608 - the constants above
+_OF_TOKENS = text(f"""
+    SELECT {PRINCIPAL}, a.place, {_PHONES}
+    FROM unnest(CAST(:places AS integer[]), CAST(:tokens AS bigint[]), CAST(:ids AS bigint[]), CAST(:names AS text[]))
+         AS a(place, token, id, name)
+    JOIN tokens t ON t.id = a.token AND {IN_FORCE}
+    JOIN users u ON u.id = t.user_id {_LOOK_UP}
+""")  # noqa: S608 - the constants above, and those of `accounts.auth`
 
 
-def choose(
-    session: Session, asked: Iterable[tuple[Principal, Reference]]
-) -> dict[tuple[int, Reference], Choice | Refused]:
-    """What each user's reference comes to, by (user id, reference); a refusal where there is no such phone."""
-    wanted: dict[tuple[int, Reference], Principal] = {(user.user_id, reference): user for user, reference in asked}
-    pairs = set(wanted) | {(user.user_id, user.default_device_id) for user in wanted.values()}
-    found = _look_up(session, sorted(pairs, key=str))
-    return {key: _judge(key[1], found[key], found[key[0], user.default_device_id]) for key, user in wanted.items()}
+def choose(session: Session, user_id: int, reference: Reference) -> Choice | Refused:
+    """What the user's reference comes to; a refusal where there is no such phone."""
+    row = session.execute(_OF_USER, {"user": user_id, **_spelled(reference)}).one()
+    return _judge(reference, row)
 
 
-def _look_up(session: Session, pairs: list[tuple[int, Reference]]) -> dict[tuple[int, Reference], RowMapping]:
-    references = [reference for _, reference in pairs]
+def authenticate_and_choose(
+    session: Session, questions: Iterable[Question]
+) -> dict[Question, tuple[Principal, Choice | Refused]]:
+    """As `choose` for many at once, each with who asks; one whose token is unknown, wrong or expired is left out.
+
+    One statement: what a batch of sends costs is above all the number of its statements.
+    """
+    distinct = list(dict.fromkeys(questions))
+    spelled = [_spelled(reference) for _, reference in distinct]
     rows = session.execute(
-        _LOOK_UP,
+        _OF_TOKENS,
         {
-            "places": list(range(len(pairs))),
-            "users": [user for user, _ in pairs],
-            "ids": [row_id(str(reference)) for reference in references],
-            "names": [reference if isinstance(reference, str) else None for reference in references],
+            "places": list(range(len(distinct))),
+            "tokens": [credentials[0] for credentials, _ in distinct],
+            "ids": [reference["id"] for reference in spelled],
+            "names": [reference["name"] for reference in spelled],
         },
-    ).mappings()
-    return {pairs[row["place"]]: row for row in rows}
+    )
+    found: dict[Question, tuple[Principal, Choice | Refused]] = {}
+    for row in rows:
+        credentials, reference = distinct[row.place]
+        principal = read_principal(row, credentials)
+        if principal is not None:
+            found[credentials, reference] = principal, _judge(reference, row)
+    return found
 
 
-def _judge(reference: Reference, named: RowMapping, default: RowMapping) -> Choice | Refused:
-    account_rate = default["sms_rate"] if default["id"] is not None else Decimal(str(get_settings().sms_rate))
+def _spelled(reference: Reference) -> dict[str, Any]:
+    return {"id": row_id(str(reference)), "name": reference if isinstance(reference, str) else None}
+
+
+def _judge(reference: Reference, row: Row[Any]) -> Choice | Refused:
+    account_rate = row.default_rate if row.default_id is not None else Decimal(str(get_settings().sms_rate))
     if reference is not None and reference != ACTIVE:
-        if named["id"] is None:
+        if row.named_id is None:
             return Invalid({"device_id": ["The selected device id is invalid."]})
-        if not named["is_active"]:
+        if not row.named_active:
             return Refused(NO_ACTIVE_DEVICE)
-        return Choice(named["id"], named=True, rate=named["sms_rate"])
-    if reference is None and default["id"] is not None and default["is_active"]:
-        return Choice(default["id"], named=False, rate=account_rate)
-    if not named["any_active"]:
+        return Choice(row.named_id, named=True, rate=row.named_rate)
+    if reference is None and row.default_id is not None and row.default_active:
+        return Choice(row.default_id, named=False, rate=account_rate)
+    if not row.any_active:
         return Refused(NO_ACTIVE_DEVICE)
     return Choice(None, named=False, rate=account_rate)

@@ -12,17 +12,17 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.accounts.auth import Principal, principals, require
+from app.accounts.auth import Credentials, Principal, require
 from app.accounts.usage import UsageKind
 from app.core import outbound
 from app.core.batching import Later
 from app.core.envelope import plain_number
-from app.core.errors import AppError, Conflict, Invalid, Unauthenticated
+from app.core.errors import AppError, Conflict, Invalid, Refused, Unauthenticated
 from app.core.ids import uuid7
 from app.core.names import TaskName
 from app.core.numbers import normalize_number
 from app.messages import idempotency, waking
-from app.messages.choice import Choice, choose
+from app.messages.choice import Choice, Question, authenticate_and_choose
 from app.messages.schemas import NOT_A_NUMBER, SmsDraft
 from app.messages.segments import segments
 
@@ -31,56 +31,62 @@ from app.messages.segments import segments
 class Send:
     """One request to send: who asks, and the draft, or what is wrong with it. Who asks is judged first."""
 
-    credentials: tuple[int, bytes] | None
+    credentials: Credentials | None
     draft: SmsDraft | AppError
     idempotency_key: str | None = None
     request_hash: bytes = b""
     message_id: UUID = field(default_factory=uuid7)
 
+    @property
+    def question(self) -> Question | None:
+        """Who asks for which phone; nobody without a token."""
+        if self.credentials is None:
+            return None
+        return self.credentials, None if isinstance(self.draft, AppError) else self.draft.device_id
+
 
 @dataclass(slots=True)
 class Asked:
-    """A send of somebody who may send, whose draft can be read."""
+    """A send of somebody who may send, whose draft can be read, and what the phone it asks for comes to."""
 
     place: int
     send: Send
     user: Principal
     draft: SmsDraft
-
-
-@dataclass(slots=True)
-class Ready(Asked):
-    """A send that passed every check."""
-
-    recipient: str
+    choice: Choice | Refused
 
 
 def accept(session: Session, sends: list[Send]) -> Sequence[dict[str, Any] | Exception]:
     """Write the sends of several requests. The outcome of one is the data of its answer, or its refusal."""
-    credentials = [send.credentials for send in sends if send.credentials]
-    users = dict(zip(credentials, principals(session, credentials), strict=True))
+    questions = [send.question for send in sends]
+    known = authenticate_and_choose(session, filter(None, questions))
     outcomes: dict[int, dict[str, Any] | Exception] = {}
     asked: list[Asked] = []
-    for place, send in enumerate(sends):
+    for place, (send, question) in enumerate(zip(sends, questions, strict=True)):
         try:
-            asked.append(_read(place, send, users.get(send.credentials) if send.credentials else None))
+            asked.append(_read(place, send, known.get(question) if question else None))
         except AppError as refusal:
             outcomes[place] = refusal
-    ready: list[Ready] = []
+    ready: list[Asked] = []
+    rows: dict[int, dict[str, Any]] = {}
     # What was accepted once is not judged again: the plan or the region may be others by now.
     for item in idempotency.replay(session, asked, outcomes, answer):
         try:
-            ready.append(_check(item))
+            rows[item.place] = _row(item)
+            ready.append(item)
         except AppError as refusal:
             outcomes[item.place] = refusal
-    rows = _rows(session, ready, outcomes)
-    claimants = [item for item in ready if item.place in rows]
-    for late in idempotency.claim(session, claimants):
+    for late in idempotency.claim(session, ready):
         outcomes[late.place] = Later()
         del rows[late.place]
     outcomes.update(_insert(session, rows))
-    idempotency.remember(session, [item for item in claimants if item.place in rows], outcomes)
+    idempotency.remember(session, [item for item in ready if item.place in rows], outcomes)
     return [outcomes[place] for place in range(len(sends))]
+
+
+def is_one_statement(send: Send) -> bool:
+    """Whether `accept` writes it in one statement; a key is claimed before and remembered after."""
+    return send.idempotency_key is None
 
 
 def accept_one(session: Session, send: Send) -> dict[str, Any]:
@@ -93,48 +99,33 @@ def accept_one(session: Session, send: Send) -> dict[str, Any]:
     return outcome
 
 
-def _read(place: int, send: Send, user: Principal | None) -> Asked:
-    if user is None:
+def _read(place: int, send: Send, known: tuple[Principal, Choice | Refused] | None) -> Asked:
+    if known is None:
         raise Unauthenticated
+    user, choice = known
     require(user, "sms:send")
     if isinstance(send.draft, AppError):
         raise send.draft
-    return Asked(place, send, user, send.draft)
+    return Asked(place, send, user, send.draft, choice)
 
 
-def _check(item: Asked) -> Ready:
-    if item.draft.callback_url is not None:
+def _row(item: Asked) -> dict[str, Any]:
+    """The message's row in `messages`. Raises what is wrong with the send."""
+    draft, choice = item.draft, item.choice
+    if draft.callback_url is not None:
         require(item.user, "sms:send", "webhooks")
-    number = normalize_number(item.draft.recipient_number, item.user.default_region)
+    number = normalize_number(draft.recipient_number, item.user.default_region)
     if number is None:
         raise Invalid({"recipient_number": [NOT_A_NUMBER.format(name="recipient number")]})
-    return Ready(item.place, item.send, item.user, item.draft, number)
-
-
-def _rows(session: Session, ready: list[Ready], outcomes: dict[int, Any]) -> dict[int, dict[str, Any]]:
-    """A row of `messages` for each send whose phone can be had, by its place in the batch."""
-    if not ready:
-        return {}
-    choices = choose(session, [(item.user, item.draft.device_id) for item in ready])
-    rows: dict[int, dict[str, Any]] = {}
-    for item in ready:
-        choice = choices[item.user.user_id, item.draft.device_id]
-        if isinstance(choice, Choice):
-            rows[item.place] = _row(item, choice)
-        else:
-            outcomes[item.place] = choice
-    return rows
-
-
-def _row(item: Ready, choice: Choice) -> dict[str, Any]:
-    draft = item.draft
+    if isinstance(choice, Refused):
+        raise choice
     parts, encoding = segments(draft.message)
     return {
         "message_id": item.send.message_id,
         "user_id": item.user.user_id,
         "device_id": choice.device_id,
         "device_named": choice.named,
-        "recipient_number": item.recipient,
+        "recipient_number": number,
         "message": draft.message,
         "price": choice.rate if draft.price is None else draft.price,
         "my_id": draft.my_id,

@@ -3,10 +3,11 @@
 Dates have exactly three fraction digits: the app takes the digits behind the second for milliseconds, however many.
 """
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
+
+from pydantic_core import to_json
 
 from app.messages.handout import Released
 from app.messages.reports import wire_name
@@ -23,7 +24,7 @@ def milliseconds(moment: datetime) -> str:
 
 def messages(released: Sequence[Released]) -> bytes:
     """The answer to a pull."""
-    return json.dumps([_message(message) for message in released], ensure_ascii=False).encode()
+    return to_json([_message(message) for message in released])
 
 
 def _message(message: Released) -> dict[str, Any]:

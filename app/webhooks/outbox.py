@@ -1,12 +1,12 @@
 """Writes events as deliveries, in the transaction of the change they tell of."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 from uuid import uuid4
 
+from pydantic_core import to_json
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -110,4 +110,4 @@ def write(session: Session, events: Sequence[Event]) -> list[int]:
 
 def body_of(event: EventName, data: Mapping[str, Any], moment: str) -> str:
     """The JSON text that every attempt posts."""
-    return json.dumps({"event": event, "data": data, "timestamp": moment}, ensure_ascii=False, separators=(",", ":"))
+    return to_json({"event": event, "data": data, "timestamp": moment}).decode()

@@ -186,14 +186,14 @@ def test_keys_need_the_feature_and_sessions_do_not(api, ali, new_account, config
 
 
 def test_enrolling_a_phone_needs_no_feature(ali, configured):
-    from app.accounts.auth import principals, require
+    from app.accounts.auth import principal_of, require
     from app.core.database import transaction
     from app.core.security import parse_token
 
     configured(FREE_FEATURES="")
     key = ali.token("phone:enroll")["Authorization"].removeprefix("Bearer ")
     with transaction() as session:
-        principal = principals(session, [parse_token(key)])[0]
+        principal = principal_of(session, parse_token(key))
     require(principal, "phone:enroll")
     with pytest.raises(Forbidden):
         require(principal, "sms:send")
@@ -238,10 +238,10 @@ def test_last_use_is_noted_at_most_once_a_minute_and_waits_for_nobody(api, ali, 
     assert old
 
 
-def test_principals_of_a_batch_come_in_order(ali, other):
-    from app.accounts.auth import principals
+def test_who_asks_in_a_batch_is_told_apart(ali, other):
     from app.core.database import transaction
     from app.core.security import digest, parse_token
+    from app.messages.choice import authenticate_and_choose
 
     def credential(headers):
         return parse_token(headers["Authorization"].removeprefix("Bearer "))
@@ -249,11 +249,12 @@ def test_principals_of_a_batch_come_in_order(ali, other):
     first, second = credential(ali.headers), credential(other.token("sms:send"))
     wrong = (first[0], digest("wrong"))
     expired = credential(ali.token(expires_in=timedelta(seconds=-1)))
+    asked = [(who, "active") for who in (second, wrong, first, (10**17, digest("x")), expired, second)]
     with transaction() as session:
-        found = principals(session, [second, wrong, first, (10**17, digest("x")), expired, second])
-        assert principals(session, []) == []
-    assert [principal and principal.user_id for principal in found] == [other.id, None, ali.id, None, None, other.id]
-    assert found[0].abilities == {"sms:send"}
+        found = authenticate_and_choose(session, asked)
+        assert authenticate_and_choose(session, []) == {}
+    assert {who[0]: user.user_id for (who, _), (user, _) in found.items()} == {second[0]: other.id, first[0]: ali.id}
+    assert found[second, "active"][0].abilities == {"sms:send"}
 
 
 def test_many_keys_at_once(api, ali):

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from app.accounts.auth import principals
+from app.accounts.auth import principal_of
 from app.core.database import transaction
 from app.core.security import digest
 from app.core.statistics import analyze
@@ -49,7 +49,7 @@ def accept(numbers: int) -> tuple[int, list[str]]:
         )
         tokens = [enroll(session, user_id, f"phone-{n}", [], None)[1] for n in range(PHONES)]
     with transaction() as session:
-        (principal,) = principals(session, [(token_id, digest("secret"))])
+        principal = principal_of(session, (token_id, digest("secret")))
     draft = BulkDraft(message="Hello", recipients=[f"+99890{n:07d}" for n in range(numbers)], device_id="active")
     bulk.send(principal, draft, None, b"")
     return user_id, tokens

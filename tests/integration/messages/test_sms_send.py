@@ -52,7 +52,7 @@ def test_the_answer(send, ali, sql):
         "encoding": "gsm7",
     }
     # A JSON number as people write it.
-    assert '"price": 100,' in answer.text
+    assert '"price":100,' in answer.text
 
 
 def test_which_phone_and_what_it_costs(send, ali, other, sql):
