@@ -75,7 +75,7 @@ def apply(session: Session, changes: Sequence[Change]) -> dict[int, Applied]:
     by_message: dict[int, list[Change]] = defaultdict(list)
     for change in changes:
         by_message[change.message_id].append(change)
-    found = _lock(session, sorted(by_message))
+    found = _lock(session, by_message)
     if not found:
         return {}
     now: datetime = session.scalar(text("SELECT clock_timestamp()"))
@@ -89,23 +89,34 @@ def apply(session: Session, changes: Sequence[Change]) -> dict[int, Applied]:
     return found
 
 
-def _lock(session: Session, ids: list[int]) -> dict[int, Applied]:
+def _lock(session: Session, by_message: Mapping[int, Sequence[Change]]) -> dict[int, Applied]:
+    ids = sorted(by_message)
     waiting = _lock_queued(session, ids)
     rows = session.execute(
         text("SELECT * FROM messages WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"), {"ids": ids}
     ).mappings()
     found = {row["id"]: Applied(dict(row), waiting.get(row["id"])) for row in rows}
-    # A retry that committed between the two statements made the message pending and its queue row with it.
-    missed = [number for number, one in found.items() if one.row["status"] == Status.PENDING and one.queued is None]
+    # A retry that committed between the two statements made the message pending and its queue row with it; another
+    # retry has no business with that row. Who holds it may be waiting for the message, so nobody waits for it here.
+    missed = [
+        number
+        for number, one in found.items()
+        if one.row["status"] == Status.PENDING
+        and one.queued is None
+        and any(change.event is not Event.RETRIED for change in by_message[number])
+    ]
     if missed:
-        for number, queued in _lock_queued(session, missed).items():
+        for number, queued in _lock_queued(session, missed, "NOWAIT").items():
             found[number].queued = queued
     return found
 
 
-def _lock_queued(session: Session, ids: list[int]) -> dict[int, dict[str, Any]]:
+def _lock_queued(session: Session, ids: list[int], otherwise: str = "") -> dict[int, dict[str, Any]]:
     rows = session.execute(
-        text("SELECT * FROM message_queue WHERE message_id = ANY(:ids) ORDER BY message_id FOR NO KEY UPDATE"),
+        text(f"""
+            SELECT * FROM message_queue WHERE message_id = ANY(:ids)
+            ORDER BY message_id FOR NO KEY UPDATE {otherwise}
+        """),  # noqa: S608 - nothing or NOWAIT
         {"ids": ids},
     ).mappings()
     return {row["message_id"]: dict(row) for row in rows}
