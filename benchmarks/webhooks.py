@@ -34,7 +34,7 @@ from celery import Celery
 from httpx_aiohttp import AiohttpTransport
 from sqlalchemy import text
 
-from app.core.database import get_engine, transaction
+from app.core.database import close_engines, transaction
 from app.core.http_client import AsyncClient
 from app.core.names import TaskName
 from app.core.queue import celery_app
@@ -154,8 +154,7 @@ def _servers() -> Iterator[None]:
         os.environ["SMSFLEET_LOG_LEVEL"] = "warning"
         get_settings.cache_clear()
         migrate()
-        stack.callback(get_engine.cache_clear)
-        stack.callback(get_engine().dispose)
+        stack.callback(close_engines)
         yield
 
 

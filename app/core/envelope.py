@@ -33,7 +33,7 @@ class Done(BaseModel):
 
 def timestamp(moment: datetime) -> str:
     """UTC with six digits: `2026-06-08T10:00:00.000000Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def plain_number(value: Decimal | float) -> int | float:

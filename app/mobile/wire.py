@@ -19,7 +19,7 @@ SINGLE_PRIORITY, BULK_PRIORITY = 50, 0
 
 def milliseconds(moment: datetime) -> str:
     """`2026-11-22T07:00:00.000Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def messages(released: Sequence[Released]) -> bytes:

@@ -27,6 +27,14 @@ NAMES_KEPT_SECONDS = 10
 # aiohttp would round that up to a whole second.
 _TIMEOUTS = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_connect=CONNECT_SECONDS)
 
+# `identity`: an answer is kept as it came, and nothing that swells is unpacked.
+_HEADERS = {
+    "content-type": "application/json",
+    "accept": "*/*",
+    "accept-encoding": "identity",
+    "user-agent": "smsfleet-webhooks/1",
+}
+
 Lookup = Callable[[str, int], Awaitable[list[Any]]]
 
 LOOKUP_THREADS = 256
@@ -118,6 +126,7 @@ def guarded_session(lookup: Lookup = system_lookup) -> aiohttp.ClientSession:
     )
     return aiohttp.ClientSession(
         connector=connector,
+        headers=_HEADERS,
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=_TIMEOUTS,
         auto_decompress=False,

@@ -66,9 +66,8 @@ async def post(session: ClientSession, call: Call) -> Result:
     status, answer, error, retry_after, timed_out = None, None, None, None, False
     try:
         async with asyncio.timeout(TOTAL_SECONDS):
-            sending = session.post(
-                spelled(call.url), data=call.body.encode(), headers=_headers(call), allow_redirects=False
-            )
+            signed = signing.headers(str(call.webhook_id), call.body, call.secrets)
+            sending = session.post(spelled(call.url), data=call.body.encode(), headers=signed, allow_redirects=False)
             async with sending as response:
                 status, retry_after = response.status, seconds_of(response.headers.get("retry-after"))
                 answer = await _read(response)
@@ -88,19 +87,10 @@ async def post(session: ClientSession, call: Call) -> Result:
     return Result(call, status, answer, error, duration, retry_after, timed_out)
 
 
-def _headers(call: Call) -> dict[str, str]:
-    signed = signing.headers(str(call.webhook_id), call.body, call.secrets)
-    return {
-        "content-type": "application/json",
-        "accept": "*/*",
-        "accept-encoding": "identity",
-        "user-agent": "smsfleet-webhooks/1",
-        **signed,
-    }
-
-
 async def _read(response: ClientResponse) -> str:
     """The first KiB of the answer. What is beyond 64 KiB or slower than two seconds is left, the connection dropped."""
+    if response.content.is_eof():  # it came with the head, as short ones do
+        return _told(response.content.read_nowait())
     kept, size = bytearray(), 0
     try:
         async with asyncio.timeout(READING_SECONDS):
@@ -112,7 +102,11 @@ async def _read(response: ClientResponse) -> str:
                     break
     except CALL_ERRORS:
         log.debug("answer not read to its end", status=response.status)
-    return bytes(kept[:KEPT_OF_ANSWER]).decode("utf-8", "replace").replace("\0", "\ufffd")
+    return _told(kept)
+
+
+def _told(answer: bytes | bytearray) -> str:
+    return answer[:KEPT_OF_ANSWER].decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 def seconds_of(retry_after: str | None) -> int | None:

@@ -26,7 +26,7 @@ class Gateway:
 
 @pytest.fixture(scope="session")
 def gateway(servers: Servers) -> Iterator[Gateway]:
-    from app.core.database import get_engine
+    from app.core.database import close_engines
 
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -42,7 +42,7 @@ def gateway(servers: Servers) -> Iterator[Gateway]:
         server.should_exit = True
         thread.join(10)
         assert not thread.is_alive()
-    get_engine().dispose()
+    close_engines()
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import event
 
-from app.core.database import get_engine, transaction
+from app.core.database import get_hot_engine, transaction
 from app.core.security import digest
 from app.messages import handout
 
@@ -18,12 +18,12 @@ def statements():
         def note(_connection, _cursor, statement, *_):
             seen.append(" ".join(statement.split()))
 
-        event.listen(get_engine(), "before_cursor_execute", note)
+        event.listen(get_hot_engine(), "before_cursor_execute", note)
         try:
             with transaction(hot=True) as session:
                 handout.hand_out(session, [handout.Pull(digest(phone.token), "1.68.0")])
         finally:
-            event.remove(get_engine(), "before_cursor_execute", note)
+            event.remove(get_hot_engine(), "before_cursor_execute", note)
         return seen
 
     return of

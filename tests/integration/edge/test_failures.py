@@ -72,7 +72,7 @@ def running(application):
 
 @pytest.fixture(scope="module")
 def failing(servers):
-    from app.core.database import get_engine
+    from app.core.database import close_engines
     from app.core.logs import configure_logging
     from app.main import create_api
 
@@ -81,7 +81,7 @@ def failing(servers):
     api.include_router(router)
     with running(Edge(api)) as url, httpx.Client(base_url=url) as client:
         yield client
-    get_engine().dispose()
+    close_engines()
 
 
 @pytest.mark.parametrize("path", ["/api/boom", "/api/database-says-no", "/api/commit-fails"])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from app.core.database import get_engine, transaction
+from app.core.database import close_engines, transaction
 from app.core.settings import get_settings
 from app.webhooks import outbox
 from app.webhooks.delivery import Deliverer
@@ -17,10 +17,8 @@ from tests.webhooks_receiver import Receiver
 
 @pytest.fixture(scope="session")
 def engine(servers) -> Iterator[None]:
-    """The engine, made before threads could each make one of their own."""
-    made = get_engine()
     yield
-    made.dispose()
+    close_engines()
 
 
 @pytest.fixture(autouse=True)
