@@ -1,7 +1,5 @@
 """The HTTP application: the edge around FastAPI, the features' routes, and the errors' envelope."""
 
-import gc
-import sys
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 
@@ -25,6 +23,7 @@ import app.webhooks.routes
 from app.accounts.auth import write_token_usage
 from app.core.edge import Bodies, Edge
 from app.core.errors import AppError, Invalid, MethodNotAllowed, RouteNotFound, as_app_error
+from app.core.interpreter import share_the_interpreter
 from app.core.logs import configure_logging
 from app.core.validation import sentences
 from app.devices.streams import Streams
@@ -52,20 +51,8 @@ def create_app() -> ASGIApp:
     configure_logging()
     phones = Streams(waking.due)
     application = Edge(HotCalls(create_api([phones.held]), phones))
-    _share_the_interpreter()
+    share_the_interpreter()
     return application
-
-
-def _share_the_interpreter() -> None:
-    """Keep single sends quick while a thread works on a bulk of 100,000.
-
-    A thread that wants the interpreter has it after 1 ms instead of 5, of which a request waits out a dozen. And the
-    garbage collector, which stops everybody, looks at what the modules made never again and at the rest less often.
-    """
-    sys.setswitchinterval(0.001)
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(50_000, 20, 100)
 
 
 def create_api(hooks: Sequence[Hook] = ()) -> FastAPI:

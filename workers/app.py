@@ -17,6 +17,7 @@ _EVERY_SECONDS = {
     TaskName.SWEEP: SWEEP_SECONDS,
     TaskName.FOLD: 5.0,
     TaskName.ANALYZE: 5.0,
+    TaskName.VACUUM: 5.0,
     TaskName.MOVE: 5.0,
     TaskName.EXPIRE: 10.0,
     TaskName.CLEAN: 60.0,

@@ -1,7 +1,8 @@
 """Ticks of beat, each a bounded batch: nudge what is due, move it from silent phones, expire, fold, clean up."""
 
 from app.accounts import usage
-from app.core import outbound, statistics
+from app.core import outbound, tables
+from app.core.database import transaction
 from app.core.names import TaskName
 from app.devices import alerts
 from app.messages import cleaning, expiry, moving, sweeping
@@ -39,7 +40,14 @@ def fold() -> None:
 @task(TaskName.ANALYZE)
 def analyze() -> None:
     """Give the planner statistics of what has just arrived."""
-    in_transaction(statistics.analyze)
+    in_transaction(tables.analyze)
+
+
+@task(TaskName.VACUUM)
+def vacuum() -> None:
+    """Keep the way to the head of a queue short."""
+    with transaction(hot=True, autocommit=True) as session:
+        tables.vacuum(session)
 
 
 @task(TaskName.CLEAN)

@@ -21,6 +21,7 @@ class TaskName(StrEnum):
     EXPIRE = "upkeep.expire"
     FOLD = "upkeep.fold"
     ANALYZE = "upkeep.analyze"
+    VACUUM = "upkeep.vacuum"
     CLEAN = "upkeep.clean"
     ALERT = "upkeep.alert"
 

@@ -6,7 +6,6 @@ slots, and a database that is away stops the claiming too.
 
 import heapq
 import queue
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.database import transaction
 from app.core.errors import Overloaded, as_app_error
+from app.core.interpreter import share_the_interpreter
 from app.core.names import TaskName
 from app.core.outbound import nudge
 from app.webhooks.claims import MOST_AT_ONCE, Claimed, Rounds, claim, overdue
@@ -215,9 +215,7 @@ _lock = threading.Lock()
 
 @lru_cache
 def _deliverer() -> Deliverer:
-    # The loop's thread is busy without a pause under load; with the default of 5 ms each answer of the database would
-    # wait that long to be seen.
-    sys.setswitchinterval(0.001)
+    share_the_interpreter()
     return Deliverer()
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from app.accounts.auth import principal_of
 from app.core.database import transaction
 from app.core.security import digest
-from app.core.statistics import analyze
+from app.core.tables import analyze, vacuum
 from app.devices.enrolling import enroll
 from app.messages import bulk, handout, reports, routing
 from app.messages.schemas import BulkDraft
@@ -104,3 +104,31 @@ def test_a_queue_that_has_filled_is_analyzed_at_once(database: Servers) -> None:
     with psycopg.connect(database.postgres.url) as connection:
         rows = connection.execute("SELECT reltuples FROM pg_class WHERE relname = 'message_queue'").fetchone()
     assert rows == (6000,)
+
+
+def test_a_queue_that_has_emptied_is_vacuumed_at_once(database: Servers) -> None:
+    accept(12_000)
+    with psycopg.connect(database.postgres.url, autocommit=True) as connection, without_autovacuum(connection):
+        connection.execute("DELETE FROM message_queue WHERE message_id % 12 <> 0")
+
+        def dead() -> int:
+            row = connection.execute("SELECT dead_tuple_count FROM pgstattuple('message_queue')").fetchone()
+            return row[0] if row else 0
+
+        connection.execute("CREATE EXTENSION IF NOT EXISTS pgstattuple")
+        assert dead() == 11_000
+        wait_for(lambda: "message_queue" in vacuumed())  # the server's own figures come a second late
+        assert dead() == 0
+        assert vacuumed() == []
+
+
+@contextmanager
+def without_autovacuum(connection: psycopg.Connection) -> Iterator[None]:
+    connection.execute("ALTER TABLE message_queue SET (autovacuum_enabled = off)")
+    yield
+    connection.execute("ALTER TABLE message_queue RESET (autovacuum_enabled)")
+
+
+def vacuumed() -> list[str]:
+    with transaction(hot=True, autocommit=True) as session:
+        return vacuum(session)

@@ -1,0 +1,38 @@
+"""Care for tables that fill and empty within seconds: autovacuum looks once a minute.
+
+A campaign that arrives meanwhile would be claimed with plans made for an empty table; and behind a queue's head lies
+what is gone from it, through which every claim's walk to the first row leads, page by page, until it is vacuumed.
+"""
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+_STALE = text("""
+    SELECT quote_ident(relname) FROM pg_stat_user_tables
+    WHERE schemaname = current_schema() AND n_mod_since_analyze > GREATEST(5000, 0.2 * n_live_tup)
+    ORDER BY n_live_tup LIMIT :most
+""")
+
+
+def analyze(session: Session, most: int = 3) -> list[str]:
+    """Analyze the tables that have changed most of what they hold, small ones first; their names."""
+    stale = list(session.scalars(_STALE, {"most": most}))
+    for table in stale:
+        session.execute(text(f"ANALYZE (SKIP_LOCKED) {table}"))
+    return stale
+
+
+_WORN = text("""
+    SELECT quote_ident(relname) FROM pg_stat_user_tables
+    WHERE schemaname = current_schema() AND relname IN ('message_queue', 'webhook_queue')
+      AND n_dead_tup > GREATEST(5000, 0.1 * n_live_tup)
+""")
+
+
+def vacuum(session: Session) -> list[str]:
+    """Vacuum the queues much of which is gone; their names. Not in a transaction: with `autocommit`."""
+    worn = list(session.scalars(_WORN))
+    for table in worn:
+        # To give space back to the disk would lock the whole table; what is free here is wanted again at once.
+        session.execute(text(f"VACUUM (SKIP_LOCKED, INDEX_CLEANUP on, TRUNCATE off) {table}"))
+    return worn
