@@ -47,8 +47,9 @@ def _rate_unwritten(running: Installation, requests: int) -> float:
     with socket.create_server(("127.0.0.1", 0)) as probe:
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "uvicorn", "benchmarks.unwritten:create_app", "--factory", "--port", str(port)]
+    command += ["--no-access-log", "--log-level", "warning"]
     url = f"http://127.0.0.1:{port}"
-    with subprocess.Popen([*command, "--no-access-log"], env={**os.environ, **running.environment}) as server:
+    with subprocess.Popen(command, env={**os.environ, **running.environment}) as server:
         try:
             while not answers(f"{url}/health/live"):
                 time.sleep(0.05)

@@ -162,7 +162,8 @@ def _servers() -> Iterator[None]:
 def _worker(app: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     command = [sys.executable, "-m", "celery", "--quiet", "-A", app, "worker", "-P", "threads", *options]
     command += ["--without-gossip", "--without-mingle", "--without-heartbeat"]
-    with subprocess.Popen(command) as process:
+    quiet = {"PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges"}
+    with subprocess.Popen(command, env={**os.environ, **quiet}) as process:
         try:
             yield process
         finally:

@@ -102,8 +102,8 @@ def transaction(*, hot: bool = False, autocommit: bool = False) -> Iterator[Sess
     """One transaction; what `core.outbound` collected during it leaves the process after the commit, and only then.
 
     A `hot` one gives up a lock after the role's 300 ms unless it sets that itself, and its caller repeats it, on a lost
-    connection too. With `autocommit` each statement is a transaction of its own, and two round trips are saved: for
-    work that writes in one statement and needs nothing to hold still before it.
+    connection too. With `autocommit`, for hot ones, each statement is a transaction of its own, and two round trips are
+    saved: for work that writes in one statement and needs nothing to hold still before it.
     """
     with Session(get_hot_engine() if hot else get_engine(), expire_on_commit=False) as session:
         if autocommit:

@@ -89,24 +89,21 @@ async def post(session: ClientSession, call: Call) -> Result:
 
 async def _read(response: ClientResponse) -> str:
     """The first KiB of the answer. What is beyond 64 KiB or slower than two seconds is left, the connection dropped."""
-    if response.content.is_eof():  # it came with the head, as short ones do
-        return _told(response.content.read_nowait())
     kept, size = bytearray(), 0
     try:
-        async with asyncio.timeout(READING_SECONDS):
-            async for chunk in response.content.iter_any():
-                if len(kept) < KEPT_OF_ANSWER:
-                    kept += chunk
-                size += len(chunk)
-                if size >= MOST_READ:
-                    break
+        if response.content.is_eof():  # it came with the head, as short ones do
+            kept += response.content.read_nowait()
+        else:
+            async with asyncio.timeout(READING_SECONDS):
+                async for chunk in response.content.iter_any():
+                    if len(kept) < KEPT_OF_ANSWER:
+                        kept += chunk
+                    size += len(chunk)
+                    if size >= MOST_READ:
+                        break
     except CALL_ERRORS:
         log.debug("answer not read to its end", status=response.status)
-    return _told(kept)
-
-
-def _told(answer: bytes | bytearray) -> str:
-    return answer[:KEPT_OF_ANSWER].decode("utf-8", "replace").replace("\0", "\ufffd")
+    return bytes(kept[:KEPT_OF_ANSWER]).decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 def seconds_of(retry_after: str | None) -> int | None:
