@@ -47,7 +47,7 @@ def test_sends_without_keys_are_written_by_their_statement_alone(draw, sql):
 
 
 @pytest.mark.parametrize("autocommit", [True, False])
-def test_a_batch_that_is_run_again_writes_nothing_twice(draw, sql, autocommit: bool):
+def test_a_batch_that_is_run_again_writes_nothing_twice(draw, sql, autocommit):
     sends = draw(3)
     answers = []
     for _ in range(2):
