@@ -24,7 +24,7 @@ from app.local import commands
 from app.local.errors import LocalError
 from app.local.folder import DataFolder, Recorded, Runtime, process_start
 from app.local.home import write_private
-from app.local.ports import BACKLOG, free_port, listen, renew, share, url_of
+from app.local.ports import BACKLOG, free_port, is_listening, listen, renew, share, url_of
 from app.local.process import Child, Output, Program, run, stop_together
 from app.local.servers import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey
 
@@ -356,10 +356,14 @@ class Installation:
             self._spawn(child.program)
 
     def _pass_on_connections(self, name: str) -> None:
-        """Of an API process that is down: to those that are not. Where there is none, connections wait for it."""
-        alive = (self._listeners[other] for other in self._listeners if self.processes[other].status is None)
-        if name in self._listeners and (other := next(alive, None)):
-            renew(self._listeners[name], other)
+        """Of an API process that is down: to those that take some. Where there is none, connections wait for it."""
+        takers = [
+            listener
+            for other, listener in self._listeners.items()
+            if self.processes[other].status is None and is_listening(listener)
+        ]
+        if name in self._listeners and takers:
+            renew(self._listeners[name], takers[0])
 
     def _check_interrupted(self) -> None:
         if self._stop_requested.is_set() and not self._keeper.is_alive():

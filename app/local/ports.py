@@ -57,6 +57,11 @@ def renew(listener: socket.socket, others: socket.socket) -> None:
         os.dup2(fresh.fileno(), listener.fileno())
 
 
+def is_listening(listener: socket.socket) -> bool:
+    """Whether connections are dealt out to it: a renewed one gets none before its process is ready."""
+    return listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1
+
+
 def url_of(listener: socket.socket) -> str:
     """Where a browser on this machine finds what listens here."""
     host, port = listener.getsockname()[:2]

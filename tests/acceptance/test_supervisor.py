@@ -21,7 +21,7 @@ from app.local import guard
 from app.local.errors import LocalError
 from app.local.folder import DataFolder, Runtime, find_running
 from app.local.installation import Installation, Shape
-from app.local.ports import listen
+from app.local.ports import is_listening, listen
 from tests.acceptance.running import Up, processes_of, wait_for
 
 NOBODY = 65534
@@ -244,9 +244,14 @@ def test_what_dies_is_started_again(tmp_path: Path) -> None:
 
 
 def test_processes_of_the_api_share_connections_and_take_over_those_of_one_that_is_down(tmp_path: Path) -> None:
+    lines: list[str] = []
     with (
         Installation(
-            tmp_path / "data", shape=Shape(api=2, flower=False), durable=False, output=lambda *_: None, port="0"
+            tmp_path / "data",
+            shape=Shape(api=2, flower=False),
+            durable=False,
+            output=lambda _, line: lines.append(line),
+            port="0",
         ) as installation,
         ExitStack() as opened,
     ):
@@ -256,9 +261,13 @@ def test_processes_of_the_api_share_connections_and_take_over_those_of_one_that_
         assert 0 < sum(map(_answers, kept)) < len(kept), "one process had all of them"
         assert all(_answers_new_connections(installation.url))
         installation.let_go("api-1")
-        listener = installation._listeners["api-1"]
-        wait_for(lambda: listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN) == 1)
+        wait_for(lambda: is_listening(installation._listeners["api-1"]))
         installation.hold("api-2")
+        assert all(_answers_new_connections(installation.url))
+        # The last that took connections dies while the other is only starting: they wait.
+        installation.let_go("api-2")
+        installation.kill("api-1")
+        wait_for(lambda: any("api-1 ended with status -9" in line for line in lines))
         assert all(_answers_new_connections(installation.url))
 
 
