@@ -13,19 +13,25 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 import structlog
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import text
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
 from app.core.database import transaction
 from app.core.errors import Overloaded
 
 MOST_IN_A_BATCH = 256
+LARGEST_BATCH = 1000
 MOST_WAITING = 2000
 WAIT_SECONDS = 5.0
 # Callers that were just answered are about to call again. A transaction costs milliseconds, so a busy queue waits until
 # as many have, at most this long; a call that comes alone never does.
 GATHER_SECONDS = 0.004
-_REPEATABLE = {"40P01", "40001", "55P03"}
+EXPIRE_SECONDS = 1.0
+_DEADLOCKS = {"40P01", "40001"}
+_LOCKED = "55P03"
+# Where items are tried one after the other, each holds what it locked until the last is done.
+_BRIEFLY = text("SET LOCAL lock_timeout = '10ms'")
 
 log = structlog.get_logger(__name__)
 
@@ -49,8 +55,9 @@ class Batcher(Generic[Item, Outcome]):
 
     `flush(session, items)` answers one outcome per item, in order; an exception as an outcome is raised to that item's
     waiter alone. `flush` must be safe to run again with the same items: a commit in doubt, a deadlock or a lost
-    connection repeats the batch once, and any other database error repeats it item by item, so that only the culprit
-    fails. A batch of items that `autocommit` accepts is one that `flush` writes in one statement.
+    connection repeats the batch once. What may be one item's doing repeats it item by item, so that a bad one fails
+    alone, and one whose row is locked waits alone. A batch of items that `autocommit` accepts is one that `flush`
+    writes in one statement; one whose items come to a `size` of 1,000 takes no more.
     """
 
     def __init__(
@@ -58,14 +65,17 @@ class Batcher(Generic[Item, Outcome]):
         name: str,
         flush: Callable[[Session, list[Item]], Sequence[Outcome | Exception]],
         autocommit: Callable[[Item], bool] = lambda _: False,
+        size: Callable[[Item], int] = lambda _: 1,
     ) -> None:
         self._flush = flush
         self._autocommit = autocommit
+        self._size = size
         self._waiting: deque[_Waiter[Item, Outcome]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._running: asyncio.Task[None] | None = None
         self._company = 0
         self._gathered = asyncio.Event()
+        self._expiring: asyncio.TimerHandle | None = None
 
     async def submit(self, item: Item) -> Outcome:
         """The outcome of `item`, after the commit that holds it.
@@ -80,7 +90,18 @@ class Batcher(Generic[Item, Outcome]):
             self._gathered.set()
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._drain())
+        if self._expiring is None:
+            self._expiring = asyncio.get_running_loop().call_later(EXPIRE_SECONDS, self._expire)
         return await waiter.future
+
+    def _expire(self) -> None:
+        """Turn away who waits too long, however long the transaction under way takes."""
+        oldest = time.monotonic() - WAIT_SECONDS
+        while self._waiting and (self._waiting[0].future.done() or self._waiting[0].since < oldest):
+            waiter = self._waiting.popleft()
+            if not waiter.future.done():
+                waiter.future.set_exception(Overloaded())
+        self._expiring = asyncio.get_running_loop().call_later(EXPIRE_SECONDS, self._expire) if self._waiting else None
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
@@ -106,8 +127,9 @@ class Batcher(Generic[Item, Outcome]):
 
     def _take(self) -> list[_Waiter[Item, Outcome]]:
         batch: list[_Waiter[Item, Outcome]] = []
+        size = 0
         oldest = time.monotonic() - WAIT_SECONDS
-        while self._waiting and len(batch) < MOST_IN_A_BATCH:
+        while self._waiting and len(batch) < MOST_IN_A_BATCH and size < LARGEST_BATCH:
             waiter = self._waiting.popleft()
             if waiter.future.done():
                 continue
@@ -115,6 +137,7 @@ class Batcher(Generic[Item, Outcome]):
                 waiter.future.set_exception(Overloaded())
             else:
                 batch.append(waiter)
+                size += self._size(waiter.item)
         return batch
 
     @staticmethod
@@ -130,14 +153,24 @@ class Batcher(Generic[Item, Outcome]):
 
     def _write(self, items: list[Item]) -> Sequence[Outcome | Exception]:
         try:
-            return self._once(items)
-        except DBAPIError as error:
-            if error.connection_invalidated or getattr(error.orig, "sqlstate", None) in _REPEATABLE:
-                return self._once(items)
-            if len(items) == 1:
+            return self._surely(self._once, items)
+        except Exception as error:
+            if not (_is_locked(error) or (_is_of_one_item(error) and len(items) > 1)):
                 raise
-            log.warning("batch failed, repeated one by one", items=len(items), error=repr(error.orig))
-            return self._one_by_one(items)
+            log.warning("batch failed, repeated one by one", items=len(items), error=_told(error))
+        return self._surely(self._one_by_one, items)
+
+    @staticmethod
+    def _surely(
+        write: Callable[[list[Item]], Sequence[Outcome | Exception]], items: list[Item]
+    ) -> Sequence[Outcome | Exception]:
+        """`write`, once more after a deadlock or on another connection."""
+        try:
+            return write(items)
+        except DBAPIError as error:
+            if not (error.connection_invalidated or _state(error) in _DEADLOCKS):
+                raise
+        return write(items)
 
     def _once(self, items: list[Item]) -> Sequence[Outcome | Exception]:
         with transaction(hot=True, autocommit=all(map(self._autocommit, items))) as session:
@@ -146,10 +179,35 @@ class Batcher(Generic[Item, Outcome]):
     def _one_by_one(self, items: list[Item]) -> Sequence[Outcome | Exception]:
         outcomes: list[Outcome | Exception] = []
         with transaction(hot=True) as session:
+            session.execute(_BRIEFLY)
             for item in items:
                 try:
                     with session.begin_nested():
                         outcomes.extend(self._flush(session, [item]))
-                except DBAPIError as error:
-                    outcomes.append(error)
+                except Exception as error:
+                    if _is_locked(error):
+                        outcomes.append(Later())
+                    elif _is_of_one_item(error):
+                        outcomes.append(error)
+                    else:
+                        raise
         return outcomes
+
+
+def _state(error: Exception) -> str | None:
+    return getattr(getattr(error, "orig", None), "sqlstate", None)
+
+
+def _is_locked(error: Exception) -> bool:
+    """Whether it came of a lock that somebody else holds."""
+    return _state(error) in {_LOCKED, *_DEADLOCKS}
+
+
+def _is_of_one_item(error: Exception) -> bool:
+    """Whether a single item's data can have caused it; what the server or the connection has met is everybody's."""
+    return not isinstance(error, SQLAlchemyError) or isinstance(error, DataError | IntegrityError)
+
+
+def _told(error: Exception) -> str:
+    # The database's own words hold no texts and numbers; of another error's words nobody knows.
+    return repr(error.orig) if isinstance(error, DBAPIError) else type(error).__name__

@@ -73,7 +73,14 @@ def close_engines() -> None:
 
 def _make_engine(**pool: int) -> Engine:
     settings = get_settings()
-    connect_args: dict[str, Any] = {"connect_timeout": 5}
+    # A server that is gone without a word is noticed before the network's own limits, which are many minutes.
+    connect_args: dict[str, Any] = {
+        "connect_timeout": 5,
+        "keepalives_idle": 5,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 20_000,
+    }
     if not settings.database_prepared_statements:
         connect_args["prepare_threshold"] = None
     engine = create_engine(

@@ -23,7 +23,8 @@ AppError
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError, OperationalError
+import psycopg
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 
@@ -155,9 +156,13 @@ def as_app_error(error: Exception) -> AppError:
         return error
     if isinstance(error, PoolTimeout):
         return Overloaded()
-    if isinstance(error, DBAPIError):
-        state = getattr(error.orig, "sqlstate", None)
-        if error.connection_invalidated or (state is None and isinstance(error, OperationalError)):
+    if isinstance(error, DBAPIError) and error.connection_invalidated:
+        return Overloaded()
+    # What a COPY meets comes from the driver as it is.
+    met = error.orig if isinstance(error, DBAPIError) else error
+    if isinstance(met, psycopg.Error):
+        state = met.sqlstate
+        if state is None and isinstance(met, psycopg.OperationalError):
             return Overloaded()
         if state is not None and (state in _PASSING_STATES or state[:2] in _PASSING_STATES):
             return Overloaded()

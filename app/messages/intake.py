@@ -4,7 +4,7 @@
 doubt can be run again and accepts nothing twice.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -184,15 +184,13 @@ def _insert(session: Session, rows: dict[int, dict[str, Any]]) -> dict[int, dict
     parameters: dict[str, Any] = {name: [row[name] for row in rows.values()] for name in _COLUMNS}
     made = session.execute(_INSERT, parameters).all()
     ids = {row.message_id: row.id for row in made}
-    new = [row for row in rows.values() if row["message_id"] in ids]
-    if len(new) < len(rows):
+    if len(ids) < len(rows):
         ids |= {row.message_id: row.id for row in session.execute(_PRESENT, {"ids": parameters["message_id"]})}
-    if new:
-        _stir(session, new)
+    _stir(session, rows.values())
     return {place: answer(row, ids[row["message_id"]]) for place, row in rows.items()}
 
 
-def _stir(session: Session, rows: list[dict[str, Any]]) -> None:
+def _stir(session: Session, rows: Collection[Mapping[str, Any]]) -> None:
     for user in {row["user_id"] for row in rows if row["device_id"] is None}:
         outbound.nudge(session, TaskName.ROUTE, user)
     waking.stir(session, {(row["user_id"], row["device_id"]) for row in rows if row["device_id"] is not None})

@@ -52,17 +52,20 @@ _STRANDED = text("""
 
 
 def move(session: Session) -> int:
-    """Take one batch from each unfit phone back to where routing finds it, and say how many moved."""
-    moved = 0
+    """Take one batch from unfit phones back to where routing finds it, and say how many moved."""
+    moved = handled = 0
     step_by_index(session)
     for user, device, removed in session.execute(_UNFIT).all():
-        place = {"user": user, "device": device, "most": MOST_IN_A_BATCH}
+        place = {"user": user, "device": device, "most": MOST_IN_A_BATCH - handled}
         taken = len(session.execute(_TAKE, place).all())
         if taken:
             moved += taken
             outbound.nudge(session, TaskName.ROUTE, user)
+        place["most"] -= taken
         stranded = session.scalars(_STRANDED, place).all() if removed else ()
         transitions.apply(session, [Change(message, Event.STRANDED) for message in stranded])
-        if MOST_IN_A_BATCH in {taken, len(stranded)}:
+        handled += taken + len(stranded)
+        if handled >= MOST_IN_A_BATCH:
             outbound.nudge(session, TaskName.MOVE)
+            break
     return moved

@@ -16,6 +16,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
+from app.core.settings import get_settings
 from app.messages import waking
 from app.messages.states import CONCLUDED_FAILURE, RANK, REPORTED, Event, Stage, Status
 from app.messages.views import message_object
@@ -334,10 +335,10 @@ def _write(session: Session, changed: list[Applied], work: _Work) -> None:
     if accepted:
         session.execute(
             text(
-                "UPDATE message_queue SET stage = 2, accepted_at = :now,"
-                " released_at = COALESCE(released_at, :now) WHERE message_id = ANY(:ids)"
+                "UPDATE message_queue SET stage = 2, accepted_at = :now, released_at = COALESCE(released_at, :now),"
+                " valid_until = COALESCE(valid_until, :until) WHERE message_id = ANY(:ids)"
             ),
-            {"ids": sorted(accepted), "now": work.now},
+            {"ids": sorted(accepted), "now": work.now, "until": work.now + get_settings().message_validity},
         )
     if work.recalled:
         # Offered again at the next pull: a phone that never got the message says only then that it has not got it.

@@ -190,6 +190,7 @@ class Deliverer:
                 log.warning("webhook results not recorded yet", results=len(batch), error=repr(error))
                 return False
             if len(batch) > 1:
+                log.warning("webhook results recorded one by one", results=len(batch), error=repr(error))
                 for result in batch:
                     self._write_surely([result])
                 return True

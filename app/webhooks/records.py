@@ -137,8 +137,8 @@ class Standing:
     fail_count: int = 0
     max_in_flight: int = 2
     paused: bool = False
-    pause: float = 0
-    asked: float = 0
+    pause: float = 0.0
+    asked: float = 0.0
 
     def after(self, result: Result) -> "Standing":
         """The standing once `result` is known.

@@ -114,7 +114,7 @@ def seconds_of(retry_after: str | None) -> int | None:
         return min(int(retry_after), LONGEST_RETRY_AFTER)
     try:
         moment = parsedate_to_datetime(retry_after)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return int(min(max((aware - datetime.now(UTC)).total_seconds(), 0), LONGEST_RETRY_AFTER))

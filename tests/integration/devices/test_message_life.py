@@ -164,6 +164,7 @@ class Life(RuleBasedStateMachine):
         except Refused:
             return
         assert row.status == "failed"
+        self.withdrawn.discard(message)
         self.route()
 
     @rule(message=messages, event=st.sampled_from([Event.SENT, Event.DELIVERED, Event.FAILED, Event.DELETED]))

@@ -107,3 +107,16 @@ def test_a_wake_that_no_pull_follows_makes_a_phone_suspect(client, phone, send, 
     phone.pull()
     (device,) = client.get("/api/devices").json()["data"]
     assert device["online"] is True
+
+
+def test_a_batch_is_a_batch_however_many_phones_are_unfit(client, two, send, sql, work, settings_of, monkeypatch):
+    from app.messages import moving
+
+    monkeypatch.setattr(moving, "MOST_IN_A_BATCH", 3)
+    for phone in two:
+        for _ in range(2):
+            send(device_id=phone.device_id)
+    sql.execute("UPDATE message_queue SET named = false")
+    for phone in two:
+        settings_of(phone, is_active=False)
+    assert [work(moving.move) for _ in range(3)] == [3, 1, 0]

@@ -55,6 +55,19 @@ def test_what_a_phone_never_reported_is_uncertain_ten_minutes_after_its_validity
     assert (shown["status"], shown["uncertain"], shown["error_message"]) == ("failed", True, "The phone never reported")
 
 
+def test_what_a_phone_says_it_has_is_never_waited_for_without_end(client, phone, send, later, tick, status_of):
+    """As after the database was restored from a copy that is older than the phone's pull."""
+    message = send()
+    assert phone.report(message["message_id"], "Pending") == 204
+    assert phone.pull() == [], "it has it"
+    later(86_401)
+    assert status_of(message) == "pending"
+    later(600)
+    tick()
+    shown = client.get(f"/api/sms/{message['id']}").json()["data"]
+    assert (shown["status"], shown["uncertain"], shown["error_message"]) == ("failed", True, "The phone never reported")
+
+
 def test_a_late_report_is_believed(client, phone, send, later, tick):
     message = send()
     (pulled,) = phone.pull()

@@ -1,7 +1,9 @@
 """Bulk sends: recipients, groups, names, prices, refusals."""
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from app.core.settings import get_settings
@@ -254,6 +256,20 @@ def test_a_hundred_thousand_and_no_more(api, ali, bulk, phone, group, sql):
     assert (account["usage"]["total_sms"], account["usage"]["total_spent"]) == (100_000, 10_000_000)
     one_more = bulk(recipients=asked, group_ids=[group(("+15005550006", None))])
     assert one_more.json()["errors"] == {"recipients": ["The recipients field must not have more than 100000 items."]}
+
+
+def test_a_write_that_is_cut_off_leaves_nothing_and_says_to_come_back(bulk, phone, sql, database):
+    # The COPY waits for the table, so that it is there to be cancelled, as a time-out would.
+    with psycopg.connect(database.postgres.url) as lock, ThreadPoolExecutor(1) as pool:
+        lock.execute("LOCK TABLE messages IN SHARE MODE")
+        asked = pool.submit(bulk, recipients=["+998901234567"])
+        while not sql.execute(
+            "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE query LIKE 'COPY messages%' AND state = 'active'"
+        ).fetchall():
+            assert not asked.done()
+        answer = asked.result()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert texts(sql) == []
 
 
 def test_groups_that_overlap_are_counted_by_their_people(api, ali, bulk, phone, sql):

@@ -115,6 +115,18 @@ def test_a_result_recorded_twice_ends_the_delivery_once() -> None:
     assert rows("SELECT state, attempts FROM webhook_deliveries") == [("delivered", 1)]
 
 
+def test_a_success_and_a_failure_that_pauses_are_recorded_together() -> None:
+    good, bad = make_user("good@example.com"), make_user("bad@example.com")
+    write(callback(good, "http://127.0.0.1:9/", 1), callback(bad, "http://127.0.0.1:9/", 2))
+    calls = claimed()
+    execute("UPDATE webhook_targets SET fail_count = 2 WHERE user_id = :u", u=bad)
+    recorded(*(result(call, 200 if call.user_id == good else 500) for call in calls))
+    assert rows("SELECT user_id, fail_count, next_try_at IS NOT NULL FROM webhook_targets ORDER BY user_id") == [
+        (good, 0, False),
+        (bad, 3, True),
+    ]
+
+
 def test_failures_of_calls_already_under_way_open_the_breaker_once() -> None:
     user = make_user()
     execute(

@@ -185,6 +185,7 @@ def test_the_schedule_is_the_promised_one_and_ends() -> None:
         ("999999999", 86400),
         ("Thu, 01 Jan 1970 00:00:00 GMT", 0),
         ("Thu, 99 Foo", None),
+        ("Mon, 01 Jan 99999999999999999999 00:00:00 GMT", None),
     ],
 )
 def test_retry_after(header, seconds) -> None:
