@@ -5,8 +5,10 @@ Concurrent calls of one kind share a transaction (`core.batching`). Everything e
 
 import asyncio
 import hashlib
+import json
 from collections.abc import Awaitable, Callable
-from typing import Any
+from contextlib import suppress
+from typing import Any, TypeVar
 from urllib.parse import parse_qs
 
 from pydantic_core import to_json
@@ -14,8 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.batching import Batcher
 from app.core.bodies import LARGE_BODY_LIMIT, header, parse_body, read_body
+from app.core.database import transaction
 from app.core.edge import respond
-from app.core.errors import AppError, BadRequest, Invalid, MethodNotAllowed, Unauthenticated
+from app.core.errors import AppError, BadRequest, MethodNotAllowed, Unauthenticated
 from app.core.security import bearer, digest, parse_token
 from app.core.validation import read
 from app.devices import presence, versions
@@ -29,6 +32,7 @@ HOOKS = "/hooks/"
 PARSED_IN_A_THREAD = 64 * 1024
 MOST_REPORTS_AT_ONCE = 500
 
+Value = TypeVar("Value")
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -40,7 +44,7 @@ class HotCalls:
         self._streams = streams
         self._accept = Batcher("accept", intake.accept, intake.is_one_statement)
         self._pull = Batcher("pull", handout.hand_out)
-        self._report = Batcher("report", reports.record)
+        self._report = Batcher("report", reports.record, size=lambda item: len(item.reports))
         self._receive = Batcher("receive", inbox.receive)
         self._open = Batcher("open", presence.stream_opened)
         self._handlers: dict[tuple[str, str], Handler] = {
@@ -98,22 +102,25 @@ class HotCalls:
 
     async def _reports(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = _device_token(scope)
-        items = _reported(await read_body(scope, receive, LARGE_BODY_LIMIT), header(scope, b"content-type"))
+        raw = await read_body(scope, receive)
+        items = await _aside(_reported, raw)
         for start in range(0, len(items) or 1, MOST_REPORTS_AT_ONCE):
             await self._report.submit(reports.Reported(token, items[start : start + MOST_REPORTS_AT_ONCE]))
         await respond(send, 204, b"")
 
     async def _hook(self, scope: Scope, receive: Receive, send: Send) -> None:
         raw = await read_body(scope, receive, LARGE_BODY_LIMIT)
-        is_large = len(raw) > PARSED_IN_A_THREAD
         post = inbox.Post(
             secret=scope["path"].removeprefix(HOOKS),
             raw=raw,
             timestamp=header(scope, b"x-timestamp") or "",
             signature=header(scope, b"x-signature") or "",
-            event=await asyncio.to_thread(inbox.read_event, raw) if is_large else inbox.read_event(raw),
             app_version=versions.told_by(header(scope, b"user-agent")),
         )
+        if len(raw) > PARSED_IN_A_THREAD:
+            # Reading it costs many times its size: first see whether it comes from a phone.
+            await asyncio.to_thread(_admit, post)
+        post.event = await _aside(inbox.read_event, raw)
         await self._receive.submit(post)
         await respond(send, 200, b"{}")
 
@@ -138,13 +145,23 @@ def _device_token(scope: Scope) -> bytes:
     return digest(token)
 
 
-def _reported(raw: bytes, content_type: str | None) -> list[reports.Report]:
-    try:
-        value: Any = parse_body(raw, content_type)
-    except Invalid as error:
-        raise BadRequest(error.message) from None
+async def _aside(read: Callable[[bytes], Value], raw: bytes) -> Value:
+    """`read(raw)`, in a thread where it would hold up the event loop."""
+    return await asyncio.to_thread(read, raw) if len(raw) > PARSED_IN_A_THREAD else read(raw)
+
+
+def _admit(post: inbox.Post) -> None:
+    with transaction() as session:
+        inbox.admit(session, post)
+
+
+def _reported(raw: bytes) -> list[reports.Report]:
+    value: Any = None
+    # Text that cannot be stored is mended, as in hooks: the app repeats a report ten times and drops it.
+    with suppress(ValueError, RecursionError):
+        value = json.loads(raw.decode("utf-8", "replace"))
     if not isinstance(value, list):
-        raise BadRequest("the body must be an array of reports")
+        raise BadRequest("the body must be a JSON array of reports")
     items = []
     for place, item in enumerate(value):
         if not isinstance(item, dict):

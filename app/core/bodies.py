@@ -20,9 +20,12 @@ from app.core.errors import Invalid, TooLarge, UnsupportedMediaType
 BODY_LIMIT = 1024 * 1024
 LARGE_BODY_LIMIT = 32 * 1024 * 1024
 MOST_FORM_FIELDS = 400_000
+# A body of nothing but brackets takes thirty times its size once it is read.
+MOST_JSON_VALUES = 2_000_000
 DEEPEST = 32
 
 _UNREADABLE = "The request body is not valid JSON."
+_TOO_MANY_VALUES = "The request body has too many values."
 _TOO_DEEP = "The request body is nested too deeply."
 _BAD_NAME = "The request body has a field whose name is not valid text."
 
@@ -86,6 +89,8 @@ def _kind(content_type: str | None) -> str:
 
 
 def _parse_json(raw: bytes) -> Any:
+    if has_too_many_values(raw):
+        raise Invalid({"body": [_TOO_MANY_VALUES]})
     try:
         value = _DECODER.decode(raw.decode("utf-8", "surrogateescape"))
     except RecursionError:
@@ -94,12 +99,20 @@ def _parse_json(raw: bytes) -> Any:
         raise Invalid({"body": [_UNREADABLE]}) from None
     # Only these can hide text that cannot be stored, or nesting; the walk costs ten times the parsing.
     suspicious = b"\\u0000" in raw or b"\\ud" in raw or b"\\uD" in raw or not _is_utf8(raw)
-    if suspicious or (raw.count(b"[") + raw.count(b"{") > DEEPEST and _is_too_deep(value)):
+    if suspicious or is_too_deep(raw, value):
         _refuse_bad_text(value)
     return value
 
 
-def _is_too_deep(value: Any) -> bool:
+def has_too_many_values(raw: bytes) -> bool:
+    """Whether JSON may hold more values than any body needs; a comma in a text counts as one."""
+    return len(raw) > MOST_JSON_VALUES and raw.count(b",") + raw.count(b"[") + raw.count(b"{") > MOST_JSON_VALUES
+
+
+def is_too_deep(raw: bytes, value: Any) -> bool:
+    """Whether `value`, read from `raw`, is nested deeper than any body may be."""
+    if raw.count(b"[") + raw.count(b"{") <= DEEPEST:
+        return False
     level = [value]
     for _ in range(DEEPEST + 1):
         level = [
@@ -133,6 +146,11 @@ def storable(text: str) -> bool:
     if text.isascii():
         return "\0" not in text
     return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def mended(text: str) -> str:
+    """The text as it can be stored: without NUL, with a question mark for each half of a surrogate pair."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
 def _refuse_bad_text(value: Any) -> None:

@@ -181,7 +181,8 @@ async def _preflight(scope: Scope, send: Send) -> None:
 class Bodies:
     """Stands before FastAPI and reads the body. Sets `scope["state"]`:
 
-    `raw_body`, the bytes as they came; `json`, the value read from them; `body_error`, why there is none.
+    `raw_body` and `content_type`, as they came; `body_error`, why no value can be read from them. A large body is read
+    by its route (`validation.large`), which knows by then who sends it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -191,30 +192,34 @@ class Bodies:
         if scope["type"] != "http" or scope["method"] not in {"POST", "PUT", "PATCH", "DELETE"}:
             await self._app(scope, receive, send)
             return
+        is_large = scope["path"] in _LARGE
         try:
-            raw = await read_body(scope, receive, LARGE_BODY_LIMIT if scope["path"] in _LARGE else BODY_LIMIT)
+            raw = await read_body(scope, receive, LARGE_BODY_LIMIT if is_large else BODY_LIMIT)
         except TooLarge as error:
             await refuse_body(receive, send, error)
             return
         content_type = header(scope, b"content-type")
         state = scope.setdefault("state", {})
-        state["raw_body"], state["body_error"], state["json"] = raw, None, None
+        state["raw_body"], state["content_type"], state["body_error"] = raw, content_type, None
         body = _NO_BODY_THAT_FITS
-        try:
-            if len(raw) > _PARSE_IN_THREAD:
-                state["json"] = await run_in_threadpool(parse_body, raw, content_type)
-            else:
-                state["json"] = parse_body(raw, content_type)
-            if scope["path"] not in _LARGE:
-                body = raw if raw.strip() and is_json(content_type) else json.dumps(state["json"]).encode()
-        except AppError as error:
-            state["body_error"] = error
+        if not is_large:
+            try:
+                value = await _parse(raw, content_type)
+                body = raw if raw.strip() and is_json(content_type) else json.dumps(value).encode()
+            except AppError as error:
+                state["body_error"] = error
         scope["headers"] = [
             *(pair for pair in scope["headers"] if pair[0] not in {b"content-type", b"content-length"}),
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
         ]
         await self._app(scope, _replay(body, receive), send)
+
+
+async def _parse(raw: bytes, content_type: str | None) -> Any:
+    if len(raw) > _PARSE_IN_THREAD:
+        return await run_in_threadpool(parse_body, raw, content_type)
+    return parse_body(raw, content_type)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from app.core.bodies import storable
+from app.core.bodies import parse_body, storable
 from app.core.errors import Invalid
 
 BIGGEST_ID = 2**63 - 1
@@ -160,15 +160,13 @@ def read(model: type[Model], value: Any) -> Model:
 
 
 def large(model: type[Model]) -> Callable[[Request], Model]:
-    """Dependency for the routes with large bodies: validates in the request's thread, not on the event loop.
+    """Dependency for the routes with large bodies: reads and validates in the request's thread, not on the event loop.
 
     Declare it after the dependencies that look up user and row.
     """
 
     def validated(request: Request) -> Model:
-        if request.state.body_error is not None:
-            raise request.state.body_error
-        return read(model, request.state.json)
+        return read(model, parse_body(request.state.raw_body, request.state.content_type))
 
     return validated
 

@@ -23,6 +23,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
+from app.core.bodies import has_too_many_values, is_too_deep, mended
 from app.core.errors import BadRequest, Unauthenticated
 from app.core.ids import uuid7
 from app.core.security import same
@@ -46,8 +47,8 @@ class Post:
     raw: bytes
     timestamp: str
     signature: str
-    event: Mapping[str, Any] | None
     app_version: str | None = None
+    event: Mapping[str, Any] | None = None
     message_id: UUID = field(default_factory=uuid7)
 
 
@@ -74,11 +75,21 @@ def read_event(raw: bytes) -> Mapping[str, Any] | None:
 
     the app would repeat the post for two days and then drop the message.
     """
+    if has_too_many_values(raw):
+        return None
     try:
         event = json.loads(raw.decode("utf-8", "replace"))
     except (ValueError, RecursionError):
         return None
-    return event if isinstance(event, dict) and isinstance(event.get("event"), str) else None
+    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or is_too_deep(raw, event):
+        return None
+    return event
+
+
+def admit(session: Session, post: Post) -> None:
+    """Raise `Unauthenticated` where the post comes from none of our phones; its event need not have been read."""
+    if refusal := _stranger(post, hooked.by_secret(session, {post.secret}).get(post.secret)):
+        raise refusal
 
 
 def receive(session: Session, posts: list[Post]) -> Sequence[Exception | None]:
@@ -115,6 +126,12 @@ def receive(session: Session, posts: list[Post]) -> Sequence[Exception | None]:
 
 
 def _judge(post: Post, device: RowMapping | None) -> Exception | None:
+    if refusal := _stranger(post, device):
+        return refusal
+    return BadRequest("the body must be an event") if post.event is None else None
+
+
+def _stranger(post: Post, device: RowMapping | None) -> Unauthenticated | None:
     reason = None
     if device is None:
         reason = "unknown"
@@ -128,7 +145,7 @@ def _judge(post: Post, device: RowMapping | None) -> Exception | None:
     if reason is not None:
         _REFUSED.labels(reason).inc()
         return Unauthenticated()
-    return BadRequest("the body must be an event") if post.event is None else None
+    return None
 
 
 def _inbound(
@@ -176,10 +193,7 @@ def _event_id(event: Mapping[str, Any], payload: Mapping[str, Any]) -> str:
 
 
 def _text(value: Any) -> str | None:
-    """Text that can be stored: no NUL, no half of a surrogate pair."""
-    if not isinstance(value, str):
-        return None
-    return value.replace("\0", "").encode("utf-8", "replace").decode()
+    return mended(value) if isinstance(value, str) else None
 
 
 def _number(value: Any) -> str | None:

@@ -13,6 +13,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core.bodies import mended
 from app.core.errors import Unauthenticated
 from app.devices import presence
 from app.devices.auth import devices_by_token
@@ -86,7 +87,7 @@ def parse_report(item: Mapping[str, Any]) -> Report | None:
         return None
     history = item.get("states")
     times = _times(history) if isinstance(history, dict) else {}
-    return Report(name, state, error.replace("\0", "")[:1000] if isinstance(error, str) else None, times)
+    return Report(name, state, mended(error)[:1000] if isinstance(error, str) else None, times)
 
 
 def _times(history: Mapping[str, Any]) -> dict[str, datetime]:

@@ -1,5 +1,6 @@
 """The traps of the phone protocol, one by one, with a phone written strictly from its page."""
 
+import json
 import re
 import time
 from datetime import datetime, timedelta
@@ -181,6 +182,25 @@ def test_reports_come_in_arrays_of_any_size(phone, client, sql):
 def test_reports_that_are_none_are_a_400(phone, body):
     headers = phone.headers | {"Content-Type": "application/json"}
     assert phone.client.patch("/message", content=body, headers=headers).status_code == 400
+
+
+def test_an_error_that_cannot_be_stored_is_mended_and_stops_no_other_report(phone, client, send, status_of):
+    sent, failed = send("1"), send("2")
+    phone.pull()
+    items = [
+        phone.item(sent["message_id"], "Sent"),
+        phone.item(failed["message_id"], "Failed", error="no \0 service \ud83d"),
+    ]
+    body = json.dumps(items).encode().replace(b"service", b"service \xff")
+    assert phone.client.patch("/message", content=body, headers=phone.headers).status_code == 204
+    assert status_of(sent) == "sent"
+    shown = client.get(f"/api/sms/{failed['id']}").json()["data"]
+    assert (shown["status"], shown["error_message"]) == ("failed", "no  service \ufffd ?")
+
+
+def test_more_reports_than_any_phone_has_are_refused_unread(phone):
+    body = b"[" * (1024 * 1024 + 1)
+    assert phone.client.patch("/message", content=body, headers=phone.headers).status_code == 413
 
 
 def test_a_state_of_a_newer_app_stops_no_other_report(phone, send, status_of):

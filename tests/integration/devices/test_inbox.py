@@ -15,6 +15,11 @@ def phone(phone):
     return phone
 
 
+# Python reads the one, and could not write it again; the other takes thirty times its size.
+DEEP = b'{"event": "sms:received", "payload": {"message": "%s", "x": %s}}' % (b"x" * 70_000, b"[" * 980 + b"]" * 980)
+WIDE = b'{"event": "sms:received", "payload": {"x": [%s]}}' % b",".join([b"[]"] * 1_500_000)
+
+
 def inbox(client):
     return client.get("/api/sms/inbox").json()["data"]["data"]
 
@@ -137,7 +142,7 @@ def test_odd_payloads_are_never_an_error(phone, payload, sql):
     assert stored(sql) == 1
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b'{"event": 3}', b"\xff\xfe", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"null", b'{"event": 3}', b"\xff\xfe", b"[" * 100_000, DEEP, WIDE])
 def test_a_signed_post_that_is_no_event_is_a_400(api, phone, body):
     import hashlib
     import hmac
@@ -145,6 +150,11 @@ def test_a_signed_post_that_is_no_event_is_a_400(api, phone, body):
     signature = hmac.new(phone.signing_key.encode(), body + b"5", hashlib.sha256).hexdigest()
     headers = {"X-Timestamp": "5", "X-Signature": signature, "Content-Type": "application/json"}
     assert api.post(phone.hooks[0]["url"], content=body, headers=headers).status_code == 400
+
+
+def test_a_large_post_of_a_stranger_is_refused_before_it_is_read(api, phone):
+    for path in (phone.hooks[0]["url"], "/hooks/unknown"):
+        assert api.post(path, content=WIDE, headers={"X-Timestamp": "5", "X-Signature": "5"}).status_code == 401
 
 
 def test_mms_and_data_sms_are_kept_as_what_they_are(client, phone):
