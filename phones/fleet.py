@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import uvloop
 
 from phones.behaviour import Behaviour
+from phones.client import RefusedError
 from phones.household import Household, Stats
 from phones.http import HttpClient
 from phones.ledger import Ledger
@@ -25,6 +27,7 @@ from phones.virtual import Phone
 
 _STARTED_AT_ONCE = 50
 _POLL = 0.01
+_TOKEN_REFUSED = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 
 T = TypeVar("T")
 
@@ -38,8 +41,8 @@ class Fleet:
 
     `behaviour` is one for all, or a function of a phone's index. `name` makes the phones' names and numbers, which stay
     the same from run to run, so that a gateway can recognise them. Entering waits until every phone is enrolled and
-    has its stream open, and raises FleetError after `ready_within` seconds. Leaving ends all phones at once, and
-    raises what unexpected errors there were.
+    has its stream open, and raises FleetError after `ready_within` seconds, for a refused token at once. Leaving ends
+    all phones at once, and raises what unexpected errors there were.
     """
 
     def __init__(
@@ -71,7 +74,7 @@ class Fleet:
                 for first in range(0, self._count, _STARTED_AT_ONCE):
                     await self._start_some(range(first, min(first + _STARTED_AT_ONCE, self._count)), self._home)
         except TimeoutError:
-            problem = self._why_not_ready()
+            problem = self._why_not_ready(f" after {self._ready_within:g} s")
             await self._close()
             raise FleetError(problem) from None
         except BaseException:
@@ -93,16 +96,18 @@ class Fleet:
         return Phone(home, f"{self._name}-{index:04d}", f"+99890{index:07d}", behaviour)
 
     async def _ready(self, phone: Phone) -> None:
-        if phone.behaviour.uses_stream:
-            await phone.connected.wait()
-        else:
-            await self.wait_until(lambda: bool(phone.device_id))
+        """Wait for a phone. Raises FleetError where its token is refused, which no trying again will change."""
+        while not (phone.connected.is_set() if phone.behaviour.uses_stream else phone.device_id):
+            error = phone.work.last_error
+            if not phone.device_id and isinstance(error, RefusedError) and error.status in _TOKEN_REFUSED:
+                raise FleetError(self._why_not_ready())
+            await asyncio.sleep(_POLL)
 
-    def _why_not_ready(self) -> str:
+    def _why_not_ready(self, after: str = "") -> str:
         missing = [phone for phone in self.phones if not phone.connected.is_set() and phone.behaviour.uses_stream]
         errors = {str(phone.work.last_error) for phone in missing if phone.work.last_error is not None}
         return (
-            f"{len(missing)} of {self._count} phones are not connected after {self._ready_within:g} s: "
+            f"{len(missing)} of {self._count} phones are not connected{after}: "
             f"{'; '.join(sorted(errors)[:3]) or 'no answer yet'}"
         )
 

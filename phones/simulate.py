@@ -13,6 +13,7 @@ import uvloop
 from phones.behaviour import Behaviour, Seconds, parse_seconds
 from phones.client import PhoneError
 from phones.fleet import Fleet, FleetError
+from phones.http import Url
 from phones.ledger import Ledger
 
 _BETWEEN_LINES = 1.0
@@ -23,19 +24,28 @@ async def run(
 ) -> None:
     """Run a fleet until `duration` seconds are over, or SIGINT or SIGTERM comes, with a line of figures a second.
 
-    Raises FleetError if the phones cannot connect.
+    Raises FleetError if the phones cannot connect, or such a signal comes before they have.
     """
     stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
+
+    def end() -> None:
+        stop.set()
+        if starting is not None:
+            starting.cancel()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
+        asyncio.get_running_loop().add_signal_handler(number, end)
     book = Ledger(ledger)
     try:
         async with Fleet(server, token, count=phones, behaviour=behaviour, ledger=book) as fleet:
+            starting = None
             typer.echo(f"{phones} phones are connected to {server}; Ctrl-C ends them")
             await _watch(fleet, stop, duration)
             typer.echo(f"\n{_summary(fleet, 0.0)}")
             typer.echo(f"sent twice: {len(book.sent_twice())}, reports not taken: {fleet.stats.gave_up}")
+    except asyncio.CancelledError:
+        raise FleetError("ended before the phones were connected") from None
     finally:
         book.close()
 
@@ -69,6 +79,14 @@ def _seconds(text: str) -> Seconds:
         raise typer.BadParameter(f"{error}; give seconds as 0.3 or 0.1-0.5") from error
 
 
+def _address(text: str) -> str:
+    try:
+        Url.parse(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; give it as http://host:port") from error
+    return text
+
+
 def _rate(value: float) -> float:
     if not 0 <= value <= 1:
         raise typer.BadParameter("give a share from 0 to 1")
@@ -89,7 +107,7 @@ def _commands() -> None:
 @phones_app.command()
 def simulate(  # noqa: PLR0917  (called by name, from the command line)
     token: Annotated[str, typer.Option(help="private token: an API key with phone:enroll", envvar="SMSFLEET_TOKEN")],
-    server: Annotated[str, typer.Option(help="the gateway's address")] = "http://127.0.0.1:8000",
+    server: Annotated[str, typer.Option(callback=_address, help="the gateway's address")] = "http://127.0.0.1:8000",
     phones: Annotated[int, typer.Option(min=1)] = 5,
     send_time: Annotated[str, typer.Option(help="seconds an SMS takes: 0.3, or 0.1-0.5")] = "0.3",
     delivery_delay: Annotated[str, typer.Option(help="seconds until the delivery report")] = "1",

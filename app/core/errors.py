@@ -114,12 +114,12 @@ class Refused(AppError):
 
 
 class Invalid(Refused):
-    """Validation errors: dotted field name to sentences, in the order they are told."""
+    """Validation errors: dotted field name to sentences, in the order they are told; and how many more there are."""
 
-    def __init__(self, errors: Mapping[str, list[str]]) -> None:
+    def __init__(self, errors: Mapping[str, list[str]], *, unnamed: int = 0) -> None:
         self.errors = dict(errors)
         sentences = [sentence for field in self.errors.values() for sentence in field]
-        more = len(sentences) - 1
+        more = len(sentences) - 1 + unnamed
         suffix = f" (and {more} more error{'s' if more > 1 else ''})" if more else ""
         super().__init__(sentences[0] + suffix)
 

@@ -38,3 +38,5 @@ def configure_logging() -> None:
     root.setLevel(level)
     for noisy in ("httpx", "celery.beat", "httpcore", "celery.worker.strategy", "celery.app.trace", "kombu", "amqp"):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
+    # What it logs is told to who sent the form, which may be anybody.
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

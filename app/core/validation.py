@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
-from app.core.bodies import parse_body, storable
+from app.core.bodies import parse_body, storable, unflatten
 from app.core.errors import Invalid
 
 BIGGEST_ID = 2**63 - 1
@@ -61,6 +61,12 @@ class Filter(Body):
     """Base of what a list is asked for in the query: a body's rules, and what `bodies.parse_body` does for bodies."""
 
     verbatim = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _unflatten(cls, value: Any) -> Any:
+        # `status[]=…` is a list, which no filter takes; left alone it would be no filter at all.
+        return unflatten(value.items()) if isinstance(value, dict) and any("[" in name for name in value) else value
 
     @field_validator("*", mode="before")
     @classmethod

@@ -168,6 +168,7 @@ def judge(draft: BulkDraft, region: str | None) -> tuple[list[Recipient], list[S
         raise Invalid({"recipients": [TOO_MANY]})
     found: list[Recipient] = []
     wrong: dict[str, list[str]] = {}
+    more_wrong = 0
     skipped: list[Skipped] = []
     for place, item in enumerate(asked):
         judged = _judge(item, place, region)
@@ -177,8 +178,10 @@ def judge(draft: BulkDraft, region: str | None) -> tuple[list[Recipient], list[S
             skipped.append({"index": place, "reason": judged[1]})
         elif len(wrong) < MOST_NAMED_ERRORS:
             wrong[judged[0]] = [judged[1]]
+        else:
+            more_wrong += 1
     if wrong:
-        raise Invalid(wrong)
+        raise Invalid(wrong, unnamed=more_wrong)
     return (found if draft.allow_duplicates else _each_once(found)), skipped
 
 
@@ -239,8 +242,12 @@ def _texts(session: Session, user: Principal, message: str, recipients: Sequence
         ).all()
     )
     texts = [message.replace(NAME, recipient.name or known.get(recipient.number) or "") for recipient in recipients]
-    if max(map(len, texts)) > MESSAGE_LENGTH:
-        raise Invalid({"message": [f"The message field must not be greater than {MESSAGE_LENGTH} characters."]})
+    for recipient, body in zip(recipients, texts, strict=True):
+        if len(body) > MESSAGE_LENGTH:
+            sentence = f"The message field must not be greater than {MESSAGE_LENGTH} characters"
+            raise Invalid({"message": [f"{sentence}; with the name of {recipient.number} it has {len(body)}."]})
+        if not body.strip():
+            raise Invalid({"message": [f"The message field is required; {recipient.number} has no name to fill it."]})
     return texts
 
 

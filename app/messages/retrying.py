@@ -13,6 +13,7 @@ from app.messages.states import Event
 from app.messages.transitions import Change
 
 ONLY_FAILED = "Only failed messages can be sent again"
+STILL_HELD = "A phone was given this message and may still send it"
 
 _ABLE = text("""
     SELECT EXISTS (SELECT FROM devices WHERE user_id = :user AND is_active AND removed_at IS NULL
@@ -23,11 +24,13 @@ _ABLE = text("""
 def retry(session: Session, row: Mapping[str, Any]) -> None:
     """Make the message pending again, under a new name to phones. Raises `Refused`.
 
-    While a phone has the message it is pending, so it cannot be sent by two. One that named its phone stays with it.
+    While a phone has the message it is pending, or its owner said that it failed and it is refused, so it cannot be
+    sent by two. One that named its phone stays with it.
     """
     named = row["device_id"] if row["device_named"] else None
     if row["status"] == "failed" and not session.scalar(_ABLE, {"user": row["user_id"], "named": named}):
         raise Refused(NO_ACTIVE_DEVICE)
     applied = transitions.apply(session, [Change(row["id"], Event.RETRIED)])
     if not applied or not applied[row["id"]].changed:
-        raise Refused(ONLY_FAILED)
+        is_failed = bool(applied) and applied[row["id"]].row["status"] == "failed"
+        raise Refused(STILL_HELD if is_failed else ONLY_FAILED)

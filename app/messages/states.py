@@ -6,7 +6,8 @@
        ╰──▶ cancelled
 
 Within `pending` the queue row's stage tells queued or routed (0), released (1) and accepted (2). The phone is believed:
-a failure that the gateway concluded, and a cancellation, give way to what the phone says happened.
+a failure that the gateway concluded or that the owner told while the phone had the message, and a cancellation, give
+way to what the phone says happened.
 """
 
 from enum import IntEnum, StrEnum
@@ -73,7 +74,7 @@ REPORTED: dict[Status, dict[Event, Status]] = {
     },
 }
 
-# A failure that only the gateway concluded.
+# A failure that no phone has told.
 CONCLUDED_FAILURE: dict[Event, Status] = {
     Event.SENT: Status.SENT,
     Event.DELIVERED: Status.DELIVERED,

@@ -154,7 +154,7 @@ def _fold(applied: Applied, change: Change, work: _Work) -> None:
             work.recalled.append(row["id"])
         case Event.EXPIRED | Event.STRANDED | Event.UNREPORTED if queued is not None and status is Status.PENDING:
             _give_up(applied, queued, change.event, work)
-        case Event.RETRIED if status is Status.FAILED and row["deleted_at"] is None:
+        case Event.RETRIED if status is Status.FAILED and row["deleted_at"] is None and not may_be_held(row, work.now):
             _retry(applied, work)
         case Event.DELETED if row["deleted_at"] is None:
             if waiting:
@@ -162,6 +162,11 @@ def _fold(applied: Applied, change: Change, work: _Work) -> None:
             row["deleted_at"] = work.now
             applied.changed = True
             work.usage[row["user_id"], work.today, UsageKind.hidden(row["status"])] += 1
+
+
+def may_be_held(row: Mapping[str, Any], now: datetime) -> bool:
+    """Whether a phone may still send the failed message: its owner said that it failed, and no phone has said so."""
+    return bool(row["failed_by"] == "owner" and row["valid_until"] + GRACE > now)
 
 
 def _accept(applied: Applied, work: _Work) -> None:
@@ -174,15 +179,19 @@ def _accept(applied: Applied, work: _Work) -> None:
 
 
 def _report(applied: Applied, status: Status, change: Change, work: _Work) -> None:
-    row = applied.row
-    concluded = status is Status.FAILED and row["failed_by"] == "gateway"
+    row, queued = applied.row, applied.queued
+    is_of_phone = change.attempt is not None
+    concluded = status is Status.FAILED and (
+        row["failed_by"] == "gateway" or (row["failed_by"] == "owner" and is_of_phone)
+    )
     allowed = CONCLUDED_FAILURE if concluded else REPORTED.get(status, {})
     target = allowed.get(change.event)
     if target is None:
         return
     if target is Status.FAILED:
         row["error_message"] = change.error or "The phone could not send the message"
-        row["failed_by"] = "phone"
+        is_held = queued is not None and queued["stage"] != Stage.WAITING
+        row["failed_by"] = "owner" if is_held and not is_of_phone else "phone"
     else:
         row["error_message"] = change.error
         row["failed_by"] = None
@@ -242,6 +251,7 @@ def _move(applied: Applied, target: Status, change: Change, work: _Work) -> None
     if queued is not None:
         row["released_at"] = queued["released_at"]
         row["accepted_at"] = queued["accepted_at"]
+        row["valid_until"] = queued["valid_until"]
         row["sim_slot"] = row["sim_slot"] if queued["sim_slot"] is None else queued["sim_slot"]
         work.left_queue.append(row["id"])
         if queued["device_id"]:

@@ -137,6 +137,8 @@ def show_delivery(session: SessionDep, user: Reader, delivery_id: str) -> Envelo
 @router.post("/deliveries/replay")
 def replay_failed(session: SessionDep, user: Owner, body: ReplayRange) -> MessageEnvelope[Replayed]:
     """Post all failed deliveries made between `from` and `to` (default now) again, up to 10,000 in one call."""
+    if body.until is not None and body.until < body.since:
+        raise Invalid({"to": ["The to field must be a date after or equal to from."]})
     n = history.replay_failed(session, user.user_id, body.since, body.until)
     return MessageEnvelope(data=Replayed(replayed=n), message=f"Replaying {n} webhook deliveries")
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -89,9 +90,23 @@ async def test_ends_by_itself_after_its_duration(server: ReferenceServer) -> Non
     assert time.monotonic() - began < 20
 
 
+async def test_a_signal_ends_it_before_its_phones_are_connected() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent, anyio.fail_after(30):
+        process = simulate(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        connection, _ = await anyio.to_thread.run_sync(silent.accept)
+        with connection:
+            process.send_signal(signal.SIGINT)
+            code, _, errors = await ended(process)
+    assert (code, errors) == (1, "smsfleet: ended before the phones were connected\n")
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
-    [(("--send-time", "fast"), "give seconds as"), (("--failure-rate", "2"), "a share from 0 to 1")],
+    [
+        (("--send-time", "fast"), "give seconds as"),
+        (("--failure-rate", "2"), "a share from 0 to 1"),
+        (("--server", "foo"), "not an http address"),
+    ],
 )
 async def test_wrong_options_are_named(server: ReferenceServer, options: tuple[str, str], complaint: str) -> None:
     code, _, errors = await ended(simulate(server.url, *options))

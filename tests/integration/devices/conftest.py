@@ -116,6 +116,7 @@ def later(sql) -> Callable[[float], None]:
         for table, columns in {
             "device_state": "last_release_at next_slot_at measured_since seen_at pulled_at stream_opened_at"
             " stream_seen_at woken_at held_until offline_alert_at",
+            "messages": "valid_until",
             "message_queue": "since valid_until released_at offered_at accepted_at",
             "device_releases": "released_at",
         }.items():

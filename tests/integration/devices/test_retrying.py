@@ -68,6 +68,35 @@ def test_what_a_phone_says_it_has_is_never_waited_for_without_end(client, phone,
     assert (shown["status"], shown["uncertain"], shown["error_message"]) == ("failed", True, "The phone never reported")
 
 
+def test_what_a_phone_has_is_not_given_to_another_because_its_owner_called_it_failed(
+    client, phone, send, later, status_of
+):
+    held, told = send("held"), send("told")
+    names = {message["message"]: message["id"] for message in phone.pull()}
+    for message in (held, told):
+        client.put(f"/api/sms/{message['id']}", json={"status": "failed"})
+        answer = retry(client, message)
+        assert (answer.status_code, status_of(message)) == (422, "failed")
+        assert answer.json()["message"] == "A phone was given this message and may still send it"
+    assert phone.report(names["told"], "Failed") == 204
+    assert retry(client, told).status_code == 200, "the phone is done with it"
+    later(86_401)
+    assert retry(client, held).status_code == 422
+    later(600)
+    assert retry(client, held).status_code == 200
+
+
+def test_what_a_phone_sent_after_its_owner_called_it_failed_is_sent(client, phone, send, status_of):
+    message = send()
+    (pulled,) = phone.pull()
+    client.put(f"/api/sms/{message['id']}", json={"status": "failed"})
+    client.put(f"/api/sms/{message['id']}", json={"status": "sent"})
+    assert status_of(message) == "failed", "an owner takes nothing back"
+    assert phone.report(pulled["id"], "Sent") == 204
+    assert status_of(message) == "sent"
+    assert retry(client, message).status_code == 422
+
+
 def test_a_late_report_is_believed(client, phone, send, later, tick):
     message = send()
     (pulled,) = phone.pull()

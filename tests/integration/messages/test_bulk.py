@@ -110,7 +110,16 @@ def test_names_come_from_the_object_else_the_contact_else_nothing(api, ali, bulk
 
 def test_a_text_too_long_once_it_is_filled(bulk, phone, sql):
     answer = bulk(message="{name}" + "x" * 1590, recipients=[{"number": "+998901234567", "name": "A" * 11}])
-    assert answer.json()["errors"] == {"message": ["The message field must not be greater than 1600 characters."]}
+    sentence = "The message field must not be greater than 1600 characters"
+    told = f"{sentence}; with the name of +998901234567 it has 1601."
+    assert (answer.status_code, answer.json()["errors"]) == (422, {"message": [told]})
+    assert texts(sql) == []
+
+
+def test_a_text_that_is_empty_once_it_is_filled(bulk, phone, sql):
+    answer = bulk(message=" {name} ", recipients=[{"number": "+998901234567", "name": "Ann"}, "+998901112233"])
+    sentence = "The message field is required; +998901112233 has no name to fill it."
+    assert (answer.status_code, answer.json()["errors"]) == (422, {"message": [sentence]})
     assert texts(sql) == []
 
 
@@ -174,6 +183,8 @@ def test_invalid_recipients_by_their_place(bulk, phone, sql):
         },
     )
     assert answer.json()["message"] == INVALID.format("1") + " (and 6 more errors)"
+    many = bulk(recipients=["12"] * 250).json()
+    assert (len(many["errors"]), many["message"]) == (100, INVALID.format("0") + " (and 249 more errors)")
     assert texts(sql) == []
     skipping = bulk(recipients=asked, skip_invalid="1")
     assert numbers(skipping) == ["+998901234567"]

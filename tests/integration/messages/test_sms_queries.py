@@ -132,6 +132,8 @@ def test_filters(api, get, ali, other, sql):
         ({"status": "lost"}, {"status": ["The selected status is invalid."]}),
         ({"direction": "up"}, {"direction": ["The selected direction is invalid."]}),
         ({"per_page": "201"}, {"per_page": ["The per page field must not be greater than 200."]}),
+        ({"status[]": "pending"}, {"status": ["The selected status is invalid."]}),
+        ({"number[0]": "+1"}, {"number": ["The number field must be a string."]}),
         ({"per_page": "0"}, {"per_page": ["The per page field must be at least 1."]}),
         ({"from": "soon"}, {"from": ["The from field must be a valid date."]}),
         ({"from": "2026-06-02", "to": "2026-06-01"}, {"to": ["The to field must be a date after or equal to from."]}),

@@ -148,6 +148,8 @@ def test_another_users_deliveries_do_not_exist(mine, ali, other) -> None:
         assert mine.post(f"/api/webhooks/{path}/replay").status_code == 404
     replayed = mine.post("/api/webhooks/deliveries/replay", json={"from": "2020-01-01T00:00:00Z"})
     assert replayed.json()["data"] == {"replayed": 0}
+    backwards = mine.post("/api/webhooks/deliveries/replay", json={"from": "2020-01-02", "to": "2020-01-01"})
+    assert backwards.json()["errors"] == {"to": ["The to field must be a date after or equal to from."]}
 
 
 def _fail(receiver, n: int) -> None:
