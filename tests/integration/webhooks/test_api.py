@@ -7,10 +7,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections import defaultdict
+from uuid import uuid4
 
 import pytest
 from standardwebhooks import Webhook
 
+from app.messages.views import message_object
 from tests.integration.webhooks.conftest import callback, execute, hasten, rows, set_url, status, until, value, write
 from tests.webhooks_receiver import Receiver, answer
 
@@ -254,7 +257,10 @@ def test_a_test_webhook_shows_what_came_back(mine, ali, receiver) -> None:
     }
     [request] = receiver.received
     secret = mine.get("/api/webhooks/secret").json()["data"]["secret"]
-    assert Webhook(secret).verify(request.body, request.headers)["event"] == "incoming"
+    body = Webhook(secret).verify(request.body, request.headers)
+    assert body["event"] == "incoming"
+    row = defaultdict(lambda: None, message_id=uuid4())
+    assert body["data"].keys() == message_object(row).keys() | {"test"}, "as in earnest"
     set_url(ali.id, "http://127.0.0.1:9/", "incoming")
     failed = mine.post("/api/webhooks/test", json={"event": "incoming"}).json()["data"]
     assert (failed["delivered"], failed["status"]) == (False, None)
