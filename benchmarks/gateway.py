@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+import redis
 
 from app.core.http_client import Client
 from app.local.installation import Installation, Shape
@@ -38,6 +39,8 @@ class Figure:
         }
 
 
+PROGRAMS = 32
+
 # Clients of the accounts of the installation that runs; closed with it.
 _OPEN: list[Client] = []
 
@@ -50,6 +53,25 @@ def check(what: str, found: object, expected: object) -> None:
     """Raise `CheckFailedError` where a count is not what it must be."""
     if found != expected:
         raise CheckFailedError(f"{what}: {found} instead of {expected}")
+
+
+# What the installations of this run were like: their processes, and how their servers were set.
+SETTINGS: dict[str, str] = {}
+
+
+def _note_settings(running: Installation) -> None:
+    with psycopg.connect(running.database_url) as connection:
+        SETTINGS.update(
+            connection.execute(
+                "SELECT name, current_setting(name) FROM pg_settings"
+                " WHERE source = 'command line' AND name !~ 'directories|directory|file|addresses|port'"
+                " OR name IN ('server_version', 'fsync', 'synchronous_commit', 'full_page_writes')"
+            ).fetchall()
+        )
+    with redis.Redis.from_url(running.redis_url) as client:
+        for name in ("appendonly", "appendfsync"):
+            SETTINGS[name] = client.config_get(name)[name]
+    SETTINGS["processes"] = str(running.shape)
 
 
 @contextmanager
@@ -67,6 +89,7 @@ def installation(shape: Shape | None = None, **settings: Any) -> Iterator[Instal
         )
         try:
             with running:
+                _note_settings(running)
                 yield running
                 while _OPEN:
                     _OPEN.pop().close()
@@ -76,7 +99,7 @@ def installation(shape: Shape | None = None, **settings: Any) -> Iterator[Instal
 
 
 class Account:
-    """A user of the installation, with a key of its own for programs and one for phones."""
+    """A user of the installation, with keys for programs and one for phones."""
 
     def __init__(self, running: Installation) -> None:
         self.url = running.url
@@ -88,7 +111,10 @@ class Account:
         made = self.call("POST", "/api/register", {**person, "password": password, "password_confirmation": password})
         self.user_id = made["user"]["id"]
         self.client.headers["Authorization"] = f"Bearer {made['token']}"
-        self.token: str = self.call("POST", "/api/tokens", {"name": "program"})["token"]
+        self.tokens: list[str] = [
+            self.call("POST", "/api/tokens", {"name": f"program {number}"})["token"] for number in range(PROGRAMS)
+        ]
+        self.token = self.tokens[0]
         self.phone_token: str = self.call("POST", "/api/tokens", {"name": "phones", "abilities": ["phone:enroll"]})[
             "token"
         ]
@@ -119,18 +145,19 @@ class Account:
 
 @dataclass(frozen=True)
 class Load:
-    """What a load generator saw."""
+    """What a load generator saw; of each call when it was due and how many milliseconds its answer took."""
 
     statuses: dict[str, int]
     seconds: float
-    latencies_ms: list[float]
+    calls: list[tuple[float, float]]
 
     @property
     def rate(self) -> float:
         return sum(self.statuses.values()) / self.seconds
 
-    def percentile(self, percent: float) -> float:
-        return percentile(self.latencies_ms, percent)
+    def due_between(self, start: float, end: float) -> list[float]:
+        """The latencies, sorted, of the calls that were due then, by `time.perf_counter()`."""
+        return sorted(latency for due, latency in self.calls if start <= due <= end)
 
 
 def percentile(ordered: list[float], percent: float) -> float:
@@ -141,21 +168,21 @@ SINGLE = '{"message": "Your code is 123456", "recipient_number": "+99890NUMBER",
 
 
 def start_load(
-    url: str, token: str, requests: int, *, connections: int = 32, every: float = 0.0
+    url: str, tokens: list[str], requests: int, *, connections: int = 32, every: float = 0.0, keyed: bool = False
 ) -> subprocess.Popen[str]:
     """Begin to send single messages from another process."""
-    command = [sys.executable, "-m", "benchmarks.load", url, "--token", token, "--body", SINGLE]
+    command = [sys.executable, "-m", "benchmarks.load", url, "--body", SINGLE, "--tokens", *tokens]
     command += ["--requests", str(requests), "--connections", str(connections), "--every", str(every)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(command + ["--keyed"] * keyed, stdout=subprocess.PIPE, text=True)
 
 
 def finish_load(process: subprocess.Popen[str]) -> Load:
-    """What came of it. Raises where the generator failed."""
-    output, _ = process.communicate()
+    """What came of it. Raises where the generator failed, or did not end within ten minutes."""
+    output, _ = process.communicate(timeout=600)
     if process.returncode:
         raise CheckFailedError(f"the load generator ended with {process.returncode}")
     return Load(**json.loads(output))
 
 
-def load(url: str, token: str, requests: int, **options: Any) -> Load:
-    return finish_load(start_load(url, token, requests, **options))
+def load(url: str, tokens: list[str], requests: int, **options: Any) -> Load:
+    return finish_load(start_load(url, tokens, requests, **options))

@@ -4,7 +4,8 @@ Closed loop (`--connections`): each connection sends its next request when it ha
 (`--every`): requests leave at fixed times whatever the answers do, and latency counts from the time a request was due,
 so that a stall is seen by every request that it delays; for latencies.
 
-Prints one line of JSON: counts by status, seconds, and latencies in milliseconds.
+Prints one line of JSON: counts by status, seconds, and of each call when it was due (seconds of the clock that all
+processes of a machine share) and its latency in milliseconds.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import asyncio
 import json
 import sys
 import time
+import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
@@ -26,23 +28,35 @@ class Run:
 
     host: str
     port: int
-    head: bytes
-    numbers: int
+    heads: list[bytes]
     body: str
+    keyed: bool = False
     statuses: Counter[int] = field(default_factory=Counter)
-    latencies: list[float] = field(default_factory=list)
+    calls: list[tuple[float, float]] = field(default_factory=list)
+    connections: int = 0
     sent: int = 0
 
-    def request(self) -> bytes:
+    def head(self) -> bytes:
+        """What the requests of the next connection begin with: the tokens go round."""
+        self.connections += 1
+        return self.heads[self.connections % len(self.heads)]
+
+    def request(self, head: bytes) -> bytes:
         self.sent += 1
-        body = self.body.replace("NUMBER", f"{self.sent % self.numbers:07d}").encode()
-        return self.head + str(len(body)).encode() + b"\r\n\r\n" + body
+        body = self.body.replace("NUMBER", f"{self.sent:07d}").encode()
+        key = b"Idempotency-Key: %s\r\n" % uuid.uuid4().hex.encode() if self.keyed else b""
+        return b"%s%sContent-Length: %d\r\n\r\n%s" % (head, key, len(body), body)
+
+    def note(self, due: float, status: int) -> None:
+        self.statuses[status] += 1
+        self.calls.append((round(due, 6), round((time.perf_counter() - due) * 1000, 3)))
 
 
 class Connection(asyncio.Protocol):
     """One kept connection; `done` is set by the end of each answer."""
 
-    def __init__(self) -> None:
+    def __init__(self, head: bytes) -> None:
+        self.head = head
         self.status = 0
         self.done: asyncio.Future[None] | None = None
 
@@ -71,7 +85,8 @@ class Connection(asyncio.Protocol):
 
 
 async def _connect(run: Run) -> Connection:
-    _, connection = await asyncio.get_running_loop().create_connection(Connection, run.host, run.port)
+    loop = asyncio.get_running_loop()
+    _, connection = await loop.create_connection(lambda: Connection(run.head()), run.host, run.port)
     return connection
 
 
@@ -82,8 +97,7 @@ async def closed(run: Run, connections: int, requests: int) -> float:
         connection = await _connect(run)
         while run.sent < requests:
             began = time.perf_counter()
-            run.statuses[await connection.call(run.request())] += 1
-            run.latencies.append(time.perf_counter() - began)
+            run.note(began, await connection.call(run.request(connection.head)))
 
     began = time.perf_counter()
     await asyncio.gather(*(client() for _ in range(connections)))
@@ -98,8 +112,7 @@ async def opened(run: Run, every: float, requests: int) -> float:
         while free and free[-1].transport.is_closing():  # the server ends what is idle for long
             free.pop()
         connection = free.pop() if free else await _connect(run)
-        run.statuses[await connection.call(run.request())] += 1
-        run.latencies.append(time.perf_counter() - due)
+        run.note(due, await connection.call(run.request(connection.head)))
         free.append(connection)
 
     began = time.perf_counter()
@@ -115,33 +128,27 @@ async def opened(run: Run, every: float, requests: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    parser.add_argument("--token", required=True)
+    parser.add_argument("--tokens", required=True, nargs="+")
     parser.add_argument("--body", required=True, help="JSON; NUMBER in it becomes seven digits")
-    parser.add_argument("--numbers", type=int, default=10_000_000)
+    parser.add_argument("--keyed", action="store_true", help="an Idempotency-Key with each request")
     parser.add_argument("--requests", type=int, required=True)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--every", type=float, default=0.0)
     options = parser.parse_args()
     url = urlsplit(options.url)
-    head = (
-        f"POST {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\nAuthorization: Bearer {options.token}\r\n"
-        "Accept: application/json\r\nContent-Type: application/json\r\nContent-Length: "
-    )
-    run = Run(url.hostname or "", url.port or 80, head.encode(), options.numbers, options.body)
+    heads = [
+        f"POST {url.path} HTTP/1.1\r\nHost: {url.netloc}\r\nAuthorization: Bearer {token}\r\n"
+        "Accept: application/json\r\nContent-Type: application/json\r\n"
+        for token in options.tokens
+    ]
+    run = Run(url.hostname or "", url.port or 80, [head.encode() for head in heads], options.body, options.keyed)
     work = (
         opened(run, options.every, options.requests)
         if options.every
         else closed(run, options.connections, options.requests)
     )
     seconds = uvloop.run(work)
-    json.dump(
-        {
-            "statuses": run.statuses,
-            "seconds": seconds,
-            "latencies_ms": [round(latency * 1000, 3) for latency in sorted(run.latencies)],
-        },
-        sys.stdout,
-    )
+    json.dump({"statuses": run.statuses, "seconds": seconds, "calls": run.calls}, sys.stdout)
 
 
 if __name__ == "__main__":

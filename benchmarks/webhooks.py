@@ -1,15 +1,16 @@
 """Webhook deliveries per second of one worker process, beside what its HTTP client can do at most.
 
-Three figures from one run, against receivers on loopback that answer `200` at once, in a process of their own:
+Figures from one run, against receivers on loopback that answer `200` at once, in a process of their own:
 
-- `client`: a bare `httpx.AsyncClient` on the worker's connections, 64 requests at a time, nothing else;
-- `worker`: a real Celery worker process with the task `webhooks.deliver`, from rows in Postgres to recorded rows;
+- `httpx`, `aiohttp`: bare clients on the worker's kind of connections, 64 requests at a time, nothing else, in a
+  process that shares its interpreter as the worker does. The worker posts by aiohttp without httpx (decision 11);
+- `worker`: a real Celery worker process with the task `webhooks.deliver`, from rows in Postgres to recorded rows, from
+  the moment it may begin until the last row is recorded; and two such processes;
 - `one task each`: the design not taken, a Celery task per delivery that reads, posts and records one row.
 
-Run with `python -m benchmarks.webhooks`; `--smoke` makes it short.
+What was timed is checked: each delivery is recorded as delivered, and came to its receiver once.
 """
 
-import argparse
 import asyncio
 import multiprocessing
 import os
@@ -19,12 +20,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from functools import lru_cache
-from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Literal
 from unittest.mock import patch
 from uuid import uuid4
 
@@ -36,7 +36,7 @@ from sqlalchemy import text
 
 from app.core.database import close_engines, transaction
 from app.core.http_client import AsyncClient
-from app.core.names import TaskName
+from app.core.interpreter import share_the_interpreter
 from app.core.queue import celery_app
 from app.core.settings import get_settings
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey
@@ -47,11 +47,11 @@ from app.webhooks.client import guarded_session
 from app.webhooks.records import record
 from app.webhooks.sender import post
 from app.webhooks.signing import ensure_secrets
-from benchmarks.gateway import Figure
+from benchmarks.gateway import CheckFailedError, Figure, check
+from benchmarks.receiver import Receivers, receivers
 
-HOSTS = ("127.0.0.1", "127.0.0.2", "127.0.0.3", "127.0.0.4")
 AT_ONCE = 64
-ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+PATIENCE_SECONDS = 30.0
 DATA = {
     "id": 101,
     "message_id": "7b0a3f0e-52a5-4b7c-9a3c-3f3d6a1b2c4d",
@@ -75,65 +75,6 @@ DATA = {
     "created_at": "2026-06-08T10:00:00.000000Z",
     "updated_at": "2026-06-08T10:00:05.000000Z",
 }
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Deliveries per second, and how many Celery tasks the worker needed."""
-
-    deliveries: int
-    client: float
-    worker: float
-    tasks: int
-    one_task_each: float
-
-    @property
-    def share(self) -> float:
-        return self.worker / self.client
-
-
-class _Receiver(asyncio.Protocol):
-    """Answers every request whose body has arrived; knows just enough HTTP for that."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._transport, self._waiting = transport, b""
-
-    def data_received(self, data: bytes) -> None:
-        self._waiting += data
-        while True:
-            head, end, rest = self._waiting.partition(b"\r\n\r\n")
-            length = int(head.lower().partition(b"content-length:")[2].partition(b"\r\n")[0] or 0)
-            if not end or len(rest) < length:
-                return
-            self._waiting = rest[length:]
-            self._transport.write(ANSWER)
-
-
-async def _receive(told: Connection) -> None:
-    server = await asyncio.get_running_loop().create_server(_Receiver, "127.0.0.1", 0, backlog=1024)
-    port = server.sockets[0].getsockname()[1]
-    for host in HOSTS[1:]:
-        await asyncio.get_running_loop().create_server(_Receiver, host, port, backlog=1024)
-    told.send([f"http://{host}:{port}/hook" for host in HOSTS])
-    await asyncio.Event().wait()
-
-
-def _receiver(told: Connection) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    uvloop.run(_receive(told))
-
-
-@contextmanager
-def _receivers() -> Iterator[list[str]]:
-    context = multiprocessing.get_context("spawn")
-    ours, theirs = context.Pipe()
-    process = context.Process(target=_receiver, args=(theirs,), daemon=True)
-    process.start()
-    try:
-        yield ours.recv()
-    finally:
-        process.terminate()
-        process.join()
 
 
 @contextmanager
@@ -170,23 +111,52 @@ def _worker(app: str, *options: str) -> Iterator[subprocess.Popen[bytes]]:
             process.terminate()
 
 
-async def _bare(urls: list[str], n: int) -> float:
-    """Requests a second of the client alone, each with the worker's headers and read to its end."""
-    body = outbox.body_of("status", DATA, "2026-06-08T10:00:05.000000Z").encode()
-    headers = {"content-type": "application/json", "webhook-id": "x" * 36, "webhook-signature": "v1," + "y" * 44}
-    left = iter(range(n))
+def _bare(kind: Literal["httpx", "aiohttp"], urls: list[str], n: int) -> float:
+    """Requests a second of a client alone, in a new process."""
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(_bare_here, (kind, urls, n))
 
-    async def lane() -> None:
-        for number in left:
-            answer = await client.post(urls[number % len(urls)], content=body, headers=headers)
-            assert answer.status_code == 200
 
+def _bare_here(kind: Literal["httpx", "aiohttp"], urls: list[str], n: int) -> float:
+    share_the_interpreter()
+    return uvloop.run(_by_httpx(urls, n) if kind == "httpx" else _by_aiohttp(urls, n))
+
+
+_BODY = outbox.body_of("status", DATA, "2026-06-08T10:00:05.000000Z").encode()
+_HEADERS = {"content-type": "application/json", "webhook-id": "x" * 36, "webhook-signature": "v1," + "y" * 44}
+
+
+async def _by_httpx(urls: list[str], n: int) -> float:
     async with AsyncClient(transport=AiohttpTransport(client=guarded_session), trust_env=False) as client:
-        await asyncio.gather(*(lane() for _ in range(AT_ONCE)))
-        left = iter(range(n))
-        started = time.perf_counter()
-        await asyncio.gather(*(lane() for _ in range(AT_ONCE)))
-        return n / (time.perf_counter() - started)
+
+        async def call(url: str) -> int:
+            return (await client.post(url, content=_BODY, headers=_HEADERS)).status_code
+
+        return await _rate(call, urls, n)
+
+
+async def _by_aiohttp(urls: list[str], n: int) -> float:
+    async with guarded_session() as session:
+
+        async def call(url: str) -> int:
+            async with session.post(url, data=_BODY, headers=_HEADERS, allow_redirects=False) as answer:
+                await answer.read()
+                return answer.status
+
+        return await _rate(call, urls, n)
+
+
+async def _rate(call: Callable[[str], Awaitable[int]], urls: list[str], n: int) -> float:
+    """Calls a second, once the connections are there."""
+
+    async def lane(numbers: Iterator[int]) -> None:
+        for number in numbers:
+            check("status", await call(urls[number % len(urls)]), 200)
+
+    for _ in range(2):
+        started, numbers = time.perf_counter(), iter(range(n))
+        await asyncio.gather(*(lane(numbers) for _ in range(AT_ONCE)))
+    return n / (time.perf_counter() - started)
 
 
 def _write(urls: list[str], n: int) -> None:
@@ -210,36 +180,52 @@ def _left() -> int:
 
 
 def _emptied(n: int) -> float:
-    """Deliveries a second, from the first one done until the queue is empty."""
-    while (first := _left()) == n:
-        time.sleep(0.002)
-    started = time.perf_counter()
-    while _left():
-        time.sleep(0.02)
-    return first / (time.perf_counter() - started)
+    """Deliveries a second, of `n` that may begin now, until all are recorded."""
+    started, last = time.perf_counter(), n
+    moved = started
+    while left := _left():
+        now = time.perf_counter()
+        if left < last:
+            last, moved = left, now
+        elif now - moved > PATIENCE_SECONDS:
+            raise CheckFailedError(f"no delivery was recorded for {PATIENCE_SECONDS:.0f} s, {left} left")
+        time.sleep(0.01)
+    return n / (time.perf_counter() - started)
 
 
 def _ready(name: str) -> None:
-    while not celery_app().control.inspect([name], timeout=1).ping():
-        pass
+    for _ in range(60):
+        if celery_app().control.inspect([name], timeout=1).ping():
+            return
+    raise CheckFailedError(f"{name} did not start")
 
 
-def _by_worker(urls: list[str], n: int) -> tuple[float, int]:
-    name = "webhooks@bench"
-    with _worker("workers.app", "-Q", "webhooks", "-c", "1", "-n", name):
-        _ready(name)
-        _write(urls, 500)
-        while _left():
-            time.sleep(0.02)
-        before = _tasks(name)
-        _write(urls, n)
+def _by_workers(count: int, to: Receivers, n: int) -> float:
+    """Deliveries a second of so many worker processes, which are held while the rows are written."""
+    with ExitStack() as stack:
+        workers = []
+        for number in range(count):
+            name = f"webhooks-{number}@bench"
+            workers.append(stack.enter_context(_worker("workers.app", "-Q", "webhooks", "-c", "1", "-n", name)))
+            _ready(name)
+        _write(to.urls, 500 * count)
+        _emptied(500 * count)
+        to.came()
+        before = _delivered()
+        for worker in workers:
+            worker.send_signal(signal.SIGSTOP)
+        _write(to.urls, n)
+        for worker in workers:
+            worker.send_signal(signal.SIGCONT)
         rate = _emptied(n)
-        return rate, _tasks(name) - before
+        check("delivered", _delivered() - before, n)
+        check("came, and as different ones", to.came(), (n, n))
+        return rate
 
 
-def _tasks(name: str) -> int:
-    stats = celery_app().control.inspect([name], timeout=2).stats() or {}
-    return int(stats[name]["total"].get(TaskName.DELIVER.value, 0))
+def _delivered() -> int:
+    with transaction() as session:
+        return session.scalar(text("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'")) or 0
 
 
 # The design not taken: what it would cost to have a task for each delivery.
@@ -285,47 +271,41 @@ _ONE = text("""
 """)
 
 
-def _by_single_tasks(urls: list[str], n: int) -> float:
+def _by_single_tasks(to: Receivers, n: int) -> float:
     single.conf.broker_url = os.environ["SMSFLEET_REDIS_URL"]
-    _write(urls, n)
+    _write(to.urls, n)
     with transaction() as session:
         ids = session.scalars(text("SELECT delivery_id FROM webhook_queue ORDER BY delivery_id")).all()
-    with single.producer_or_acquire() as producer, producer.batch(max_size=500):
-        for number in ids:
-            one.apply_async((number,), producer=producer)
     with _worker("benchmarks.webhooks:single", "-Q", "single", "-c", "32", "-n", "single@bench"):
-        return _emptied(n)
+        with single.connection_for_write() as connection:
+            for _ in range(60):
+                if single.control.inspect(["single@bench"], timeout=1, connection=connection).ping():
+                    break
+        with single.producer_or_acquire() as producer, producer.batch(max_size=500):
+            for number in ids:
+                one.apply_async((number,), producer=producer)
+        rate = _emptied(n)
+    check("came, and as different ones", to.came(), (n, n))
+    return rate
 
 
-def run(*, smoke: bool = False) -> Rates:
-    """Measure all three, one after the other, with nothing else running of ours."""
+def run(*, smoke: bool = False) -> list[Figure]:
+    """Measure one after the other, with nothing else running of ours."""
     n = 500 if smoke else 20_000
-    with _servers(), _receivers() as urls:
-        client = uvloop.run(_bare(urls, n))
-        worker, tasks = _by_worker(urls, n)
-        one_task_each = _by_single_tasks(urls, n // 5)
-    return Rates(n, client, worker, tasks, one_task_each)
-
-
-def figures(*, smoke: bool = False) -> list[Figure]:
-    """The same for the suite's table."""
-    rates = run(smoke=smoke)
+    with _servers(), receivers() as to:
+        httpx, aiohttp = (_bare(kind, to.urls, n) for kind in ("httpx", "aiohttp"))
+        worker, two = (_by_workers(count, to, n) for count in (1, 2))
+        one_task_each = _by_single_tasks(to, n // 5)
+    beside = f"{httpx:,.0f}/s bare httpx, {aiohttp:,.0f}/s bare aiohttp"
     return [
-        Figure("webhooks, one worker process", rates.worker, "/s", "1,500/s", f"{rates.client:,.0f}/s bare client"),
-        Figure("of the bare client on the same transport", rates.share, "times", "0.7"),
-        Figure("one Celery task per delivery instead", rates.one_task_each, "/s"),
+        Figure("webhooks, one worker process", worker, "/s", "1,500/s", beside),
+        Figure("of a bare httpx client on the same transport", worker / httpx, "times", "0.7"),
+        Figure("of a bare aiohttp client", worker / aiohttp, "times"),
+        Figure("webhooks, two worker processes", two, "/s"),
+        Figure("one Celery task per delivery instead", one_task_each, "/s"),
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description="webhook deliveries per second of one worker process")
-    parser.add_argument("--smoke", action="store_true", help="a short run that shows only that it works")
-    rates = run(smoke=parser.parse_args().smoke)
-    print(f"deliveries: {rates.deliveries}")
-    print(f"httpx.AsyncClient alone, {AT_ONCE} connections: {rates.client:.0f} requests per second")
-    print(f"worker process: {rates.worker:.0f} deliveries per second, {rates.share:.0%} of that, {rates.tasks} tasks")
-    print(f"one Celery task per delivery: {rates.one_task_each:.0f} deliveries per second")
-
-
 if __name__ == "__main__":
-    main()
+    for figure in run(smoke="--smoke" in sys.argv):
+        print(figure.row())

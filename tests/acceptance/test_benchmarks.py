@@ -17,6 +17,10 @@ def test_a_part_runs_and_tells_its_figures(part, tmp_path):
     ran = subprocess.run(command, check=False, capture_output=True, text=True)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     told = json.loads(report.read_text())
-    assert told["figures"]
-    assert all(figure["value"] > 0 for figure in told["figures"])
+    kept = told["parts"][part]
+    assert kept["figures"]
+    assert all(figure["value"] > 0 for figure in kept["figures"])
+    assert kept["commit"]
     assert told["machine"]["cores"]
+    if part != "webhooks":  # it needs no installation
+        assert (kept["settings"]["fsync"], kept["settings"]["appendonly"]) == ("on", "yes")
