@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from benchmarks.__main__ import PARTS
+from benchmarks.published import PAGES, page
 
 
 @pytest.mark.timeout(240)
@@ -24,3 +25,8 @@ def test_a_part_runs_and_tells_its_figures(part, tmp_path):
     assert told["machine"]["cores"]
     if part != "webhooks":  # it needs no installation
         assert (kept["settings"]["fsync"], kept["settings"]["appendonly"]) == ("on", "yes")
+
+
+@pytest.mark.parametrize("file", PAGES, ids=lambda file: file.name)
+def test_published_tables_are_those_of_the_runs_that_are_kept(file):
+    assert page(file) == file.read_text()

@@ -145,6 +145,12 @@ def test_body_over_the_limit(api, path):
     assert (answer.status_code, answer.json()) == (413, envelope("The request body is too large."))
 
 
+@pytest.mark.parametrize("path", ["/api/sms/bulk", "/api/contacts/import"])
+def test_large_body_over_the_limit(api, path):
+    answer = api.post(path, content=(b"[" * 1024 * 1024 for _ in range(33)))
+    assert (answer.status_code, answer.json()) == (413, envelope("The request body is too large."))
+
+
 def test_body_over_the_limit_in_chunks(api):
     answer = api.post("/api/login", content=(b"x" * 65536 for _ in range(40)))
     assert (answer.status_code, answer.json()["success"]) == (413, False)

@@ -1,0 +1,81 @@
+"""The tables of README.md and docs/performance.md, from the runs kept in `docs/measured`.
+
+    python -m benchmarks.published
+
+Every run is shown: a figure that was measured several times stands as its lowest and its highest value.
+"""
+
+import json
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from benchmarks.__main__ import LONG, PARTS
+
+ROOT = Path(__file__).parents[1]
+MEASURED = ROOT / "docs" / "measured"
+# Of the long parts the README tells what is wanted of them, docs/performance.md tells everything.
+PAGES = {ROOT / "README.md": set(LONG) | {"streams"}, ROOT / "docs" / "performance.md": set()}
+_PLACE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
+
+
+def runs() -> list[dict[str, Any]]:
+    return [json.loads(file.read_text()) for file in sorted(MEASURED.glob("*.json"))]
+
+
+def page(file: Path) -> str:
+    """The page as it is to be."""
+    text, found = _PLACE.subn(lambda _: table(runs(), PAGES[file]), file.read_text())
+    if found != 1:
+        raise ValueError(f"{file.name} has {found} places for figures instead of one")
+    return text
+
+
+def table(reports: list[dict[str, Any]], shortened: set[str]) -> str:
+    """Markdown; of the parts in `shortened` only the figures of which something is wanted."""
+    rows = ["", "| figure | measured | wanted | beside it, in the same run |", "| --- | --- | --- | --- |"]
+    for part in PARTS:
+        figures: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        for report in reports:
+            for figure in report["parts"].get(part, {}).get("figures", ()):
+                figures[figure["name"]].append(figure)
+        for name, of_runs in figures.items():
+            if of_runs[0]["wanted"] or part not in shortened:
+                rows.append(f"| {name} | {_span(of_runs)} | {of_runs[0]['wanted']} | {_beside(of_runs)} |")
+    return "\n".join([*rows, "", *_origins(reports), "", ""])
+
+
+def _span(figures: list[dict[str, Any]]) -> str:
+    told = list(dict.fromkeys(_number(value) for value in sorted(figure["value"] for figure in figures)))
+    unit = figures[0]["unit"]
+    return f"{' to '.join([told[0], told[-1]] if len(told) > 1 else told)}{'' if unit[:1] == '/' else ' '}{unit}".strip()
+
+
+def _number(value: float) -> str:
+    if value >= 100:  # noqa: PLR2004 - as many digits as say something
+        return f"{value:,.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"  # noqa: PLR2004
+
+
+def _beside(figures: list[dict[str, Any]]) -> str:
+    return "; ".join(dict.fromkeys(figure["beside"] for figure in figures if figure["beside"]))
+
+
+def _origins(reports: list[dict[str, Any]]) -> list[str]:
+    machine = reports[-1]["machine"]
+    made = [(run["at"], run["commit"]) for report in reports for run in report["parts"].values()]
+    commits = ", ".join(sorted({f"`{commit}`" for _, commit in made}))
+    return [
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, Python {machine['python']};"
+        f" from {min(made)[0][:16]} to {max(made)[0][:16]} UTC; commit {commits}.",
+    ]
+
+
+def main() -> None:
+    for file in PAGES:
+        file.write_text(page(file))
+
+
+if __name__ == "__main__":
+    main()
