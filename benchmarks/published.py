@@ -43,33 +43,35 @@ def table(reports: list[dict[str, Any]], shortened: set[str]) -> str:
         for name, of_runs in figures.items():
             if of_runs[0]["wanted"] or part not in shortened:
                 rows.append(f"| {name} | {_span(of_runs)} | {of_runs[0]['wanted']} | {_beside(of_runs)} |")
-    return "\n".join([*rows, "", *_origins(reports), "", ""])
+    return "\n".join([*rows, "", _origin(reports), "", ""])
 
 
 def _span(figures: list[dict[str, Any]]) -> str:
     told = list(dict.fromkeys(_number(value) for value in sorted(figure["value"] for figure in figures)))
     unit = figures[0]["unit"]
-    return f"{' to '.join([told[0], told[-1]] if len(told) > 1 else told)}{'' if unit[:1] == '/' else ' '}{unit}".strip()
+    return (
+        f"{' to '.join([told[0], told[-1]] if len(told) > 1 else told)}{'' if unit[:1] == '/' else ' '}{unit}".strip()
+    )
 
 
 def _number(value: float) -> str:
-    if value >= 100:  # noqa: PLR2004 - as many digits as say something
+    if value >= 100:
         return f"{value:,.0f}"
-    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"  # noqa: PLR2004
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 
 def _beside(figures: list[dict[str, Any]]) -> str:
     return "; ".join(dict.fromkeys(figure["beside"] for figure in figures if figure["beside"]))
 
 
-def _origins(reports: list[dict[str, Any]]) -> list[str]:
+def _origin(reports: list[dict[str, Any]]) -> str:
     machine = reports[-1]["machine"]
     made = [(run["at"], run["commit"]) for report in reports for run in report["parts"].values()]
     commits = ", ".join(sorted({f"`{commit}`" for _, commit in made}))
-    return [
+    return (
         f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, Python {machine['python']};"
-        f" from {min(made)[0][:16]} to {max(made)[0][:16]} UTC; commit {commits}.",
-    ]
+        f" from {min(made)[0][:16]} to {max(made)[0][:16]} UTC; commit {commits}."
+    )
 
 
 def main() -> None:

@@ -32,7 +32,11 @@ def run(*, smoke: bool = False) -> list[Figure]:
     return [
         Figure(f"{streams:,} streams opened in", taken, "s"),
         Figure(
-            "memory of a stream", (after[api] - before[api]) * 1000 / streams, "KB", "", f"{after[api]:.0f} MB in all"
+            "memory of a stream",
+            (after[api].own - before[api].own) * 1000 / streams,
+            "KB",
+            "",
+            f"{after[api].own:.0f} MB in all",
         ),
         Figure("send to wake, median", percentile(waits, 50), "ms", "< 50 ms"),
         Figure("send to wake, p99", percentile(waits, 99), "ms"),

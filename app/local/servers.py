@@ -154,7 +154,7 @@ class EmbeddedPostgres(EmbeddedServer):
             "unix_socket_directories": str(self._sockets),
             "unix_socket_permissions": "0700",
             "max_connections": "200",
-            "shared_buffers": "96MB" if self.durable else "64MB",
+            "shared_buffers": "256MB" if self.durable else "64MB",
             "wal_buffers": "16MB",
             "min_wal_size": "256MB" if self.durable else "80MB",
             "max_wal_size": "2GB",
