@@ -154,7 +154,7 @@ def _fold(applied: Applied, change: Change, work: _Work) -> None:
             work.recalled.append(row["id"])
         case Event.EXPIRED | Event.STRANDED | Event.UNREPORTED if queued is not None and status is Status.PENDING:
             _give_up(applied, queued, change.event, work)
-        case Event.RETRIED if status is Status.FAILED and row["deleted_at"] is None and not may_be_held(row, work.now):
+        case Event.RETRIED if status is Status.FAILED and row["deleted_at"] is None and not _may_be_held(row, work.now):
             _retry(applied, work)
         case Event.DELETED if row["deleted_at"] is None:
             if waiting:
@@ -164,7 +164,7 @@ def _fold(applied: Applied, change: Change, work: _Work) -> None:
             work.usage[row["user_id"], work.today, UsageKind.hidden(row["status"])] += 1
 
 
-def may_be_held(row: Mapping[str, Any], now: datetime) -> bool:
+def _may_be_held(row: Mapping[str, Any], now: datetime) -> bool:
     """Whether a phone may still send the failed message: its owner said that it failed, and no phone has said so."""
     return bool(row["failed_by"] == "owner" and row["valid_until"] + GRACE > now)
 
