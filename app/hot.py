@@ -8,14 +8,14 @@ import hashlib
 import json
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import parse_qs
 
 from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.batching import Batcher
-from app.core.bodies import LARGE_BODY_LIMIT, header, parse_body, read_body
+from app.core.bodies import LARGE_BODY_LIMIT, READ_ASIDE, aside, header, parse_body, read_body
 from app.core.database import transaction
 from app.core.edge import respond
 from app.core.errors import AppError, BadRequest, MethodNotAllowed, Unauthenticated
@@ -29,10 +29,8 @@ from app.mobile import wire
 
 PHONES = "/api/mobile/v1"
 HOOKS = "/hooks/"
-PARSED_IN_A_THREAD = 64 * 1024
 MOST_REPORTS_AT_ONCE = 500
 
-Value = TypeVar("Value")
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
@@ -103,7 +101,7 @@ class HotCalls:
     async def _reports(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = _device_token(scope)
         raw = await read_body(scope, receive)
-        items = await _aside(_reported, raw)
+        items = await aside(_reported, raw)
         for start in range(0, len(items) or 1, MOST_REPORTS_AT_ONCE):
             await self._report.submit(reports.Reported(token, items[start : start + MOST_REPORTS_AT_ONCE]))
         await respond(send, 204, b"")
@@ -117,10 +115,10 @@ class HotCalls:
             signature=header(scope, b"x-signature") or "",
             app_version=versions.told_by(header(scope, b"user-agent")),
         )
-        if len(raw) > PARSED_IN_A_THREAD:
+        if len(raw) > READ_ASIDE:
             # Reading it costs many times its size: first see whether it comes from a phone.
             await asyncio.to_thread(_admit, post)
-        post.event = await _aside(inbox.read_event, raw)
+        post.event = await aside(inbox.read_event, raw)
         await self._receive.submit(post)
         await respond(send, 200, b"{}")
 
@@ -143,11 +141,6 @@ def _device_token(scope: Scope) -> bytes:
     if token is None:
         raise Unauthenticated
     return digest(token)
-
-
-async def _aside(read: Callable[[bytes], Value], raw: bytes) -> Value:
-    """`read(raw)`, in a thread where it would hold up the event loop."""
-    return await asyncio.to_thread(read, raw) if len(raw) > PARSED_IN_A_THREAD else read(raw)
 
 
 def _admit(post: inbox.Post) -> None:

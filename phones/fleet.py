@@ -101,6 +101,7 @@ class Fleet:
             error = phone.work.last_error
             if not phone.device_id and isinstance(error, RefusedError) and error.status in _TOKEN_REFUSED:
                 raise FleetError(self._why_not_ready())
+            self._raise_failures()
             await asyncio.sleep(_POLL)
 
     def _why_not_ready(self, after: str = "") -> str:

@@ -14,10 +14,9 @@ from sqlalchemy.exc import DBAPIError
 
 from app.core import outbound
 from app.core.database import transaction
+from app.core.errors import is_locked
 from app.core.names import TaskName
 from app.core.queue import celery_app
-
-_REPEATABLE = {"40P01", "40001", "55P03"}
 
 log = structlog.get_logger("workers")
 
@@ -43,7 +42,7 @@ def in_transaction(work: Callable[..., Any], *arguments: object) -> Any:
     try:
         return _once(work, *arguments)
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) not in _REPEATABLE:
+        if not is_locked(error):
             raise
         log.info("batch repeated", error=repr(error.orig))
         return _once(work, *arguments)

@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from sqlalchemy.orm import Session
 
 from app.core.database import transaction
-from app.core.errors import Overloaded
+from app.core.errors import Overloaded, is_deadlock, is_locked
 
 MOST_IN_A_BATCH = 256
 LARGEST_BATCH = 1000
@@ -28,8 +28,6 @@ WAIT_SECONDS = 5.0
 # as many have, at most this long; a call that comes alone never does.
 GATHER_SECONDS = 0.004
 EXPIRE_SECONDS = 1.0
-_DEADLOCKS = {"40P01", "40001"}
-_LOCKED = "55P03"
 # Where items are tried one after the other, each holds what it locked until the last is done.
 _BRIEFLY = text("SET LOCAL lock_timeout = '10ms'")
 
@@ -95,13 +93,17 @@ class Batcher(Generic[Item, Outcome]):
         return await waiter.future
 
     def _expire(self) -> None:
-        """Turn away who waits too long, however long the transaction under way takes."""
+        """Look again and again who waits too long, however long the transaction under way takes."""
+        self._turn_away()
+        self._expiring = asyncio.get_running_loop().call_later(EXPIRE_SECONDS, self._expire) if self._waiting else None
+
+    def _turn_away(self) -> None:
+        """End the waiting of those at the head who have waited too long, or have gone."""
         oldest = time.monotonic() - WAIT_SECONDS
         while self._waiting and (self._waiting[0].future.done() or self._waiting[0].since < oldest):
             waiter = self._waiting.popleft()
             if not waiter.future.done():
                 waiter.future.set_exception(Overloaded())
-        self._expiring = asyncio.get_running_loop().call_later(EXPIRE_SECONDS, self._expire) if self._waiting else None
 
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
@@ -126,16 +128,12 @@ class Batcher(Generic[Item, Outcome]):
         limit.cancel()
 
     def _take(self) -> list[_Waiter[Item, Outcome]]:
+        self._turn_away()
         batch: list[_Waiter[Item, Outcome]] = []
         size = 0
-        oldest = time.monotonic() - WAIT_SECONDS
         while self._waiting and len(batch) < MOST_IN_A_BATCH and size < LARGEST_BATCH:
             waiter = self._waiting.popleft()
-            if waiter.future.done():
-                continue
-            if waiter.since < oldest:
-                waiter.future.set_exception(Overloaded())
-            else:
+            if not waiter.future.done():
                 batch.append(waiter)
                 size += self._size(waiter.item)
         return batch
@@ -155,7 +153,7 @@ class Batcher(Generic[Item, Outcome]):
         try:
             return self._surely(self._once, items)
         except Exception as error:
-            if not (_is_locked(error) or (_is_of_one_item(error) and len(items) > 1)):
+            if not (is_locked(error) or (_is_of_one_item(error) and len(items) > 1)):
                 raise
             log.warning("batch failed, repeated one by one", items=len(items), error=_told(error))
         return self._surely(self._one_by_one, items)
@@ -168,7 +166,7 @@ class Batcher(Generic[Item, Outcome]):
         try:
             return write(items)
         except DBAPIError as error:
-            if not (error.connection_invalidated or _state(error) in _DEADLOCKS):
+            if not (error.connection_invalidated or is_deadlock(error)):
                 raise
         return write(items)
 
@@ -185,22 +183,13 @@ class Batcher(Generic[Item, Outcome]):
                     with session.begin_nested():
                         outcomes.extend(self._flush(session, [item]))
                 except Exception as error:
-                    if _is_locked(error):
+                    if is_locked(error):
                         outcomes.append(Later())
                     elif _is_of_one_item(error):
                         outcomes.append(error)
                     else:
                         raise
         return outcomes
-
-
-def _state(error: Exception) -> str | None:
-    return getattr(getattr(error, "orig", None), "sqlstate", None)
-
-
-def _is_locked(error: Exception) -> bool:
-    """Whether it came of a lock that somebody else holds."""
-    return _state(error) in {_LOCKED, *_DEADLOCKS}
 
 
 def _is_of_one_item(error: Exception) -> bool:

@@ -5,24 +5,28 @@ Plain functions, used by the edge in front of FastAPI and by the hot calls, whic
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from python_multipart import parse_form
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope
 
 from app.core.errors import Invalid, TooLarge, UnsupportedMediaType
 
 BODY_LIMIT = 1024 * 1024
+READ_ASIDE = 64 * 1024
 LARGE_BODY_LIMIT = 32 * 1024 * 1024
 MOST_FORM_FIELDS = 400_000
 # A body of nothing but brackets takes thirty times its size once it is read.
 MOST_JSON_VALUES = 2_000_000
 DEEPEST = 32
+
+Value = TypeVar("Value")
 
 _UNREADABLE = "The request body is not valid JSON."
 _TOO_MANY_VALUES = "The request body has too many values."
@@ -55,6 +59,11 @@ async def read_body(scope: Scope, receive: Receive, limit: int = BODY_LIMIT) -> 
             return bytes(chunks)
         message = await receive()
     raise ClientDisconnect
+
+
+async def aside(read: Callable[[bytes], Value], raw: bytes) -> Value:
+    """`read(raw)`, in a thread where the body is so large that reading it would hold up the event loop."""
+    return await run_in_threadpool(read, raw) if len(raw) > READ_ASIDE else read(raw)
 
 
 def parse_body(raw: bytes, content_type: str | None) -> Any:

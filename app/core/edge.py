@@ -10,10 +10,10 @@ import json
 import re
 import time
 from collections.abc import Iterable, MutableMapping
+from functools import partial
 from typing import Any
 
 import structlog
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -21,6 +21,7 @@ from app.core import metrics
 from app.core.bodies import (
     BODY_LIMIT,
     LARGE_BODY_LIMIT,
+    aside,
     header,
     is_json,
     parse_body,
@@ -40,7 +41,6 @@ _SLASHES = re.compile("/{2,}")
 _LARGE = frozenset({"/api/sms/bulk", "/api/contacts/import"})
 _DRAIN_SECONDS = 5.0
 _SERVER_ERROR = 500
-_PARSE_IN_THREAD = 64 * 1024
 # What stands in for a body that cannot be read: JSON that no request schema takes.
 _NO_BODY_THAT_FITS = b'"unreadable"'
 
@@ -204,7 +204,7 @@ class Bodies:
         body = _NO_BODY_THAT_FITS
         if not is_large:
             try:
-                value = await _parse(raw, content_type)
+                value = await aside(partial(parse_body, content_type=content_type), raw)
                 body = raw if raw.strip() and is_json(content_type) else json.dumps(value).encode()
             except AppError as error:
                 state["body_error"] = error
@@ -214,12 +214,6 @@ class Bodies:
             (b"content-length", str(len(body)).encode()),
         ]
         await self._app(scope, _replay(body, receive), send)
-
-
-async def _parse(raw: bytes, content_type: str | None) -> Any:
-    if len(raw) > _PARSE_IN_THREAD:
-        return await run_in_threadpool(parse_body, raw, content_type)
-    return parse_body(raw, content_type)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -147,7 +147,19 @@ class Overloaded(AppError):
         super().__init__(headers={"Retry-After": "1"})
 
 
-_PASSING_STATES = {"08", "53", "57", "40001", "40P01", "55P03"}
+_DEADLOCKS = {"40P01", "40001"}
+_LOCK_TIMEOUT = "55P03"
+_PASSING_STATES = {"08", "53", "57", *_DEADLOCKS, _LOCK_TIMEOUT}
+
+
+def is_deadlock(error: Exception) -> bool:
+    """Whether the database ended the transaction for another's sake: the same again is likely to work."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in _DEADLOCKS
+
+
+def is_locked(error: Exception) -> bool:
+    """Whether it came of a lock that somebody else holds, deadlocks among them."""
+    return is_deadlock(error) or getattr(getattr(error, "orig", None), "sqlstate", None) == _LOCK_TIMEOUT
 
 
 def as_app_error(error: Exception) -> AppError:
