@@ -1,21 +1,26 @@
 """What the benchmarks share: an installation to measure, an account on it, load from other processes, and figures."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import psycopg
 import redis
 
+from app.core.database import close_engines
 from app.core.http_client import Client
+from app.core.settings import get_settings
 from app.local.installation import Installation, Shape
 
 
@@ -96,6 +101,24 @@ def installation(shape: Shape | None = None, **settings: Any) -> Iterator[Instal
         except BaseException:
             print("\n".join(tail), file=sys.stderr)
             raise
+
+
+@contextmanager
+def inside(environment: Mapping[str, str]) -> Iterator[None]:
+    """With these settings in this process too; undone at the end, or the next part would take them for its own."""
+    with patch.dict(os.environ, environment):
+        get_settings.cache_clear()
+        close_engines()
+        yield
+        close_engines()
+    get_settings.cache_clear()
+
+
+def timed(call: Callable[[], object]) -> float:
+    """The milliseconds that a call takes."""
+    began = time.perf_counter()
+    call()
+    return (time.perf_counter() - began) * 1000
 
 
 class Account:

@@ -6,7 +6,6 @@ installations run beside each other and are asked in turn, so that what else the
 large table is as good as one can be: its indexes are built after it is filled, and it is vacuumed and analyzed.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import psycopg
 
 from app.core.http_client import Client
 from app.local.installation import Shape
-from benchmarks.gateway import Account, Figure, check, installation
+from benchmarks.gateway import Account, Figure, check, installation, timed
 
 SMALL, LARGE = 10_000, 10_000_000
 DAYS = 365
@@ -183,9 +182,7 @@ def _in_turn(calls: Sequence[Callable[[], Any]], times: int) -> list[float]:
         call()
     for _ in range(times):
         for call, times_of_call in zip(calls, taken, strict=True):
-            began = time.perf_counter()
-            call()
-            times_of_call.append((time.perf_counter() - began) * 1000)
+            times_of_call.append(timed(call))
     return [median(values) for values in taken]
 
 
@@ -212,18 +209,15 @@ def _client_of_phone(side: Side) -> Client:
 
 def _through_a_phone(side: Side, phone: Client) -> Iterator[tuple[str, float]]:
     body = {"message": "Your code is 123456", "recipient_number": "+998901234567", "device_id": side.phones[0]}
-    began = time.perf_counter()
-    side.account.call("POST", "/api/sms", body)
-    yield "single send", (time.perf_counter() - began) * 1000
-    began = time.perf_counter()
-    [message] = phone.get("/api/mobile/v1/message").raise_for_status().json()
-    yield "pull", (time.perf_counter() - began) * 1000
+    yield "single send", timed(partial(side.account.call, "POST", "/api/sms", body))
+    pulled: list[dict[str, Any]] = []
+    yield "pull", timed(lambda: pulled.extend(phone.get("/api/mobile/v1/message").raise_for_status().json()))
+    [message] = pulled
     for state in ("Processed", "Sent", "Delivered"):
         recipients = [{"phoneNumber": body["recipient_number"], "state": state}]
-        began = time.perf_counter()
         report = [{"id": message["id"], "state": state, "recipients": recipients}]
-        phone.patch("/api/mobile/v1/message", json=report).raise_for_status()
-        yield "report", (time.perf_counter() - began) * 1000
+        patch = partial(phone.patch, "/api/mobile/v1/message", json=report)
+        yield "report", timed(lambda patch=patch: patch().raise_for_status())
 
 
 if __name__ == "__main__":

@@ -5,26 +5,21 @@ must bring the send first, the report of all it brought, lists and the account o
 sweep and route, called as the tasks call it; and the size of the queue with its indexes.
 """
 
-import os
 import sys
-import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
 from typing import Any
-from unittest.mock import patch
 
 import psycopg
 
-from app.core.database import close_engines
 from app.core.http_client import Client
-from app.core.settings import get_settings
 from app.local.installation import Installation, Shape
 from app.messages import routing, sweeping
-from benchmarks.gateway import Account, Figure, check, installation
+from benchmarks.gateway import Account, Figure, check, inside, installation, timed
 from workers.base import in_transaction
 
 FEW, MANY, OF_A_BULK = 10_000, 1_000_000, 100_000
@@ -61,10 +56,10 @@ def run(*, smoke: bool = False) -> list[Figure]:
                     if turn:  # the first opens connections and makes plans
                         of_side[name].append(milliseconds)
         for side, of_side in zip(sides, taken, strict=True):
-            with _inside(side.running):
-                of_side["sweep"] = [_timed(partial(in_transaction, sweeping.sweep)) for _ in range(times)]
+            with inside(side.running.environment):
+                of_side["sweep"] = [timed(partial(in_transaction, sweeping.sweep)) for _ in range(times)]
                 route = partial(in_transaction, routing.route_waiting, side.account.user_id)
-                of_side["routing, all phones full"] = [_timed(route) for _ in range(times)]
+                of_side["routing, all phones full"] = [timed(route) for _ in range(times)]
         size = _queue_size(sides[1].account)
     before, after = ({name: median(values) for name, values in of_side.items()} for of_side in taken)
     return [
@@ -100,32 +95,15 @@ def _side(stack: ExitStack, messages: int) -> Side:
 def _used(side: Side) -> Iterator[tuple[str, float]]:
     """What its users and one phone do, each with the milliseconds it took."""
     for name, path in ASKED.items():
-        yield name, _timed(partial(side.account.call, "GET", path))
+        yield name, timed(partial(side.account.call, "GET", path))
     body = {"message": CODE, "recipient_number": "+998901234567", "device_id": side.phone}
-    yield "single send", _timed(partial(side.account.call, "POST", "/api/sms", body))
+    yield "single send", timed(partial(side.account.call, "POST", "/api/sms", body))
     pulled: list[dict[str, Any]] = []
-    yield "pull", _timed(lambda: pulled.extend(side.client.get("/api/mobile/v1/message").raise_for_status().json()))
+    yield "pull", timed(lambda: pulled.extend(side.client.get("/api/mobile/v1/message").raise_for_status().json()))
     check("what comes first", pulled[0]["message"], CODE)
     items = [{"id": message["id"], "state": "Delivered", "recipients": [{"state": "Delivered"}]} for message in pulled]
     report = partial(side.client.patch, "/api/mobile/v1/message", json=items)
-    yield "report of what a pull brought", _timed(lambda: report().raise_for_status())
-
-
-def _timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return (time.perf_counter() - began) * 1000
-
-
-@contextmanager
-def _inside(running: Installation) -> Iterator[None]:
-    """With the settings of an installation's own processes."""
-    with patch.dict(os.environ, running.environment):
-        get_settings.cache_clear()
-        close_engines()
-        yield
-        close_engines()
-    get_settings.cache_clear()
+    yield "report of what a pull brought", timed(lambda: report().raise_for_status())
 
 
 def _queue_size(account: Account) -> int:

@@ -20,12 +20,11 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
-from unittest.mock import patch
 from uuid import uuid4
 
 import uvloop
@@ -34,11 +33,10 @@ from celery import Celery
 from httpx_aiohttp import AiohttpTransport
 from sqlalchemy import text
 
-from app.core.database import close_engines, transaction
+from app.core.database import transaction
 from app.core.http_client import AsyncClient
 from app.core.interpreter import share_the_interpreter
 from app.core.queue import celery_app
-from app.core.settings import get_settings
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey
 from app.migrations.config import migrate
 from app.webhooks import outbox
@@ -47,7 +45,7 @@ from app.webhooks.client import guarded_session
 from app.webhooks.records import record
 from app.webhooks.sender import post
 from app.webhooks.signing import ensure_secrets
-from benchmarks.gateway import CheckFailedError, Figure, check
+from benchmarks.gateway import CheckFailedError, Figure, check, inside
 from benchmarks.receiver import Receivers, receivers
 
 AT_ONCE = 64
@@ -86,16 +84,14 @@ def _servers() -> Iterator[None]:
         stack.callback(valkey.home.remove)
         stack.enter_context(postgres)
         stack.enter_context(valkey)
-        # Undone at the end, or the next part would take these servers for the operator's.
-        stack.callback(get_settings.cache_clear)
-        stack.enter_context(patch.dict(os.environ))
-        os.environ["SMSFLEET_DATABASE_URL"] = postgres.url
-        os.environ["SMSFLEET_REDIS_URL"] = valkey.url
-        os.environ["SMSFLEET_WEBHOOK_ALLOWED_NETWORKS"] = "127.0.0.0/8"
-        os.environ["SMSFLEET_LOG_LEVEL"] = "warning"
-        get_settings.cache_clear()
+        environment = {
+            "SMSFLEET_DATABASE_URL": postgres.url,
+            "SMSFLEET_REDIS_URL": valkey.url,
+            "SMSFLEET_WEBHOOK_ALLOWED_NETWORKS": "127.0.0.0/8",
+            "SMSFLEET_LOG_LEVEL": "warning",
+        }
+        stack.enter_context(inside(environment))
         migrate()
-        stack.callback(close_engines)
         yield
 
 
@@ -189,13 +185,23 @@ def _emptied(n: int) -> float:
             last, moved = left, now
         elif now - moved > PATIENCE_SECONDS:
             raise CheckFailedError(f"no delivery was recorded for {PATIENCE_SECONDS:.0f} s, {left} left")
-        time.sleep(0.01)
+        time.sleep(0.02)
     return n / (time.perf_counter() - started)
 
 
-def _ready(name: str) -> None:
+@contextmanager
+def _held(workers: Iterable[subprocess.Popen[bytes]]) -> Iterator[None]:
+    """With the workers stopped, so that they begin when all is there."""
+    for worker in workers:
+        worker.send_signal(signal.SIGSTOP)
+    yield
+    for worker in workers:
+        worker.send_signal(signal.SIGCONT)
+
+
+def _ready(app: Celery, name: str) -> None:
     for _ in range(60):
-        if celery_app().control.inspect([name], timeout=1).ping():
+        if app.control.inspect([name], timeout=1).ping():
             return
     raise CheckFailedError(f"{name} did not start")
 
@@ -207,16 +213,13 @@ def _by_workers(count: int, to: Receivers, n: int) -> float:
         for number in range(count):
             name = f"webhooks-{number}@bench"
             workers.append(stack.enter_context(_worker("workers.app", "-Q", "webhooks", "-c", "1", "-n", name)))
-            _ready(name)
+            _ready(celery_app(), name)
         _write(to.urls, 500 * count)
         _emptied(500 * count)
         to.came()
         before = _delivered()
-        for worker in workers:
-            worker.send_signal(signal.SIGSTOP)
-        _write(to.urls, n)
-        for worker in workers:
-            worker.send_signal(signal.SIGCONT)
+        with _held(workers):
+            _write(to.urls, n)
         rate = _emptied(n)
         check("delivered", _delivered() - before, n)
         check("came, and as different ones", to.came(), (n, n))
@@ -276,12 +279,9 @@ def _by_single_tasks(to: Receivers, n: int) -> float:
     _write(to.urls, n)
     with transaction() as session:
         ids = session.scalars(text("SELECT delivery_id FROM webhook_queue ORDER BY delivery_id")).all()
-    with _worker("benchmarks.webhooks:single", "-Q", "single", "-c", "32", "-n", "single@bench"):
-        with single.connection_for_write() as connection:
-            for _ in range(60):
-                if single.control.inspect(["single@bench"], timeout=1, connection=connection).ping():
-                    break
-        with single.producer_or_acquire() as producer, producer.batch(max_size=500):
+    with _worker("benchmarks.webhooks:single", "-Q", "single", "-c", "32", "-n", "single@bench") as worker:
+        _ready(single, "single@bench")
+        with _held([worker]), single.producer_or_acquire() as producer, producer.batch(max_size=500):
             for number in ids:
                 one.apply_async((number,), producer=producer)
         rate = _emptied(n)
