@@ -22,13 +22,13 @@ _BATCH = 2000
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
-def rows(user_id: int, wanted: ContactFilter) -> Iterator[str]:
+def rows(user_id: int, wanted: ContactFilter, *, bom: bool) -> Iterator[str]:
     """The CSV, part by part: the oldest first, every field quoted.
 
     Text of users that a spreadsheet would run as a formula gets an apostrophe in front. Numbers keep their `+`: only
     digits follow it, and an import reads them again.
     """
-    yield _csv([COLUMNS])
+    yield ("\ufeff" if bom else "") + _csv([COLUMNS])
     last = 0
     while True:
         query = select(Contact).where(*matching(user_id, wanted), Contact.id > last).order_by(Contact.id).limit(_BATCH)

@@ -3,6 +3,7 @@ statement.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import text
@@ -16,20 +17,36 @@ from app.contacts.schemas import (
     NOTES_LENGTH,
     NUMBER_LENGTH,
     Import,
+    SkippedRow,
 )
 from app.core.copying import copy_rows
 from app.core.errors import Invalid
-from app.core.numbers import normalize_number
+from app.core.numbers import explain_refusal, normalize_number
 
 MOST_NAMED_ERRORS = 100
+MAX_LISTED_SKIPS = 10_000
 _LENGTHS = {"name": NAME_LENGTH, "phone_number": NUMBER_LENGTH, "email": EMAIL_LENGTH, "notes": NOTES_LENGTH}
 _TEXTS = ("name", "email", "notes")
 
 Row = tuple[Any, ...]
 
 
-def judge(body: Import, region: str | None) -> tuple[list[Row], int]:
-    """The rows to merge, and how many are left out. Raises `Invalid` for rows that are none and for too long fields.
+@dataclass
+class Judged:
+    """The rows to merge, how many were left out, and the first of those with the reason."""
+
+    rows: list[Row] = field(default_factory=list)
+    skipped: int = 0
+    skipped_rows: list[SkippedRow] = field(default_factory=list)
+
+    def skip(self, place: int, reason: str) -> None:
+        self.skipped += 1
+        if self.skipped <= MAX_LISTED_SKIPS:
+            self.skipped_rows.append(SkippedRow(index=place, reason=reason))
+
+
+def judge(body: Import, region: str | None) -> Judged:
+    """Read the rows of an import. Raises `Invalid` for rows that are no objects and for too long fields.
 
     Reading 100,000 national numbers takes seconds: to be called while no transaction is open.
     """
@@ -37,18 +54,24 @@ def judge(body: Import, region: str | None) -> tuple[list[Row], int]:
         raise Invalid({"contacts": ["The contacts field is required."]})
     if len(body.contacts) > MOST_IMPORTED:
         raise Invalid({"contacts": [f"The contacts field must not have more than {MOST_IMPORTED} items."]})
-    found: dict[str, Row] = {}
+    judged = Judged()
+    places: dict[str, int] = {}
     wrong: dict[str, list[str]] = {}
     for place, item in enumerate(body.contacts):
         row = _fields(item, f"contacts.{place}", wrong)
         if len(wrong) >= MOST_NAMED_ERRORS:
             break
-        number = normalize_number(row.get("phone_number") or "", region)
-        if number is not None and number not in found:
-            found[number] = (number, *(row.get(name) for name in _TEXTS), *(name in row for name in _TEXTS))
+        asked = row.get("phone_number") or ""
+        number = normalize_number(asked, region)
+        if number is None:
+            judged.skip(place, explain_refusal(asked, region))
+        elif places.setdefault(number, place) != place:
+            judged.skip(place, f"The same number stands in contacts.{places[number]}.")
+        else:
+            judged.rows.append((number, *(row.get(name) for name in _TEXTS), *(name in row for name in _TEXTS)))
     if wrong:
         raise Invalid(wrong)
-    return list(found.values()), len(body.contacts) - len(found)
+    return judged
 
 
 def _fields(item: object, place: str, wrong: dict[str, list[str]]) -> Mapping[str, str | None]:

@@ -12,6 +12,7 @@ from app.contacts.schemas import (
     ContactChange,
     ContactFilter,
     ContactOut,
+    ExportFilter,
     GroupChange,
     GroupFilter,
     GroupOut,
@@ -73,11 +74,12 @@ def create_contact(session: SessionDep, user: Owner, body: NewContact) -> Messag
 @router.post("/contacts/import", status_code=201)
 def import_contacts(user: OwnerAlone, body: Annotated[Import, Depends(large(Import))]) -> MessageEnvelope[Imported]:
     """Add or update up to 100,000 contacts, and put them into a group where you name one."""
-    rows, skipped = importing.judge(body, user.default_region)
+    judged = importing.judge(body, user.default_region)
     with transaction() as session:
-        importing.merge(session, user.user_id, rows, body.group_id)
-    data = Imported(imported=len(rows), skipped=skipped)
-    return MessageEnvelope(data=data, message=f"Imported {len(rows)} contacts")
+        importing.merge(session, user.user_id, judged.rows, body.group_id)
+    imported = len(judged.rows)
+    data = Imported(imported=imported, skipped=judged.skipped, skipped_rows=judged.skipped_rows)
+    return MessageEnvelope(data=data, message=f"Imported {imported} contacts")
 
 
 @router.get(
@@ -85,13 +87,13 @@ def import_contacts(user: OwnerAlone, body: Annotated[Import, Depends(large(Impo
     response_class=StreamingResponse,
     responses={200: {"content": {"text/csv": {"schema": {"type": "string"}, "example": exporting.EXAMPLE}}}},
 )
-def export_contacts(user: OwnerAlone, wanted: Annotated[ContactFilter, Query()]) -> StreamingResponse:
+def export_contacts(user: OwnerAlone, wanted: Annotated[ExportFilter, Query()]) -> StreamingResponse:
     """Your contacts as CSV, all or those that the filters leave. An import takes the same columns.
 
     Every field is quoted. Text that a spreadsheet would run as a formula has an apostrophe in front of it.
     """
     return StreamingResponse(
-        exporting.rows(user.user_id, wanted),
+        exporting.rows(user.user_id, wanted, bom=wanted.bom),
         media_type="text/csv",
         headers={"Content-Disposition": 'attachment; filename="contacts.csv"'},
     )

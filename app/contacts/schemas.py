@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BaseModel, Field
 
 from app.core.envelope import Timestamp
-from app.core.validation import Body, Email, Filter, Integer
+from app.core.validation import Body, Boolean, Email, Filter, Integer
 
 MOST_IMPORTED = 100_000
 MOST_MEMBERS_AT_ONCE = 10_000
@@ -42,6 +42,12 @@ class ContactFilter(Filter):
     group_id: Integer | None = None
 
 
+class ExportFilter(ContactFilter):
+    """`bom` puts a byte order mark in front, without which Excel takes the file for another encoding."""
+
+    bom: Boolean = False
+
+
 class GroupFilter(Filter):
     search: Annotated[str, Field(max_length=255)] | None = None
 
@@ -55,11 +61,22 @@ class Import(Body):
     group_id: Integer | None = None
 
 
+class SkippedRow(BaseModel):
+    """A row that an import left out: its place in the request, and why."""
+
+    index: int
+    reason: str
+
+
 class Imported(BaseModel):
-    """`imported` are those made or updated; `skipped` had no usable number, or one that came before."""
+    """`imported` were created or updated; `skipped` have no usable number, or one that came before.
+
+    `skipped_rows` names the first 10,000 of them.
+    """
 
     imported: int
     skipped: int
+    skipped_rows: list[SkippedRow]
 
 
 class GroupBrief(BaseModel):

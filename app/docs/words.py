@@ -148,6 +148,7 @@ FIELDS: dict[str, str] = {
     "to": "Until this time (ISO 8601; a date is its end in UTC)",
     "cursor": "Reads on behind a page, at the same cost however deep: the `next_cursor` of that page",
     "group_id": "Contacts in this group",
+    "bom": "Start the file with a byte order mark, so that Excel reads it as UTF-8",
     "state": "Deliveries in this state",
     "event": "Deliveries of this event",
     "url": "Deliveries to this URL",

@@ -33,7 +33,8 @@ def counts(answer) -> tuple[int, int]:
     assert answer.status_code == 201, answer.text
     data = answer.json()["data"]
     assert answer.json()["message"] == f"Imported {data['imported']} contacts"
-    assert data.keys() == {"imported", "skipped"}
+    assert data.keys() == {"imported", "skipped", "skipped_rows"}
+    assert len(data["skipped_rows"]) == min(data["skipped"], 10_000)
     return data["imported"], data["skipped"]
 
 
@@ -60,6 +61,32 @@ def test_made_updated_and_skipped(bring, book):
         "+998901112233": [None, None, None],
         "+998903333333": [None, "any text", None],
     }
+
+
+def test_each_skipped_row_has_its_reason(api, ali, bring, book):
+    api.put("/api/settings", json={"default_region": "US"}, headers=ali.headers)
+    numbers = [
+        "+998901234567",
+        "\u202a+998 90 123\u201145\u201167\u202c",
+        "555-0123",
+        "9.98901E+11",
+        "",
+        "(202) 555-0123.0",
+        "2025550123.0",
+    ]
+    answer = bring([{"phone_number": number} for number in numbers])
+    assert counts(answer) == (2, 5)
+    assert answer.json()["data"]["skipped_rows"] == [
+        {"index": 1, "reason": "The same number stands in contacts.0."},
+        {"index": 2, "reason": "This is not a complete phone number of US: check its length and area code."},
+        {
+            "index": 3,
+            "reason": "The spreadsheet rounded this number: its last digits are lost. Format the column as text.",
+        },
+        {"index": 4, "reason": "The phone number is empty."},
+        {"index": 5, "reason": "This is not a complete phone number of US: check its length and area code."},
+    ]
+    assert set(book()) == {"+998901234567", "+12025550123"}
 
 
 def test_into_a_group(api, ali, other, bring, book):
@@ -172,6 +199,8 @@ def test_export_is_what_an_import_takes(api, ali, other, bring, book):
         {"phone_number": "+998903333333", "name": "", "email": "", "notes": ""},
     ]
     assert counts(bring(read)) == (3, 0)
+    marked = api.get("/api/contacts/export", params={"bom": "1"}, headers=ali.headers)
+    assert marked.content == b"\xef\xbb\xbf" + answer.content
     some = api.get("/api/contacts/export", params={"search": "quote"}, headers=ali.headers)
     assert len(list(csv.DictReader(io.StringIO(some.text, newline="")))) == 1
 
