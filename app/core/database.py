@@ -41,6 +41,15 @@ class Base(DeclarativeBase):
     type_annotation_map = {datetime: DateTime(timezone=True), int: BigInteger}  # noqa: RUF012 - read by SQLAlchemy, never changed
 
 
+def columns_of(table: type[Base], alias: str = "") -> str:
+    """The names of all of a table's columns, for SQL.
+
+    A prepared `SELECT *` fails when a migration adds a column, and the old version still serves then.
+    """
+    prefix = f"{alias}." if alias else ""
+    return ", ".join(prefix + column.name for column in table.__table__.columns)
+
+
 BigId = Annotated[int, mapped_column(BigInteger, Identity(), primary_key=True)]
 CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.clock_timestamp())]
 

@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.core import outbound
+from app.core.database import columns_of
 from app.core.errors import NotFound
 from app.core.names import TaskName
 from app.core.validation import row_id
@@ -18,7 +19,8 @@ from app.devices.schemas import DeviceOut
 MODEL = "Device"
 
 _SHOWN = f"""
-    SELECT d.*, {ONLINE} AS online, {LAST_SEEN} AS last_seen_at, d.id = COALESCE(u.default_device_id, 0) AS is_default
+    SELECT {columns_of(Device, "d")},
+           {ONLINE} AS online, {LAST_SEEN} AS last_seen_at, d.id = COALESCE(u.default_device_id, 0) AS is_default
     FROM devices d JOIN device_state s ON s.device_id = d.id JOIN users u ON u.id = d.user_id
 """  # noqa: S608 - constants
 _OF_USER = text(f"{_SHOWN} WHERE d.user_id = :user AND d.removed_at IS NULL ORDER BY d.id")

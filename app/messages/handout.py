@@ -16,11 +16,13 @@ from sqlalchemy.orm import Session
 
 from app.core import outbound
 from app.core.batching import Later
+from app.core.database import columns_of
 from app.core.errors import Unauthenticated
 from app.core.names import TaskName
 from app.core.settings import get_settings
 from app.devices import versions
 from app.devices.auth import devices_by_token
+from app.devices.models import DeviceState
 from app.messages import limits, waking, window
 from app.messages.routing import AHEAD, lookahead
 
@@ -71,13 +73,14 @@ class _Phone:
         return not self.state["is_active"]
 
 
-_LOCK = text("""
-    SELECT s.*, d.user_id, d.is_active, d.send_delay_seconds, d.send_delay_spread_seconds, d.default_sim_slot,
+_LOCK = text(f"""
+    SELECT {columns_of(DeviceState, "s")},
+           d.user_id, d.is_active, d.send_delay_seconds, d.send_delay_spread_seconds, d.default_sim_slot,
            d.app_version, d.limits, d.sim_selection,
            CASE d.sim_selection WHEN 'alternate' THEN d.sim_cards END AS sim_cards
     FROM device_state s JOIN devices d ON d.id = s.device_id
     WHERE s.device_id = ANY(:ids) ORDER BY s.device_id FOR NO KEY UPDATE OF s SKIP LOCKED
-""")
+""")  # noqa: S608 - constants
 
 _STANDING = text(f"""
     SELECT p.device_id, clock_timestamp() AS now, f.in_flight, f.youngest_unreported, f.recalled

@@ -19,8 +19,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app.core.batching import Later
-from app.core.database import transaction
+from app.core.database import columns_of, transaction
 from app.core.errors import Conflict, Invalid, Refused
+from app.messages.models import Message
 
 if TYPE_CHECKING:
     from app.messages.intake import Asked
@@ -53,7 +54,7 @@ _KNOWN = text("""
     WHERE k.created_at > clock_timestamp() - interval '24 hours'
 """)
 
-_MESSAGES = text("SELECT * FROM messages WHERE id = ANY(:ids)")
+_MESSAGES = text(f"SELECT {columns_of(Message)} FROM messages WHERE id = ANY(:ids)")  # noqa: S608 - constants
 
 # Whoever is claiming a key at this moment is not waited for: a wait in the unique index would hold the whole batch.
 _CLAIM = text("""

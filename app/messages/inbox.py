@@ -24,10 +24,12 @@ from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
 from app.core.bodies import has_too_many_values, is_too_deep, mended
+from app.core.database import columns_of
 from app.core.errors import BadRequest, Unauthenticated
 from app.core.ids import uuid7
 from app.core.security import same
 from app.devices import hooked, presence, versions
+from app.messages.models import Message
 from app.messages.segments import segments
 from app.messages.views import message_object
 from app.webhooks import outbox
@@ -268,7 +270,7 @@ _INSERT = text(f"""
     ON CONFLICT (message_id) DO UPDATE
     SET message = COALESCE(EXCLUDED.message, messages.message),
         attachments = COALESCE(EXCLUDED.attachments, messages.attachments), updated_at = EXCLUDED.updated_at
-    RETURNING *
+    RETURNING {columns_of(Message)}
 """)  # noqa: S608 - the names are the constants above
 
 

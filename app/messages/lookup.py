@@ -6,10 +6,13 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core.database import columns_of
 from app.core.errors import NotFound
 from app.core.validation import row_id
+from app.messages.models import Message
 
 MODEL = "SmsMessage"
+_COLUMNS = columns_of(Message)
 
 
 def find(session: Session, user_id: int, name: str) -> dict[str, Any]:
@@ -18,7 +21,7 @@ def find(session: Session, user_id: int, name: str) -> dict[str, Any]:
     column, value = ("id", number) if number else ("message_id", _uuid(name))
     row = (
         session.execute(
-            text(f"SELECT * FROM messages WHERE {column} = :value AND user_id = :user AND deleted_at IS NULL"),  # noqa: S608
+            text(f"SELECT {_COLUMNS} FROM messages WHERE {column} = :value AND user_id = :user AND deleted_at IS NULL"),  # noqa: S608
             {"value": value, "user": user_id},
         )
         .mappings()

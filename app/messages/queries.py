@@ -23,16 +23,19 @@ from sqlalchemy.orm import Session
 
 from app.accounts import usage
 from app.accounts.auth import Principal
+from app.core.database import columns_of
 from app.core.errors import Invalid
 from app.core.numbers import normalize_number
 from app.core.pages import Page, Paging
 from app.core.text import containing
 from app.core.validation import BIGGEST_ID, Filter, Moment, row_id
+from app.messages.models import Message
 from app.messages.schemas import MessageOut
 from app.messages.states import Status
 
 MOST_COUNTED = 10_000
 SEARCH_DAYS = 31
+_COLUMNS = columns_of(Message, "m")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -217,7 +220,7 @@ def _rows(session: Session, walks: _Walks, after: tuple[datetime, int] | None, p
     # Ordered and limited one by one: the planner merges walks only where each is a query of its own.
     walked = walks.sql(" ORDER BY created_at DESC, id DESC LIMIT :reach")
     statement = (
-        f"SELECT m.* FROM (SELECT * FROM ({walked}) walked"  # noqa: S608 - constants
+        f"SELECT {_COLUMNS} FROM (SELECT created_at, id FROM ({walked}) walked"  # noqa: S608 - constants
         " ORDER BY created_at DESC, id DESC LIMIT :most OFFSET :offset) shown"
         " JOIN messages m ON m.id = shown.id ORDER BY shown.created_at DESC, shown.id DESC"
     )

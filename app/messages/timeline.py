@@ -8,9 +8,11 @@ from pydantic import BaseModel
 from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
+from app.core.database import columns_of
 from app.core.envelope import Timestamp, timestamp
 from app.devices.presence import LAST_SEEN, ONLINE, SILENT, SUSPECT
 from app.messages.limits import words_of
+from app.messages.models import Queued
 from app.messages.states import Stage, Status
 from app.webhooks import history
 from app.webhooks.history import DeliveryOut
@@ -48,7 +50,8 @@ class Timeline(BaseModel):
 
 
 _STANDING = text(f"""
-    SELECT q.*, clock_timestamp() AS now, d.device_name, d.is_active, d.send_delay_seconds, d.send_delay_spread_seconds,
+    SELECT {columns_of(Queued, "q")},
+           clock_timestamp() AS now, d.device_name, d.is_active, d.send_delay_seconds, d.send_delay_spread_seconds,
            s.send_window, s.next_slot_at, s.held_until, s.held_by, {LAST_SEEN} AS last_seen_at,
            {ONLINE} AS online, {SILENT} OR {SUSPECT} AS silent,
            (SELECT count(*) FROM (

@@ -16,8 +16,10 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
+from app.core.database import columns_of
 from app.core.settings import get_settings
 from app.messages import waking
+from app.messages.models import Message, Queued
 from app.messages.states import CONCLUDED_FAILURE, RANK, REPORTED, Event, Stage, Status
 from app.messages.views import message_object
 from app.webhooks import outbox
@@ -90,12 +92,13 @@ def apply(session: Session, changes: Sequence[Change]) -> dict[int, Applied]:
     return found
 
 
+_LOCK = text(f"SELECT {columns_of(Message)} FROM messages WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE")  # noqa: S608
+
+
 def _lock(session: Session, by_message: Mapping[int, Sequence[Change]]) -> dict[int, Applied]:
     ids = sorted(by_message)
     waiting = _lock_queued(session, ids)
-    rows = session.execute(
-        text("SELECT * FROM messages WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE"), {"ids": ids}
-    ).mappings()
+    rows = session.execute(_LOCK, {"ids": ids}).mappings()
     found = {row["id"]: Applied(dict(row), waiting.get(row["id"])) for row in rows}
     # A retry that committed between the two statements made the message pending and its queue row with it; another
     # retry has no business with that row. Who holds it may be waiting for the message, so nobody waits for it here.
@@ -115,9 +118,9 @@ def _lock(session: Session, by_message: Mapping[int, Sequence[Change]]) -> dict[
 def _lock_queued(session: Session, ids: list[int], otherwise: str = "") -> dict[int, dict[str, Any]]:
     rows = session.execute(
         text(f"""
-            SELECT * FROM message_queue WHERE message_id = ANY(:ids)
+            SELECT {columns_of(Queued)} FROM message_queue WHERE message_id = ANY(:ids)
             ORDER BY message_id FOR NO KEY UPDATE {otherwise}
-        """),  # noqa: S608 - nothing or NOWAIT
+        """),  # noqa: S608 - constants
         {"ids": ids},
     ).mappings()
     return {row["message_id"]: dict(row) for row in rows}

@@ -136,7 +136,7 @@ _CLAIM = text(
                r.origin
         FROM room r CROSS JOIN LATERAL (
             SELECT due.* FROM (VALUES (0), (1)) AS lanes(lane) CROSS JOIN LATERAL (
-                SELECT * FROM webhook_queue q
+                SELECT q.delivery_id, q.message_id, q.url, q.hook, q.lane, q.next_attempt_at FROM webhook_queue q
                 WHERE q.user_id = r.user_id AND q.origin = r.origin AND q.lane = lanes.lane
                   AND q.next_attempt_at <= (SELECT clock_timestamp())
                 ORDER BY q.next_attempt_at, q.delivery_id LIMIT 2 * r.n + :window) due
