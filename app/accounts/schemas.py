@@ -9,6 +9,9 @@ from app.core.numbers import is_region
 from app.core.settings import Feature
 from app.core.validation import Body, Boolean, Email, Integer, Moment, fault
 
+# Of a phone, in seconds between two messages.
+MAX_SEND_DELAY = 86_400
+
 Ability = Annotated[str, Field(max_length=255)]
 Plan = Literal["free", "premium"]
 
@@ -88,6 +91,7 @@ class SettingsChange(Body):
     device_events: Boolean = False
     default_region: Annotated[str | None, AfterValidator(_region)] = None
     offline_alert_minutes: Annotated[Integer, Field(ge=1, le=10_080)] | None = None
+    default_send_delay_seconds: Annotated[Integer, Field(ge=0, le=MAX_SEND_DELAY)] = 0
 
 
 class SettingsOut(BaseModel):
@@ -95,6 +99,7 @@ class SettingsOut(BaseModel):
     device_events: bool
     default_region: str | None
     offline_alert_minutes: int | None
+    default_send_delay_seconds: int
 
 
 class PromoUse(Body):

@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
+from app.accounts.models import User
 from app.core.errors import Unauthenticated
 from app.core.security import digest, random_text
 from app.core.settings import get_settings
@@ -65,6 +66,7 @@ def _new_phone(session: Session, user_id: int, name: str) -> Device:
         device_name=name,
         registered_name=name,
         sms_rate=get_settings().sms_rate,
+        send_delay_seconds=session.get_one(User, user_id).default_send_delay_seconds,
         hook_secret=random_text(_SECRET_LENGTH),
         signing_key=random_text(_SIGNING_KEY_LENGTH),
         sim_cards=[],

@@ -6,7 +6,8 @@ import segno
 from sqlalchemy.orm import Session
 
 from app.accounts import tokens
-from app.devices.schemas import Enrollment
+from app.devices import android_limit
+from app.devices.schemas import AndroidLimit, Enrollment
 
 MOBILE_PATH = "/api/mobile/v1"
 KEY_NAME = "Phone enrollment"
@@ -17,7 +18,15 @@ def invite(session: Session, user_id: int, base_url: str) -> Enrollment:
     key = tokens.issue(session, user_id, "key", KEY_NAME, abilities=["phone:enroll"])
     server = base_url + MOBILE_PATH
     return Enrollment(
-        server_url=server, private_token=key.plain, qr_svg=_qr(f"{server}\n{key.plain}"), steps=_steps(server)
+        server_url=server,
+        private_token=key.plain,
+        qr_svg=_qr(f"{server}\n{key.plain}"),
+        steps=_steps(server),
+        android_limit=AndroidLimit(
+            advice=android_limit.ADVICE,
+            commands=android_limit.COMMANDS,
+            recommended_send_delay_seconds=android_limit.RECOMMENDED_DELAY,
+        ),
     )
 
 

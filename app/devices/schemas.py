@@ -5,14 +5,14 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field
 
+from app.accounts.schemas import MAX_SEND_DELAY
 from app.core.envelope import Money, Timestamp
 from app.core.validation import Body, Boolean, Integer, Price, fault
 
-LONGEST_DELAY = 86_400
 HIGHEST_LIMIT = 1_000_000
 
 Limit = Annotated[Integer, Field(ge=1, le=HIGHEST_LIMIT)]
-Delay = Annotated[Integer, Field(ge=0, le=LONGEST_DELAY)]
+Delay = Annotated[Integer, Field(ge=0, le=MAX_SEND_DELAY)]
 SimSlot = Annotated[Integer, Field(ge=0, le=2)]
 SimSelection = Literal["default", "alternate"]
 
@@ -93,6 +93,14 @@ class DeviceOut(BaseModel):
     created_at: Timestamp
 
 
+class AndroidLimit(BaseModel):
+    """Android's own limit on SMS: why to mind it, the commands that lift it, and the delay that keeps below it."""
+
+    advice: str
+    commands: list[str]
+    recommended_send_delay_seconds: int
+
+
 class Enrollment(BaseModel):
     """What an owner types into the app, shown this once. `qr_svg` holds the address and the token, one a line."""
 
@@ -100,3 +108,4 @@ class Enrollment(BaseModel):
     private_token: str
     qr_svg: str
     steps: list[str]
+    android_limit: AndroidLimit

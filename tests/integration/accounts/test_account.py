@@ -112,14 +112,32 @@ def test_rate_is_the_default_devices(api, ali, other, sql, configured):
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_settings(api, ali, other, method):
-    initial = {"keep_inbound": True, "device_events": False, "default_region": None, "offline_alert_minutes": None}
+    initial = {
+        "keep_inbound": True,
+        "device_events": False,
+        "default_region": None,
+        "offline_alert_minutes": None,
+        "default_send_delay_seconds": 0,
+    }
     assert api.get("/api/settings", headers=ali.headers).json() == {"success": True, "data": initial}
 
     def put(**change):
         return api.request(method, "/api/settings", json=change, headers=ali.headers)
 
-    answer = put(keep_inbound=False, default_region="uz", offline_alert_minutes=30, device_events="1")
-    changed = {"keep_inbound": False, "device_events": True, "default_region": "UZ", "offline_alert_minutes": 30}
+    answer = put(
+        keep_inbound=False,
+        default_region="uz",
+        offline_alert_minutes=30,
+        device_events="1",
+        default_send_delay_seconds=60,
+    )
+    changed = {
+        "keep_inbound": False,
+        "device_events": True,
+        "default_region": "UZ",
+        "offline_alert_minutes": 30,
+        "default_send_delay_seconds": 60,
+    }
     assert answer.json() == {"success": True, "data": changed, "message": "Settings updated successfully"}
     assert put().json()["data"] == changed
     assert put(default_region=None, offline_alert_minutes="").json()["data"] == {
@@ -140,6 +158,10 @@ def test_settings(api, ali, other, method):
         (
             {"offline_alert_minutes": 0},
             {"offline_alert_minutes": ["The offline alert minutes field must be at least 1."]},
+        ),
+        (
+            {"default_send_delay_seconds": 86_401},
+            {"default_send_delay_seconds": ["The default send delay seconds field must not be greater than 86400."]},
         ),
         (
             {"offline_alert_minutes": "soon"},

@@ -23,6 +23,15 @@ def test_an_invitation_is_all_that_a_phone_needs(client, gateway):
     assert data["qr_svg"].startswith("<svg")
     assert any("SSE Only" in step for step in data["steps"])
     assert any("app-insecure.apk" in step for step in data["steps"]), "plain http needs the other build"
+    assert data["android_limit"]["recommended_send_delay_seconds"] == 60
+    assert "30 SMS parts in 30 minutes" in data["android_limit"]["advice"]
+    for command, setting in zip(
+        data["android_limit"]["commands"],
+        ("sms_outgoing_check_max_count", "sms_outgoing_check_interval_ms"),
+        strict=True,
+    ):
+        assert f"settings put global {setting} " in command
+        assert command in data["android_limit"]["advice"]
     phone = StrictPhone(gateway.url)
     phone.register(data["private_token"])
     assert [device["device_id"] for device in client.get("/api/devices").json()["data"]] == [phone.device_id]
@@ -60,6 +69,20 @@ def test_a_new_phone_is_as_the_public_api_says(client, phone):
         "battery": None,
         "app_version": "1.68.0",
     }
+
+
+def test_a_new_phone_begins_with_the_delay_that_the_account_set(client, enroll, device_number):
+    assert client.put("/api/settings", json={"default_send_delay_seconds": 60}).status_code == 200
+    first = enroll(name="first")
+    first.sync()
+    assert first.settings["messages"]["send_interval_min"] == 60
+    client.put("/api/settings", json={"default_send_delay_seconds": 0})
+    second = enroll(name="second")
+    delays = [
+        client.get(f"/api/devices/{device_number(phone)}").json()["data"]["send_delay_seconds"]
+        for phone in (first, second)
+    ]
+    assert delays == [60, 0], "only phones that are enrolled from then on"
 
 
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer 1|wrong", "Basic YTpi", "Code 123456"])
