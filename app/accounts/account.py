@@ -1,7 +1,9 @@
 """The account as its owner sees it: figures, plan, settings."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -20,6 +22,7 @@ from app.accounts.schemas import (
     UserBrief,
 )
 from app.accounts.usage import UsageKind
+from app.core.errors import Invalid
 from app.core.settings import get_settings
 
 # By name: the devices' own module lies above this one.
@@ -103,3 +106,17 @@ def delivery_stats(session: Session, user_id: int) -> dict[str, dict[str, int | 
 
 _STATS = {"sent": UsageKind.SENT, "delivered": UsageKind.DELIVERED, "failed": UsageKind.FAILED}
 _PERIODS = {"today": "today", "this_week": "week", "this_month": "month"}
+
+
+_NOBODY_ALERTED = (
+    "This server has no mail server configured: switch device events on as well, so that your webhook gets the alert."
+)
+
+
+def change_settings(user: User, given: Mapping[str, Any]) -> None:
+    """Change the settings given. Raises `Invalid` for an alert that could reach nobody."""
+    for name, value in given.items():
+        setattr(user, name, value)
+    reaches_nobody = get_settings().smtp_url is None and not user.device_events
+    if given.get("offline_alert_minutes") is not None and reaches_nobody:
+        raise Invalid({"offline_alert_minutes": [_NOBODY_ALERTED]})

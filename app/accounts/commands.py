@@ -68,6 +68,8 @@ def create_promo(
     if not code.strip() or len(code.strip()) > 64:  # noqa: PLR2004 - the column's
         raise typer.BadParameter("a code has 1 to 64 characters")
     end = until.replace(tzinfo=UTC) + timedelta(days=1) if until else None
+    if end is not None and end <= datetime.now(UTC):
+        raise typer.BadParameter("that day is over", param_hint="--until")
     with transaction() as session:
         promo = plans.create_promo(session, code, months, uses=uses, until=end)
     if promo is None:

@@ -136,8 +136,7 @@ def show_settings(session: SessionDep, principal: AccountUser) -> Envelope[Setti
 def change_settings(session: SessionDep, principal: AccountUser, body: SettingsChange) -> MessageEnvelope[SettingsOut]:
     """Change the settings that the request names; null clears one that may be empty."""
     user = session.get_one(User, principal.user_id)
-    for name, value in body.given().items():
-        setattr(user, name, value)
+    account.change_settings(user, body.given())
     data = SettingsOut.model_validate(user, from_attributes=True)
     return MessageEnvelope(data=data, message="Settings updated successfully")
 

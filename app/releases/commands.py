@@ -29,16 +29,18 @@ def publish(
     name = version_name.strip()
     if not name or len(name) > _NAME_LENGTH:
         raise typer.BadParameter(f"a version name has 1 to {_NAME_LENGTH} characters")
-    if not file.stat().st_size:
-        raise typer.BadParameter(f"{file} is empty")
+    if not shelf.is_apk(file):
+        raise typer.BadParameter(f"{file} is no APK: an archive with an AndroidManifest.xml")
     with file.open("rb") as source:
         sha256, size = shelf.store(source)
+    release = Release(
+        version_name=name, version_code=version_code, notes=notes, mandatory=mandatory, sha256=sha256, size=size
+    )
     with transaction() as session:
-        release = Release(
-            version_name=name, version_code=version_code, notes=notes, mandatory=mandatory, sha256=sha256, size=size
-        )
-        session.add(release)
-        session.flush()
+        published = shelf.publish(session, release)
+    if not published:
+        typer.echo(f"version code {version_code} is published already: raise it, or withdraw that release", err=True)
+        raise typer.Exit(1)
     typer.echo(f"release {release.id} published: {name} ({version_code}), {size} bytes, SHA-256 {sha256}")
 
 

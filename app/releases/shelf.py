@@ -6,10 +6,11 @@ A file lies in the data folder under its SHA-256. It is there, whole and on disk
 import hashlib
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
 from app.core.errors import NotFound
@@ -28,6 +29,15 @@ def folder() -> Path:
 
 def path_of(release: Release) -> Path:
     return folder() / f"{release.sha256}.apk"
+
+
+def is_apk(file: Path) -> bool:
+    """Whether a file is an Android package: a ZIP archive with a manifest."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return "AndroidManifest.xml" in archive.namelist()
+    except (zipfile.BadZipFile, OSError):
+        return False
 
 
 def store(source: BinaryIO) -> tuple[str, int]:
@@ -66,6 +76,20 @@ def latest(session: Session) -> Release | None:
         select(Release).where(Release.withdrawn_at.is_(None)).order_by(Release.version_code.desc(), Release.id.desc())
     )
     return session.scalars(query.limit(1)).one_or_none()
+
+
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtextextended('releases.publish', 0))")
+
+
+def publish(session: Session, release: Release) -> bool:
+    """Offer a release; False if one with its version code is offered already, which phones could not tell apart."""
+    session.execute(_ONE_AT_A_TIME)
+    offered = select(Release.id).where(Release.version_code == release.version_code, Release.withdrawn_at.is_(None))
+    if session.scalars(offered.limit(1)).first() is not None:
+        return False
+    session.add(release)
+    session.flush()
+    return True
 
 
 def find(session: Session, release: str) -> Release:

@@ -276,3 +276,17 @@ def test_two_codes_at_once_both_count(api, ali, promo, sql):
     with ThreadPoolExecutor(2) as pool:
         assert [r.status_code for r in pool.map(lambda code: redeem(api, ali, code), "AB")] == [200, 200]
     assert sql.execute("SELECT premium_expires_at FROM users").fetchone()[0] == datetime(2198, 4, 10, tzinfo=UTC)
+
+
+def test_an_alert_that_could_reach_nobody_is_refused(api, ali, configured):
+    def put(**change):
+        return api.put("/api/settings", json=change, headers=ali.headers)
+
+    answer = put(offline_alert_minutes=30)
+    assert (answer.status_code, list(answer.json()["errors"])) == (422, ["offline_alert_minutes"])
+    assert "no mail server" in answer.json()["message"]
+    assert put().json()["data"]["offline_alert_minutes"] is None
+    assert put(offline_alert_minutes=30, device_events=True).status_code == 200, "a webhook gets the alert"
+    assert put(offline_alert_minutes=None, device_events=False).status_code == 200
+    configured(SMTP_URL="smtp://127.0.0.1:9")
+    assert put(offline_alert_minutes=30).status_code == 200

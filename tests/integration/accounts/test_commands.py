@@ -57,6 +57,7 @@ def test_promo_codes(api, ali, sql):
         ["", "--months", "1"],
         ["x", "--months", "0"],
         ["x", "--months", "1", "--until", "soon"],
+        ["x", "--months", "1", "--until", "2026-06-30"],
         ["x" * 65, "--months", "1"],
     ],
 )

@@ -37,10 +37,14 @@ def test_lists_in_forms(api, ali):
 
 
 def test_booleans_and_numbers_in_forms(api, ali):
-    answer = api.put("/api/settings", data={"keep_inbound": "0", "offline_alert_minutes": "15"}, headers=ali.headers)
+    answer = api.put(
+        "/api/settings",
+        data={"keep_inbound": "0", "device_events": "1", "offline_alert_minutes": "15"},
+        headers=ali.headers,
+    )
     assert answer.json()["data"] == {
         "keep_inbound": False,
-        "device_events": False,
+        "device_events": True,
         "default_region": None,
         "offline_alert_minutes": 15,
     }

@@ -1,16 +1,28 @@
 """Versions of the phone app: published by the command, offered and downloaded over HTTP."""
 
 import hashlib
+import io
 import os
 import subprocess
 import sys
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from app.core.settings import get_settings
 from tests.integration.guards import is_not_found
 
-APK = b"PK\x03\x04" + os.urandom(300_000)
+
+def apk(content: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("AndroidManifest.xml", b"binary")
+        archive.writestr("classes.dex", content)
+    return buffer.getvalue()
+
+
+APK = apk(os.urandom(300_000))
 
 
 @pytest.fixture
@@ -33,11 +45,13 @@ def smsfleet(servers, database, tmp_path, monkeypatch):
 
 @pytest.fixture
 def publish(smsfleet, tmp_path):
+    file = tmp_path / "app.apk"
+
     def make(code: int, content: bytes = APK, *more: str, name: str = "1.0.1") -> str:
-        file = tmp_path / "app.apk"
         file.write_bytes(content)
         return smsfleet("publish", str(file), "--version-name", name, "--version-code", str(code), *more)
 
+    make.file = file
     return make
 
 
@@ -54,7 +68,7 @@ def test_nothing_is_offered_at_first(api, smsfleet):
 
 def test_the_highest_version_is_offered_until_it_is_withdrawn(api, publish, smsfleet):
     assert "release 1 published: 1.0.1 (2)" in publish(2, APK, "--notes", "Faster", "--mandatory")
-    publish(1, b"older")
+    publish(1, apk(b"older"))
     assert latest(api) == {
         "version_name": "1.0.1",
         "version_code": 2,
@@ -92,7 +106,7 @@ def test_the_file_whole_and_in_part(api, publish):
     path = "/api/app/download/1"
     for asked, status, content in (
         ("bytes=100-199", 206, APK[100:200]),
-        ("bytes=299000-", 206, APK[299000:]),
+        ("bytes=299000-", 206, APK[299_000:]),
         ("bytes=-10", 206, APK[-10:]),
         ("bytes=x", 200, APK),
         ("lines=1-2", 200, APK),
@@ -129,13 +143,34 @@ def test_two_versions_may_share_a_file_and_nothing_is_left_behind(api, publish, 
 
 
 def test_what_is_refused(smsfleet, tmp_path):
-    empty = tmp_path / "empty.apk"
-    empty.touch()
     options = ("--version-name", "1", "--version-code", "1")
-    assert "empty" in smsfleet("publish", str(empty), *options, code=2)
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w") as other:
+        other.writestr("readme.txt", "no app")
+    for content in (b"", b"x", b"PK\x03\x04" + os.urandom(1000), archive.getvalue(), APK[:-30]):
+        file = tmp_path / "wrong.apk"
+        file.write_bytes(content)
+        assert "is no APK" in smsfleet("publish", str(file), *options, code=2)
     smsfleet("publish", str(tmp_path / "none.apk"), *options, code=2)
     file = tmp_path / "some.apk"
-    file.write_bytes(b"x")
+    file.write_bytes(APK)
     smsfleet("publish", str(file), "--version-name", " ", "--version-code", "1", code=2)
     smsfleet("publish", str(file), "--version-name", "1", "--version-code", "0", code=2)
     assert smsfleet("list") == ""
+
+
+def test_a_version_code_is_offered_once(publish, smsfleet):
+    publish(7)
+    file = publish.file
+    arguments = ("publish", str(file), "--version-name", "1.0.2", "--version-code", "7")
+    assert "version code 7 is published already" in smsfleet(*arguments, code=1)
+    smsfleet("withdraw", "1")
+    with ThreadPoolExecutor(2) as pool:
+        commands = [pool.submit(smsfleet_anyhow, *arguments) for _ in range(2)]
+    assert sorted(command.result() for command in commands) == [0, 1], "of two at once one is offered"
+    assert len([line for line in smsfleet("list").splitlines() if "offered" in line]) == 1
+
+
+def smsfleet_anyhow(*arguments: str) -> int:
+    command = [sys.executable, "-m", "app.cli", "release", *arguments]
+    return subprocess.run(command, capture_output=True, check=False).returncode
