@@ -11,10 +11,10 @@ UV ?= uv
 WANTED = $(shell cat $(LOCKS) pyproject.toml | cksum)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install up demo check test bench audit lock FORCE
+.PHONY: help setup install up demo check format test test-only migration bench audit lock FORCE
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
 
 setup: $(READY) ## the virtual environment with the locked dependencies
 
@@ -39,9 +39,20 @@ check: $(READY) ## lint, format, types, imports: seconds
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/typos
 
-test: check ## every check and every test
+format: $(READY) ## format the code and mend what the linter can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+test: check test-only ## every check and every test
+
+test-only: $(READY) ## tests without the checks; ARGS="tests/unit -k number" for some of them
 	@exec $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+
+migration: $(READY) ## NAME="what it does": the next migration, from what the models say
+	@$(BIN)/python -m app.migrations.new "$(NAME)"
+	@$(BIN)/ruff check --quiet --fix app/migrations/versions && $(BIN)/ruff format --quiet app/migrations/versions
 
 bench: $(READY) ## PART=… of the performance table
 	@exec $(BIN)/python -m benchmarks $(PART)

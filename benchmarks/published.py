@@ -1,4 +1,4 @@
-"""The tables of README.md and docs/performance.md, from the runs kept in `docs/measured`.
+"""The tables of README.md and docs/operating/performance.md, from the runs kept in `docs/measured`.
 
     python -m benchmarks.published
 
@@ -15,8 +15,8 @@ from benchmarks.__main__ import LONG, PARTS
 
 ROOT = Path(__file__).parents[1]
 MEASURED = ROOT / "docs" / "measured"
-# Of the long parts the README tells what is wanted of them, docs/performance.md tells everything.
-PAGES = {ROOT / "README.md": set(LONG) | {"streams"}, ROOT / "docs" / "performance.md": set()}
+# Of the long parts the README tells what is wanted of them, docs/operating/performance.md tells everything.
+PAGES = {ROOT / "README.md": set(LONG) | {"streams"}, ROOT / "docs" / "operating" / "performance.md": set()}
 _PLACE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
 
 

@@ -10,6 +10,7 @@ def alembic_config() -> Config:
     """Configuration for `alembic.command`; the database is the settings'."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
+    config.set_main_option("path_separator", "os")
     config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
     return config
 

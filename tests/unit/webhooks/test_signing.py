@@ -14,7 +14,7 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.webhooks import signing
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "webhooks.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "using" / "webhooks.md"
 BODY = '{"event":"status","data":{"message":"Süß ✓"},"timestamp":"2026-06-08T10:00:05.000000Z"}'
 
 
