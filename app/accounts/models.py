@@ -40,6 +40,8 @@ class User(Base):
     keep_inbound: Mapped[bool] = mapped_column(server_default=text("true"))
     device_events: Mapped[bool] = mapped_column(server_default=text("false"))
     offline_alert_minutes: Mapped[int | None] = mapped_column(SmallInteger)
+    # Whether a message that certainly did not leave its phone is tried on another.
+    failover: Mapped[bool] = mapped_column(server_default=text("true"))
     # The delay that a phone begins with when it is enrolled.
     default_send_delay_seconds: Mapped[int] = mapped_column(server_default=text("0"))
     created_at: Mapped[CreatedAt]

@@ -91,6 +91,7 @@ class SettingsChange(Body):
     device_events: Boolean = False
     default_region: Annotated[str | None, AfterValidator(_region)] = None
     offline_alert_minutes: Annotated[Integer, Field(ge=1, le=10_080)] | None = None
+    failover: Boolean = True
     default_send_delay_seconds: Annotated[Integer, Field(ge=0, le=MAX_SEND_DELAY)] = 0
 
 
@@ -99,6 +100,7 @@ class SettingsOut(BaseModel):
     device_events: bool
     default_region: str | None
     offline_alert_minutes: int | None
+    failover: bool
     default_send_delay_seconds: int
 
 

@@ -127,6 +127,7 @@ FIELDS: dict[str, str] = {
     "SettingsChange.keep_inbound": "Whether received messages are kept; webhooks are told of them either way",
     "SettingsChange.default_region": "ISO country code by which numbers without `+` are read",
     "SettingsChange.offline_alert_minutes": "Tell by e-mail when a phone was away for so long; null: never",
+    "SettingsChange.failover": "Whether a message that certainly did not leave its phone is tried on up to two others",
     "SettingsChange.default_send_delay_seconds": "`send_delay_seconds` of phones that are enrolled from then on",
     "SettingsChange.device_events": "Whether webhooks are told when a phone goes away and comes back",
     "DeviceChange.send_delay_seconds": "Pause between two messages",

@@ -8,9 +8,13 @@ MOST_IN_A_BATCH = 2000
 _STATEMENTS = (
     # A deleted message still takes reports for a while; one that waits for a report stays until it ended.
     """
-    DELETE FROM messages WHERE id IN (
-        SELECT id FROM messages WHERE deleted_at < clock_timestamp() - interval '7 days' AND status <> 'pending'
-        ORDER BY deleted_at LIMIT :most FOR UPDATE SKIP LOCKED)
+    WITH gone AS (
+        DELETE FROM messages WHERE id IN (
+            SELECT id FROM messages WHERE deleted_at < clock_timestamp() - interval '7 days' AND status <> 'pending'
+            ORDER BY deleted_at LIMIT :most FOR UPDATE SKIP LOCKED)
+        RETURNING id
+    )
+    DELETE FROM message_steps WHERE message_id IN (SELECT id FROM gone)
     """,
     """
     DELETE FROM inbound_seen WHERE (device_id, event_id) IN (

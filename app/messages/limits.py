@@ -25,13 +25,6 @@ PERIODS = {
     "per_month": timedelta(days=30),
 }
 RECIPIENTS = "recipients_per_month"
-LIMIT_WORDS = {
-    "per_minute": "its limit for a minute",
-    "per_hour": "its limit for an hour",
-    "per_day": "its limit for a day",
-    "per_month": "its limit for 30 days",
-    RECIPIENTS: "its limit of recipients for 30 days",
-}
 OF_A_SIM = "sim."
 # A limit of recipients, or of one SIM card, lets some messages pass; `device_state` is `s`.
 HELD_PARTLY = f"(s.held_by LIKE '{OF_A_SIM}%' OR s.held_by = '{RECIPIENTS}')"
@@ -57,13 +50,6 @@ class Chosen:
     slots: list[int] = field(default_factory=list)
     until: datetime | None = None
     hold: Hold | None = None
-
-
-def words_of(held_by: str | None) -> str:
-    """A limit's name in words for its owner."""
-    name = held_by or ""
-    of_sim = " for the SIM card" if name.startswith(OF_A_SIM) else ""
-    return LIMIT_WORDS.get(name.removeprefix(OF_A_SIM), "its limit") + of_sim
 
 
 def needs_care(state: Mapping[str, Any]) -> bool:

@@ -138,6 +138,21 @@ class Queued(Base):
     accepted_at: Mapped[datetime | None]
 
 
+class MessageStep(Base):
+    """Something that happened to a message before its present routing or try (`steps`)."""
+
+    __tablename__ = "message_steps"
+    __table_args__ = (Index(None, "message_id", "id"),)
+
+    id: Mapped[BigId]
+    message_id: Mapped[int]
+    attempt: Mapped[int] = mapped_column(SmallInteger)
+    step: Mapped[str] = mapped_column(String(10))
+    at: Mapped[datetime]
+    device_id: Mapped[int | None]
+    error: Mapped[str | None] = mapped_column(Text)
+
+
 class InboundSeen(Base):
     """An inbound event a phone has posted, so that its repetition changes nothing; kept for some days only."""
 

@@ -40,6 +40,12 @@ _TAKE = text("""
     ), unrouted AS (
         UPDATE message_queue q SET device_id = 0, since = clock_timestamp()
         FROM taken WHERE q.message_id = taken.message_id
+    ), kept AS (
+        INSERT INTO message_steps (message_id, attempt, step, at, device_id)
+        SELECT m.id, m.attempt, v.step, COALESCE(v.at, clock_timestamp()), m.device_id
+        FROM messages m JOIN taken ON taken.message_id = m.id,
+        LATERAL (VALUES (1, 'routed', m.routed_at), (2, 'moved', NULL)) AS v(place, step, at)
+        ORDER BY m.id, v.place
     )
     UPDATE messages m SET device_id = NULL, routed_at = NULL FROM taken WHERE m.id = taken.message_id
     RETURNING m.id

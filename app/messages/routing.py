@@ -89,12 +89,12 @@ def route_waiting(session: Session, user_id: int) -> int:
     last = _lock_cursor(session, user_id)
     phones = session.execute(_PHONES, {"user": user_id, "most": LARGEST_LOOKAHEAD}).mappings().all()
     if any(not phone["held"] for phone in phones):
-        rooms = _rooms([phone for phone in phones if not phone["held"]])
+        rooms = room_of([phone for phone in phones if not phone["held"]])
         total = min(MOST_IN_A_BATCH, sum(rooms.values()))
         messages = list(session.scalars(_CLAIM, {"user": user_id, "room": total})) if total else []
         devices = take_turns(rooms, last, len(messages))
     else:
-        rooms = _rooms([phone for phone in phones if phone["held_partly"]])
+        rooms = room_of([phone for phone in phones if phone["held_partly"]])
         messages, devices = _past_limits(session, user_id, rooms) if rooms else ([], [])
     if not messages:
         return 0
@@ -151,7 +151,7 @@ def _past_limits(session: Session, user_id: int, rooms: Mapping[int, int]) -> tu
     return messages, devices
 
 
-def _rooms(phones: Sequence[Mapping[Any, Any]]) -> dict[int, int]:
+def room_of(phones: Sequence[Mapping[Any, Any]]) -> dict[int, int]:
     """Room of each phone that may be used: those online, or all of them where none is."""
     usable = [phone for phone in phones if phone["online"]] or phones
     rooms = {phone["id"]: lookahead(phone) - phone["ahead"] for phone in usable}

@@ -5,41 +5,50 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import BaseModel
-from sqlalchemy import RowMapping, text
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core.database import columns_of
 from app.core.envelope import Timestamp, timestamp
+from app.devices.failures import reason_of
 from app.devices.presence import LAST_SEEN, ONLINE, SILENT, SUSPECT
-from app.messages.limits import words_of
+from app.messages import forecast, routing, steps
 from app.messages.models import Queued
+from app.messages.sentences import Reason, limit_code
 from app.messages.states import Stage, Status
 from app.webhooks import history
 from app.webhooks.history import DeliveryOut
 
-MOST_WEBHOOKS = 100
-MOST_COUNTED = 10_000
-WINDOW_SECONDS = 30
+MAX_WEBHOOKS = 100
+# Routing takes milliseconds, and where its nudge was lost a sweep. What waits for longer although a phone has room
+# waits for a worker.
+ROUTED_WITHIN = timedelta(seconds=10)
 
 
 class StageOut(BaseModel):
-    """Something that happened to the message, and at which phone."""
+    """Something that happened to the message, at which phone and in which attempt; why, where it failed."""
 
     stage: str
     at: Timestamp
     device_id: int | None
     device_name: str | None
+    attempt: int
+    error_message: str | None = None
+    reason_code: str | None = None
+    reason: str | None = None
 
 
 class Waiting(BaseModel):
-    """Why the message is not sent yet, and when it is expected to go, where that can be said."""
+    """Why the message is not sent yet: a sentence, its code and what it speaks of; and when it is expected to go."""
 
+    reason_code: str
     reason: str
+    parameters: dict[str, str | int | float]
     expected_at: Timestamp | None
 
 
 class Timeline(BaseModel):
-    """`attempt` counts the sendings that the owner asked for; the stages are those of the last one."""
+    """All stages of all attempts; `attempt` counts them: the first, failovers to other phones, and your retries."""
 
     id: int
     status: Status
@@ -52,126 +61,164 @@ class Timeline(BaseModel):
 _STANDING = text(f"""
     SELECT {columns_of(Queued, "q")},
            clock_timestamp() AS now, d.device_name, d.is_active, d.send_delay_seconds, d.send_delay_spread_seconds,
-           s.send_window, s.next_slot_at, s.held_until, s.held_by, {LAST_SEEN} AS last_seen_at,
+           d.limits, d.default_sim_slot, d.sim_selection,
+           s.send_window, s.next_slot_at, s.last_release_at, s.held_until, s.held_by, {LAST_SEEN} AS last_seen_at,
            {ONLINE} AS online, {SILENT} OR {SUSPECT} AS silent,
            (SELECT count(*) FROM (
                SELECT FROM message_queue o
                WHERE o.user_id = q.user_id AND o.device_id = q.device_id AND o.stage = 0
-                 AND (o.lane, o.message_id) < (q.lane, q.message_id) LIMIT :most) AS before) AS ahead
+                 AND (o.lane, o.message_id) < (q.lane, q.message_id) LIMIT :most) AS before) AS ahead,
+           (SELECT count(*) FROM (
+               SELECT FROM message_queue q
+               WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage IN (1, 2) AND {routing.AHEAD}
+               LIMIT s.send_window) AS given) AS in_flight
     FROM message_queue q
     LEFT JOIN devices d ON d.id = q.device_id LEFT JOIN device_state s ON s.device_id = q.device_id
     WHERE q.message_id = :id
 """)  # noqa: S608 - constants
 
 _FLEET = text(f"""
-    SELECT count(*) AS active, count(*) FILTER (WHERE {ONLINE}) AS online,
-           COALESCE(sum(CASE WHEN d.send_delay_seconds + d.send_delay_spread_seconds > 0
-                    THEN 1.0 / (d.send_delay_seconds + d.send_delay_spread_seconds / 2.0)
-                    ELSE s.send_window / {WINDOW_SECONDS}.0 END) FILTER (WHERE {ONLINE}), 0)::float8 AS rate,
-           bool_and(COALESCE(s.held_until > clock_timestamp(), false)) AS held, min(s.held_until) AS held_until
-    FROM devices d JOIN device_state s ON s.device_id = d.id
-    WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL
+    SELECT d.id, d.id AS device_id, d.send_delay_seconds, d.send_delay_spread_seconds, d.limits, d.default_sim_slot,
+           d.sim_selection, s.send_window, s.last_release_at, s.held_until, a.ahead, {ONLINE} AS online,
+           COALESCE(s.held_until > clock_timestamp(), false) AS held
+    FROM devices d JOIN device_state s ON s.device_id = d.id,
+    LATERAL (SELECT count(*) AS ahead FROM (
+        SELECT FROM message_queue q WHERE q.user_id = d.user_id AND q.device_id = d.id AND {routing.AHEAD}
+        LIMIT :most) AS rows) a
+    WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL ORDER BY d.id
 """)  # noqa: S608 - constants
 
-_NAME = text("SELECT device_name FROM devices WHERE id = :id")
+_NAMES = text("SELECT id, device_name FROM devices WHERE id = ANY(:ids)")
 
 
 def of(session: Session, row: Mapping[str, Any]) -> Timeline:
     """The timeline of a message, from its row."""
-    standing = session.execute(_STANDING, {"id": row["id"], "most": MOST_COUNTED}).mappings().one_or_none()
-    name: str | None = session.scalar(_NAME, {"id": row["device_id"]}) if row["device_id"] else None
+    found = session.execute(_STANDING, {"id": row["id"], "most": forecast.MAX_COUNTED}).mappings().one_or_none()
+    standing = dict(found) if found else None
     return Timeline(
         id=row["id"],
         status=row["status"],
         attempt=row["attempt"],
-        stages=_stages({**row, **_released(standing)}, name),
+        stages=_stages(session, {**row, **_released(standing)}),
         waiting=_waiting(session, standing) if standing else None,
-        webhooks=history.of_message(session, row["user_id"], row["id"], MOST_WEBHOOKS),
+        webhooks=history.of_message(session, row["user_id"], row["id"], MAX_WEBHOOKS),
     )
 
 
-def _released(standing: RowMapping | None) -> dict[str, Any]:
+def _released(standing: Mapping[str, Any] | None) -> dict[str, Any]:
     return {key: standing[key] for key in ("released_at", "accepted_at")} if standing else {}
 
 
-def _stages(row: Mapping[str, Any], name: str | None) -> list[StageOut]:
-    if row["direction"] == "inbound":
-        return [StageOut(stage="received", at=row["received_at"], device_id=row["device_id"], device_name=name)]
-    passed = [(stage, row[f"{stage}_at"]) for stage in ("routed", "released", "accepted")]
-    passed += [(stage, row[f"{stage}_at"]) for stage in ("cancelled", "failed", "sent", "delivered")]
-    at_phone = [
-        StageOut(stage=stage, at=at, device_id=row["device_id"], device_name=name) for stage, at in passed if at
-    ]
-    queued = StageOut(stage="queued", at=row["created_at"], device_id=None, device_name=None)
-    return [queued, *sorted(at_phone, key=lambda stage: stage.at)]
+def _stages(session: Session, row: Mapping[str, Any]) -> list[StageOut]:
+    past = steps.of_message(session, row["id"])
+    devices = {row["device_id"], *(step.device_id for step in past)} - {None}
+    names = {found.id: found.device_name for found in session.execute(_NAMES, {"ids": sorted(devices)})}
 
-
-def _waiting(session: Session, standing: RowMapping) -> Waiting:
-    if standing["stage"] != Stage.WAITING:
-        return Waiting(reason=_at_the_phone(standing), expected_at=None)
-    if not standing["device_id"]:
-        return _without_phone(session, standing)
-    return _before_the_phone(standing)
-
-
-def _at_the_phone(standing: RowMapping) -> str:
-    name = standing["device_name"]
-    if standing["cancelling"]:
-        return f"{name} has been asked to give it back and has not answered yet."
-    if standing["stage"] == Stage.ACCEPTED and standing["accepted_at"] is None:
-        return f"It was given to {name} before that was set up anew, and nobody knows yet whether it was sent."
-    if standing["stage"] == Stage.ACCEPTED:
-        return f"{name} has taken it and has not said yet that it was sent."
-    return f"It was given to {name}, which has not said yet that it got it."
-
-
-def _without_phone(session: Session, standing: RowMapping) -> Waiting:
-    fleet = session.execute(_FLEET, {"user": standing["user_id"]}).mappings().one()
-    if not fleet["active"]:
-        return Waiting(reason="No phone is active: it goes out when one is switched on.", expected_at=None)
-    if fleet["held"]:
-        until = fleet["held_until"]
-        return Waiting(
-            reason=f"Every phone has reached its limit, the first until {timestamp(until)}.", expected_at=until
+    def stage(name: str, at: datetime, device: int | None, attempt: int, error: str | None = None) -> StageOut:
+        why = reason_of(error) if name == "failed" and error else None
+        return StageOut(
+            stage=name,
+            at=at,
+            device_id=device,
+            device_name=names.get(device) if device else None,
+            attempt=attempt,
+            error_message=error,
+            reason_code=why and why.code,
+            reason=why and why.sentence,
         )
-    if not fleet["online"]:
-        return Waiting(reason="No phone is online: it goes out when one is back.", expected_at=None)
-    expected = standing["now"] + timedelta(seconds=standing["ahead"] / fleet["rate"]) if fleet["rate"] else None
-    return Waiting(reason=f"It waits for a phone with room, {_behind(standing)}.", expected_at=expected)
+
+    device, attempt = row["device_id"], row["attempt"]
+    if row["direction"] == "inbound":
+        return [stage("received", row["received_at"], device, attempt)]
+    passed = [
+        stage(name, at, device, attempt, row["error_message"] if name == "failed" else None)
+        for name in ("routed", "released", "accepted", "cancelled", "failed", "sent", "delivered")
+        if (at := row[f"{name}_at"])
+    ]
+    before = [stage(step.step, step.at, step.device_id, step.attempt, step.error) for step in past]
+    queued = stage("queued", row["created_at"], None, 1)
+    # Sorted within an attempt: what happened first in the phone's clock may be written later.
+    return [queued, *before, *sorted(passed, key=lambda one: one.at)]
 
 
-def _behind(standing: RowMapping) -> str:
-    ahead = standing["ahead"]
-    if not ahead:
-        return "as the next one"
-    count = f"{MOST_COUNTED:,} or more" if ahead >= MOST_COUNTED else f"{ahead:,}"
-    return f"behind {count} other{'s' if ahead > 1 else ''}"
+def _waiting(session: Session, standing: Mapping[str, Any]) -> Waiting:
+    if standing["stage"] != Stage.WAITING:
+        reason, expected = _at_the_phone(standing), None
+    elif not standing["device_id"]:
+        reason, expected = _without_phone(session, standing)
+    else:
+        reason, expected = _before_the_phone(session, standing)
+    return Waiting(reason_code=reason.code, reason=reason.sentence, parameters=reason.parameters, expected_at=expected)
 
 
-def _before_the_phone(standing: RowMapping) -> Waiting:
-    name, stays = standing["device_name"], standing["named"]
-    whose = f"{name}, which was named for it," if stays else name
-    if not standing["is_active"]:
-        fate = "it stays until that phone is switched on" if stays else "it moves to another phone"
-        return Waiting(reason=f"{whose} is switched off: {fate}.", expected_at=None)
-    if standing["silent"] or not standing["online"]:
-        seen = standing["last_seen_at"]
-        since = f" (last seen {timestamp(seen)})" if seen else ""
-        fate = "it stays until that phone is back" if stays else "it moves as soon as another phone is online"
-        return Waiting(reason=f"{whose} is offline{since}: {fate}.", expected_at=None)
-    now: datetime = standing["now"]
+def _at_the_phone(standing: Mapping[str, Any]) -> Reason:
+    code = "released"
+    if standing["cancelling"]:
+        code = "recalled"
+    elif standing["stage"] == Stage.ACCEPTED:
+        code = "accepted" if standing["accepted_at"] else "given_before_reinstall"
+    return Reason(code, {"device": standing["device_name"]})
+
+
+_Answer = tuple[Reason, datetime | None]
+
+
+def _without_phone(session: Session, standing: Mapping[str, Any]) -> _Answer:
+    values = {"user": standing["user_id"], "most": routing.LARGEST_LOOKAHEAD}
+    phones = [dict(phone) for phone in session.execute(_FLEET, values).mappings()]
+    if not phones:
+        return Reason("no_phone_enabled"), None
+    if all(phone["held"] for phone in phones):
+        until = min(phone["held_until"] for phone in phones)
+        return Reason("all_phones_at_limit", {"until": timestamp(until)}), until
+    if not any(phone["online"] for phone in phones):
+        return Reason("no_phone_online"), None
+    room = sum(routing.room_of([phone for phone in phones if not phone["held"]]).values())
+    if standing["ahead"] < room and standing["now"] - standing["since"] > ROUTED_WITHIN:
+        return Reason("not_routed", {"since": timestamp(standing["since"])}), None
+    expected = forecast.of_fleet(session, standing, phones)
+    return _in_line("queued", standing, {}), _unless_over(expected, standing)
+
+
+def _before_the_phone(session: Session, standing: Mapping[str, Any]) -> _Answer:
+    if not standing["is_active"] or standing["silent"] or not standing["online"]:
+        return _away(standing), None
+    device = standing["device_name"]
+    expected = forecast.on_phone(session, standing)
     held = standing["held_until"]
-    if held and held > now:
-        limit = words_of(standing["held_by"])
-        return Waiting(reason=f"{whose} has reached {limit}: it waits until {timestamp(held)}.", expected_at=held)
-    return _in_turn(standing, whose, now)
-
-
-def _in_turn(standing: RowMapping, whose: str, now: datetime) -> Waiting:
+    if held and held > standing["now"]:
+        return Reason(limit_code(standing["held_by"]), {"device": device, "until": timestamp(held)}), expected
+    if _unless_over(expected, standing) is None:
+        ahead = {"device": device, "ahead": _ahead(standing)}
+        if standing["in_flight"] >= standing["send_window"]:
+            return Reason("phone_busy", ahead), None
+        return Reason("phone_late", {**ahead, "expected": timestamp(expected)}), None
     delay = standing["send_delay_seconds"] + standing["send_delay_spread_seconds"] / 2
     if delay:
-        first = max(standing["next_slot_at"] or now, now)
-        reason = f"{whose} sends one message every {delay:g} seconds; this one goes {_behind(standing)}."
-        return Waiting(reason=reason, expected_at=first + timedelta(seconds=delay * standing["ahead"]))
-    expected = now + timedelta(seconds=standing["ahead"] * WINDOW_SECONDS / standing["send_window"])
-    return Waiting(reason=f"{whose} is to fetch it, {_behind(standing)}.", expected_at=expected)
+        return _in_line("paced", standing, {"device": device, "delay": f"{delay:g}"}), expected
+    return _in_line("in_line", standing, {"device": device}), expected
+
+
+def _away(standing: Mapping[str, Any]) -> Reason:
+    chosen, seen = "chosen_" if standing["named"] else "", standing["last_seen_at"]
+    parameters = {"device": standing["device_name"]}
+    if not standing["is_active"]:
+        return Reason(f"{chosen}phone_disabled", parameters)
+    if seen is None:
+        return Reason(f"{chosen}phone_never_seen", parameters)
+    return Reason(f"{chosen}phone_offline", {**parameters, "last_seen": timestamp(seen)})
+
+
+def _unless_over(expected: datetime, standing: Mapping[str, Any]) -> datetime | None:
+    return None if expected + forecast.LATE < standing["now"] else expected
+
+
+def _in_line(code: str, standing: Mapping[str, Any], parameters: dict[str, str | int | float]) -> Reason:
+    if not standing["ahead"]:
+        return Reason(f"{code}_next", parameters)
+    return Reason(code, {**parameters, "ahead": _ahead(standing)})
+
+
+def _ahead(standing: Mapping[str, Any]) -> int | str:
+    ahead: int = standing["ahead"]
+    return ahead if ahead < forecast.MAX_COUNTED else f"{forecast.MAX_COUNTED} or more"

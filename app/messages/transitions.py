@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from app.accounts.usage import UsageKind, count
 from app.core.database import columns_of
 from app.core.settings import get_settings
-from app.messages import waking
+from app.messages import failover, steps, waking
 from app.messages.models import Message, Queued
 from app.messages.states import CONCLUDED_FAILURE, RANK, REPORTED, Event, Stage, Status
 from app.messages.views import message_object
@@ -67,6 +67,10 @@ class _Work:
     accepted: list[int] = field(default_factory=list)
     recalled: list[int] = field(default_factory=list)
     requeued: list[dict[str, Any]] = field(default_factory=list)
+    # Another phone for messages whose phone could not send them; and those that went there.
+    others: Mapping[int, int] = field(default_factory=dict)
+    rerouted: dict[int, dict[str, Any]] = field(default_factory=dict)
+    past: list[steps.Past] = field(default_factory=list)
     freed: set[tuple[int, int]] = field(default_factory=set)
 
 
@@ -84,6 +88,7 @@ def apply(session: Session, changes: Sequence[Change]) -> dict[int, Applied]:
     now: datetime = session.scalar(text("SELECT clock_timestamp()"))
     users = {applied.row["user_id"] for applied in found.values()}
     work = _Work(now, now.astimezone(UTC).date(), outbox.hooks_of(session, sorted(users)))
+    work.others = failover.choose(session, _failed_unsent(found, by_message, now))
     for message_id, applied in found.items():
         news = _news(applied.row, by_message[message_id])
         for change in sorted(news, key=lambda change: RANK[change.event]):
@@ -124,6 +129,20 @@ def _lock_queued(session: Session, ids: list[int], otherwise: str = "") -> dict[
         {"ids": ids},
     ).mappings()
     return {row["message_id"]: dict(row) for row in rows}
+
+
+def _failed_unsent(
+    found: Mapping[int, Applied], by_message: Mapping[int, Sequence[Change]], now: datetime
+) -> list[Mapping[str, Any]]:
+    """Rows of messages that their phones could not send and did not send in part."""
+    rows: list[Mapping[str, Any]] = []
+    for number, one in found.items():
+        present = [change for change in by_message[number] if change.attempt == one.row["attempt"]]
+        failure = next((change for change in present if change.event is Event.FAILED), None)
+        left = any(change.event in {Event.SENT, Event.DELIVERED} for change in present)
+        if failure and not left and failover.may_go_on(one.row, one.queued, failure.error, now):
+            rows.append(one.row)
+    return rows
 
 
 def _news(row: Mapping[str, Any], changes: Sequence[Change]) -> list[Change]:
@@ -184,6 +203,12 @@ def _accept(applied: Applied, work: _Work) -> None:
 def _report(applied: Applied, status: Status, change: Change, work: _Work) -> None:
     row, queued = applied.row, applied.queued
     is_of_phone = change.attempt is not None
+    if change.event in {Event.FAILED, Event.CANCELLED} and is_of_phone and row["id"] in work.rerouted:
+        # The same report once more in one batch: it speaks of the try before.
+        return
+    if change.event is Event.FAILED and is_of_phone and row["id"] in work.others and status is Status.PENDING:
+        _try_elsewhere(applied, change, work)
+        return
     concluded = status is Status.FAILED and (
         row["failed_by"] == "gateway" or (row["failed_by"] == "owner" and is_of_phone)
     )
@@ -205,6 +230,22 @@ def _report(applied: Applied, status: Status, change: Change, work: _Work) -> No
         _move(applied, target, change, work)
 
 
+def _try_elsewhere(applied: Applied, change: Change, work: _Work) -> None:
+    """Keep the failed try, and let another phone have the message; nobody is told of a failure that is not final."""
+    row, queued, device = applied.row, applied.queued, work.others[applied.row["id"]]
+    if queued is None:
+        return
+    given = {**row, "released_at": queued["released_at"], "accepted_at": queued["accepted_at"]}
+    failed_at = _within(change.at, queued["released_at"] or row["created_at"], work.now)
+    work.past += steps.of_try(given, failed_at, change.error)
+    work.freed |= {(row["user_id"], queued["device_id"]), (row["user_id"], device)}
+    row.update(attempt=row["attempt"] + 1, device_id=device, routed_at=work.now, updated_at=work.now)
+    queued.update(stage=Stage.WAITING, device_id=device, released_at=None, accepted_at=None)
+    queued.update(sim_slot=row["sim_slot"], valid_until=row["valid_until"])
+    work.rerouted[row["id"]] = queued
+    applied.changed = True
+
+
 def _give_up(applied: Applied, queued: Mapping[str, Any], event: Event, work: _Work) -> None:
     waiting, valid_until = queued["stage"] == Stage.WAITING, queued["valid_until"]
     if event is Event.EXPIRED and waiting and valid_until is not None and valid_until <= work.now:
@@ -224,6 +265,8 @@ def _conclude(applied: Applied, reason: str, work: _Work, *, uncertain: bool) ->
 
 def _retry(applied: Applied, work: _Work) -> None:
     row = applied.row
+    work.past += steps.of_try(row, row["failed_at"] or work.now, row["error_message"])
+    work.past.append(steps.Past(row["id"], row["attempt"] + 1, steps.Step.RETRIED, work.now))
     _uncount(row, Status.FAILED, work)
     work.usage[row["user_id"], row["counted_on"], UsageKind.SENT] -= 1
     row.update(
@@ -340,11 +383,22 @@ _UPDATE = text(
 )
 
 
+_REROUTED = ("message_id", "device_id", "sim_slot", "valid_until")
+_REROUTE = text("""
+    UPDATE message_queue q
+    SET stage = 0, device_id = u.device_id, since = clock_timestamp(), sim_slot = u.sim_slot,
+        valid_until = u.valid_until, released_at = NULL, offered_at = NULL, accepted_at = NULL
+    FROM unnest(CAST(:message_id AS bigint[]), CAST(:device_id AS bigint[]), CAST(:sim_slot AS smallint[]),
+                CAST(:valid_until AS timestamptz[])) AS u(message_id, device_id, sim_slot, valid_until)
+    WHERE q.message_id = u.message_id
+""")
+
+
 def _write(session: Session, changed: list[Applied], work: _Work) -> None:
     if changed:
         names = ("id", *_WRITTEN)
         session.execute(_UPDATE, {name: [applied.row[name] for applied in changed] for name in names})
-    accepted = set(work.accepted).difference(work.left_queue)
+    accepted = set(work.accepted).difference(work.left_queue, work.rerouted)
     if accepted:
         session.execute(
             text(
@@ -359,11 +413,14 @@ def _write(session: Session, changed: list[Applied], work: _Work) -> None:
             text("UPDATE message_queue SET cancelling = true, offered_at = NULL WHERE message_id = ANY(:ids)"),
             {"ids": work.recalled},
         )
+    if work.rerouted:
+        session.execute(_REROUTE, {name: [row[name] for row in work.rerouted.values()] for name in _REROUTED})
     if work.left_queue:
         session.execute(text("DELETE FROM message_queue WHERE message_id = ANY(:ids)"), {"ids": work.left_queue})
     if work.requeued:
         enqueue(session, work.requeued)
         waking.stir(session, {(row["user_id"], row["device_id"] or 0) for row in work.requeued})
+    steps.write(session, work.past)
     count(session, [(*key, n, 0) for key, n in work.usage.items() if n])
     outbox.write(session, work.notices)
     waking.stir(session, work.freed)

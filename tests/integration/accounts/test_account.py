@@ -117,6 +117,7 @@ def test_settings(api, ali, other, method):
         "device_events": False,
         "default_region": None,
         "offline_alert_minutes": None,
+        "failover": True,
         "default_send_delay_seconds": 0,
     }
     assert api.get("/api/settings", headers=ali.headers).json() == {"success": True, "data": initial}
@@ -129,6 +130,7 @@ def test_settings(api, ali, other, method):
         default_region="uz",
         offline_alert_minutes=30,
         device_events="1",
+        failover=False,
         default_send_delay_seconds=60,
     )
     changed = {
@@ -136,6 +138,7 @@ def test_settings(api, ali, other, method):
         "device_events": True,
         "default_region": "UZ",
         "offline_alert_minutes": 30,
+        "failover": False,
         "default_send_delay_seconds": 60,
     }
     assert answer.json() == {"success": True, "data": changed, "message": "Settings updated successfully"}

@@ -215,7 +215,7 @@ def test_what_waits_says_until_when(phone, send, settings_of, client, sql):
     assert len(phone.pull()) == 2
     assert phone.pull() == []
     waiting = client.get(f"/api/sms/{messages[2]['id']}/timeline").json()["data"]["waiting"]
-    assert "has reached its limit for an hour: it waits until" in waiting["reason"]
+    assert "has reached its limit per hour; the message waits until" in waiting["reason"]
     (seconds,) = sql.execute("SELECT extract(epoch FROM held_until - clock_timestamp()) FROM device_state").fetchone()
     assert 3500 < seconds <= 3600
     assert waiting["expected_at"] is not None

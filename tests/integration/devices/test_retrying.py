@@ -178,7 +178,10 @@ def test_sending_again_begins_anew(enroll, send, client, settings_of):
         retry(client, message)
         assert client.get(f"/api/sms/{message['id']}").json()["data"]["sent_at"] is None
         stages = client.get(f"/api/sms/{message['id']}/timeline").json()["data"]["stages"]
-        assert [stage["stage"] for stage in stages] == ["queued", "routed"]
+        assert [stage["stage"] for stage in stages if stage["attempt"] == 2] == ["retried", "routed"]
+        first = [stage for stage in stages if stage["attempt"] == 1]
+        assert [stage["stage"] for stage in first] == ["queued", "routed", "released", "accepted", "sent", "failed"]
+        assert (first[-1]["error_message"], first[-1]["reason_code"]) == ("Delivery result: 64", "not_delivered")
     slots = {message["id"].partition(".")[0]: message["simNumber"] for message in phone.pull()}
     assert [slots[message["message_id"].replace("-", "")] for message in messages] == [1, 2], "the one it named stays"
 

@@ -1,5 +1,7 @@
 """The timeline of a message, and the sentence why it is not sent yet."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 
 
@@ -55,27 +57,51 @@ def make_offline(sql):
 
 
 @pytest.mark.parametrize(
-    ("case", "sentence", "expected"),
+    ("case", "code", "sentence", "expected"),
     [
-        ("queued", "It waits for a phone with room, as the next one.", True),
-        ("no phone active", "No phone is active: it goes out when one is switched on.", False),
-        ("none online", "No phone is online: it goes out when one is back.", False),
-        ("all held", "Every phone has reached its limit, the first until ", True),
-        ("named, off", "samsung/a52qnsxx, which was named for it, is switched off: it stays until", False),
-        ("named, offline", "samsung/a52qnsxx, which was named for it, is offline (last seen 20", False),
-        ("default, offline", "samsung/a52qnsxx is offline (last seen 20", False),
-        ("paced", "sends one message every 60 seconds; this one goes behind 1 other.", True),
-        ("next", "is to fetch it, as the next one.", True),
-        ("released", "It was given to samsung/a52qnsxx, which has not said yet that it got it.", False),
-        ("accepted", "samsung/a52qnsxx has taken it and has not said yet that it was sent.", False),
-        ("asked back", "samsung/a52qnsxx has been asked to give it back and has not answered yet.", False),
+        ("queued", "queued_next", "Waiting for a free phone; this message is next.", True),
+        ("queued behind", "queued", "Waiting for a free phone; messages ahead: 2.", True),
+        (
+            "no phone active",
+            "no_phone_enabled",
+            "No phone is enabled; the message goes out when one is enabled.",
+            False,
+        ),
+        ("none online", "no_phone_online", "No phone is online; the message goes out when one is back.", False),
+        ("all held", "all_phones_at_limit", "Every phone has reached its limit; the first is free again at 20", True),
+        ("named, off", "chosen_phone_disabled", "samsung/a52qnsxx, the phone you chose, is disabled; the", False),
+        ("named, offline", "chosen_phone_offline", "samsung/a52qnsxx, the phone you chose, has been offline", False),
+        ("default, off", "phone_disabled", "samsung/a52qnsxx is disabled; the message moves to another phone.", False),
+        ("default, offline", "phone_offline", "samsung/a52qnsxx has been offline since 20", False),
+        ("paced", "paced", "sends one message every 60 seconds; messages ahead: 1.", True),
+        ("next", "in_line_next", "Next in line on samsung/a52qnsxx.", True),
+        ("late", "phone_late", "samsung/a52qnsxx is online but has not fetched the message, which was exp", False),
+        ("busy", "phone_busy", "samsung/a52qnsxx has not reported yet what became of the messages it was given", False),
+        ("released", "released", "The message was given to samsung/a52qnsxx, which has not confirmed it yet.", False),
+        ("accepted", "accepted", "samsung/a52qnsxx has accepted the message and has not reported yet", False),
+        ("asked back", "recalled", "samsung/a52qnsxx has been asked to give the message back and has not", False),
+        ("stuck", "not_routed", "A phone is free, but no worker has assigned the message to it since 20", False),
     ],
 )
-def test_one_plain_sentence_why(client, phone, send, sql, settings_of, case, sentence, expected):  # noqa: C901 - a table
+def test_one_plain_sentence_why(client, phone, send, sql, settings_of, later, case, code, sentence, expected):  # noqa: C901, PLR0912, PLR0915, PLR0917
     message = None
     match case:
         case "queued":
             message = queue(client)
+        case "queued behind":
+            for _ in range(3):
+                message = queue(client)
+        case "stuck":
+            message = queue(client)
+            later(11)
+        case "late":
+            message = send()
+            later(60)
+        case "busy":
+            for _ in range(21):
+                message = send()
+            phone.pull()
+            later(60)
         case "no phone active":
             message = queue(client)
             settings_of(phone, is_active=False)
@@ -93,10 +119,13 @@ def test_one_plain_sentence_why(client, phone, send, sql, settings_of, case, sen
         case "named, offline":
             message = send()
             make_offline(sql)
-        case "default, offline":
+        case "default, offline" | "default, off":
             client.post("/api/devices/default-device", json={"device_id": phone.device_id})
             message = send(device_id=None)
-            make_offline(sql)
+            if case == "default, off":
+                settings_of(phone, is_active=False)
+            else:
+                make_offline(sql)
         case "paced":
             settings_of(phone, send_delay_seconds=60)
             send()
@@ -111,8 +140,58 @@ def test_one_plain_sentence_why(client, phone, send, sql, settings_of, case, sen
             if case == "asked back":
                 client.post(f"/api/sms/{message['id']}/cancel")
     waiting = timeline(client, message)["waiting"]
-    assert sentence in waiting["reason"]
+    assert (waiting["reason_code"], sentence in waiting["reason"]) == (code, True), waiting
     assert (waiting["expected_at"] is not None) is expected
+
+
+def expected_at(client, message):
+    waiting = timeline(client, message)["waiting"]
+    return datetime.fromisoformat(waiting["expected_at"])
+
+
+def test_an_expectation_does_not_slide_along_with_the_clock(client, phone, send, settings_of):
+    settings_of(phone, send_delay_seconds=60)
+    messages = [send() for _ in range(3)]
+    before = [expected_at(client, message) for message in messages]
+    assert [round((at - before[0]) / timedelta(minutes=1)) for at in before] == [0, 1, 2]
+    assert [expected_at(client, message) for message in messages] == before
+    (pulled,) = phone.pull()
+    phone.send(pulled["id"])
+    left = [expected_at(client, message) for message in messages[1:]]
+    assert round((left[1] - left[0]) / timedelta(minutes=1)) == 1
+    assert abs(left[0] - before[1]) < timedelta(seconds=10)
+
+
+def test_the_queues_expectation_does_not_slide_either(client, phone, settings_of):
+    settings_of(phone, send_delay_seconds=3600)
+    messages = [queue(client) for _ in range(3)]
+    before = [expected_at(client, message) for message in messages]
+    assert before == sorted(before)
+    assert [expected_at(client, message) for message in messages] == before
+
+
+@pytest.mark.parametrize("limits", [{"per_hour": 2}, {"sims": {"0": {"per_hour": 2}}}])
+def test_limits_ahead_are_counted(client, phone, send, settings_of, sql, limits):
+    settings_of(phone, limits=limits)
+    messages = [send() for _ in range(7)]
+    for pulled in phone.pull():
+        phone.send(pulled["id"])
+    first, second = (row[0] for row in sql.execute("SELECT released_at FROM device_releases ORDER BY id"))
+    hour = timedelta(hours=1)
+    expected = [expected_at(client, message) for message in messages[2:]]
+    assert expected == [first + hour, second + hour, first + 2 * hour, second + 2 * hour, first + 3 * hour]
+    waiting = timeline(client, messages[2])["waiting"]
+    assert waiting["reason_code"] in {"limit_per_hour", "sim_limit_per_hour"}
+    settings_of(phone, limits={})
+    assert expected_at(client, messages[-1]) < first + hour
+
+
+def test_limits_ahead_of_the_whole_fleet_are_counted(client, phone, send, settings_of):
+    settings_of(phone, limits={"per_day": 5})
+    messages = [queue(client) for _ in range(12)]
+    now = datetime.now(UTC)
+    days = [round((expected_at(client, message) - now) / timedelta(days=1)) for message in messages]
+    assert days == [0] * 5 + [1] * 5 + [2] * 2
 
 
 def test_nobody_else_sees_it(api, other, send):
