@@ -69,6 +69,7 @@ PROGRAMS = {
     "needs_curl": ("curl",),
     "needs_node": ("node",),
     "needs_php": ("php",),
+    "needs_pgbouncer": ("pgbouncer",),
 }
 MISSING = {mark: names[0] for mark, names in PROGRAMS.items() if not any(map(shutil.which, names))}
 

@@ -10,15 +10,12 @@ from typing import Any
 
 import structlog
 from celery import Task
-from sqlalchemy.exc import DBAPIError
 
 from app.core import outbound
-from app.core.database import transaction
+from app.core.database import repeat_once, transaction
 from app.core.errors import is_locked
 from app.core.names import TaskName
 from app.core.queue import celery_app
-
-log = structlog.get_logger("workers")
 
 
 def task(name: TaskName, **options: Any) -> Callable[[Callable[..., object]], Task]:
@@ -38,16 +35,10 @@ def task(name: TaskName, **options: Any) -> Callable[[Callable[..., object]], Ta
 
 
 def in_transaction(work: Callable[..., Any], *arguments: object) -> Any:
-    """Run one batch, `work(session, *arguments)`, in one transaction; once more after a deadlock or a lock time-out."""
-    try:
-        return _once(work, *arguments)
-    except DBAPIError as error:
-        if not is_locked(error):
-            raise
-        log.info("batch repeated", error=repr(error.orig))
-        return _once(work, *arguments)
+    """Run one batch, `work(session, *arguments)`, in one transaction; once more where that is likely to help."""
 
+    def once() -> Any:
+        with transaction() as session:
+            return work(session, *arguments)
 
-def _once(work: Callable[..., Any], *arguments: object) -> Any:
-    with transaction() as session:
-        return work(session, *arguments)
+    return repeat_once(once, is_locked)

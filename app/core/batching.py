@@ -17,8 +17,8 @@ from sqlalchemy import text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.core.database import transaction
-from app.core.errors import Overloaded, is_deadlock, is_locked
+from app.core.database import repeat_once, transaction
+from app.core.errors import Overloaded, is_locked
 
 MOST_IN_A_BATCH = 256
 LARGEST_BATCH = 1000
@@ -151,24 +151,12 @@ class Batcher(Generic[Item, Outcome]):
 
     def _write(self, items: list[Item]) -> Sequence[Outcome | Exception]:
         try:
-            return self._surely(self._once, items)
+            return repeat_once(lambda: self._once(items))
         except Exception as error:
             if not (is_locked(error) or (_is_of_one_item(error) and len(items) > 1)):
                 raise
             log.warning("batch failed, repeated one by one", items=len(items), error=_told(error))
-        return self._surely(self._one_by_one, items)
-
-    @staticmethod
-    def _surely(
-        write: Callable[[list[Item]], Sequence[Outcome | Exception]], items: list[Item]
-    ) -> Sequence[Outcome | Exception]:
-        """`write`, once more after a deadlock or on another connection."""
-        try:
-            return write(items)
-        except DBAPIError as error:
-            if not (error.connection_invalidated or is_deadlock(error)):
-                raise
-        return write(items)
+        return repeat_once(lambda: self._one_by_one(items))
 
     def _once(self, items: list[Item]) -> Sequence[Outcome | Exception]:
         with transaction(hot=True, autocommit=all(map(self._autocommit, items))) as session:

@@ -5,25 +5,30 @@ requests, by the task base class for tasks, by `core.batching` for the hot calls
 and never commit. What must leave the process after the commit (nudges, wakes) is collected on the session.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, TypeVar
 
 import psycopg
+import structlog
 from fastapi import Depends
-from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import BigInteger, DateTime, Engine, Identity, MetaData, create_engine, event, func, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 
-from app.core import outbound
+from app.core import connecting, outbound
+from app.core.errors import is_deadlock
 from app.core.once import once
 from app.core.settings import get_settings
 
 # The role's own limit is short, for the hot calls: who shares a transaction with others waits for nobody.
-_PATIENT = text("SET LOCAL lock_timeout = '5s'")
+_PATIENT = text("SELECT current_setting('transaction_read_only') FROM set_config('lock_timeout', '5s', true)")
 _STEP_BY_INDEX = text("SET LOCAL enable_bitmapscan = off")
+
+Result = TypeVar("Result")
+
+log = structlog.get_logger(__name__)
 
 
 class Base(DeclarativeBase):
@@ -68,8 +73,7 @@ def get_hot_engine() -> Engine:
     each time was a tenth of what a campaign costs the database.
     """
     engine = _make_engine()
-    if get_settings().database_prepared_statements:
-        event.listen(engine, "connect", _plan_once)
+    event.listen(engine, "connect", _plan_once)
     return engine
 
 
@@ -82,14 +86,7 @@ def close_engines() -> None:
 
 def _make_engine(**pool: int) -> Engine:
     settings = get_settings()
-    # A server that is gone without a word is noticed before the network's own limits, which are many minutes.
-    connect_args: dict[str, Any] = {
-        "connect_timeout": 5,
-        "keepalives_idle": 5,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
-        "tcp_user_timeout": 20_000,
-    }
+    connect_args = dict(connecting.CONNECT_ARGUMENTS)
     if not settings.database_prepared_statements:
         connect_args["prepare_threshold"] = None
     engine = create_engine(
@@ -99,18 +96,14 @@ def _make_engine(**pool: int) -> Engine:
         connect_args=connect_args,
         **pool,
     )
-    event.listen(engine, "connect", _send_arrays_binary)
+    connecting.prepare(engine)
     return engine
 
 
-def _send_arrays_binary(connection: psycopg.Connection, _: object) -> None:
-    """As text each quote in an array of JSON is escaped by a regular expression: a fifth of all that a report costs."""
-    connection.adapters.register_dumper(list, ListBinaryDumper)
-
-
 def _plan_once(connection: psycopg.Connection, _: object) -> None:
-    connection.execute("SET plan_cache_mode = force_generic_plan")
-    connection.commit()
+    if connection.prepare_threshold is not None:
+        connection.execute("SET plan_cache_mode = force_generic_plan")
+        connection.commit()
 
 
 @contextmanager
@@ -132,14 +125,29 @@ def transaction(*, hot: bool = False, autocommit: bool = False) -> Iterator[Sess
 
 
 def _be_patient(session: Session) -> None:
-    """Wait longer for locks. As the first statement it also finds a connection that died; another is taken then."""
+    """Wait longer for locks. As the first statement it also finds a connection that died, or whose server has become
+    a standby; another is taken then.
+    """
     try:
-        session.execute(_PATIENT)
+        if session.scalar(_PATIENT) == "off":
+            return
+        session.connection().invalidate()
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
-        session.rollback()
-        session.execute(_PATIENT)
+    session.rollback()
+    session.execute(_PATIENT)
+
+
+def repeat_once(work: Callable[[], Result], may_repeat: Callable[[Exception], bool] = is_deadlock) -> Result:
+    """`work`, a whole transaction, and once more on a lost connection or where `may_repeat` says so."""
+    try:
+        return work()
+    except DBAPIError as error:
+        if not (error.connection_invalidated or may_repeat(error)):
+            raise
+        log.info("transaction repeated", error=repr(error.orig))
+    return work()
 
 
 def step_by_index(session: Session) -> None:

@@ -149,7 +149,23 @@ class Overloaded(AppError):
 
 _DEADLOCKS = {"40P01", "40001"}
 _LOCK_TIMEOUT = "55P03"
-_PASSING_STATES = {"08", "53", "57", *_DEADLOCKS, _LOCK_TIMEOUT}
+_PASSING_STATES = {"53", "57", *_DEADLOCKS, _LOCK_TIMEOUT}
+# The server is about to end; it is a standby, or only read from since it is no longer the primary (25006, 55000); it
+# does not know a prepared statement, or knows another one by that name.
+_LOSING_STATES = {"57P01", "57P02", "57P03", "57P05", "25006", "55000", "26000", "42P05"}
+
+
+def loses_connection(error: BaseException) -> bool:
+    """True if the connection is of no more use, open or not, and another one may be."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    state = error.sqlstate or ""
+    return (
+        state in _LOSING_STATES
+        or state.startswith("08")
+        # "cached plan must not change result type", in whatever language the server says it.
+        or (state == "0A000" and error.diag.source_function == "RevalidateCachedQuery")
+    )
 
 
 def is_deadlock(error: Exception) -> bool:
@@ -166,16 +182,17 @@ def as_app_error(error: Exception) -> AppError:
     """What a client is told of any exception: itself, a 503 where the database is away or busy, else a silent 500."""
     if isinstance(error, AppError):
         return error
-    if isinstance(error, PoolTimeout):
-        return Overloaded()
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return Overloaded()
+    return Overloaded() if _is_passing(error) else AppError()
+
+
+def _is_passing(error: Exception) -> bool:
+    if isinstance(error, PoolTimeout) or (isinstance(error, DBAPIError) and error.connection_invalidated):
+        return True
     # What a COPY meets comes from the driver as it is.
     met = error.orig if isinstance(error, DBAPIError) else error
-    if isinstance(met, psycopg.Error):
-        state = met.sqlstate
-        if state is None and isinstance(met, psycopg.OperationalError):
-            return Overloaded()
-        if state is not None and (state in _PASSING_STATES or state[:2] in _PASSING_STATES):
-            return Overloaded()
-    return AppError()
+    if not isinstance(met, psycopg.Error):
+        return False
+    state = met.sqlstate
+    if state is None:
+        return isinstance(met, psycopg.OperationalError)
+    return loses_connection(met) or state in _PASSING_STATES or state[:2] in _PASSING_STATES

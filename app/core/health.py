@@ -6,6 +6,7 @@ import redis
 from fastapi import APIRouter, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core import metrics
@@ -13,6 +14,9 @@ from app.core.database import transaction
 from app.core.outbound import get_redis
 
 State = Literal["up", "down"]
+
+# On for a standby too.
+_READ_ONLY = text("SHOW transaction_read_only")
 
 router = APIRouter(tags=["Health"])
 
@@ -22,7 +26,7 @@ class Live(BaseModel):
 
 
 class Ready(BaseModel):
-    """`degraded`: sends are accepted and kept, but go out only when the broker is back."""
+    """`degraded`: sends are accepted and kept, but go out only when the broker takes writes again."""
 
     status: Literal["ok", "degraded", "unavailable"]
     database: State
@@ -35,9 +39,12 @@ def live() -> Live:
     return Live()
 
 
-@router.get("/health/ready", responses={503: {"model": Ready, "description": "The database cannot be reached"}})
+@router.get(
+    "/health/ready",
+    responses={503: {"model": Ready, "description": "The database cannot be reached, or takes no writes"}},
+)
 def ready() -> Response:
-    """Whether requests can be served. Only the database is needed for that; the broker's state is told."""
+    """Whether requests can be served: up is what takes writes. Only the database is needed for that."""
     database, broker = _database(), _broker()
     status: Literal["ok", "degraded", "unavailable"] = "ok" if broker == "up" else "degraded"
     found = Ready(status=status if database == "up" else "unavailable", database=database, broker=broker)
@@ -51,15 +58,15 @@ def figures() -> Response:
 
 def _database() -> State:
     try:
-        with transaction():
-            return "up"
+        with transaction() as session:
+            return "up" if session.scalar(_READ_ONLY) == "off" else "down"
     except SQLAlchemyError:
         return "down"
 
 
 def _broker() -> State:
     try:
-        get_redis().ping()
+        get_redis().set("health", 1, px=1000)
     except redis.RedisError:
         return "down"
     return "up"

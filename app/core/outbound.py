@@ -97,6 +97,7 @@ class Publisher:
             except Exception as error:  # noqa: BLE001 - a broker is down in many ways; the sweep repairs what is dropped
                 dropped = len(nudges) + len(reminders) + len(signals)
                 log.warning("broker unreachable, nudges dropped", dropped=dropped, error=repr(error))
+                get_redis().connection_pool.disconnect()  # a replica refuses for as long as it is talked to
                 time.sleep(PAUSE_AFTER_FAILURE_SECONDS)
 
     def _take(self) -> tuple[set[Nudge], set[Nudge], dict[Signal, None]]:

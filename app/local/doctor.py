@@ -7,12 +7,15 @@ import psycopg
 import redis
 from alembic.script import ScriptDirectory
 
+from app.core.connecting import pin_settings
 from app.core.names import QueueName
 from app.core.queue import celery_app
 from app.core.settings import Settings
 from app.local.folder import find_running
 from app.local.installation import answers
 from app.migrations.config import alembic_config
+
+OLDEST_POSTGRES, OLDEST_REDIS = 15, 7
 
 
 @dataclass(frozen=True)
@@ -34,8 +37,11 @@ def _database(settings: Settings) -> Iterator[Finding]:
     wanted = ScriptDirectory.from_config(alembic_config()).get_current_head()
     try:
         with psycopg.connect(settings.database_dsn.replace("+psycopg", "", 1), connect_timeout=5) as connection:
-            version = connection.execute("SELECT current_setting('server_version')").fetchone()
-            yield Finding("database", good=True, detail=f"PostgreSQL {version[0] if version else '?'}")
+            is_pooled = pin_settings(connection)
+            yield _server(connection)
+            if is_pooled:
+                detail = "switched off, since the database is behind a pooler such as PgBouncer"
+                yield Finding("prepared statements", good=True, detail=detail)
             found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except psycopg.errors.UndefinedTable:
         found = None
@@ -49,15 +55,32 @@ def _database(settings: Settings) -> Iterator[Finding]:
     )
 
 
+def _server(connection: psycopg.Connection) -> Finding:
+    settings = "SELECT current_setting('server_version'), current_setting('server_version_num')::int,"
+    row = connection.execute(settings + " current_setting('transaction_read_only') = 'on'").fetchone()
+    assert row
+    version, number, is_read_only = row
+    if number < OLDEST_POSTGRES * 10_000:
+        return Finding("database", good=False, detail=f"PostgreSQL {version}, wanted is {OLDEST_POSTGRES} or newer")
+    if is_read_only:
+        detail = f"PostgreSQL {version} takes no writes: it is a standby, or set to read-only"
+        return Finding("database", good=False, detail=detail)
+    return Finding("database", good=True, detail=f"PostgreSQL {version}")
+
+
 def _broker(settings: Settings) -> Iterator[Finding]:
     try:
         with redis.Redis.from_url(settings.redis_dsn, decode_responses=True, socket_timeout=5) as client:
             version = client.info("server")["redis_version"]
+            client.set("health", 1, px=1000)
             policy = client.config_get("maxmemory-policy")["maxmemory-policy"]
     except (redis.RedisError, ValueError) as error:  # ValueError: not the form of a URL
         yield Finding("broker", good=False, detail=str(error))
         return
-    yield Finding("broker", good=True, detail=f"answers, version {version}")
+    if int(version.partition(".")[0]) < OLDEST_REDIS:
+        yield Finding("broker", good=False, detail=f"version {version}, wanted is {OLDEST_REDIS}.0 or newer")
+    else:
+        yield Finding("broker", good=True, detail=f"takes writes, version {version}")
     yield Finding("eviction", good=policy == "noeviction", detail=f"maxmemory-policy is {policy}")
 
 

@@ -22,6 +22,7 @@ from app.local.process import Child, Output, Program, run
 
 READY_SECONDS = 60
 POLL_SECONDS = 0.02
+MAX_POLL_SECONDS = 0.25  # a database that recovers logs every question as an error
 FIRST_PORT, LAST_PORT = 20000, 32000  # below the range from which the kernel takes ports for outgoing connections
 _DATABASE = "smsfleet"
 
@@ -75,6 +76,7 @@ class EmbeddedServer:
     def wait_ready(self, child: Child, interrupted: Callable[[], None] = lambda: None) -> None:
         """Return when the server of `child` takes queries; LocalError with its last lines where it ended instead."""
         deadline = time.monotonic() + READY_SECONDS
+        pause = POLL_SECONDS
         while not self.answers():
             interrupted()
             if child.status is not None:
@@ -82,7 +84,8 @@ class EmbeddedServer:
                 raise LocalError("\n".join([f"{self.name} ended at its start (status {child.status}):", *child.tail]))
             if time.monotonic() > deadline:
                 raise LocalError("\n".join([f"{self.name} did not answer within {READY_SECONDS} s:", *child.tail]))
-            time.sleep(POLL_SECONDS)
+            time.sleep(pause)
+            pause = min(pause * 1.5, MAX_POLL_SECONDS)
 
     def start(self) -> None:
         self._child = Child(self.program, self.output)
