@@ -14,8 +14,8 @@ from app.core.database import transaction
 COLUMNS = ("phone_number", "name", "email", "notes")
 EXAMPLE = (
     '"phone_number","name","email","notes"\r\n'
-    '"+998901234567","Ali","ali@example.com",""\r\n'
-    '"+998907654321","Laylo","","Prefers mornings"\r\n'
+    '"+12025550123","Ali","ali@example.com",""\r\n'
+    '"+12025550148","Laylo","","Prefers mornings"\r\n'
 )
 _BATCH = 2000
 # What spreadsheets take for the beginning of a formula.

@@ -1,4 +1,9 @@
-"""Example values: by field for answers, by operation for requests. The documents show no others."""
+"""Example values: by field for answers, by operation for requests. The documents show no others.
+
+Requests can be sent from the page, so nothing in them reaches a stranger: the numbers are of the range that North
+America keeps for fiction (555-0100 to 555-0199), no send names a URL to call back, and hosts end in `.example`, which
+no name server knows (RFC 2606).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -34,13 +39,13 @@ BODIES: dict[str, Any] = {
     "POST /api/devices/default-device": {"device_id": 5},
     "PUT /api/devices/{device_id}": {"device_name": "Pixel 7, front desk", "send_delay_seconds": 5},
     "PATCH /api/devices/{device_id}": {"is_active": False},
-    "POST /api/contacts": {"phone_number": "+998901234567", "name": "Ali", "group_ids": [3]},
+    "POST /api/contacts": {"phone_number": "+12025550123", "name": "Ali", "group_ids": [3]},
     "PUT /api/contacts/{contact_id}": {"name": "Ali V.", "notes": None},
     "PATCH /api/contacts/{contact_id}": {"email": "ali@example.com"},
     "POST /api/contacts/import": {
         "contacts": [
-            {"phone_number": "+998901234567", "name": "Ali"},
-            {"phone_number": "+998907654321", "name": "Laylo", "notes": "Prefers mornings"},
+            {"phone_number": "+12025550123", "name": "Ali"},
+            {"phone_number": "+12025550148", "name": "Laylo", "notes": "Prefers mornings"},
         ],
         "group_id": 3,
     },
@@ -49,21 +54,20 @@ BODIES: dict[str, Any] = {
     "PATCH /api/contact-groups/{group_id}": {"name": "Regular customers"},
     "POST /api/contact-groups/{group_id}/contacts": {"contact_ids": [12, 13]},
     "POST /api/sms": {
-        "recipient_number": "+998901234567",
+        "recipient_number": "+12025550123",
         "message": "Your code is 4821",
         "my_id": "order-1001",
-        "callback_url": "https://example.com/sms/callback",
     },
     "POST /api/sms/bulk": {
         "message": "Hello {name}, we open at nine.",
-        "recipients": ["+998901234567", {"number": "+998907654321", "name": "Laylo"}],
+        "recipients": ["+12025550123", {"number": "+12025550148", "name": "Laylo"}],
         "device_id": "active",
     },
     "PUT /api/sms/{message}": {"status": "delivered"},
     "PATCH /api/sms/{message}": {"status": "failed", "error_message": "No signal"},
     "PUT /api/webhooks": {
-        "webhook_url_status": "https://example.com/sms/status",
-        "webhook_url_incoming": "https://example.com/sms/incoming",
+        "webhook_url_status": "https://app.example/sms/status",
+        "webhook_url_incoming": "https://app.example/sms/incoming",
     },
     "PATCH /api/webhooks": {"webhook_url_incoming": None},
     "POST /api/webhooks/deliveries/replay": {"from": "2026-06-07T00:00:00Z", "to": "2026-06-08T00:00:00Z"},
@@ -77,7 +81,7 @@ BODIES: dict[str, Any] = {
         {
             "id": _UUID,
             "state": "Sent",
-            "recipients": [{"phoneNumber": "+998901234567", "state": "Sent"}],
+            "recipients": [{"phoneNumber": "+12025550123", "state": "Sent"}],
             "states": {"Processed": "2026-06-08T10:00:03.000Z", "Sent": "2026-06-08T10:00:05.000Z"},
         }
     ],
@@ -153,7 +157,7 @@ FIELDS: Mapping[str, Any] = {
     "device_id": 5,
     "DeviceOut.device_id": "Zk3vQ0aP8mT1xY7nB5cR2",
     "device_name": "Pixel 7",
-    "phone_number": "+998901234567",
+    "phone_number": "+12025550123",
     "is_active": True,
     "is_default": True,
     "online": True,
@@ -177,8 +181,8 @@ FIELDS: Mapping[str, Any] = {
     "Waiting.reason_code": "in_line",
     "Waiting.reason": "In line on Pixel 7; messages ahead: 3.",
     "parameters": {"device": "Pixel 7", "ahead": 3},
-    "recipient_number": "+998901234567",
-    "sender_number": "+998901112233",
+    "recipient_number": "+12025550123",
+    "sender_number": "+12025550199",
     "message": "Your code is 4821",
     "direction": "outbound",
     "status": "delivered",
@@ -193,7 +197,7 @@ FIELDS: Mapping[str, Any] = {
     "segments": 1,
     "encoding": "gsm7",
     "uncertain": False,
-    "callback_url": "https://example.com/sms/callback",
+    "callback_url": None,
     "error_message": None,
     "kind": "sms",
     "sent_at": "2026-06-08T10:00:05.000000Z",
@@ -219,9 +223,9 @@ FIELDS: Mapping[str, Any] = {
     "at": _MOMENT,
     "waiting": None,
     "webhooks": [],
-    "url": "https://example.com/sms/status",
-    "webhook_url_incoming": "https://example.com/sms/incoming",
-    "webhook_url_status": "https://example.com/sms/status",
+    "url": "https://app.example/sms/status",
+    "webhook_url_incoming": "https://app.example/sms/incoming",
+    "webhook_url_status": "https://app.example/sms/status",
     "failing_since": None,
     "disabled_at": None,
     "disabled_reason": None,
@@ -280,7 +284,7 @@ FIELDS: Mapping[str, Any] = {
     "PhoneMessage.id": _UUID,
     "PhoneMessage.state": "Pending",
     "text": "Your code is 4821",
-    "phoneNumbers": ["+998901234567"],
+    "phoneNumbers": ["+12025550123"],
     "simNumber": 1,
     "withDeliveryReport": True,
     "isEncrypted": False,

@@ -121,4 +121,13 @@ def test_no_table_speaks_of_what_there_is_not() -> None:
 
 def test_it_names_no_host_but_the_placeholder() -> None:
     hosts = set(re.findall(r"https?://([^/\"'\s)\\]+)", json.dumps(DOCUMENT)))
-    assert hosts == {"sms.example.com", "example.com", "www.standardwebhooks.com", "www.w3.org"}
+    assert hosts == {"sms.example.com", "app.example", "www.standardwebhooks.com", "www.w3.org"}
+
+
+def test_nothing_in_an_example_reaches_a_stranger() -> None:
+    """555-0100 to 555-0199 belong to nobody, and a request sent from the page calls no URL back."""
+    numbers = set(re.findall(r"\+\d{7,15}", json.dumps([BODIES, dict(FIELDS)])))
+    assert numbers
+    assert all(re.fullmatch(r"\+120255501\d\d", number) for number in numbers)
+    sends = [body for key, body in BODIES.items() if key.startswith("POST /api/sms")]
+    assert not any("callback_url" in body for body in sends)
