@@ -95,6 +95,7 @@ class Receiver:
     behaviour: Behaviour = field(default_factory=lambda: answer(200, b"ok"))
     received: list[Received] = field(default_factory=list)
     connections: int = 0
+    open: int = 0
     port: int = 0
 
     def __enter__(self) -> Self:
@@ -140,6 +141,7 @@ class Receiver:
         assert task is not None
         self._tasks.add(task)
         self.connections += 1
+        self.open += 1
         number = self.connections
         try:
             while await self._one(reader, writer, number):
@@ -148,6 +150,7 @@ class Receiver:
             return
         finally:
             self._tasks.discard(task)
+            self.open -= 1
             writer.close()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, number: int) -> bool:

@@ -136,8 +136,10 @@ SPECIAL: dict[str, dict[str, str]] = {
     "POST /api/sms/{message}/cancel": {"422": "Only pending messages can be cancelled"},
     "POST /api/sms/{message}/retry": {"422": "Only failed messages can be sent again"},
     "POST /api/webhooks/deliveries/{delivery_id}/replay": {
-        "422": "This webhook delivery is still waiting to be delivered."
+        "429": _TOO_MANY,
+        "422": "This webhook delivery is still waiting to be delivered.",
     },
+    "POST /api/webhooks/deliveries/replay": {"429": _TOO_MANY},
     "POST /api/webhooks/test": {"422": "No webhook URL is set.", "429": _TOO_MANY},
     "GET /api/app/download/{release_id}": {"503": "The file of this release is not in the data folder of this server."},
     "PATCH /api/mobile/v1/device": {"403": "The id is not this device's."},

@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSer
 from app.core.envelope import Money, Timestamp, plain_number
 from app.core.validation import Body, Boolean, Integer, Price, fault
 from app.messages.states import Status
-from app.webhooks.guard import judge_url_text
+from app.webhooks.guard import WebhookUrl
 
 MESSAGE_LENGTH = 1600
 MOST_GROUPS = 1000
@@ -46,14 +46,6 @@ def _reference(value: Any) -> Any:
     return value
 
 
-def _callback_url(value: str) -> str:
-    try:
-        judge_url_text(value)
-    except ValueError as error:
-        raise fault(str(error)) from None
-    return value
-
-
 def _anybody(value: list[Any] | None, info: ValidationInfo) -> list[Any] | None:
     # Groups that are wrong are told by their own field.
     if not value and not info.data.get("group_ids", True):
@@ -63,7 +55,6 @@ def _anybody(value: list[Any] | None, info: ValidationInfo) -> list[Any] | None:
 
 MessageText = Annotated[str, Field(max_length=MESSAGE_LENGTH), BeforeValidator(_text)]
 DeviceReference = Annotated[int | str, BeforeValidator(_reference)]
-CallbackUrl = Annotated[str, Field(max_length=2048), AfterValidator(_callback_url)]
 SimSlot = Annotated[Integer, Field(ge=0, le=2)]
 # From half a minute to the 30 days over which limits are counted.
 ValidityPeriod = Annotated[Integer, Field(ge=30, le=30 * 86_400)]
@@ -77,7 +68,7 @@ class SmsDraft(Body):
     device_id: DeviceReference | None = None
     price: Price | None = None
     my_id: Annotated[str, Field(max_length=255)] | None = None
-    callback_url: CallbackUrl | None = None
+    callback_url: WebhookUrl | None = None
     sim_slot: SimSlot | None = None
     validity_period: ValidityPeriod | None = None
 
@@ -103,7 +94,7 @@ class BulkDraft(Body):
     device_id: DeviceReference | None = None
     price: Price | None = None
     my_id: Annotated[str, Field(max_length=255)] | None = None
-    callback_url: CallbackUrl | None = None
+    callback_url: WebhookUrl | None = None
     sim_slot: SimSlot | None = None
     validity_period: ValidityPeriod | None = None
     skip_invalid: Boolean | None = None

@@ -7,21 +7,24 @@ import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextvars import ContextVar
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from weakref import WeakValueDictionary
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
+from yarl import URL
 
-from app.core.http_client import URL, create_ssl_context
-from app.webhooks.guard import ForbiddenAddressError, judge_address
+from app.core.http_client import create_ssl_context
+from app.webhooks.exchange import MAX_HEAD, AnswerKeeper, under_way
+from app.webhooks.guard import ForbiddenAddressError, host_and_target, judge_address
 
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 15.0
 KEEPALIVE_SECONDS = 30.0
 NAMES_KEPT_SECONDS = 10
+MAX_HEADERS = 1000
 
 # `connect` is for connecting as a whole: looking the name up, TCP and TLS. Who calls limits the whole call, exactly;
 # aiohttp would round that up to a whole second.
@@ -41,9 +44,6 @@ LOOKUP_THREADS = 256
 # A name server that never answers keeps a thread long after the call was given up; one user's names keep no more.
 LOOKUPS_OF_USER = 16
 _lookups = ThreadPoolExecutor(LOOKUP_THREADS, thread_name_prefix="dns")
-
-# Whose call is under way: what is resolved for it counts against its user.
-caller: ContextVar[int] = ContextVar("caller", default=0)
 
 
 async def system_lookup(host: str, port: int) -> list[Any]:
@@ -86,7 +86,7 @@ class GuardedResolver(AbstractResolver):
         return found
 
     async def _found(self, host: str, port: int) -> list[Any]:
-        room = self._rooms.setdefault(caller.get(), asyncio.Semaphore(LOOKUPS_OF_USER))
+        room = self._rooms.setdefault(under_way.get().user_id, asyncio.Semaphore(LOOKUPS_OF_USER))
         async with asyncio.timeout(CONNECT_SECONDS):
             await room.acquire()
         asked = asyncio.ensure_future(self._lookup(host, port))
@@ -111,12 +111,24 @@ def _guarded_socket(info: Any) -> socket.socket:
     return socket.socket(family=family, type=kind, proto=protocol)
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Makes connections that keep answers, and a new one for a call that asks for it."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        keeper: type[ResponseHandler] = AnswerKeeper
+        self._factory = partial(keeper, loop=self._loop)
+
+    async def _get(self, key: Any, traces: Any) -> Any:
+        return None if under_way.get().fresh else await super()._get(key, traces)
+
+
 def guarded_session(lookup: Lookup = system_lookup) -> aiohttp.ClientSession:
     """The client for strangers' URLs, without proxies and credentials from the environment, cookies and decompression.
 
     The number of connections is bounded by the caller. To be made and used in one event loop.
     """
-    connector = aiohttp.TCPConnector(
+    connector = _Connector(
         resolver=GuardedResolver(lookup),
         socket_factory=_guarded_socket,
         ssl=create_ssl_context(),
@@ -131,13 +143,20 @@ def guarded_session(lookup: Lookup = system_lookup) -> aiohttp.ClientSession:
         timeout=_TIMEOUTS,
         auto_decompress=False,
         trust_env=False,
+        max_field_size=MAX_HEAD,
+        max_headers=MAX_HEADERS,
     )
 
 
 @lru_cache(4096)
-def spelled(url: str) -> str:
-    """`url` as httpx spells it, by whom it was judged when it was registered: two parsers could see two hosts."""
-    return str(URL(url))
+def wire_url(url: str) -> URL:
+    """A judged `url` for aiohttp, to which the rest behind the host is one path: it goes out as it was registered.
+
+    The host is the one that was judged; a second parser could see another.
+    """
+    scheme, host, port, target = host_and_target(url)
+    authority = f"[{host}]" if ":" in host else host
+    return URL.build(scheme=scheme, authority=f"{authority}:{port}", path=target, encoded=True)
 
 
 _KINDS: tuple[tuple[type[BaseException], str], ...] = (

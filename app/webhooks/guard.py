@@ -7,12 +7,16 @@ about to be connected to, whatever the name resolved to before. The second is th
 import re
 from functools import lru_cache
 from ipaddress import AddressValueError, IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from urllib.parse import urlsplit
+from typing import Annotated
+from urllib.parse import quote, urlsplit
+
+from pydantic import AfterValidator, Field
 
 from app.core.http_client import InvalidURL, Request
 from app.core.settings import get_settings
+from app.core.validation import fault
 
-LONGEST_URL = 2000
+MAX_URL_LENGTH = 2000
 Address = IPv4Address | IPv6Address
 
 # Letters, digits and hyphens, and a last label that begins with a letter: can be no spelling of an address.
@@ -24,6 +28,8 @@ _PLAIN = re.compile(
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]|[^\S ]")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
+_AUTHORITY_END = re.compile(r"[/?#]")
+_NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _PORTS = {"http": 80, "https": 443}
 
 # Routable by name only: Python's `is_global` takes these, or takes some of them in some versions.
@@ -101,14 +107,26 @@ def judge_url_text(url: str) -> None:
     Judged are scheme, credentials, and hosts that are addresses in any spelling or `localhost`; names are not resolved.
     The sentence speaks of the field as `{name}`.
     """
-    if len(url) <= LONGEST_URL and _PLAIN.fullmatch(url):
+    if len(url) <= MAX_URL_LENGTH and _PLAIN.fullmatch(url):
         return
     _judge_carefully(url)
 
 
+def _judged(url: str) -> str:
+    try:
+        judge_url_text(url)
+    except ValueError as error:
+        raise fault(str(error)) from None
+    return url
+
+
+# The one type of every field that takes a webhook's URL.
+WebhookUrl = Annotated[str, Field(max_length=MAX_URL_LENGTH), AfterValidator(_judged)]
+
+
 def _judge_carefully(url: str) -> None:
-    if len(url) > LONGEST_URL:
-        raise ValueError(f"The {{name}} field must not be greater than {LONGEST_URL} characters.")
+    if len(url) > MAX_URL_LENGTH:
+        raise ValueError(f"The {{name}} field must not be greater than {MAX_URL_LENGTH} characters.")
     if _UNSAFE.search(url):
         raise ValueError("The {name} field must not contain spaces, backslashes or control characters.")
     try:
@@ -148,6 +166,23 @@ def _judge_literal(address: str) -> None:
         judge_address(address)
     except ForbiddenAddressError:
         raise ValueError("The {name} field must not point to a private, local or reserved address.") from None
+
+
+def host_and_target(url: str) -> tuple[str, str, int, str]:
+    """Of a judged URL scheme, host, port, and what the request line says.
+
+    That is what stands behind the host, byte for byte, without a fragment. Only what is not ASCII is encoded: as it
+    stands, it cannot be said there.
+    """
+    scheme, _, rest = url.partition("://")
+    scheme = scheme.lower()
+    end = _AUTHORITY_END.search(rest)
+    target = rest[end.start() :].partition("#")[0] if end else ""
+    if not target.startswith("/"):
+        target = "/" + target
+    host = Request("POST", url).url.raw_host.decode("ascii").lower()
+    encoded = target if target.isascii() else _NOT_ASCII.sub(lambda found: quote(found[0]), target)
+    return scheme, host, urlsplit(url).port or _PORTS[scheme], encoded
 
 
 def origin_of(url: str) -> str:

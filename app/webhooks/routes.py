@@ -4,40 +4,35 @@ from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from app.accounts.auth import Principal, can, can_alone
 from app.core.database import SessionDep, transaction
 from app.core.envelope import Envelope, MessageEnvelope, Timestamp
-from app.core.errors import Invalid, TooManyAttempts
+from app.core.errors import Invalid
+from app.core.limits import hit
 from app.core.pages import PagingDep
-from app.core.validation import Body, Filter, Moment, fault, row_id
+from app.core.validation import Body, Filter, Moment, row_id
 from app.webhooks import history, signing, trial, urls
 from app.webhooks.claims import Call
-from app.webhooks.guard import LONGEST_URL, judge_url_text
+from app.webhooks.guard import WebhookUrl
 from app.webhooks.history import DeliveryPage, DeliveryWhole, State
 from app.webhooks.outbox import AccountHook, EventName
 from app.webhooks.trial import TrialOut
 from app.webhooks.urls import WebhooksChanged, WebhooksOut
+
+# In a minute, of one account over all processes.
+MAX_TESTS = 10
+MAX_REPLAYS = 120
+MAX_REPLAYS_OF_MANY = 10
 
 router = APIRouter(prefix="/api/webhooks", tags=["Webhooks"])
 
 Reader = Annotated[Principal, Depends(can("webhooks"))]
 Owner = Annotated[Principal, Depends(can("webhooks", "webhooks"))]
 OwnerAlone = Annotated[Principal, Depends(can_alone("webhooks", "webhooks"))]
-
-
-def _judged(url: str) -> str:
-    try:
-        judge_url_text(url)
-    except ValueError as error:
-        raise fault(str(error)) from None
-    return url
-
-
-WebhookUrl = Annotated[str, Field(max_length=LONGEST_URL), AfterValidator(_judged)]
 
 
 class WebhooksChange(Body):
@@ -137,6 +132,7 @@ def show_delivery(session: SessionDep, user: Reader, delivery_id: str) -> Envelo
 @router.post("/deliveries/replay")
 def replay_failed(session: SessionDep, user: Owner, body: ReplayRange) -> MessageEnvelope[Replayed]:
     """Post all failed deliveries made between `from` and `to` (default now) again, up to 10,000 in one call."""
+    hit("webhook-replay-many", str(user.user_id), MAX_REPLAYS_OF_MANY)
     if body.until is not None and body.until < body.since:
         raise Invalid({"to": ["The to field must be a date after or equal to from."]})
     n = history.replay_failed(session, user.user_id, body.since, body.until)
@@ -146,27 +142,19 @@ def replay_failed(session: SessionDep, user: Owner, body: ReplayRange) -> Messag
 @router.post("/deliveries/{delivery_id}/replay")
 def replay(session: SessionDep, user: Owner, delivery_id: str) -> MessageEnvelope[DeliveryWhole]:
     """Post one delivery again, whether it failed or was accepted. It keeps its body and its `webhook-id`."""
+    hit("webhook-replay", str(user.user_id), MAX_REPLAYS)
     again = history.replay(session, user.user_id, row_id(delivery_id))
     return MessageEnvelope(data=again, message="Replaying the webhook delivery")
-
-
-_testing: set[int] = set()
 
 
 @router.post("/test")
 async def test(user: OwnerAlone, body: TrialRequest) -> MessageEnvelope[TrialOut]:
     """Send a sample to one of your URLs now, and see what came back. It is tried once."""
-    if user.user_id in _testing:
-        raise TooManyAttempts(5)
-    _testing.add(user.user_id)
-    try:
-        call = await run_in_threadpool(_prepare, user.user_id, body.event)
-        outcome = await trial.send(call)
-    finally:
-        _testing.discard(user.user_id)
-    return MessageEnvelope(data=outcome, message="Test webhook sent")
+    call = await run_in_threadpool(_prepare, user.user_id, body.event)
+    return MessageEnvelope(data=await trial.send(call), message="Test webhook sent")
 
 
 def _prepare(user_id: int, hook: AccountHook | None) -> Call:
+    hit("webhook-test", str(user_id), MAX_TESTS)
     with transaction() as session:
         return trial.prepare(session, user_id, hook)

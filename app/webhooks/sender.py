@@ -13,6 +13,7 @@ from email.utils import parsedate_to_datetime
 import structlog
 import uvloop
 from aiohttp import ClientResponse, ClientSession
+from aiohttp.http_exceptions import HttpProcessingError
 
 from app.webhooks import signing
 from app.webhooks.claims import Call
@@ -20,12 +21,12 @@ from app.webhooks.client import (
     CALL_ERRORS,
     TOTAL_SECONDS,
     Lookup,
-    caller,
     explained,
     guarded_session,
-    spelled,
     system_lookup,
+    wire_url,
 )
+from app.webhooks.exchange import Exchange, under_way
 
 MOST_READ = 64 * 1024
 KEPT_OF_ANSWER = 1024
@@ -59,32 +60,74 @@ class Result:
         return self.retry_after is not None and self.status_code in _PAUSES
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a receiver said. The status alone decides; the rest is for the owner to see, and may be cut short."""
+
+    status: int
+    text: str
+    retry_after: int | None
+
+
 async def post(session: ClientSession, call: Call) -> Result:
-    """One attempt, 15 seconds at most. Never raises for what a receiver, the network or a name can do."""
+    """One attempt, 15 seconds at most. Never raises for what a receiver, the network or a name can do.
+
+    Once a status line was read it is the result: bad bytes, a reset or a time-out after it spoil the connection only.
+    """
     started = time.perf_counter()
-    caller.set(call.user_id)
-    status, answer, error, retry_after, timed_out = None, None, None, None, False
+    exchange = Exchange(call.user_id)
+    under_way.set(exchange)
+    answer, error, timed_out = None, None, False
     try:
         async with asyncio.timeout(TOTAL_SECONDS):
-            signed = signing.headers(str(call.webhook_id), call.body, call.secrets)
-            sending = session.post(spelled(call.url), data=call.body.encode(), headers=signed, allow_redirects=False)
-            async with sending as response:
-                status, retry_after = response.status, seconds_of(response.headers.get("retry-after"))
-                answer = await _read(response)
-    except CALL_ERRORS as caught:
-        error, timed_out = explained(caught)
+            answer = await _ask(session, call, exchange)
     except Exception as caught:  # noqa: BLE001 - a receiver must not be able to stop the sender, whatever it does
-        # Neither message nor traceback: they may show the URL, and URLs hold secrets.
-        where = traceback.extract_tb(caught.__traceback__)[-1]
-        log.warning(
-            "webhook call failed unexpectedly",
-            delivery=call.delivery_id,
-            kind=type(caught).__name__,
-            where=f"{where.filename}:{where.lineno}",
-        )
-        error = f"The call failed: {type(caught).__name__}."
+        answer = _raw(exchange)
+        if answer is None:
+            error, timed_out = _explained(call, caught)
     duration = int((time.perf_counter() - started) * 1000)
-    return Result(call, status, answer, error, duration, retry_after, timed_out)
+    if answer is None:
+        return Result(call, None, None, error, duration, timed_out=timed_out)
+    return Result(call, answer.status, answer.text, None, duration, answer.retry_after)
+
+
+async def _ask(session: ClientSession, call: Call, exchange: Exchange) -> Answer:
+    """The answer; asked again at once if the receiver had closed the reused connection before it said anything."""
+    try:
+        return await _ask_once(session, call)
+    except CALL_ERRORS:
+        if not exchange.may_repeat():
+            raise
+    exchange.fresh = True
+    return await _ask_once(session, call)
+
+
+async def _ask_once(session: ClientSession, call: Call) -> Answer:
+    signed = signing.headers(str(call.webhook_id), call.body, call.secrets)
+    response = await session.post(wire_url(call.url), data=call.body.encode(), headers=signed, allow_redirects=False)
+    try:
+        return Answer(response.status, await _read(response), seconds_of(response.headers.get("retry-after")))
+    finally:
+        response.release()  # one that was not read to its end closes its connection
+
+
+def _raw(exchange: Exchange) -> Answer | None:
+    raw = exchange.raw_answer()
+    return Answer(raw.status, _text(raw.body), seconds_of(raw.retry_after)) if raw else None
+
+
+def _explained(call: Call, caught: Exception) -> tuple[str, bool]:
+    if isinstance(caught, CALL_ERRORS):
+        return explained(caught)
+    # Neither message nor traceback: they may show the URL, and URLs hold secrets.
+    where = traceback.extract_tb(caught.__traceback__)[-1]
+    log.warning(
+        "webhook call failed unexpectedly",
+        delivery=call.delivery_id,
+        kind=type(caught).__name__,
+        where=f"{where.filename}:{where.lineno}",
+    )
+    return f"The call failed: {type(caught).__name__}.", False
 
 
 async def _read(response: ClientResponse) -> str:
@@ -101,9 +144,13 @@ async def _read(response: ClientResponse) -> str:
                     size += len(chunk)
                     if size >= MOST_READ:
                         break
-    except CALL_ERRORS:
+    except (*CALL_ERRORS, HttpProcessingError):
         log.debug("answer not read to its end", status=response.status)
-    return bytes(kept[:KEPT_OF_ANSWER]).decode("utf-8", "replace").replace("\0", "\ufffd")
+    return _text(kept)
+
+
+def _text(body: bytes | bytearray) -> str:
+    return bytes(body[:KEPT_OF_ANSWER]).decode("utf-8", "replace").replace("\0", "\ufffd")
 
 
 def seconds_of(retry_after: str | None) -> int | None:

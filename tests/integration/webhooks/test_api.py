@@ -14,6 +14,7 @@ import pytest
 from standardwebhooks import Webhook
 
 from app.messages.views import message_object
+from app.webhooks.routes import MAX_REPLAYS, MAX_REPLAYS_OF_MANY, MAX_TESTS
 from tests.integration.webhooks.conftest import callback, execute, hasten, rows, set_url, status, until, value, write
 from tests.webhooks_receiver import Receiver, answer
 
@@ -265,6 +266,34 @@ def test_a_test_webhook_shows_what_came_back(mine, ali, receiver) -> None:
     failed = mine.post("/api/webhooks/test", json={"event": "incoming"}).json()["data"]
     assert (failed["delivered"], failed["status"]) == (False, None)
     assert failed["error"].startswith("The receiver cannot be connected to")
+
+
+def test_tests_and_replays_are_limited_over_all_processes(mine, ali, receiver) -> None:
+    set_url(ali.id, receiver.url(), "incoming")
+    tested = [mine.post("/api/webhooks/test").status_code for _ in range(MAX_TESTS + 1)]
+    assert tested == [200] * MAX_TESTS + [429]
+    assert len(receiver.received) == MAX_TESTS
+    [delivery] = write(callback(ali.id, receiver.url(), 1))
+    one, many = f"/api/webhooks/deliveries/{delivery}/replay", "/api/webhooks/deliveries/replay"
+    assert [mine.post(one).status_code for _ in range(MAX_REPLAYS + 1)][-2:] == [422, 429]
+    span = {"from": "2026-01-01T00:00:00Z"}
+    refused = [mine.post(many, json=span) for _ in range(MAX_REPLAYS_OF_MANY + 1)][-1]
+    assert (refused.status_code, refused.json()["message"]) == (429, "Too Many Attempts.")
+    assert 0 < int(refused.headers["Retry-After"]) <= 60
+
+
+@pytest.mark.parametrize("length", [2000, 2001, 2005, 2048, 2049])
+def test_the_length_of_a_url_is_limited_alike_everywhere(mine, ali, length) -> None:
+    url = "https://receiver.example/".ljust(length, "x")
+    sent = {"recipient_number": "+998901234567", "message": "Hi", "callback_url": url}
+    for name, asked in (
+        ("callback url", mine.post("/api/sms", json=sent)),
+        ("callback url", mine.post("/api/sms/bulk", json={**sent, "recipients": ["+998901234567"]})),
+        ("webhook url status", mine.put("/api/webhooks", json={"webhook_url_status": url})),
+        ("webhook url incoming", mine.put("/api/webhooks", json={"webhook_url_incoming": url})),
+    ):
+        said = asked.json()["message"]
+        assert (said == f"The {name} field must not be greater than 2000 characters.") == (length > 2000), said
 
 
 def test_the_owner_of_a_url_that_was_switched_off_gets_one_mail(ali, monkeypatch) -> None:
