@@ -4,7 +4,7 @@ from app.accounts import usage
 from app.core import outbound, tables
 from app.core.database import transaction
 from app.core.names import TaskName
-from app.devices import alerts
+from app.devices import alerts, figures
 from app.messages import cleaning, expiry, moving, sweeping
 from app.webhooks import notices, retention
 from workers.base import in_transaction, task
@@ -32,8 +32,9 @@ def expire() -> None:
 
 @task(TaskName.FOLD)
 def fold() -> None:
-    """Fold usage deltas into totals."""
-    if in_transaction(usage.fold, MOST_FOLDED) == MOST_FOLDED:
+    """Fold deltas of accounts and phones into totals."""
+    folded = [in_transaction(fold, MOST_FOLDED) for fold in (usage.fold, figures.fold)]
+    if MOST_FOLDED in folded:
         in_transaction(outbound.nudge, TaskName.FOLD)
 
 

@@ -1,6 +1,6 @@
 """Phones: what their owner sees and sets, and the hot state that hand-out and presence keep beside it."""
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -71,6 +71,49 @@ class DeviceState(Base):
     # Until when the phone's limits hold back everything that waits for it, and which of them (`messages/limits.py`).
     held_until: Mapped[datetime | None]
     held_by: Mapped[str | None] = mapped_column(String(32))
+
+
+class DeviceDelta(Base):
+    """A change of a phone's figures, inserted by the batch that caused it (`figures`)."""
+
+    __tablename__ = "device_deltas"
+    __table_args__ = (
+        Index(None, "device_id", "id"),
+        # Every row is deleted within seconds: vacuumed as a queue is.
+        {
+            "postgresql_with": {
+                "autovacuum_vacuum_scale_factor": "0",
+                "autovacuum_vacuum_threshold": "1000",
+                "autovacuum_vacuum_insert_scale_factor": "0",
+                "autovacuum_vacuum_insert_threshold": "10000",
+                "autovacuum_analyze_scale_factor": "0",
+                "autovacuum_analyze_threshold": "5000",
+                "autovacuum_vacuum_cost_delay": "0",
+            }
+        },
+    )
+
+    id: Mapped[BigId]
+    device_id: Mapped[int]
+    sim_slot: Mapped[int] = mapped_column(SmallInteger)
+    day: Mapped[date]
+    kind: Mapped[str] = mapped_column(String(10))
+    detail: Mapped[str] = mapped_column(String(20))
+    n: Mapped[int]
+
+
+class DeviceTotal(Base):
+    """Folded deltas of a phone: one row a day (UTC), SIM slot, kind and detail; kept for a month."""
+
+    __tablename__ = "device_totals"
+    __table_args__ = (Index(None, "day"),)
+
+    device_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    day: Mapped[date] = mapped_column(primary_key=True)
+    sim_slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True)
+    kind: Mapped[str] = mapped_column(String(10), primary_key=True)
+    detail: Mapped[str] = mapped_column(String(20), primary_key=True)
+    n: Mapped[int]
 
 
 class DeviceRelease(Base):

@@ -12,6 +12,7 @@ from app.core.database import columns_of
 from app.core.errors import NotFound
 from app.core.names import TaskName
 from app.core.validation import row_id
+from app.devices import figures
 from app.devices.models import Device
 from app.devices.presence import LAST_SEEN, ONLINE
 from app.devices.schemas import DeviceOut
@@ -29,13 +30,15 @@ _ONE = text(f"{_SHOWN} WHERE d.id = :id")
 
 def shown(session: Session, user_id: int) -> list[DeviceOut]:
     """The user's phones."""
-    return [DeviceOut(**row) for row in session.execute(_OF_USER, {"user": user_id}).mappings()]
+    rows = session.execute(_OF_USER, {"user": user_id}).mappings().all()
+    today = figures.today(session, [row["id"] for row in rows])
+    return [DeviceOut(**row, today=today[row["id"]]) for row in rows]
 
 
 def show(session: Session, device_id: int) -> DeviceOut:
     """One phone, a removed one too."""
     row: RowMapping = session.execute(_ONE, {"id": device_id}).mappings().one()
-    return DeviceOut(**row)
+    return DeviceOut(**row, today=figures.today(session, [device_id])[device_id])
 
 
 _FIND = text("""

@@ -10,7 +10,8 @@ from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.errors import Invalid
 from app.core.links import base_url
 from app.core.numbers import normalize_number
-from app.devices import invitation, ownership
+from app.devices import figures, invitation, ownership
+from app.devices.figures import DeviceStats
 from app.devices.schemas import DefaultDevice, DefaultDeviceOut, DeviceChange, DeviceOut, Enrollment
 
 router = APIRouter(prefix="/api", tags=["Devices"])
@@ -52,6 +53,12 @@ def set_default_device(session: SessionDep, user: Owner, body: DefaultDevice) ->
 def show_device(session: SessionDep, device: OwnDevice) -> Envelope[DeviceOut]:
     """One phone."""
     return Envelope(data=ownership.show(session, device))
+
+
+@router.get("/devices/{device_id}/stats")
+def show_device_stats(session: SessionDep, device: OwnDevice) -> Envelope[DeviceStats]:
+    """Figures of a phone and its SIM cards: today, the last 7 and the last 30 days."""
+    return Envelope(data=figures.of_device(session, device))
 
 
 @router.put("/devices/{device_id}")

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from app.accounts.schemas import MAX_SEND_DELAY
 from app.core.envelope import Money, Timestamp
 from app.core.validation import Body, Boolean, Integer, Price, fault
+from app.devices.figures import Brief
 
 HIGHEST_LIMIT = 1_000_000
 
@@ -90,6 +91,7 @@ class DeviceOut(BaseModel):
     last_seen_at: Timestamp | None
     battery: int | None
     app_version: str | None
+    today: Brief
     created_at: Timestamp
 
 

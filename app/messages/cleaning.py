@@ -27,6 +27,12 @@ _STATEMENTS = (
         SELECT id FROM device_releases WHERE released_at < clock_timestamp() - interval '31 days'
         ORDER BY released_at LIMIT :most)
     """,
+    # Figures of phones are shown for 30 days.
+    """
+    DELETE FROM device_totals WHERE (device_id, day, sim_slot, kind, detail) IN (
+        SELECT device_id, day, sim_slot, kind, detail FROM device_totals
+        WHERE day < (clock_timestamp() AT TIME ZONE 'UTC')::date - 31 LIMIT :most)
+    """,
     """
     DELETE FROM idempotency_keys WHERE (user_id, route, key) IN (
         SELECT user_id, route, key FROM idempotency_keys WHERE created_at < clock_timestamp() - interval '25 hours'

@@ -17,8 +17,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
 from app.core.database import columns_of
-from app.core.settings import get_settings
-from app.messages import failover, steps, waking
+from app.messages import failover, results, steps, storing, waking
 from app.messages.models import Message, Queued
 from app.messages.states import CONCLUDED_FAILURE, RANK, REPORTED, Event, Stage, Status
 from app.messages.views import message_object
@@ -70,6 +69,7 @@ class _Work:
     # Another phone for messages whose phone could not send them; and those that went there.
     others: Mapping[int, int] = field(default_factory=dict)
     rerouted: dict[int, dict[str, Any]] = field(default_factory=dict)
+    figures: results.Results = field(default_factory=Counter)
     past: list[steps.Past] = field(default_factory=list)
     freed: set[tuple[int, int]] = field(default_factory=set)
 
@@ -216,6 +216,8 @@ def _report(applied: Applied, status: Status, change: Change, work: _Work) -> No
     target = allowed.get(change.event)
     if target is None:
         return
+    if status is Status.FAILED:
+        results.failed(work.figures, row, -1)
     if target is Status.FAILED:
         row["error_message"] = change.error or "The phone could not send the message"
         is_held = queued is not None and queued["stage"] != Stage.WAITING
@@ -225,6 +227,7 @@ def _report(applied: Applied, status: Status, change: Change, work: _Work) -> No
         row["failed_by"] = None
     row["uncertain"] = False
     if target is status:
+        results.failed(work.figures, row, 1)
         applied.changed = True
     else:
         _move(applied, target, change, work)
@@ -238,6 +241,7 @@ def _try_elsewhere(applied: Applied, change: Change, work: _Work) -> None:
     given = {**row, "released_at": queued["released_at"], "accepted_at": queued["accepted_at"]}
     failed_at = _within(change.at, queued["released_at"] or row["created_at"], work.now)
     work.past += steps.of_try(given, failed_at, change.error)
+    results.failed_try(work.figures, row, queued["sim_slot"], work.today, change.error)
     work.freed |= {(row["user_id"], queued["device_id"]), (row["user_id"], device)}
     row.update(attempt=row["attempt"] + 1, device_id=device, routed_at=work.now, updated_at=work.now)
     queued.update(stage=Stage.WAITING, device_id=device, released_at=None, accepted_at=None)
@@ -309,6 +313,10 @@ def _move(applied: Applied, target: Status, change: Change, work: _Work) -> None
     row["updated_at"] = work.now
     row[f"{target}_at"] = _within(change.at, row["released_at"] or row["created_at"], work.now)
     _count(row, before, target, work)
+    if target is Status.FAILED:
+        results.failed(work.figures, row, 1)
+    elif target in {Status.SENT, Status.DELIVERED}:
+        results.left(work.figures, row, before, target)
     applied.changed = True
     applied.passed.append(target)
     _notice(row, work, callback=first_final)
@@ -351,97 +359,16 @@ def _notice(row: Mapping[str, Any], work: _Work, *, callback: bool) -> None:
         work.notices.append(replace(told, hook="callback", url=row["callback_url"]))
 
 
-_WRITTEN = {
-    "status": "text",
-    "device_id": "bigint",
-    "attempt": "smallint",
-    "left_attempt": "smallint",
-    "sim_slot": "smallint",
-    "error_message": "text",
-    "uncertain": "boolean",
-    "failed_by": "text",
-    "counted_on": "date",
-    "valid_until": "timestamptz",
-    "routed_at": "timestamptz",
-    "released_at": "timestamptz",
-    "accepted_at": "timestamptz",
-    "sent_at": "timestamptz",
-    "delivered_at": "timestamptz",
-    "failed_at": "timestamptz",
-    "cancelled_at": "timestamptz",
-    "updated_at": "timestamptz",
-    "deleted_at": "timestamptz",
-}
-_UPDATE = text(
-    "UPDATE messages m SET "  # noqa: S608 - the names are the constants above
-    + ", ".join(f"{name} = u.{name}" for name in _WRITTEN)
-    + " FROM unnest(CAST(:id AS bigint[]), "
-    + ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _WRITTEN.items())
-    + ") AS u(id, "
-    + ", ".join(_WRITTEN)
-    + ") WHERE m.id = u.id"
-)
-
-
-_REROUTED = ("message_id", "device_id", "sim_slot", "valid_until")
-_REROUTE = text("""
-    UPDATE message_queue q
-    SET stage = 0, device_id = u.device_id, since = clock_timestamp(), sim_slot = u.sim_slot,
-        valid_until = u.valid_until, released_at = NULL, offered_at = NULL, accepted_at = NULL
-    FROM unnest(CAST(:message_id AS bigint[]), CAST(:device_id AS bigint[]), CAST(:sim_slot AS smallint[]),
-                CAST(:valid_until AS timestamptz[])) AS u(message_id, device_id, sim_slot, valid_until)
-    WHERE q.message_id = u.message_id
-""")
-
-
 def _write(session: Session, changed: list[Applied], work: _Work) -> None:
-    if changed:
-        names = ("id", *_WRITTEN)
-        session.execute(_UPDATE, {name: [applied.row[name] for applied in changed] for name in names})
-    accepted = set(work.accepted).difference(work.left_queue, work.rerouted)
-    if accepted:
-        session.execute(
-            text(
-                "UPDATE message_queue SET stage = 2, accepted_at = :now, released_at = COALESCE(released_at, :now),"
-                " valid_until = COALESCE(valid_until, :until) WHERE message_id = ANY(:ids)"
-            ),
-            {"ids": sorted(accepted), "now": work.now, "until": work.now + get_settings().message_validity},
-        )
-    if work.recalled:
-        # Offered again at the next pull: a phone that never got the message says only then that it has not got it.
-        session.execute(
-            text("UPDATE message_queue SET cancelling = true, offered_at = NULL WHERE message_id = ANY(:ids)"),
-            {"ids": work.recalled},
-        )
-    if work.rerouted:
-        session.execute(_REROUTE, {name: [row[name] for row in work.rerouted.values()] for name in _REROUTED})
-    if work.left_queue:
-        session.execute(text("DELETE FROM message_queue WHERE message_id = ANY(:ids)"), {"ids": work.left_queue})
+    storing.update(session, [applied.row for applied in changed], work.figures)
+    storing.accept(session, set(work.accepted).difference(work.left_queue, work.rerouted), work.now)
+    storing.recall(session, work.recalled)
+    storing.reroute(session, list(work.rerouted.values()))
+    storing.dequeue(session, work.left_queue)
     if work.requeued:
-        enqueue(session, work.requeued)
+        storing.enqueue(session, work.requeued)
         waking.stir(session, {(row["user_id"], row["device_id"] or 0) for row in work.requeued})
     steps.write(session, work.past)
     count(session, [(*key, n, 0) for key, n in work.usage.items() if n])
     outbox.write(session, work.notices)
     waking.stir(session, work.freed)
-
-
-def enqueue(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Queue rows for messages that are to be sent; `device_id` null means that a phone is still to be chosen."""
-    session.execute(
-        text(
-            "INSERT INTO message_queue (message_id, user_id, device_id, lane, named, sim_slot, valid_until)"
-            " SELECT * FROM unnest(CAST(:id AS bigint[]), CAST(:user AS bigint[]), CAST(:device AS bigint[]),"
-            " CAST(:lane AS smallint[]), CAST(:named AS boolean[]), CAST(:sim AS smallint[]),"
-            " CAST(:valid AS timestamptz[]))"
-        ),
-        {
-            "id": [row["id"] for row in rows],
-            "user": [row["user_id"] for row in rows],
-            "device": [row["device_id"] or 0 for row in rows],
-            "lane": [row["lane"] for row in rows],
-            "named": [row["device_named"] for row in rows],
-            "sim": [row["sim_slot"] for row in rows],
-            "valid": [row["valid_until"] for row in rows],
-        },
-    )

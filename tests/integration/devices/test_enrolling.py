@@ -68,6 +68,7 @@ def test_a_new_phone_is_as_the_public_api_says(client, phone):
         "online": True,
         "battery": None,
         "app_version": "1.68.0",
+        "today": {"sent": 0, "delivered": 0, "failed": 0, "delivery_rate": 0},
     }
 
 
@@ -210,7 +211,7 @@ def test_what_a_phone_was_given_before_it_was_set_up_anew_is_not_offered_again(c
     sql.execute("UPDATE message_queue SET offered_at = offered_at - interval '1 minute'")
     assert again.pull() == [], "nobody knows whether it left"
     waiting = client.get(f"/api/sms/{message['id']}/timeline").json()["data"]["waiting"]
-    assert "set up anew" in waiting["reason"]
+    assert waiting["reason_code"] == "given_before_reinstall"
     again.report(message["message_id"], "Sent")
     assert client.get(f"/api/sms/{message['id']}").json()["data"]["status"] == "sent"
     again.close()

@@ -1,0 +1,194 @@
+"""Figures of a phone and its SIM cards: sent, delivered, failed by reason, and how long it took; by UTC day.
+
+Kept as account figures are (`accounts.usage`): changes are inserted as deltas, upkeep folds them into totals, a read
+sums both. Times are counted in classes of a fourth of an octave, of which a median can be taken over any days.
+
+    sent       an SMS left; `detail` is the class of the time since the phone was given it
+    delivered  `detail` is the class of the time since it left; counted to the day it left
+    failed     a try failed; `detail` is the reason's code
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from app.accounts.usage import delivery_rate
+from app.devices.failures import REASONS
+
+
+class Kind(StrEnum):
+    SENT = "sent"
+    DELIVERED = "delivered"
+    FAILED = "failed"
+
+
+# (device, SIM slot, day, kind, detail).
+Key = tuple[int, int, date, Kind, str]
+
+# To be put in front of a statement that changes messages: one more statement a batch would be felt.
+INSERT = """
+    INSERT INTO device_deltas (device_id, sim_slot, day, kind, detail, n)
+    SELECT * FROM unnest(CAST(:figure_devices AS bigint[]), CAST(:figure_slots AS smallint[]),
+                         CAST(:figure_days AS date[]), CAST(:figure_kinds AS text[]), CAST(:figure_details AS text[]),
+                         CAST(:figure_counts AS bigint[]))
+"""
+
+
+def parameters(counts: Mapping[Key, int]) -> dict[str, list[Any]]:
+    """What `INSERT` takes."""
+    rows = [(*key, n) for key, n in counts.items() if n]
+    names = ("devices", "slots", "days", "kinds", "details", "counts")
+    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
+    return {f"figure_{name}": list(column) for name, column in zip(names, columns, strict=True)}
+
+
+def time_class(begin: datetime | None, end: datetime | None) -> str:
+    """The class of a duration; `""` where it is not known."""
+    if begin is None or end is None:
+        return ""
+    return str(round(4 * math.log2(max((end - begin).total_seconds(), 0.1))))
+
+
+# Sorted by key, so that two workers lock the totals in one order and never deadlock.
+_FOLD = text("""
+    WITH taken AS (
+        DELETE FROM device_deltas
+        WHERE id IN (SELECT id FROM device_deltas ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED)
+        RETURNING device_id, sim_slot, day, kind, detail, n),
+    added AS (
+        INSERT INTO device_totals (device_id, day, sim_slot, kind, detail, n)
+        SELECT device_id, day, sim_slot, kind, detail, sum(n) FROM taken
+        GROUP BY device_id, day, sim_slot, kind, detail ORDER BY device_id, day, sim_slot, kind, detail
+        ON CONFLICT (device_id, day, sim_slot, kind, detail) DO UPDATE SET n = device_totals.n + excluded.n)
+    SELECT count(*) FROM taken
+""")
+
+
+def fold(session: Session, limit: int) -> int:
+    """Add at most `limit` deltas to the totals; how many it took. Safe in any number of workers at once."""
+    taken: int = session.execute(_FOLD, {"most": limit}).scalar_one()
+    return taken
+
+
+class FailureCount(BaseModel):
+    """How many tries failed for one reason."""
+
+    reason_code: str
+    reason: str
+    count: int
+
+
+class Brief(BaseModel):
+    """Today's figures in short. `delivery_rate` is per cent of what was sent."""
+
+    sent: int
+    delivered: int
+    failed: int
+    delivery_rate: int | float
+
+
+class Period(Brief):
+    """The figures of some days. Times are medians in seconds: from the phone being given the message to its being
+    sent, and from there to its delivery; null where none is known. One try of a message is counted, so `failed` may
+    count messages that another phone sent.
+    """
+
+    failures: list[FailureCount]
+    median_seconds_to_send: float | None
+    median_seconds_to_deliver: float | None
+
+
+class Periods(BaseModel):
+    """Today, and the last 7 and 30 days, in UTC and with today."""
+
+    today: Period
+    last_7_days: Period
+    last_30_days: Period
+
+
+class SimStats(Periods):
+    """Figures of one SIM card, by its slot."""
+
+    sim_slot: int
+
+
+class DeviceStats(Periods):
+    """Figures of a phone, and of each of its SIM cards that sent or failed."""
+
+    sims: list[SimStats]
+
+
+_DAYS = {"today": 1, "last_7_days": 7, "last_30_days": 30}
+_SUMS = text("""
+    WITH clock AS (SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date AS today),
+    parts AS (
+        SELECT device_id, sim_slot, day, kind, detail, n FROM device_totals, clock
+        WHERE device_id = ANY(:devices) AND day > today - CAST(:days AS integer)
+        UNION ALL
+        SELECT device_id, sim_slot, day, kind, detail, n FROM device_deltas, clock
+        WHERE device_id = ANY(:devices) AND day > today - CAST(:days AS integer))
+    SELECT device_id, sim_slot, kind, detail, COALESCE(sum(n) FILTER (WHERE day = today), 0)::bigint AS today,
+           COALESCE(sum(n) FILTER (WHERE day > today - 7), 0)::bigint AS last_7_days,
+           sum(n)::bigint AS last_30_days
+    FROM parts, clock GROUP BY device_id, sim_slot, kind, detail
+""")
+
+
+def of_device(session: Session, device_id: int) -> DeviceStats:
+    """Everything that is counted of a phone."""
+    rows = session.execute(_SUMS, {"devices": [device_id], "days": max(_DAYS.values())}).all()
+    slots = sorted({row.sim_slot for row in rows})
+    sims = [SimStats(sim_slot=slot, **_periods([row for row in rows if row.sim_slot == slot])) for slot in slots]
+    return DeviceStats(**_periods(rows), sims=sims)
+
+
+def today(session: Session, device_ids: Collection[int]) -> dict[int, Brief]:
+    """Today's figures of phones, in short."""
+    sums: dict[int, dict[str, int]] = {device: defaultdict(int) for device in device_ids}
+    for row in session.execute(_SUMS, {"devices": sorted(sums), "days": 1}):
+        sums[row.device_id][row.kind] += row.today
+    return {device: Brief(**_brief(kinds)) for device, kinds in sums.items()}
+
+
+def _periods(rows: Collection[Row[Any]]) -> dict[str, Period]:
+    return {name: _period([(row.kind, row.detail, getattr(row, name)) for row in rows]) for name in _DAYS}
+
+
+def _period(counted: list[tuple[str, str, int]]) -> Period:
+    by_kind: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for kind, detail, n in counted:
+        by_kind[kind][detail] += n
+    failures = sorted(by_kind[Kind.FAILED].items(), key=lambda item: (-item[1], item[0]))
+    return Period(
+        **_brief({kind: sum(details.values()) for kind, details in by_kind.items()}),
+        failures=[
+            FailureCount(reason_code=code, reason=REASONS[code].sentence, count=n) for code, n in failures if n > 0
+        ],
+        median_seconds_to_send=_median(by_kind[Kind.SENT]),
+        median_seconds_to_deliver=_median(by_kind[Kind.DELIVERED]),
+    )
+
+
+def _brief(kinds: Mapping[str, int]) -> dict[str, Any]:
+    sent, delivered = kinds.get(Kind.SENT, 0), kinds.get(Kind.DELIVERED, 0)
+    rate = delivery_rate(delivered, sent)
+    return {"sent": sent, "delivered": delivered, "failed": kinds.get(Kind.FAILED, 0), "delivery_rate": rate}
+
+
+def _median(classes: Mapping[str, int]) -> float | None:
+    known = sorted((int(name), n) for name, n in classes.items() if name and n > 0)
+    passed, half = 0, sum(n for _, n in known) / 2
+    for number, n in known:
+        passed += n
+        if passed >= half:
+            seconds = Decimal(2 ** (number / 4))
+            return float(round(seconds, 1))
+    return None
