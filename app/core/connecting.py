@@ -24,9 +24,8 @@ from app.core.once import once
 # An installation has four processes or a few more: together they ask a database that is away less than ten times a
 # second.
 RECONNECT_SECONDS = 1.0
-_NOBODY_THERE = (
-    "Is the server running"  # libpq's hint where nothing listens, so that nobody is bothered by asking again
-)
+# libpq's hint where nothing listens: asking again bothers nobody.
+_NOBODY_THERE = "Is the server running"
 
 # What the code relies on, whatever the defaults of the role and the server are. The migrations set the same on the
 # role, for poolers that do not carry a session's settings from one server connection to the next.

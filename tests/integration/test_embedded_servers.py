@@ -37,6 +37,24 @@ def test_postgres_keeps_what_was_committed_when_it_is_killed(tmp_path: Path) -> 
         postgres.home.remove()
 
 
+def test_a_server_that_recovers_is_asked_a_few_times_a_second(tmp_path: Path) -> None:
+    class Recovering(EmbeddedPostgres):
+        asked = 0
+
+        def answers(self) -> bool:
+            self.asked += 1
+            return time.monotonic() > began + 3
+
+    postgres = Recovering(tmp_path, durable=False)
+    postgres.prepare()
+    began = time.monotonic()
+    try:
+        postgres.start()
+        assert postgres.asked < 30
+    finally:
+        postgres.__exit__(None, None, None)
+
+
 def test_postgres_outlives_the_data_folder_as_far_as_it_lies_elsewhere(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     first = EmbeddedPostgres(folder)

@@ -42,12 +42,8 @@ def test_booleans_and_numbers_in_forms(api, ali):
         data={"keep_inbound": "0", "device_events": "1", "offline_alert_minutes": "15"},
         headers=ali.headers,
     )
-    assert answer.json()["data"] == {
-        "keep_inbound": False,
-        "device_events": True,
-        "default_region": None,
-        "offline_alert_minutes": 15,
-    }
+    told = {"keep_inbound": False, "device_events": True, "default_region": None, "offline_alert_minutes": 15}
+    assert answer.json()["data"].items() >= told.items()
 
 
 def test_text_that_cannot_be_stored_names_its_field(api):
