@@ -12,6 +12,7 @@ from app.core.queue import celery_app
 
 app = celery_app()
 app.conf.imports = ("workers.dispatch", "workers.webhooks", "workers.upkeep")
+app.conf.beat_scheduler = "workers.beat:Scheduler"
 
 _EVERY_SECONDS = {
     TaskName.SWEEP: SWEEP_SECONDS,

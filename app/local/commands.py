@@ -1,7 +1,6 @@
 """The commands of smsfleet's own processes. `docker-compose.yml` runs the same ones; a test compares them."""
 
 import sys
-from pathlib import Path
 
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "workers.app")
 CONCURRENCY = {"dispatch": 4, "webhooks": 1, "upkeep": 2}
@@ -29,9 +28,8 @@ def worker(queue: str, name: str) -> tuple[str, ...]:
     # fmt: on
 
 
-def beat(schedule: Path) -> tuple[str, ...]:
-    """The clock of the sweep. `schedule`: a file where it keeps when it last did what."""
-    return (*_CELERY, "beat", "--schedule", str(schedule), "--loglevel", "warning")
+# The clock of the sweep.
+BEAT = (*_CELERY, "beat", "--loglevel", "warning")
 
 
 def flower(address: str, port: int) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import redis
 from alembic.script import ScriptDirectory
 
 from app.core.connecting import pin_settings
+from app.core.heartbeat import is_beat_ticking
 from app.core.names import QueueName
 from app.core.queue import celery_app
 from app.core.settings import Settings
@@ -74,6 +75,7 @@ def _broker(settings: Settings) -> Iterator[Finding]:
             version = client.info("server")["redis_version"]
             client.set("health", 1, px=1000)
             policy = client.config_get("maxmemory-policy")["maxmemory-policy"]
+            is_ticking = is_beat_ticking(client)
     except (redis.RedisError, ValueError) as error:  # ValueError: not the form of a URL
         yield Finding("broker", good=False, detail=str(error))
         return
@@ -81,6 +83,7 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield Finding("broker", good=False, detail=f"version {version}, wanted is {OLDEST_REDIS}.0 or newer")
     else:
         yield Finding("broker", good=True, detail=f"takes writes, version {version}")
+    yield Finding("beat", good=is_ticking, detail="ticks" if is_ticking else "nothing came from it for half a minute")
     yield Finding("eviction", good=policy == "noeviction", detail=f"maxmemory-policy is {policy}")
 
 

@@ -268,7 +268,7 @@ class Installation:
         for queue in ("dispatch", "webhooks", "upkeep"):
             for number in range(1, getattr(self.shape, queue) + 1):
                 yield self._program(f"worker-{queue}-{number}", commands.worker(queue, f"{queue}-{number}"), grace=25)
-        yield self._program("beat", commands.beat(self._folder.path / "beat-schedule"))
+        yield self._program("beat", commands.BEAT)
         if self.shape.flower:
             command = commands.flower("127.0.0.1", self._flower_port)
             yield self._program("flower", command, FLOWER_BASIC_AUTH=f"smsfleet:{self.flower_password()}")

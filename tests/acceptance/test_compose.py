@@ -62,7 +62,7 @@ def test_it_runs_the_commands_of_up(compose) -> None:
     found = {name: service["command"] for name, service in compose["services"].items()}
     assert found["migrate"] == of(commands.MIGRATE)
     assert found["api"] == of(commands.api("--host", "0.0.0.0", "--port", "8000"))
-    assert found["beat"] == of(commands.beat(Path("/tmp/beat-schedule")))
+    assert found["beat"] == of(commands.BEAT)
     assert found["flower"] == of(commands.flower("0.0.0.0", 5555))
     for queue in QueueName:
         assert found[f"worker-{queue}"] == of(commands.worker(queue, f"{queue}-1"))
