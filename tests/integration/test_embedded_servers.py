@@ -3,6 +3,7 @@
 import os
 import pwd
 import shutil
+import signal
 import stat
 import subprocess
 import time
@@ -16,6 +17,8 @@ from redis.retry import Retry
 
 from app.local.errors import LocalError
 from app.local.home import ACCOUNT
+from app.local.postmaster import mend_lock
+from app.local.process import Child
 from app.local.servers import READY_SECONDS, EmbeddedPostgres, EmbeddedValkey
 
 as_root_only = pytest.mark.skipif(os.geteuid() != 0, reason="an ordinary user's servers run as himself")
@@ -166,3 +169,68 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path: Path, server:
         assert not home.exists()
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def _kill_without_reaping(child: Child) -> None:
+    """As where a whole process tree was killed and init reaps late, or never."""
+    child.send(signal.SIGKILL)
+    stat_file = Path(f"/proc/{child.pid}/stat")
+    while stat_file.read_text().rpartition(")")[2].split()[0] != "Z":
+        time.sleep(0.01)
+
+
+def test_postgres_starts_beside_an_unreaped_postmaster(tmp_path: Path) -> None:
+    first = EmbeddedPostgres(tmp_path)
+    first.prepare()
+    first.start()
+    try:
+        with psycopg.connect(first.url) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
+        _kill_without_reaping(first._child)
+        os.kill(first._child.pid, 0)  # for PostgreSQL it runs
+        with EmbeddedPostgres(tmp_path) as again, psycopg.connect(again.url) as connection:
+            assert connection.execute("SELECT n FROM kept").fetchone() == (1,)
+    finally:
+        first.stop()
+        first.home.remove()
+
+
+def test_postgres_starts_where_another_program_has_the_number_of_the_old_one(tmp_path: Path) -> None:
+    """In a container every start gives out the same small numbers."""
+    postgres = EmbeddedPostgres(tmp_path)
+    postgres.prepare()
+    postgres.start()
+    postgres.kill()
+    account = postgres.home.account
+    as_account = {"user": account.uid, "group": account.gid, "extra_groups": []} if account else {}
+    sleeper = subprocess.Popen(["sleep", "100"], **as_account)
+    try:
+        lock = postgres.home.folder / "data" / "postmaster.pid"
+        lines = lock.read_text().split("\n")
+        lock.write_text("\n".join([str(sleeper.pid), *lines[1:]]))
+        with EmbeddedPostgres(tmp_path) as again:
+            assert again.answers()
+        assert sleeper.poll() is None
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+        postgres.home.remove()
+
+
+def test_the_lock_of_a_server_that_runs_is_left_alone(tmp_path: Path) -> None:
+    with EmbeddedPostgres(tmp_path, durable=False) as postgres:
+        lock = postgres.home.folder / "data" / "postmaster.pid"
+        before = lock.read_bytes()
+        mend_lock(lock)
+        assert lock.read_bytes() == before
+        assert postgres.answers()
+
+
+def test_no_lock_is_mended_through_a_link(tmp_path: Path) -> None:
+    (tmp_path / "victim").write_text("999999\n")
+    (tmp_path / "soft").symlink_to(tmp_path / "victim")
+    (tmp_path / "hard").hardlink_to(tmp_path / "victim")
+    for name in ("soft", "hard"):
+        with pytest.raises(LocalError, match="remove it"):
+            mend_lock(tmp_path / name)
+    assert (tmp_path / "victim").read_text() == "999999\n"
