@@ -19,4 +19,4 @@ VOLUME /data
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 CMD ["python", "-m", "uvicorn", "app.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", \
-     "--workers", "1", "--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "10"]
+     "--workers", "1", "--http", "app.core.connections:Connection", "--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "10"]

@@ -15,20 +15,21 @@ from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core.batching import Batcher
-from app.core.bodies import LARGE_BODY_LIMIT, READ_ASIDE, aside, header, parse_body, read_body
+from app.core.bodies import READ_ASIDE, aside, header, parse_body
 from app.core.database import transaction
 from app.core.edge import respond
 from app.core.errors import AppError, BadRequest, MethodNotAllowed, Unauthenticated
+from app.core.reading import LARGE_BODY_LIMIT, AccountOf, read_body
 from app.core.security import bearer, digest, parse_token
 from app.core.validation import read
 from app.devices import presence, versions
+from app.devices.askers import HOOKS
 from app.devices.streams import Streams
 from app.messages import handout, idempotency, inbox, intake, reports
 from app.messages.schemas import SmsDraft
 from app.mobile import wire
 
 PHONES = "/api/mobile/v1"
-HOOKS = "/hooks/"
 MOST_REPORTS_AT_ONCE = 500
 
 Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -37,8 +38,9 @@ Handler = Callable[[Scope, Receive, Send], Awaitable[None]]
 class HotCalls:
     """Answers the hot calls itself and hands every other request to `app`."""
 
-    def __init__(self, app: ASGIApp, streams: Streams) -> None:
+    def __init__(self, app: ASGIApp, streams: Streams, account_of: AccountOf) -> None:
         self._app = app
+        self._account_of = account_of
         self._streams = streams
         self._accept = Batcher("accept", intake.accept, intake.is_one_statement)
         self._pull = Batcher("pull", handout.hand_out)
@@ -77,7 +79,7 @@ class HotCalls:
             raise MethodNotAllowed(method, path, (["GET", "HEAD"] if "GET" in known else []) + sorted(known - {"GET"}))
 
     async def _send(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw = await read_body(scope, receive)
+        raw = await read_body(scope, receive, self._account_of)
         token = bearer(header(scope, b"authorization"))
         key = header(scope, b"idempotency-key")
         item = intake.Send(
@@ -100,14 +102,14 @@ class HotCalls:
 
     async def _reports(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = _device_token(scope)
-        raw = await read_body(scope, receive)
+        raw = await read_body(scope, receive, self._account_of)
         items = await aside(_reported, raw)
         for start in range(0, len(items) or 1, MOST_REPORTS_AT_ONCE):
             await self._report.submit(reports.Reported(token, items[start : start + MOST_REPORTS_AT_ONCE]))
         await respond(send, 204, b"")
 
     async def _hook(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raw = await read_body(scope, receive, LARGE_BODY_LIMIT)
+        raw = await read_body(scope, receive, self._account_of, LARGE_BODY_LIMIT)
         post = inbox.Post(
             secret=scope["path"].removeprefix(HOOKS),
             raw=raw,

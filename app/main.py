@@ -23,9 +23,11 @@ import app.webhooks.routes
 from app.accounts.auth import write_token_usage
 from app.core.edge import Bodies, Edge
 from app.core.errors import AppError, Invalid, MethodNotAllowed, RouteNotFound, as_app_error
+from app.core.heavy import HeavyCalls
 from app.core.interpreter import share_the_interpreter
 from app.core.logs import configure_logging
 from app.core.validation import sentences
+from app.devices.askers import account_of
 from app.devices.streams import Streams
 from app.hot import HotCalls
 from app.messages import waking
@@ -50,7 +52,7 @@ def create_app() -> ASGIApp:
     """What uvicorn runs: `uvicorn app.main:create_app --factory`."""
     configure_logging()
     phones = Streams(waking.due)
-    application = Edge(HotCalls(create_api([phones.held]), phones))
+    application = Edge(HotCalls(create_api([phones.held]), phones, account_of))
     share_the_interpreter()
     return application
 
@@ -72,7 +74,8 @@ def create_api(hooks: Sequence[Hook] = ()) -> FastAPI:
     api.add_exception_handler(RequestValidationError, _validation_error)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(Exception, _unexpected)
-    api.add_middleware(Bodies)
+    api.add_middleware(Bodies, account_of=account_of)
+    api.add_middleware(HeavyCalls, account_of=account_of)  # outside of it: added later
     return api
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 
 from app.accounts.auth import Principal, can, can_alone
@@ -72,14 +72,19 @@ def create_contact(session: SessionDep, user: Owner, body: NewContact) -> Messag
 
 
 @router.post("/contacts/import", status_code=201)
-def import_contacts(user: OwnerAlone, body: Annotated[Import, Depends(large(Import))]) -> MessageEnvelope[Imported]:
+async def import_contacts(
+    user: OwnerAlone, request: Request, body: Annotated[Import, Depends(large(Import))]
+) -> MessageEnvelope[Imported]:
     """Add or update up to 100,000 contacts, and put them into a group where you name one."""
+    data = await request.state.heavy.run(_import, user, body)
+    return MessageEnvelope(data=data, message=f"Imported {data.imported} contacts")
+
+
+def _import(user: Principal, body: Import) -> Imported:
     judged = importing.judge(body, user.default_region)
     with transaction() as session:
         importing.merge(session, user.user_id, judged.rows, body.group_id)
-    imported = len(judged.rows)
-    data = Imported(imported=imported, skipped=judged.skipped, skipped_rows=judged.skipped_rows)
-    return MessageEnvelope(data=data, message=f"Imported {imported} contacts")
+    return Imported(imported=len(judged.rows), skipped=judged.skipped, skipped_rows=judged.skipped_rows)
 
 
 @router.get(
@@ -87,13 +92,15 @@ def import_contacts(user: OwnerAlone, body: Annotated[Import, Depends(large(Impo
     response_class=StreamingResponse,
     responses={200: {"content": {"text/csv": {"schema": {"type": "string"}, "example": exporting.EXAMPLE}}}},
 )
-def export_contacts(user: OwnerAlone, wanted: Annotated[ExportFilter, Query()]) -> StreamingResponse:
+async def export_contacts(
+    user: OwnerAlone, request: Request, wanted: Annotated[ExportFilter, Query()]
+) -> StreamingResponse:
     """Your contacts as CSV, all or those that the filters leave. An import takes the same columns.
 
     Every field is quoted. Text that a spreadsheet would run as a formula has an apostrophe in front of it.
     """
     return StreamingResponse(
-        exporting.rows(user.user_id, wanted, bom=wanted.bom),
+        request.state.heavy.each(exporting.rows(user.user_id, wanted, bom=wanted.bom)),
         media_type="text/csv",
         headers={"Content-Disposition": 'attachment; filename="contacts.csv"'},
     )

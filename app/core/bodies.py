@@ -13,14 +13,11 @@ from python_multipart import parse_form
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import ClientDisconnect
-from starlette.types import Receive, Scope
+from starlette.types import Scope
 
-from app.core.errors import Invalid, TooLarge, UnsupportedMediaType
+from app.core.errors import Invalid, UnsupportedMediaType
 
-BODY_LIMIT = 1024 * 1024
 READ_ASIDE = 64 * 1024
-LARGE_BODY_LIMIT = 32 * 1024 * 1024
 MOST_FORM_FIELDS = 400_000
 # A body of nothing but brackets takes thirty times its size once it is read.
 MOST_JSON_VALUES = 2_000_000
@@ -37,28 +34,6 @@ _BAD_NAME = "The request body has a field whose name is not valid text."
 def header(scope: Scope, name: bytes) -> str | None:
     """A request header's value, by its lower-case name."""
     return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
-
-
-async def read_body(scope: Scope, receive: Receive, limit: int = BODY_LIMIT) -> bytes:
-    """The whole body. Raises `TooLarge` (before reading, where a length was declared) and `ClientDisconnect`."""
-    declared = header(scope, b"content-length")
-    if declared is not None and declared.isdigit() and int(declared) > limit:
-        raise TooLarge
-    message = await receive()
-    if message["type"] == "http.request" and not message.get("more_body"):
-        body: bytes = message.get("body", b"")
-        if len(body) > limit:
-            raise TooLarge
-        return body
-    chunks = bytearray()
-    while message["type"] == "http.request":
-        chunks += message.get("body", b"")
-        if len(chunks) > limit:
-            raise TooLarge
-        if not message.get("more_body"):
-            return bytes(chunks)
-        message = await receive()
-    raise ClientDisconnect
 
 
 async def aside(read: Callable[[bytes], Value], raw: bytes) -> Value:

@@ -5,7 +5,6 @@ nobody caught. `Bodies` stands before FastAPI: it reads and checks the body, and
 is wrong with a body is told only by the route's own validation, so that 401 and 404 come first.
 """
 
-import asyncio
 import json
 import re
 import time
@@ -18,17 +17,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core import metrics
-from app.core.bodies import (
-    BODY_LIMIT,
-    LARGE_BODY_LIMIT,
-    aside,
-    header,
-    is_json,
-    parse_body,
-    read_body,
-    without_blanks,
-)
-from app.core.errors import AppError, RouteNotFound, TooLarge, as_app_error
+from app.core.bodies import aside, header, is_json, parse_body, without_blanks
+from app.core.errors import AppError, RouteNotFound, TooLarge, Unauthenticated, as_app_error
+from app.core.reading import BODY_LIMIT, LARGE_BODY_LIMIT, AccountOf, closing, is_unread, read_body, release
 
 log = structlog.get_logger(__name__)
 
@@ -39,7 +30,6 @@ _EXPOSED = (b"access-control-expose-headers", b"Retry-After, Allow")
 _PHONES = "/api/mobile/v1/"
 _SLASHES = re.compile("/{2,}")
 _LARGE = frozenset({"/api/sms/bulk", "/api/contacts/import"})
-_DRAIN_SECONDS = 5.0
 _SERVER_ERROR = 500
 # What stands in for a body that cannot be read: JSON that no request schema takes.
 _NO_BODY_THAT_FITS = b'"unreadable"'
@@ -56,24 +46,6 @@ async def respond_error(send: Send, error: AppError) -> None:
     """Send an error in its envelope."""
     headers = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in error.headers.items()]
     await respond(send, error.status, json.dumps(error.body(), ensure_ascii=False).encode(), headers)
-
-
-async def refuse_body(receive: Receive, send: Send, error: AppError) -> None:
-    """Answer before the body was read, then take what the client is still sending.
-
-    Closing at once would reset the connection, and a client that is busy sending would never see the answer.
-    """
-    body = json.dumps(error.body()).encode()
-    headers = [*_json_headers(body), (b"connection", b"close")]
-    await send({"type": "http.response.start", "status": error.status, "headers": headers})
-    await send({"type": "http.response.body", "body": body, "more_body": True})
-    try:
-        async with asyncio.timeout(_DRAIN_SECONDS):
-            while (message := await receive())["type"] == "http.request" and message.get("more_body"):
-                pass
-    except TimeoutError:
-        pass
-    await send({"type": "http.response.body", "body": b""})
 
 
 def _json_headers(body: bytes) -> list[tuple[bytes, bytes]]:
@@ -103,6 +75,7 @@ class Edge:
         try:
             await self._serve(scope, receive, answer)
         finally:
+            release(scope)
             metrics.observe(method, metrics.route_of(scope), answer.status, time.perf_counter() - began)
 
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
@@ -113,8 +86,6 @@ class Edge:
             await self._app(scope, receive, answer)
         except ClientDisconnect:
             return
-        except TooLarge as error:
-            await refuse_body(receive, answer, error)
         except Exception as error:
             told = as_app_error(error)
             if told.status >= _SERVER_ERROR and told is not error:
@@ -123,7 +94,7 @@ class Edge:
                 return
             if answer.status:
                 raise
-            await respond_error(answer, told)
+            await respond_error(closing(receive, answer) if is_unread(scope) else answer, told)
 
 
 def _log_failure(scope: Scope, error: Exception, told: AppError) -> None:
@@ -185,24 +156,29 @@ class Bodies:
     by its route (`validation.large`), which knows by then who sends it.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, account_of: AccountOf) -> None:
         self._app = app
+        self._account_of = account_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in {"POST", "PUT", "PATCH", "DELETE"}:
             await self._app(scope, receive, send)
             return
         is_large = scope["path"] in _LARGE
+        raw, unread = b"", None
         try:
-            raw = await read_body(scope, receive, LARGE_BODY_LIMIT if is_large else BODY_LIMIT)
-        except TooLarge as error:
-            await refuse_body(receive, send, error)
+            raw = await read_body(scope, receive, self._account_of, LARGE_BODY_LIMIT if is_large else BODY_LIMIT)
+        except Unauthenticated:
+            # The route says what it says to strangers, and to whom it lets in that this is too much.
+            unread, send = TooLarge(), closing(receive, send)
+        except AppError as error:
+            await respond_error(closing(receive, send), error)
             return
         content_type = header(scope, b"content-type")
         state = scope.setdefault("state", {})
-        state["raw_body"], state["content_type"], state["body_error"] = raw, content_type, None
+        state["raw_body"], state["content_type"], state["body_error"] = raw, content_type, unread
         body = _NO_BODY_THAT_FITS
-        if not is_large:
+        if not is_large and unread is None:
             try:
                 value = await aside(partial(parse_body, content_type=content_type), raw)
                 body = raw if raw.strip() and is_json(content_type) else json.dumps(value).encode()

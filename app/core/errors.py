@@ -9,6 +9,7 @@ AppError
 ├── RouteNotFound     404, names the path
 ├── Conflict          409 with Retry-After
 ├── MethodNotAllowed  405 with Allow
+├── TooSlow           408
 ├── TooLarge          413
 ├── UnsupportedMediaType  415
 ├── Refused           422, a business refusal: success and message only
@@ -97,6 +98,11 @@ class Conflict(AppError):
 
     def __init__(self, message: str, *, retry_after: int) -> None:
         super().__init__(message, headers={"Retry-After": str(retry_after)})
+
+
+class TooSlow(AppError):
+    status = 408
+    message = "The request body did not arrive in time."
 
 
 class TooLarge(AppError):

@@ -41,6 +41,7 @@ class Settings(BaseSettings):
     redis_url: OptionalSecret = None
     database_prepared_statements: bool = True
     api_processes: int = Field(default=1, ge=1, le=64)
+    connections_per_address: int = Field(default=4096, ge=1)
     flower_port: int = Field(default=5555, ge=0, le=65535)
     flower_password: OptionalSecret = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -4,7 +4,7 @@ can act on for what is wrong.
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, ClassVar, TypeVar
@@ -24,6 +24,7 @@ from pydantic_core import PydanticCustomError
 
 from app.core.bodies import parse_body, storable, unflatten
 from app.core.errors import Invalid
+from app.core.heavy import Heavy
 
 BIGGEST_ID = 2**63 - 1
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
@@ -165,14 +166,18 @@ def read(model: type[Model], value: Any) -> Model:
         raise invalid(error) from None
 
 
-def large(model: type[Model]) -> Callable[[Request], Model]:
-    """Dependency for the routes with large bodies: reads and validates in the request's thread, not on the event loop.
+def large(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
+    """Dependency for the routes with large bodies, which are heavy calls: reads and validates as they work.
 
     Declare it after the dependencies that look up user and row.
     """
 
-    def validated(request: Request) -> Model:
-        return read(model, parse_body(request.state.raw_body, request.state.content_type))
+    async def validated(request: Request) -> Model:
+        state = request.state
+        if state.body_error is not None:
+            raise state.body_error
+        heavy: Heavy = state.heavy
+        return await heavy.run(lambda: read(model, parse_body(state.raw_body, state.content_type)))
 
     return validated
 

@@ -186,7 +186,7 @@ def _refuse(key: str, path: str, operation: Operation, need: Need | None) -> Non
     if any(parameter["name"].lower() == "idempotency-key" for parameter in parameters):
         statuses.add("409")
     if method in _WITH_BODY:
-        statuses.add("413")
+        statuses |= {"408", "413"}
     if "requestBody" in operation:
         statuses.add("415")
     if "400" not in responses and ("requestBody" in operation or any(each["in"] == "query" for each in parameters)):

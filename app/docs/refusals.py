@@ -92,6 +92,9 @@ RESPONSES: dict[str, Any] = {
         {"under_way": _said("A request with this Idempotency-Key is being worked on.")},
         headers=_RETRY,
     ),
+    "TooSlow": _response(
+        "The body did not arrive in time", {"body": _said("The request body did not arrive in time.")}
+    ),
     "TooLarge": _response("The body is larger than allowed", {"body": _said("The request body is too large.")}),
     "UnsupportedMediaType": _response(
         "The body is neither JSON nor a form", {"type": _said("The request body must be JSON or a form.")}
@@ -111,6 +114,7 @@ NAMES = {
     "403": "Forbidden",
     "404": "NotFound",
     "409": "Conflict",
+    "408": "TooSlow",
     "413": "TooLarge",
     "415": "UnsupportedMediaType",
     "422": "Invalid",
@@ -132,7 +136,9 @@ SPECIAL: dict[str, dict[str, str]] = {
     "POST /api/subscriptions/redeem-promo": {"422": "This promo code is invalid or no longer available."},
     "POST /api/devices/default-device": {"404": "No query results for model [Device]."},
     "POST /api/sms": {"422": _NO_DEVICE},
-    "POST /api/sms/bulk": {"422": _NO_DEVICE},
+    "POST /api/sms/bulk": {"422": _NO_DEVICE, "429": _TOO_MANY},
+    "POST /api/contacts/import": {"429": _TOO_MANY},
+    "GET /api/contacts/export": {"429": _TOO_MANY},
     "POST /api/sms/{message}/cancel": {"422": "Only pending messages can be cancelled"},
     "POST /api/sms/{message}/retry": {"422": "Only failed messages can be sent again"},
     "POST /api/webhooks/deliveries/{delivery_id}/replay": {

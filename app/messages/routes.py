@@ -60,7 +60,7 @@ def bulk_sender(user: SenderAlone, idempotency_key: IdempotencyKey = None) -> Pr
 
 
 @router.post("/sms/bulk", status_code=201, responses={201: {"model": BulkQueued}})
-def send_bulk(
+async def send_bulk(
     user: Annotated[Principal, Depends(bulk_sender)],
     request: Request,
     draft: Annotated[BulkDraft, Depends(large(BulkDraft))],
@@ -70,8 +70,11 @@ def send_bulk(
 
     Needs the plan's feature `bulk`.
     """
-    body_hash = hashlib.sha256(request.state.raw_body).digest()
-    return Response(bulk.send(user, draft, idempotency_key, body_hash), 201, media_type="application/json")
+
+    def work() -> bytes:
+        return bulk.send(user, draft, idempotency_key, hashlib.sha256(request.state.raw_body).digest())
+
+    return Response(await request.state.heavy.run(work), 201, media_type="application/json")
 
 
 @router.get("/sms")

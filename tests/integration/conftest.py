@@ -31,7 +31,13 @@ def gateway(servers: Servers) -> Iterator[Gateway]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port = listener.getsockname()[1]
-        config = uvicorn.Config("app.main:create_app", factory=True, log_config=None, timeout_graceful_shutdown=2)
+        config = uvicorn.Config(
+            "app.main:create_app",
+            factory=True,
+            http="app.core.connections:Connection",
+            log_config=None,
+            timeout_graceful_shutdown=2,
+        )
         server = uvicorn.Server(config)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from app.devices.askers import account_of
 from app.devices.streams import Streams
 from app.hot import HOOKS, HotCalls
 from app.main import create_api
@@ -42,7 +43,7 @@ def plain() -> dict[str, str]:
 
 
 def hot() -> set[str]:
-    calls = HotCalls(create_api(), Streams(waking.due))
+    calls = HotCalls(create_api(), Streams(waking.due), account_of)
     return {f"{method} {path}" for method, path in calls._handlers} | {f"POST {HOOKS}{{secret}}"}
 
 

@@ -1,0 +1,146 @@
+"""Reading a request's body from its connection: who may send how much, and how slowly.
+
+Anybody may send a little. Of more nothing is read before it is known whose it is, and what is buffered is counted: for
+each account, and for the process. A body that does not come at a least pace is given up.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from starlette.requests import ClientDisconnect
+from starlette.types import Message, Receive, Scope, Send
+
+from app.core.bodies import header
+from app.core.errors import AppError, Overloaded, TooLarge, TooSlow, Unauthenticated
+
+BODY_LIMIT = 1024 * 1024
+LARGE_BODY_LIMIT = 32 * 1024 * 1024
+# What is read of anybody. Sends, reports and what phones receive are smaller; they never wait for the budget.
+FREE_BYTES = 16 * 1024
+MAX_BUFFERED_BYTES = 128 * 1024 * 1024
+MAX_BUFFERED_BYTES_OF_ACCOUNT = 64 * 1024 * 1024
+GRACE_SECONDS = 10.0
+MIN_BYTES_PER_SECOND = 4096
+TIMEOUT_SECONDS = 300.0
+_DRAIN_SECONDS = 5.0
+_DRAIN_PAUSE_SECONDS = 0.005
+
+AccountOf = Callable[[Scope], Awaitable[int | None]]
+"""The account that a request's token, or the secret in its path, belongs to; None for a stranger."""
+
+
+class _Buffers:
+    """The bytes of bodies that this process holds, by account. Used on the event loop alone."""
+
+    def __init__(self) -> None:
+        self._of: Counter[int] = Counter()
+        self._total = 0
+
+    def reserve(self, account: int, size: int) -> None:
+        """Raises `Overloaded` beyond the budget."""
+        of_account = self._of[account] + size
+        if self._total + size > MAX_BUFFERED_BYTES or of_account > MAX_BUFFERED_BYTES_OF_ACCOUNT:
+            raise Overloaded
+        self._of[account] += size
+        self._total += size
+
+    def release(self, account: int, size: int) -> None:
+        self._of[account] -= size
+        self._total -= size
+        if not self._of[account]:
+            del self._of[account]
+
+
+_buffers = _Buffers()
+
+
+async def read_body(scope: Scope, receive: Receive, account_of: AccountOf, limit: int = BODY_LIMIT) -> bytes:
+    """The whole body, which counts as buffered until `release`.
+
+    Raises `TooLarge`, `TooSlow`, `Overloaded`, and `Unauthenticated` where a stranger sends more than a little, each
+    with the rest of the body unread; and `ClientDisconnect`.
+    """
+    try:
+        return await _read(scope, receive, account_of, limit)
+    except AppError:
+        scope["unread"] = True
+        raise
+
+
+def is_unread(scope: Scope) -> bool:
+    """Whether reading the body was given up, so that the client may still be sending it."""
+    return "unread" in scope
+
+
+async def _read(scope: Scope, receive: Receive, account_of: AccountOf, limit: int) -> bytes:
+    declared = header(scope, b"content-length")
+    expected = int(declared) if declared is not None and declared.isdigit() else 0
+    if expected > limit:
+        raise TooLarge
+    if expected > FREE_BYTES:
+        await _hold(scope, account_of, expected)
+    began = asyncio.get_running_loop().time()
+    chunks = bytearray()
+    try:
+        async with asyncio.timeout_at(began + GRACE_SECONDS) as deadline:
+            while (message := await receive())["type"] == "http.request":
+                part: bytes = message.get("body", b"")
+                size = len(chunks) + len(part)
+                if size > limit:
+                    raise TooLarge
+                if size > max(FREE_BYTES, expected):
+                    await _hold(scope, account_of, size)
+                if not message.get("more_body"):
+                    return bytes(chunks + part) if chunks else part
+                chunks += part
+                allowed = min(GRACE_SECONDS + size / MIN_BYTES_PER_SECOND, TIMEOUT_SECONDS)
+                deadline.reschedule(began + allowed)
+    except TimeoutError:
+        raise TooSlow from None
+    raise ClientDisconnect
+
+
+async def _hold(scope: Scope, account_of: AccountOf, size: int) -> None:
+    """Count `size` bytes as buffered for this request, in place of what it had."""
+    account, held = scope.get("buffered", (None, 0))
+    if account is None:
+        account = await account_of(scope)
+        if account is None:
+            raise Unauthenticated
+    _buffers.reserve(account, size - held)
+    scope["buffered"] = (account, size)
+
+
+def release(scope: MutableMapping[str, Any]) -> None:
+    """The request is over: its body is held no longer."""
+    if "buffered" in scope:
+        _buffers.release(*scope.pop("buffered"))
+
+
+def closing(receive: Receive, send: Send) -> Send:
+    """`send` for an answer to a body that was not read to its end: what the client is still sending is taken first.
+
+    Closing at once would reset the connection, and a client that is busy sending would never see the answer.
+    """
+
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", ()), (b"connection", b"close")]
+        if message["type"] == "http.response.body" and not message.get("more_body"):
+            await send({**message, "more_body": True})
+            await _drain(receive)
+            message = {"type": "http.response.body", "body": b""}
+        await send(message)
+
+    return answer
+
+
+async def _drain(receive: Receive) -> None:
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while (message := await receive())["type"] == "http.request" and message.get("more_body"):  # noqa: ASYNC110
+                await asyncio.sleep(_DRAIN_PAUSE_SECONDS)  # what is thrown away comes behind what is not
+    except TimeoutError:
+        pass
