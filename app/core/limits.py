@@ -71,6 +71,11 @@ def hit(name: str, subject: str, most: int) -> None:
             raise TooManyAttempts(max(1, seconds_left))
 
 
+def run_shared(name: str, subject: str, script: str, *arguments: int) -> list[int] | None:
+    """What a script of the caller's own makes of the shared counter of `subject`; None while Valkey is away."""
+    return _counters().run(script, _key(name, subject), *arguments)
+
+
 @contextmanager
 def failures(name: str, subject: str, most: int, counted: type[Exception]) -> Iterator[None]:
     """Allow a try where fewer than `most` ended with the exception `counted` in this minute.

@@ -1,12 +1,13 @@
 """Settings, read from the environment (prefix `SMSFLEET_`)."""
 
+import re
 from datetime import timedelta
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AnyHttpUrl, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 Feature = Literal["api", "webhooks", "bulk"]
@@ -24,8 +25,23 @@ def _seconds(value: object) -> object:
     return float(value) if isinstance(value, str) and value.isdigit() else value
 
 
+def _host_name(value: str) -> str:
+    name = value.removeprefix("*").strip(".").lower()
+    try:
+        name = name.encode("idna").decode("ascii")
+    except UnicodeError:
+        name = ""
+    if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
+        raise ValueError("a host name, an address or a network is expected")
+    return name
+
+
 OptionalUrl = Annotated[AnyHttpUrl | None, BeforeValidator(_empty_is_unset)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_unset)]
+
+Refused = Annotated[
+    IPv4Network | IPv6Network | Annotated[str, AfterValidator(_host_name)], Field(union_mode="left_to_right")
+]
 
 
 class Settings(BaseSettings):
@@ -70,6 +86,7 @@ class Settings(BaseSettings):
     webhook_allowed_networks: Annotated[
         tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_comma_separated)
     ] = ()
+    webhook_refused_hosts: Annotated[tuple[Refused, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
 
     @property
     def database_dsn(self) -> str:

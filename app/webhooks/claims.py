@@ -26,6 +26,10 @@ USER_ROOM = 128
 SEEN_OF_USER = 500
 BREAKER = 3
 LATE = timedelta(seconds=2)
+# Bodies over this size share a budget, smaller ones are bounded by the slots. One body may pass the end of a budget.
+LARGE = 64 * 1024
+MAX_LARGE_BYTES = 32 * 1024 * 1024
+MAX_LARGE_BYTES_OF_USER = 8 * 1024 * 1024
 _CLAIM_LOCK = 7_316_001
 _WINDOW = 20
 
@@ -46,6 +50,11 @@ class Call:
     body: str
     attempt: int
     secrets: tuple[str, ...]
+
+    @property
+    def weight(self) -> int:
+        """What it takes of the budgets for large bodies."""
+        return len(self.body) if len(self.body) > LARGE else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +138,10 @@ _CANDIDATES = text("""
 _CLAIM = text(
     """
     WITH room AS (
-        SELECT * FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[]), CAST(:rooms AS int[]))
-            AS r(user_id, origin, n)
+        SELECT * FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[]), CAST(:rooms AS int[]),
+                             CAST(:taken AS bigint[])) AS r(user_id, origin, n, taken)
     ), seen AS MATERIALIZED (
-        SELECT r.n, q.delivery_id, q.message_id, q.url, q.hook, q.lane, q.next_attempt_at, r.user_id,
+        SELECT r.n, r.taken, q.delivery_id, q.message_id, q.url, q.hook, q.lane, q.next_attempt_at, r.user_id,
                r.origin
         FROM room r CROSS JOIN LATERAL (
             SELECT due.* FROM (VALUES (0), (1)) AS lanes(lane) CROSS JOIN LATERAL (
@@ -151,12 +160,21 @@ _CLAIM = text(
             WHERE e.message_id = s.message_id AND e.delivery_id < s.delivery_id
               AND (e.url = s.url OR (e.hook = s.hook AND e.hook <> 'callback'))
             HAVING count(*) > 0) b ON true
+    ), weighed AS (
+        SELECT f.*, CASE WHEN octet_length(d.body) > :large THEN octet_length(d.body) ELSE 0 END AS weight
+        FROM (SELECT *, row_number() OVER (
+                  PARTITION BY user_id, origin ORDER BY lane, next_attempt_at, delivery_id) AS place
+              FROM judged WHERE blocked IS NULL) f
+            JOIN webhook_deliveries d ON d.id = f.delivery_id
+        WHERE f.place <= f.n
+    ), fitting AS (
+        SELECT *, sum(weight) OVER (PARTITION BY user_id ORDER BY place, delivery_id) - weight + taken AS before_of_user
+        FROM weighed
     ), chosen AS (
         SELECT delivery_id, NULL::timestamptz AS retry_at FROM (
-            SELECT delivery_id, n, row_number() OVER (
-                PARTITION BY user_id, origin ORDER BY lane, next_attempt_at, delivery_id) AS place
-            FROM judged WHERE blocked IS NULL) free
-        WHERE place <= n
+            SELECT delivery_id, weight, sum(weight) OVER (ORDER BY place, delivery_id) - weight AS before
+            FROM fitting WHERE weight = 0 OR before_of_user < :most_of_user) fair
+        WHERE weight = 0 OR before < :bytes_left
         UNION ALL
         SELECT delivery_id, retry_at FROM judged WHERE retry_at IS NOT NULL
     ), held AS (
@@ -222,11 +240,19 @@ class Rounds:
         return True
 
 
-def claim(session: Session, slots: int, for_newcomers: int = 0, rounds: Rounds | None = None) -> Claimed:
+def claim(
+    session: Session,
+    slots: int,
+    for_newcomers: int = 0,
+    rounds: Rounds | None = None,
+    large: Mapping[int, int] | None = None,
+) -> Claimed:
     """Lease up to `slots` deliveries (at most 500) that are due and may be posted now.
 
-    `for_newcomers` are slots beside those, for users who have nothing in flight.
+    `for_newcomers` are slots beside those, for users who have nothing in flight. `large` says how many bytes of large
+    bodies the process holds for each user already.
     """
+    large = large or {}
     session.execute(_ALONE, {"lock": _CLAIM_LOCK})
     in_flight = {(user, origin): n for user, origin, n in session.execute(_IN_FLIGHT)}
     of_user = Counter[int]()
@@ -247,6 +273,10 @@ def claim(session: Session, slots: int, for_newcomers: int = 0, rounds: Rounds |
             "users": [user for user, _ in rooms],
             "origins": [origin for _, origin in rooms],
             "rooms": list(rooms.values()),
+            "taken": [large.get(user, 0) for user, _ in rooms],
+            "large": LARGE,
+            "most_of_user": MAX_LARGE_BYTES_OF_USER,
+            "bytes_left": MAX_LARGE_BYTES - sum(large.values()),
             "window": _WINDOW,
             "lease": LEASE,
             "lease_id": uuid4(),

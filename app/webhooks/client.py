@@ -8,7 +8,7 @@ import socket
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 from weakref import WeakValueDictionary
 
 import aiohttp
@@ -17,7 +17,8 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from app.core.http_client import create_ssl_context
-from app.webhooks.exchange import MAX_HEAD, AnswerKeeper, under_way
+from app.webhooks.addresses import AddressRates, HeldAddressError
+from app.webhooks.exchange import MAX_HEAD, AnswerKeeper, current_exchange
 from app.webhooks.guard import ForbiddenAddressError, host_and_target, judge_address
 
 CONNECT_SECONDS = 3.0
@@ -86,7 +87,7 @@ class GuardedResolver(AbstractResolver):
         return found
 
     async def _found(self, host: str, port: int) -> list[Any]:
-        room = self._rooms.setdefault(under_way.get().user_id, asyncio.Semaphore(LOOKUPS_OF_USER))
+        room = self._rooms.setdefault(current_exchange().user_id, asyncio.Semaphore(LOOKUPS_OF_USER))
         async with asyncio.timeout(CONNECT_SECONDS):
             await room.acquire()
         asked = asyncio.ensure_future(self._lookup(host, port))
@@ -111,16 +112,33 @@ def _guarded_socket(info: Any) -> socket.socket:
     return socket.socket(family=family, type=kind, proto=protocol)
 
 
-class _Connector(aiohttp.TCPConnector):
-    """Makes connections that keep answers, and a new one for a call that asks for it."""
+class Connector(aiohttp.TCPConnector):
+    """Makes connections that keep answers, to addresses that may be called now, and a new one for a call that asks."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+        super().__init__(socket_factory=self._socket, **options)
+        self.rates = AddressRates()
         keeper: type[ResponseHandler] = AnswerKeeper
         self._factory = partial(keeper, loop=self._loop)
 
+    async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - aiohttp's own signature
+        """A connection for the call that is under way. Raises `HeldAddressError` if its address is not to be called."""
+        connection = await super().connect(req, traces, timeout)
+        exchange = current_exchange()
+        try:
+            exchange.address = cast("AnswerKeeper", connection.protocol).address
+            await self.rates.admit(exchange.address)
+        except BaseException:
+            connection.release()
+            raise
+        return connection
+
     async def _get(self, key: Any, traces: Any) -> Any:
-        return None if under_way.get().fresh else await super()._get(key, traces)
+        return None if current_exchange().fresh else await super()._get(key, traces)
+
+    def _socket(self, info: Any) -> socket.socket:
+        self.rates.judge(info[4][0])
+        return _guarded_socket(info)
 
 
 def guarded_session(lookup: Lookup = system_lookup) -> aiohttp.ClientSession:
@@ -128,9 +146,8 @@ def guarded_session(lookup: Lookup = system_lookup) -> aiohttp.ClientSession:
 
     The number of connections is bounded by the caller. To be made and used in one event loop.
     """
-    connector = _Connector(
+    connector = Connector(
         resolver=GuardedResolver(lookup),
-        socket_factory=_guarded_socket,
         ssl=create_ssl_context(),
         limit=0,
         keepalive_timeout=KEEPALIVE_SECONDS,
@@ -175,7 +192,7 @@ def explained(error: BaseException) -> tuple[str, bool]:
     chain = [error]
     while cause := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(cause)
-    forbidden = next((one for one in chain if isinstance(one, ForbiddenAddressError)), None)
+    forbidden = next((one for one in chain if isinstance(one, (ForbiddenAddressError, HeldAddressError))), None)
     if forbidden is not None:
         return str(forbidden), False
     if any(isinstance(one, TimeoutError) for one in chain):

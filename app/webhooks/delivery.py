@@ -8,6 +8,7 @@ import heapq
 import queue
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from functools import lru_cache
@@ -20,7 +21,7 @@ from app.core.errors import Overloaded, as_app_error
 from app.core.interpreter import share_the_interpreter
 from app.core.names import TaskName
 from app.core.outbound import nudge
-from app.webhooks.claims import MOST_AT_ONCE, Claimed, Rounds, claim, overdue
+from app.webhooks.claims import MOST_AT_ONCE, Call, Claimed, Rounds, claim, overdue
 from app.webhooks.client import Lookup, system_lookup
 from app.webhooks.records import record
 from app.webhooks.sender import Result, Sender
@@ -51,6 +52,8 @@ class Deliverer:
         self._changed = threading.Condition()
         self._rounds = Rounds()
         self._in_flight = 0
+        # Bytes of large bodies by user, from their claim to their record.
+        self._large = Counter[int]()
         self._recorded = 0
         self._recorded_at = 0.0
         self._stopping = False
@@ -116,9 +119,12 @@ class Deliverer:
         free = SLOTS - self._in_flight
         if free <= 0:
             return Claimed([], more=False, held=True)
+        with self._changed:
+            large = dict(self._large)
         try:
             with transaction(hot=True) as session:
-                claimed = claim(session, free - KEPT_FOR_NEWCOMERS, min(free, KEPT_FOR_NEWCOMERS), self._rounds)
+                newcomers = min(free, KEPT_FOR_NEWCOMERS)
+                claimed = claim(session, free - KEPT_FOR_NEWCOMERS, newcomers, self._rounds, large)
         except SQLAlchemyError as error:
             if not isinstance(as_app_error(error), Overloaded):
                 raise
@@ -126,7 +132,15 @@ class Deliverer:
             return Claimed([], more=False, held=True)
         with self._changed:
             self._in_flight += len(claimed.calls)
+            self._hold(claimed.calls, 1)
         return claimed
+
+    def _hold(self, calls: Sequence[Call], sign: int) -> None:
+        for call in calls:
+            if call.weight:
+                self._large[call.user_id] += sign * call.weight
+                if not self._large[call.user_id]:
+                    del self._large[call.user_id]
 
     def _wait_for_change(self, seen: int, seconds: float) -> None:
         with self._changed:
@@ -140,6 +154,7 @@ class Deliverer:
             self._recorded_at = time.monotonic()
             with self._changed:
                 self._in_flight -= len(batch)
+                self._hold([result.call for result in batch], -1)
                 self._recorded += len(batch)
                 self._changed.notify_all()
             if not self._feeding.locked() and not self._stopping:

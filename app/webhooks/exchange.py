@@ -39,10 +39,12 @@ class RawAnswer:
 class Exchange:
     """A call under way: whose it is, and what came back on the connection it uses.
 
-    `fresh` asks for a new connection, `reused` says that the connection had carried another call before.
+    `address` is the one it is made to, once there is a connection. `fresh` asks for a new connection, `reused` says
+    that the connection had carried another call before.
     """
 
     user_id: int
+    address: str | None = None
     fresh: bool = False
     reused: bool = False
     seen: bytearray = field(default_factory=bytearray)
@@ -80,17 +82,28 @@ class Exchange:
 under_way: ContextVar[Exchange] = ContextVar("under_way")
 
 
+def current_exchange() -> Exchange:
+    """The current task's, or a new one that nobody looks at."""
+    return under_way.get(None) or Exchange(0)
+
+
 class AnswerKeeper(ResponseHandler):
     """aiohttp's connection, which leaves what it receives with the call it serves, and never mixes up two answers."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
+        self.address = ""
         self._exchange: Exchange | None = None
         self._answered = False
 
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note where it leads."""
+        self.address = transport.get_extra_info("peername")[0]
+        super().connection_made(transport)
+
     def set_response_params(self, **options: Any) -> None:
         """Begin a call."""
-        exchange = under_way.get()
+        exchange = current_exchange()
         exchange.begin(reused=self._exchange is not None)
         self._exchange, self._answered = exchange, False
         super().set_response_params(**options)

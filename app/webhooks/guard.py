@@ -28,6 +28,7 @@ _PLAIN = re.compile(
 _UNSAFE = re.compile(r"[\x00-\x20\x7f\\]|[^\S ]")
 _LABEL = re.compile(r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?")
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
+_REFUSED = "The {name} field must not point to a host that this installation refuses."
 _AUTHORITY_END = re.compile(r"[/?#]")
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 _PORTS = {"http": 80, "https": 443}
@@ -47,10 +48,16 @@ class ForbiddenAddressError(OSError):
     """Raised in place of connecting."""
 
 
+class RefusedHostError(ForbiddenAddressError):
+    """The operator's own list forbids it."""
+
+
 @lru_cache(4096)
 def judge_address(address: str) -> None:
     """Raises `ForbiddenAddressError` unless `address`, as a resolver spells it, may be connected to."""
     found = _parse_address(address.partition("%")[0])
+    if found is not None and _is_refused(found):
+        raise RefusedHostError(f"The address {address} is refused by this installation.")
     if found is None or not _may_connect(found):
         raise ForbiddenAddressError(f"The address {address} is not on the public internet.")
 
@@ -64,6 +71,26 @@ def _parse_address(text: str) -> Address | None:
 
 def _may_connect(address: Address) -> bool:
     return (_is_allowed(address) or _is_open(_end(address))) and all(_is_open(one) for one in _tunnelled(address))
+
+
+def judge_name(host: str) -> None:
+    """Raises `RefusedHostError` if the operator refuses the name `host`, or one that it lies under."""
+    names = {one for one in get_settings().webhook_refused_hosts if isinstance(one, str)}
+    labels = host.removesuffix(".").split(".") if names else []
+    if any(".".join(labels[start:]) in names for start in range(len(labels))):
+        raise RefusedHostError(f"The host {host} is refused by this installation.")
+
+
+def _is_refused(address: Address) -> bool:
+    networks = [one for one in get_settings().webhook_refused_hosts if not isinstance(one, str)]
+    ends = (address, _end(address), *_tunnelled(address))
+    return any(one.version == network.version and one in network for network in networks for one in ends)
+
+
+def is_allowed(address: str) -> bool:
+    """Whether the operator allowed the network of `address`."""
+    found = _parse_address(address.partition("%")[0])
+    return found is not None and (_is_allowed(found) or _is_allowed(_end(found)))
 
 
 def _is_open(address: Address) -> bool:
@@ -107,7 +134,7 @@ def judge_url_text(url: str) -> None:
     Judged are scheme, credentials, and hosts that are addresses in any spelling or `localhost`; names are not resolved.
     The sentence speaks of the field as `{name}`.
     """
-    if len(url) <= MAX_URL_LENGTH and _PLAIN.fullmatch(url):
+    if len(url) <= MAX_URL_LENGTH and not get_settings().webhook_refused_hosts and _PLAIN.fullmatch(url):
         return
     _judge_carefully(url)
 
@@ -141,6 +168,10 @@ def _judge_carefully(url: str) -> None:
         raise ValueError("The {name} field must not contain a user name or password.")
     if port == 0 or not host:
         raise ValueError("The {name} field must be a valid URL.")
+    try:
+        judge_name(host)
+    except RefusedHostError:
+        raise ValueError(_REFUSED) from None
     _judge_host(host)
 
 
@@ -164,6 +195,8 @@ def _judge_host(host: str) -> None:
 def _judge_literal(address: str) -> None:
     try:
         judge_address(address)
+    except RefusedHostError:
+        raise ValueError(_REFUSED) from None
     except ForbiddenAddressError:
         raise ValueError("The {name} field must not point to a private, local or reserved address.") from None
 

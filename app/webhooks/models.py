@@ -127,7 +127,8 @@ class WebhookAttempt(Base):
 class WebhookTarget(Base):
     """Room and back-off of one user towards one origin (`scheme://host:port`).
 
-    Until `asked_until` the receiver itself asked to be left alone; `next_try_at` is never earlier.
+    Until `asked_until` the receiver itself asked to be left alone; `next_try_at` is never earlier. `failing_since` is
+    when the failures began that nothing accepted has ended yet.
     """
 
     __tablename__ = "webhook_targets"
@@ -139,3 +140,5 @@ class WebhookTarget(Base):
     fail_count: Mapped[int] = mapped_column(server_default=text("0"))
     max_in_flight: Mapped[int] = mapped_column(SmallInteger, server_default=text("2"))
     last_served_at: Mapped[datetime | None]
+    ever_accepted: Mapped[bool] = mapped_column(server_default=text("false"))
+    failing_since: Mapped[datetime | None]

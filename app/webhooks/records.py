@@ -3,7 +3,7 @@
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
@@ -21,6 +21,10 @@ MOST_IN_FLIGHT = 32
 MOST_OF_QUICK = 128
 QUICK_MS = 250
 FAILING_ONLY = timedelta(days=5)
+# A target that has accepted nothing for so long since its first failure, and nothing ever before, is given up.
+NEVER_ACCEPTED = timedelta(hours=24)
+PAUSE_OF_HOPELESS = 3600
+NEVER_ACCEPTED_REASON = "Given up: this receiver has never accepted a webhook and failed for a day."
 GAVE_UP = "Given up after the last attempt of the schedule."
 GONE_REASON = "The receiver answered 410 Gone."
 FAILING_REASON = "Nothing was accepted for five days."
@@ -73,7 +77,8 @@ _RETRY = text("""
 """)
 
 _TARGETS = text("""
-    SELECT user_id, origin, fail_count, max_in_flight, coalesce(next_try_at > clock_timestamp(), false) AS paused
+    SELECT user_id, origin, fail_count, max_in_flight, coalesce(next_try_at > clock_timestamp(), false) AS paused,
+           ever_accepted, coalesce(NOT ever_accepted AND failing_since < clock_timestamp() - :never, false) AS hopeless
     FROM webhook_targets t JOIN unnest(CAST(:users AS bigint[]), CAST(:origins AS text[])) AS k(user_id, origin)
         USING (user_id, origin)
 """)
@@ -81,13 +86,16 @@ _LOCK_TARGETS = text(_TARGETS.text + " ORDER BY user_id, origin FOR NO KEY UPDAT
 # GREATEST leaves nulls out. A success ends a pause of ours and leaves the receiver's wish; nothing shortens either.
 _UPDATE_TARGETS = text("""
     UPDATE webhook_targets t
-    SET fail_count = r.fails, max_in_flight = r.most, asked_until = GREATEST(t.asked_until, r.asked_until),
+    SET fail_count = r.fails, max_in_flight = r.most, ever_accepted = r.accepted,
+        failing_since = CASE WHEN r.fails > 0 THEN coalesce(t.failing_since, clock_timestamp()) END,
+        asked_until = GREATEST(t.asked_until, r.asked_until),
         next_try_at = GREATEST(CASE WHEN r.paused THEN t.next_try_at END, r.try_at, t.asked_until, r.asked_until)
     FROM (SELECT *, clock_timestamp() + nullif(pause, 0) * interval '1 second' AS try_at,
                  clock_timestamp() + nullif(asked, 0) * interval '1 second' AS asked_until
           FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[]), CAST(:fails AS bigint[]),
                       CAST(:mosts AS smallint[]), CAST(:paused AS bool[]), CAST(:pauses AS float8[]),
-                      CAST(:asked AS float8[])) AS r(user_id, origin, fails, most, paused, pause, asked)) r
+                      CAST(:asked AS float8[]), CAST(:accepted AS bool[]))
+              AS r(user_id, origin, fails, most, paused, pause, asked, accepted)) r
     WHERE t.user_id = r.user_id AND t.origin = r.origin
 """)
 
@@ -125,13 +133,28 @@ _GONE_CALLBACKS = text("""
     FROM dropped WHERE d.id = dropped.delivery_id
 """)
 
+_GIVE_UP = text("""
+    WITH given_up AS (
+        SELECT q.delivery_id FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[])) AS h(user_id, origin)
+            CROSS JOIN LATERAL (
+                SELECT w.delivery_id FROM webhook_queue w
+                WHERE w.user_id = h.user_id AND w.origin = h.origin AND w.lane IN (0, 1)
+                  AND w.hook = 'callback' AND w.lease_id IS NULL
+                LIMIT 5000 FOR UPDATE SKIP LOCKED) q
+    ), dropped AS (
+        DELETE FROM webhook_queue q USING given_up g WHERE q.delivery_id = g.delivery_id RETURNING q.delivery_id
+    )
+    UPDATE webhook_deliveries d SET state = 'failed', error = :reason, finished_at = clock_timestamp()
+    FROM dropped WHERE d.id = dropped.delivery_id
+""")
+
 
 @dataclass(frozen=True, slots=True)
 class Standing:
     """A target's room and back-off.
 
     `paused`: a pause is under way. `pause` is a new one of ours and `asked` one that the receiver asked for, both in
-    seconds from now.
+    seconds from now. `hopeless`: it has never accepted anything, and has failed for so long that it is given up.
     """
 
     fail_count: int = 0
@@ -139,6 +162,8 @@ class Standing:
     paused: bool = False
     pause: float = 0.0
     asked: float = 0.0
+    ever_accepted: bool = False
+    hopeless: bool = False
 
     def after(self, result: Result) -> "Standing":
         """The standing once `result` is known.
@@ -149,14 +174,15 @@ class Standing:
         """
         if result.accepted:
             most = MOST_OF_QUICK if result.duration_ms <= QUICK_MS else MOST_IN_FLIGHT
-            return Standing(0, min(self.max_in_flight * 2, most), asked=self.asked)
+            return Standing(0, min(self.max_in_flight * 2, most), asked=self.asked, ever_accepted=True)
         room = 1 if result.timed_out else self.max_in_flight
         asked = max(self.asked, float(result.retry_after or 0) if result.pauses else 0.0)
         if self.paused or self.pause or self.asked:
-            return Standing(self.fail_count, room, self.paused, self.pause, asked)
+            return replace(self, max_in_flight=room, asked=asked)
         fails = self.fail_count + 1
-        pause = min(2.0 ** (min(fails, 60) - BREAKER), LONGEST_PAUSE) if fails >= BREAKER else 0.0
-        return Standing(fails, room, self.paused, _spread(pause), asked)
+        longest = PAUSE_OF_HOPELESS if self.hopeless else LONGEST_PAUSE
+        pause = min(2.0 ** (min(fails, 60) - BREAKER), longest) if fails >= BREAKER else 0.0
+        return replace(self, fail_count=fails, max_in_flight=room, pause=_spread(pause), asked=asked)
 
 
 def wait_before(attempt: int, retry_after: int | None) -> float | None:
@@ -265,6 +291,10 @@ def _judge_targets(session: Session, results: Iterable[Result]) -> list[float]:
     for result in results:
         of_target[result.call.user_id, result.call.origin].append(result)
     known = _standings(session, list(of_target), lock=False)
+    hopeless = [key for key, before in known.items() if before.hopeless and _fold(before, of_target[key]).hopeless]
+    if hopeless:  # what waits is locked before targets, everywhere
+        keys = {"users": [user for user, _ in hopeless], "origins": [origin for _, origin in hopeless]}
+        session.execute(_GIVE_UP, {**keys, "reason": NEVER_ACCEPTED_REASON})
     changed = [key for key, before in known.items() if _fold(before, of_target[key]) != before]
     if not changed:
         return []
@@ -279,6 +309,7 @@ def _judge_targets(session: Session, results: Iterable[Result]) -> list[float]:
             "paused": [standing.paused for standing in after.values()],
             "pauses": [standing.pause for standing in after.values()],
             "asked": [standing.asked for standing in after.values()],
+            "accepted": [standing.ever_accepted for standing in after.values()],
         },
     )
     pauses = (max(standing.pause, standing.asked) for standing in after.values())
@@ -288,9 +319,14 @@ def _judge_targets(session: Session, results: Iterable[Result]) -> list[float]:
 def _standings(session: Session, keys: Sequence[Target], *, lock: bool) -> Mapping[Target, Standing]:
     rows = session.execute(
         _LOCK_TARGETS if lock else _TARGETS,
-        {"users": [user for user, _ in keys], "origins": [origin for _, origin in keys]},
+        {"users": [user for user, _ in keys], "origins": [origin for _, origin in keys], "never": NEVER_ACCEPTED},
     )
-    return {(user, origin): Standing(fails, most, paused) for user, origin, fails, most, paused in rows}
+    return {
+        (row.user_id, row.origin): Standing(
+            row.fail_count, row.max_in_flight, row.paused, ever_accepted=row.ever_accepted, hopeless=row.hopeless
+        )
+        for row in rows
+    }
 
 
 def _fold(standing: Standing, results: Iterable[Result]) -> Standing:

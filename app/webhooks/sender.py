@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from io import BytesIO
 
 import structlog
 import uvloop
@@ -20,6 +21,7 @@ from app.webhooks.claims import Call
 from app.webhooks.client import (
     CALL_ERRORS,
     TOTAL_SECONDS,
+    Connector,
     Lookup,
     explained,
     guarded_session,
@@ -27,6 +29,7 @@ from app.webhooks.client import (
     wire_url,
 )
 from app.webhooks.exchange import Exchange, under_way
+from app.webhooks.guard import judge_name
 
 MOST_READ = 64 * 1024
 KEPT_OF_ANSWER = 1024
@@ -87,8 +90,12 @@ async def post(session: ClientSession, call: Call) -> Result:
             error, timed_out = _explained(call, caught)
     duration = int((time.perf_counter() - started) * 1000)
     if answer is None:
-        return Result(call, None, None, error, duration, timed_out=timed_out)
-    return Result(call, answer.status, answer.text, None, duration, answer.retry_after)
+        result = Result(call, None, None, error, duration, timed_out=timed_out)
+    else:
+        result = Result(call, answer.status, answer.text, None, duration, answer.retry_after)
+    if exchange.address is not None and isinstance(session.connector, Connector):
+        session.connector.rates.note(exchange.address, accepted=result.accepted)
+    return result
 
 
 async def _ask(session: ClientSession, call: Call, exchange: Exchange) -> Answer:
@@ -104,7 +111,11 @@ async def _ask(session: ClientSession, call: Call, exchange: Exchange) -> Answer
 
 async def _ask_once(session: ClientSession, call: Call) -> Answer:
     signed = signing.headers(str(call.webhook_id), call.body, call.secrets)
-    response = await session.post(wire_url(call.url), data=call.body.encode(), headers=signed, allow_redirects=False)
+    url = wire_url(call.url)
+    judge_name(url.raw_host or "")
+    body = call.body.encode()
+    data = BytesIO(body) if call.weight else body  # a large one is sent in parts: others have their turn between them
+    response = await session.post(url, data=data, headers=signed, allow_redirects=False)
     try:
         return Answer(response.status, await _read(response), seconds_of(response.headers.get("retry-after")))
     finally:

@@ -66,7 +66,7 @@ _HASTEN = text("""
 """)
 MOST_HASTENED = 10_000
 _RESET = text("""
-    UPDATE webhook_targets t SET next_try_at = NULL, asked_until = NULL, fail_count = 0
+    UPDATE webhook_targets t SET next_try_at = NULL, asked_until = NULL, fail_count = 0, failing_since = NULL
     FROM (SELECT user_id, origin FROM webhook_targets WHERE user_id = :user AND origin = ANY(:origins)
           ORDER BY origin FOR NO KEY UPDATE) locked
     WHERE t.user_id = locked.user_id AND t.origin = locked.origin

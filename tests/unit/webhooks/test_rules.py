@@ -151,10 +151,16 @@ def test_failures_during_a_pause_say_nothing_new_but_a_longer_wish_counts() -> N
 
 
 def test_a_success_ends_a_pause_of_ours_and_not_one_that_was_asked_for() -> None:
-    assert Standing(5, 4, paused=True, pause=8).after(result(200)) == Standing(0, 8)
+    assert Standing(5, 4, paused=True, pause=8).after(result(200)) == Standing(0, 8, ever_accepted=True)
     asked = Standing().after(result(429, retry_after=60)).after(result(200))
-    assert asked == Standing(0, 4, asked=60)
+    assert asked == Standing(0, 4, asked=60, ever_accepted=True)
     assert asked.after(result(429, retry_after=10)).asked == 60
+
+
+def test_a_target_that_never_accepted_anything_is_left_alone_for_longer() -> None:
+    failing = Standing(20, 1, hopeless=True).after(result(404))
+    assert 0.8 * 3600 <= failing.pause <= 1.2 * 3600
+    assert Standing(20, 1, hopeless=True).after(result(200)) == Standing(0, 2, ever_accepted=True)
 
 
 @given(st.integers(0, 6))
