@@ -198,8 +198,9 @@ def claimed_bytes(large=None) -> dict[int, int]:
 def test_claims_take_large_bodies_by_budgets_and_small_ones_regardless(database) -> None:
     users = [make_user(f"u{n}@example.com") for n in range(8)]
     size = 3 * 1024 * 1024
-    events = [callback(user, f"https://r{user}.example/{n}", text="x" * size) for user in users for n in range(4)]
-    write(*events, *(callback(user, f"https://small{user}.example/", text="x" * 1000) for user in users))
+    write(*(callback(user, f"https://r{user}.example/{n}") for user in users for n in range(4)))
+    execute("UPDATE webhook_deliveries SET body = repeat('x', :size)", size=size)
+    write(*(callback(user, f"https://small{user}.example/", text="x" * 1000) for user in users))
     execute("INSERT INTO webhook_targets (user_id, origin, max_in_flight)"
             " SELECT DISTINCT user_id, origin, 32 FROM webhook_queue")  # fmt: skip
     taken = claimed_bytes()
@@ -215,7 +216,8 @@ def test_claims_take_large_bodies_by_budgets_and_small_ones_regardless(database)
 
 def test_one_body_over_the_whole_budget_is_claimed_alone(database) -> None:
     user = make_user()
-    write(*(callback(user, f"https://r.example/{n}", text="x" * MAX_LARGE_BYTES) for n in range(2)))
+    write(*(callback(user, f"https://r.example/{n}") for n in range(2)))
+    execute("UPDATE webhook_deliveries SET body = repeat('x', :size)", size=MAX_LARGE_BYTES + 1)
     [first] = claimed_bytes().values()
     assert first > MAX_LARGE_BYTES
     assert claimed_bytes({user: first}) == {}
