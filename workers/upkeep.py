@@ -5,7 +5,7 @@ from app.core import outbound, tables
 from app.core.database import transaction
 from app.core.names import TaskName
 from app.devices import alerts, figures
-from app.messages import cleaning, expiry, moving, sweeping
+from app.messages import cleaning, expiry, moving, quiet, sweeping
 from app.webhooks import notices, retention
 from workers.base import in_transaction, task
 
@@ -61,5 +61,6 @@ def clean() -> None:
 
 @task(TaskName.ALERT)
 def alert() -> None:
-    """Tell owners of phones that went offline or are back."""
+    """Tell owners of phones that went offline, fail, or are back; see which went quiet."""
+    in_transaction(quiet.recognise)
     alerts.tell_owners()

@@ -1,10 +1,10 @@
-"""Telling owners that a phone went offline, and that it is back: by mail, and as an event where they asked for it."""
+"""Telling owners that a phone went offline or fails, and that it is back: by mail, and as an event if asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from app.core.database import transaction
@@ -14,6 +14,7 @@ from app.core.names import TaskName
 from app.core.outbound import nudge
 from app.devices import ownership
 from app.devices.presence import LAST_SEEN, ONLINE
+from app.devices.schemas import DeviceOut
 from app.webhooks import outbox
 
 # A mail may take ten seconds where its server does not answer.
@@ -42,40 +43,72 @@ _CHANGED = text(f"""
 """)  # noqa: S608 - constants
 
 
+# As above. A phone that its owner switched off or removed is not told of.
+_HEALTH_CHANGED = text("""
+    WITH judged AS (
+        SELECT s.device_id, s.failing_alert_at,
+               d.is_active AND d.removed_at IS NULL AS used,
+               EXISTS (SELECT FROM device_health h
+                       WHERE h.device_id = s.device_id AND h.failing_since IS NOT NULL) AS failing
+        FROM device_state s JOIN devices d ON d.id = s.device_id
+        WHERE s.failing_alert_at IS NOT NULL
+           OR s.device_id IN (SELECT h.device_id FROM device_health h WHERE h.failing_since IS NOT NULL)
+    ), changed AS MATERIALIZED (
+        SELECT s.device_id, j.failing FROM judged j JOIN device_state s ON s.device_id = j.device_id
+        WHERE (j.failing AND j.used) <> (s.failing_alert_at IS NOT NULL)
+        ORDER BY s.device_id LIMIT :most FOR NO KEY UPDATE OF s SKIP LOCKED
+    )
+    UPDATE device_state s SET failing_alert_at = CASE WHEN s.failing_alert_at IS NULL THEN clock_timestamp() END
+    FROM changed, devices d, users u
+    WHERE s.device_id = changed.device_id AND d.id = s.device_id AND u.id = d.user_id
+    RETURNING s.device_id, d.user_id, d.device_name, u.email, u.device_events, NOT changed.failing AS works,
+              s.failing_alert_at IS NOT NULL AS alerted
+""")
+
+
 def tell_owners() -> int:
     """Tell the owners of one batch of phones, and say how many changed. No mail goes out within a transaction.
 
     What was noted and not mailed, because the process died or the mail server failed, is not told again.
     """
+    return _tell(_CHANGED, "online", _presence_mail) + _tell(_HEALTH_CHANGED, "works", _health_mail)
+
+
+def _tell(statement: TextClause, all_clear: str, mail: Callable[[Mapping[str, Any]], tuple[str, str]]) -> int:
     with transaction() as session:
-        changed = [dict(row) for row in session.execute(_CHANGED, {"most": MOST_IN_A_BATCH}).mappings()]
+        changed = [dict(row) for row in session.execute(statement, {"most": MOST_IN_A_BATCH}).mappings()]
         # One that is only forgotten, because its owner switched it off meanwhile, is not back.
-        told = [row for row in changed if row["alerted"] or row["online"]]
-        _write_events(session, told)
+        told = [row for row in changed if row["alerted"] or row[all_clear]]
+        for row in told:
+            row["hint"] = _write_event(session, row).hint
         if len(changed) == MOST_IN_A_BATCH:
             nudge(session, TaskName.ALERT)
     for row in told:
-        _mail(row)
+        subject, body = mail(row)
+        try:
+            send(row["email"], subject, body)
+        except MailNotSentError as error:
+            log.warning("owner not told of a phone", device=row["device_id"], error=str(error))
     return len(changed)
 
 
-def _write_events(session: Session, told: list[dict[str, Any]]) -> None:
-    events = []
-    for row in told:
-        if row["device_events"]:
-            device = ownership.show(session, row["device_id"]).model_dump(mode="json")
-            events.append(outbox.Event(row["user_id"], "status", "device", device))
-    outbox.write(session, events)
+def _write_event(session: Session, row: Mapping[str, Any]) -> DeviceOut:
+    device = ownership.show(session, row["device_id"])
+    if row["device_events"]:
+        outbox.write(session, [outbox.Event(row["user_id"], "status", "device", device.model_dump(mode="json"))])
+    return device
 
 
-def _mail(row: Mapping[str, Any]) -> None:
+def _presence_mail(row: Mapping[str, Any]) -> tuple[str, str]:
     name = row["device_name"]
     if row["alerted"]:
         seen = timestamp(row["last_seen_at"])
-        subject, body = f"Phone offline: {name}", f"{name} was last seen at {seen} and has been offline since.\n"
-    else:
-        subject, body = f"Phone online again: {name}", f"{name} is online again.\n"
-    try:
-        send(row["email"], subject, body)
-    except MailNotSentError as error:
-        log.warning("owner not told of a phone", device=row["device_id"], error=str(error))
+        return f"Phone offline: {name}", f"{name} was last seen at {seen} and has been offline since.\n"
+    return f"Phone online again: {name}", f"{name} is online again.\n"
+
+
+def _health_mail(row: Mapping[str, Any]) -> tuple[str, str]:
+    name = row["device_name"]
+    if row["alerted"]:
+        return f"Phone failing: {name}", f"{name}: {row['hint']}\n"
+    return f"Phone works again: {name}", f"{name} sends again and has its turn back.\n"

@@ -21,7 +21,8 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import delivery_rate
-from app.devices.failures import REASONS
+from app.devices import health
+from app.devices.failures import OF_PHONE, REASONS
 
 
 class Kind(StrEnum):
@@ -68,14 +69,21 @@ _FOLD = text("""
         SELECT device_id, day, sim_slot, kind, detail, sum(n) FROM taken
         GROUP BY device_id, day, sim_slot, kind, detail ORDER BY device_id, day, sim_slot, kind, detail
         ON CONFLICT (device_id, day, sim_slot, kind, detail) DO UPDATE SET n = device_totals.n + excluded.n)
-    SELECT count(*) FROM taken
+    SELECT device_id, sim_slot, count(*) AS deltas, COALESCE(sum(n) FILTER (WHERE kind = 'sent'), 0)::bigint AS sent,
+           COALESCE(sum(n) FILTER (WHERE kind = 'failed' AND detail = ANY(:of_phone)), 0)::bigint AS failed,
+           mode() WITHIN GROUP (ORDER BY detail) FILTER (WHERE kind = 'failed' AND detail = ANY(:of_phone)) AS reason
+    FROM taken GROUP BY device_id, sim_slot
 """)
 
 
 def fold(session: Session, limit: int) -> int:
-    """Add at most `limit` deltas to the totals; how many it took. Safe in any number of workers at once."""
-    taken: int = session.execute(_FOLD, {"most": limit}).scalar_one()
-    return taken
+    """Add at most `limit` deltas to the totals, and judge the phones by them; how many it took.
+
+    Safe in any number of workers at once.
+    """
+    results = session.execute(_FOLD, {"most": limit, "of_phone": OF_PHONE}).all()
+    health.judge(session, results)
+    return sum(row.deltas for row in results)
 
 
 class FailureCount(BaseModel):

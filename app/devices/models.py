@@ -71,6 +71,29 @@ class DeviceState(Base):
     # Until when the phone's limits hold back everything that waits for it, and which of them (`messages/limits.py`).
     held_until: Mapped[datetime | None]
     held_by: Mapped[str | None] = mapped_column(String(32))
+    # Failing (`health`): until when it gets nothing, and after that one message; each of its failing cards, by slot, as
+    # seconds since 1970; when the owner was told.
+    rests_until: Mapped[datetime | None]
+    sim_rests: Mapped[dict[str, float] | None] = mapped_column(JSONB)
+    failing_alert_at: Mapped[datetime | None]
+    # Since when it sends nothing although it has accepted messages (`quiet`).
+    quiet_since: Mapped[datetime | None]
+
+
+class DeviceHealth(Base):
+    """The last results of a SIM card, weighted, and its rests (`health`)."""
+
+    __tablename__ = "device_health"
+
+    device_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    sim_slot: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    sent: Mapped[float] = mapped_column(server_default=text("0"))
+    failed: Mapped[float] = mapped_column(server_default=text("0"))
+    last_sent_at: Mapped[datetime | None]
+    failing_since: Mapped[datetime | None]
+    rests: Mapped[int] = mapped_column(SmallInteger, server_default=text("0"))
+    rests_until: Mapped[datetime | None]
+    reason: Mapped[str | None] = mapped_column(String(20))
 
 
 class DeviceDelta(Base):

@@ -12,7 +12,8 @@ from app.core.database import columns_of
 from app.core.errors import NotFound
 from app.core.names import TaskName
 from app.core.validation import row_id
-from app.devices import figures
+from app.devices import condition, figures, health
+from app.devices.figures import Brief
 from app.devices.models import Device
 from app.devices.presence import LAST_SEEN, ONLINE
 from app.devices.schemas import DeviceOut
@@ -21,8 +22,13 @@ MODEL = "Device"
 
 _SHOWN = f"""
     SELECT {columns_of(Device, "d")},
-           {ONLINE} AS online, {LAST_SEEN} AS last_seen_at, d.id = COALESCE(u.default_device_id, 0) AS is_default
+           {ONLINE} AS online, {LAST_SEEN} AS last_seen_at, s.quiet_since, f.failing_slot, f.failing_since,
+           f.failing_until, f.failing_reason, d.id = COALESCE(u.default_device_id, 0) AS is_default
     FROM devices d JOIN device_state s ON s.device_id = d.id JOIN users u ON u.id = d.user_id
+    LEFT JOIN LATERAL (
+        SELECT h.sim_slot AS failing_slot, h.failing_since, h.rests_until AS failing_until, h.reason AS failing_reason
+        FROM device_health h WHERE h.device_id = d.id AND h.failing_since IS NOT NULL ORDER BY h.sim_slot LIMIT 1
+    ) f ON true
 """  # noqa: S608 - constants
 _OF_USER = text(f"{_SHOWN} WHERE d.user_id = :user AND d.removed_at IS NULL ORDER BY d.id")
 _ONE = text(f"{_SHOWN} WHERE d.id = :id")
@@ -32,13 +38,18 @@ def shown(session: Session, user_id: int) -> list[DeviceOut]:
     """The user's phones."""
     rows = session.execute(_OF_USER, {"user": user_id}).mappings().all()
     today = figures.today(session, [row["id"] for row in rows])
-    return [DeviceOut(**row, today=today[row["id"]]) for row in rows]
+    return [_out(row, today[row["id"]]) for row in rows]
 
 
 def show(session: Session, device_id: int) -> DeviceOut:
     """One phone, a removed one too."""
     row: RowMapping = session.execute(_ONE, {"id": device_id}).mappings().one()
-    return DeviceOut(**row, today=figures.today(session, [device_id])[device_id])
+    return _out(row, figures.today(session, [device_id])[device_id])
+
+
+def _out(row: RowMapping, today: Brief) -> DeviceOut:
+    state, hint = condition.of(dict(row))
+    return DeviceOut(**row, state=state, hint=hint, today=today)
 
 
 _FIND = text("""
@@ -61,6 +72,8 @@ _LOCK_STATE = text("SELECT FROM device_state WHERE device_id = :id FOR NO KEY UP
 
 # What the app is told of, and what a change of it makes of the next slot and of a limit that holds messages back.
 _PUSHED = {"send_delay_seconds", "send_delay_spread_seconds", "limits"}
+# Which card sends: results of another one say nothing of it.
+_SENDS_BY = {"default_sim_slot", "sim_selection"}
 _NEW_PACE = text("""
     UPDATE device_state s
     SET next_slot_at = s.last_release_at + make_interval(secs => d.send_delay_seconds),
@@ -73,6 +86,8 @@ def change(session: Session, user_id: int, device_id: int, values: Mapping[str, 
     """Set columns of `devices`, and let the phone, routing and moving know of what it means to them."""
     if not values:
         return
+    if values.get("is_active") or _SENDS_BY & values.keys():
+        health.forget(session, device_id)
     session.execute(_LOCK_STATE, {"id": device_id})
     session.execute(update(Device).where(Device.id == device_id).values(**values))
     if _PUSHED & values.keys():

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 from app.accounts.schemas import MAX_SEND_DELAY
 from app.core.envelope import Money, Timestamp
 from app.core.validation import Body, Boolean, Integer, Price, fault
+from app.devices.condition import State
 from app.devices.figures import Brief
 
 HIGHEST_LIMIT = 1_000_000
@@ -73,7 +74,11 @@ class DefaultDeviceOut(BaseModel):
 
 
 class DeviceOut(BaseModel):
-    """A phone as its owner sees it. `battery` is in per cent; `limits` has only what is set."""
+    """A phone as its owner sees it. `battery` is in per cent; `limits` has only what is set.
+
+    `state` in one word, with a `hint` where something is to be done: `failing` has lost its turn, `quiet` accepts
+    messages and sends none.
+    """
 
     id: int
     device_id: str
@@ -89,6 +94,9 @@ class DeviceOut(BaseModel):
     limits: dict[str, Any]
     online: bool
     last_seen_at: Timestamp | None
+    state: State
+    hint: str | None
+    failing_since: Timestamp | None
     battery: int | None
     app_version: str | None
     today: Brief

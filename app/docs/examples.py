@@ -181,6 +181,8 @@ FIELDS: Mapping[str, Any] = {
     "FailureCount.reason_code": "no_service",
     "FailureCount.reason": "The SIM card has no mobile service.",
     "count": 1,
+    "DeviceOut.state": "online",
+    "hint": None,
     "median_seconds_to_send": 4.8,
     "median_seconds_to_deliver": 2.4,
     "Waiting.reason_code": "in_line",

@@ -15,6 +15,7 @@ from app.accounts.auth import IN_FORCE, PRINCIPAL, Credentials, Principal, read_
 from app.core.errors import Invalid, Refused
 from app.core.settings import get_settings
 from app.core.validation import row_id
+from app.devices.health import FAILING
 
 ACTIVE = "active"
 NO_ACTIVE_DEVICE = "No active device available"
@@ -34,9 +35,10 @@ class Choice:
 Question = tuple[Credentials, Reference]
 
 # Of a user `u` who asks for the phone with the number `a.id` or the identifier `a.name`.
-_PHONES = """
+# A default phone that is failing is for routing to use, which gives it one message at a time.
+_PHONES = f"""
     named.id AS named_id, named.is_active AS named_active, named.sms_rate AS named_rate,
-    first.id AS default_id, first.is_active AS default_active, first.sms_rate AS default_rate,
+    first.id AS default_id, first.is_active AND NOT {FAILING} AS default_active, first.sms_rate AS default_rate,
     EXISTS (SELECT FROM devices d WHERE d.user_id = u.id AND d.is_active AND d.removed_at IS NULL) AS any_active
 """
 _LOOK_UP = """
@@ -46,6 +48,7 @@ _LOOK_UP = """
         ORDER BY id = a.id DESC NULLS LAST LIMIT 1
     ) named ON true
     LEFT JOIN devices first ON first.user_id = u.id AND first.id = u.default_device_id AND first.removed_at IS NULL
+    LEFT JOIN device_state s ON s.device_id = first.id
 """
 _OF_USER = text(f"""
     SELECT {_PHONES}

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.devices.failures import may_be_tried_elsewhere
+from app.devices.health import FAILING
 from app.devices.presence import ONLINE
 from app.messages import steps
 from app.messages.routing import AHEAD, HELD, LARGEST_LOOKAHEAD, lookahead
@@ -26,6 +27,7 @@ _PHONES = text(f"""
         SELECT FROM message_queue q WHERE q.user_id = d.user_id AND q.device_id = d.id AND {AHEAD}
         LIMIT :most) AS rows) a
     WHERE u.id = ANY(:users) AND u.failover AND d.is_active AND d.removed_at IS NULL AND {ONLINE} AND NOT {HELD}
+      AND NOT {FAILING}
     ORDER BY d.id
 """)  # noqa: S608 - constants
 

@@ -7,6 +7,7 @@ nothing to do with this module.
 """
 
 import hashlib
+import json
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +79,7 @@ def choose(session: Session, state: dict[str, Any], now: datetime, room: int) ->
     for candidate in _candidates(session, state, room if budget is None else _PAGE):
         if len(chosen.messages) == room or (budget and budget.is_spent):
             break
-        slots = _slots(state, candidate.sim_slot)
+        slots = _slots(state, candidate.sim_slot, now)
         slot = slots[0] if budget is None else budget.take(candidate, slots)
         if slot is None:
             continue
@@ -86,9 +87,10 @@ def choose(session: Session, state: dict[str, Any], now: datetime, room: int) ->
         chosen.slots.append(slot)
         if candidate.sim_slot is None:
             state["next_sim_slot"] = slot + 1
+            _note_trial(session, state, slot, now)
     if budget is not None:
         budget.write(session)
-        chosen.hold = budget.hold(_slots(state, None))
+        chosen.hold = budget.hold(_slots(state, None, now))
         chosen.until = budget.first_release()
     return chosen
 
@@ -104,15 +106,32 @@ def _candidates(session: Session, state: Mapping[str, Any], page: int) -> Iterat
         place |= {"lane": rows[-1].lane, "after": rows[-1].message_id}
 
 
-def _slots(state: Mapping[str, Any], wanted: int | None) -> list[int]:
-    """Slots that may send, the best first: the message's own, the phone's default, or all of its cards in turn."""
+def _slots(state: Mapping[str, Any], wanted: int | None, now: datetime) -> list[int]:
+    """Slots that may send, the best first: the message's own, the phone's default, or all of its cards in turn.
+
+    A card that rests because it fails is passed over while the phone has another.
+    """
     if wanted is not None:
         return [wanted]
     cards = sims.slots(state["sim_cards"]) if state["sim_selection"] == "alternate" else []
     if len(cards) < 2:  # noqa: PLR2004 - nothing to alternate between
         return [state["default_sim_slot"]]
+    rests = state["sim_rests"] or {}
+    cards = [slot for slot in cards if rests.get(str(slot), 0) <= now.timestamp()] or cards
     later = [slot for slot in cards if slot >= state["next_sim_slot"]]
     return later + [slot for slot in cards if slot not in later]
+
+
+_TRIAL = timedelta(minutes=1)
+_NOTE_TRIAL = text("UPDATE device_state SET sim_rests = CAST(:rests AS jsonb) WHERE device_id = :device")
+
+
+def _note_trial(session: Session, state: dict[str, Any], slot: int, now: datetime) -> None:
+    """A failing card whose rest is over was given its one message: no other before its result can be known."""
+    rests = state["sim_rests"] or {}
+    if str(slot) in rests:
+        state["sim_rests"] = {**rests, str(slot): (now + _TRIAL).timestamp()}
+        session.execute(_NOTE_TRIAL, {"rests": json.dumps(state["sim_rests"]), "device": state["device_id"]})
 
 
 _USED = text("""

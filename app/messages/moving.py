@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.core import outbound
 from app.core.database import step_by_index
 from app.core.names import TaskName
+from app.devices.health import RESTING
 from app.devices.presence import ONLINE, SILENT, SUSPECT
 from app.messages import transitions
 from app.messages.routing import HELD
@@ -26,10 +27,10 @@ _UNFIT = text(f"""
     SELECT p.user_id, p.device_id, d.removed_at IS NOT NULL AS removed
     FROM places p JOIN devices d ON d.id = p.device_id JOIN device_state s ON s.device_id = d.id
     WHERE d.removed_at IS NOT NULL OR NOT d.is_active
-       OR (({SILENT} OR {SUSPECT} OR {HELD}) AND EXISTS (
+       OR (({SILENT} OR {SUSPECT} OR {HELD} OR {RESTING}) AND EXISTS (
             SELECT FROM devices o JOIN device_state s ON s.device_id = o.id
             WHERE o.user_id = p.user_id AND o.id <> p.device_id AND o.is_active AND o.removed_at IS NULL AND {ONLINE}
-              AND NOT {HELD}))
+              AND NOT {HELD} AND NOT {RESTING}))
 """)  # noqa: S608 - constants
 
 _TAKE = text("""

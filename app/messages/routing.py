@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.core import outbound
 from app.core.names import TaskName
+from app.devices.health import FAILING, RESTING
 from app.devices.presence import ONLINE
 from app.messages import waking
 from app.messages.limits import HELD_PARTLY, OF_A_SIM, RECIPIENT_HASH, RECIPIENTS
@@ -28,6 +29,7 @@ _CURSOR = text("SELECT last_device_id FROM dispatch_cursors WHERE user_id = :use
 
 _PHONES = text(f"""
     SELECT d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, {ONLINE} AS online, a.ahead,
+           {FAILING} AS failing, {RESTING} AS resting,
            {HELD} AS held, {HELD} AND {HELD_PARTLY} AS held_partly
     FROM devices d JOIN device_state s ON s.device_id = d.id,
     LATERAL (SELECT count(*) AS ahead FROM (
@@ -152,7 +154,11 @@ def _past_limits(session: Session, user_id: int, rooms: Mapping[int, int]) -> tu
 
 
 def room_of(phones: Sequence[Mapping[Any, Any]]) -> dict[int, int]:
-    """Room of each phone that may be used: those online, or all of them where none is."""
+    """Room of each phone that may be used: those online, or all of them where none is.
+
+    A failing phone gets one message at a time, and none while it rests and another may be used.
+    """
     usable = [phone for phone in phones if phone["online"]] or phones
-    rooms = {phone["id"]: lookahead(phone) - phone["ahead"] for phone in usable}
+    usable = [phone for phone in usable if not phone["resting"]] or usable
+    rooms = {phone["id"]: (1 if phone["failing"] else lookahead(phone)) - phone["ahead"] for phone in usable}
     return {device: room for device, room in rooms.items() if room > 0}

@@ -12,6 +12,8 @@ SENTENCES: dict[str, str] = {
     "given_before_reinstall": "The message was given to {device} before the phone was reinstalled; nobody knows yet"
     " whether it was sent.",
     "accepted": "{device} has accepted the message and has not reported yet that it was sent.",
+    "quiet": "{device} has accepted the message and has sent nothing since {since}; it may have reached Android's limit"
+    " of about 30 SMS parts in 30 minutes and be asking its owner on its screen.",
     "released": "The message was given to {device}, which has not confirmed it yet.",
     "no_phone_enabled": "No phone is enabled; the message goes out when one is enabled.",
     "no_phone_online": "No phone is online; the message goes out when one is back.",

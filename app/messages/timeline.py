@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.core.database import columns_of
 from app.core.envelope import Timestamp, timestamp
 from app.devices.failures import reason_of
+from app.devices.health import FAILING, RESTING
 from app.devices.presence import LAST_SEEN, ONLINE, SILENT, SUSPECT
 from app.messages import forecast, routing, steps
 from app.messages.models import Queued
@@ -63,7 +64,7 @@ _STANDING = text(f"""
            clock_timestamp() AS now, d.device_name, d.is_active, d.send_delay_seconds, d.send_delay_spread_seconds,
            d.limits, d.default_sim_slot, d.sim_selection,
            s.send_window, s.next_slot_at, s.last_release_at, s.held_until, s.held_by, {LAST_SEEN} AS last_seen_at,
-           {ONLINE} AS online, {SILENT} OR {SUSPECT} AS silent,
+           s.quiet_since, {ONLINE} AS online, {SILENT} OR {SUSPECT} AS silent,
            (SELECT count(*) FROM (
                SELECT FROM message_queue o
                WHERE o.user_id = q.user_id AND o.device_id = q.device_id AND o.stage = 0
@@ -80,7 +81,7 @@ _STANDING = text(f"""
 _FLEET = text(f"""
     SELECT d.id, d.id AS device_id, d.send_delay_seconds, d.send_delay_spread_seconds, d.limits, d.default_sim_slot,
            d.sim_selection, s.send_window, s.last_release_at, s.held_until, a.ahead, {ONLINE} AS online,
-           COALESCE(s.held_until > clock_timestamp(), false) AS held
+           {FAILING} AS failing, {RESTING} AS resting, COALESCE(s.held_until > clock_timestamp(), false) AS held
     FROM devices d JOIN device_state s ON s.device_id = d.id,
     LATERAL (SELECT count(*) AS ahead FROM (
         SELECT FROM message_queue q WHERE q.user_id = d.user_id AND q.device_id = d.id AND {routing.AHEAD}
@@ -157,6 +158,8 @@ def _at_the_phone(standing: Mapping[str, Any]) -> Reason:
         code = "recalled"
     elif standing["stage"] == Stage.ACCEPTED:
         code = "accepted" if standing["accepted_at"] else "given_before_reinstall"
+        if code == "accepted" and standing["quiet_since"]:
+            return Reason("quiet", {"device": standing["device_name"], "since": timestamp(standing["quiet_since"])})
     return Reason(code, {"device": standing["device_name"]})
 
 

@@ -1,7 +1,10 @@
 """Phones of a user, on the gateway over real HTTP."""
 
+import socketserver
 import threading
 from collections.abc import Callable, Iterator
+from email import message_from_bytes
+from email.policy import default
 from typing import Any
 
 import httpx
@@ -115,12 +118,51 @@ def later(sql) -> Callable[[float], None]:
     def shift(seconds: float) -> None:
         for table, columns in {
             "device_state": "last_release_at next_slot_at measured_since seen_at pulled_at stream_opened_at"
-            " stream_seen_at woken_at held_until offline_alert_at",
+            " stream_seen_at woken_at held_until offline_alert_at rests_until quiet_since failing_alert_at",
+            "device_health": "last_sent_at failing_since rests_until",
             "messages": "valid_until",
             "message_queue": "since valid_until released_at offered_at accepted_at",
             "device_releases": "released_at",
         }.items():
             moved = ", ".join(f"{column} = {column} - make_interval(secs => {seconds})" for column in columns.split())
             sql.execute(f"UPDATE {table} SET {moved}")
+        sql.execute(
+            "UPDATE device_state SET sim_rests = (SELECT jsonb_object_agg(key, value::float8 - %s)"
+            " FROM jsonb_each_text(sim_rests)) WHERE sim_rests IS NOT NULL",
+            (seconds,),
+        )
 
     return shift
+
+
+class Mailbox(socketserver.ThreadingTCPServer):
+    """Speaks enough SMTP to take mails."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Session)
+        self.mails = []
+
+
+class Session(socketserver.StreamRequestHandler):
+    def handle(self):
+        self.wfile.write(b"220 hello\r\n")
+        for line in self.rfile:
+            command = line[:4].upper()
+            if command == b"DATA":
+                self.wfile.write(b"354 go on\r\n")
+                mail = b"".join(iter(self.rfile.readline, b".\r\n"))
+                self.server.mails.append(message_from_bytes(mail, policy=default))
+            self.wfile.write(b"221 bye\r\n" if command == b"QUIT" else b"250 ok\r\n")
+
+
+@pytest.fixture
+def mailbox(configured):
+    with Mailbox() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        configured(SMTP_URL=f"smtp://127.0.0.1:{server.server_address[1]}")
+        yield server
+        server.shutdown()
+        thread.join()

@@ -1,45 +1,8 @@
 """Presence, and telling owners of phones that went away."""
 
-import socketserver
-import threading
 from concurrent.futures import ThreadPoolExecutor
-from email import message_from_bytes
-from email.policy import default
 
 import pytest
-
-
-class Mailbox(socketserver.ThreadingTCPServer):
-    """Speaks enough SMTP to take mails."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Session)
-        self.mails = []
-
-
-class Session(socketserver.StreamRequestHandler):
-    def handle(self):
-        self.wfile.write(b"220 hello\r\n")
-        for line in self.rfile:
-            command = line[:4].upper()
-            if command == b"DATA":
-                self.wfile.write(b"354 go on\r\n")
-                mail = b"".join(iter(self.rfile.readline, b".\r\n"))
-                self.server.mails.append(message_from_bytes(mail, policy=default))
-            self.wfile.write(b"221 bye\r\n" if command == b"QUIT" else b"250 ok\r\n")
-
-
-@pytest.fixture
-def mailbox(configured):
-    with Mailbox() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        configured(SMTP_URL=f"smtp://127.0.0.1:{server.server_address[1]}")
-        yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture

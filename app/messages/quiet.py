@@ -1,0 +1,44 @@
+"""Phones that went quiet as Android's own limit makes them: about 30 parts sent, and then none, though online."""
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.devices.android_limit import PARTS, WINDOW_MINUTES
+from app.devices.presence import ONLINE
+
+# About as many parts as Android allows; one that sent many more has no such limit.
+_FEWEST, _MOST = PARTS - 5, PARTS + 10
+
+_WITH_NEWEST = " UNION ALL ".join(
+    f"(SELECT segments, sent_at FROM messages WHERE user_id = w.user_id AND device_id = w.id AND status = '{status}'"  # noqa: S608 - constants
+    f" AND deleted_at IS NULL ORDER BY created_at DESC, id DESC LIMIT {_MOST + 1})"
+    for status in ("sent", "delivered")
+)
+# Those that wait for a report longer than any pause of a working phone, and the newest messages of only these.
+_QUIET = text(f"""
+    WITH waiting AS MATERIALIZED (
+        SELECT d.id, d.user_id FROM devices d JOIN device_state s ON s.device_id = d.id
+        WHERE d.is_active AND d.removed_at IS NULL AND {ONLINE} AND EXISTS (
+            SELECT FROM message_queue q
+            WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage IN (1, 2)
+              AND q.released_at < clock_timestamp() - interval '5 minutes'
+              AND q.released_at > clock_timestamp() - interval '{WINDOW_MINUTES} minutes')
+    ), quiet AS (
+        SELECT w.id, last.sent_at AS since FROM waiting w,
+        LATERAL (SELECT max(sent_at) AS sent_at FROM ({_WITH_NEWEST}) newest) last,
+        LATERAL (SELECT sum(COALESCE(segments, 1)) AS parts FROM ({_WITH_NEWEST}) newest
+                 WHERE newest.sent_at > last.sent_at - interval '{WINDOW_MINUTES} minutes') sent
+        WHERE last.sent_at < clock_timestamp() - interval '5 minutes' AND sent.parts BETWEEN {_FEWEST} AND {_MOST}
+    ), changed AS MATERIALIZED (
+        SELECT s.device_id, quiet.since FROM device_state s LEFT JOIN quiet ON quiet.id = s.device_id
+        WHERE (s.quiet_since IS NOT NULL OR quiet.since IS NOT NULL) AND s.quiet_since IS DISTINCT FROM quiet.since
+        ORDER BY s.device_id FOR NO KEY UPDATE OF s SKIP LOCKED
+    )
+    UPDATE device_state s SET quiet_since = changed.since FROM changed WHERE s.device_id = changed.device_id
+    RETURNING s.device_id
+""")  # noqa: S608 - constants
+
+
+def recognise(session: Session) -> int:
+    """Note which phones went quiet and which did not stay so; how many changed."""
+    return len(session.scalars(_QUIET).all())
