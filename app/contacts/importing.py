@@ -19,7 +19,7 @@ from app.contacts.schemas import (
     Import,
     SkippedRow,
 )
-from app.core.copying import copy_rows
+from app.core.arrays import copy_table
 from app.core.errors import Invalid
 from app.core.numbers import explain_refusal, normalize_number
 
@@ -95,15 +95,15 @@ def _fields(item: object, place: str, wrong: dict[str, list[str]]) -> Mapping[st
     return row
 
 
-_COLUMNS = (
-    ("phone_number", "varchar"),
-    ("name", "varchar"),
-    ("email", "varchar"),
-    ("notes", "text"),
-    ("has_name", "bool"),
-    ("has_email", "bool"),
-    ("has_notes", "bool"),
-)
+_COLUMNS = {
+    "phone_number": "varchar",
+    "name": "varchar",
+    "email": "varchar",
+    "notes": "text",
+    "has_name": "bool",
+    "has_email": "bool",
+    "has_notes": "bool",
+}
 
 _PREPARE = (
     # A large import may wait for another one of the same user, which takes seconds.
@@ -157,6 +157,6 @@ def merge(session: Session, user_id: int, rows: Sequence[Row], group_id: int | N
         raise Invalid({"group_id": ["The selected group id is invalid."]})
     for statement in _PREPARE:
         session.execute(text(statement), {"user": user_id})
-    copy_rows(session, "imported", _COLUMNS, rows)
+    copy_table(session, "imported", _COLUMNS, rows)
     for statement in _MERGE:
         session.execute(text(statement), {"user": user_id, "group": group_id})

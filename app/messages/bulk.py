@@ -7,7 +7,6 @@ beside the key, so that a repeated request finds either all of the work or none.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,21 +15,18 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts.auth import Principal, require
-from app.accounts.usage import UsageKind, count
 from app.contacts import groups
 from app.core import outbound
-from app.core.copying import copy_rows
 from app.core.database import transaction
 from app.core.envelope import plain_number
 from app.core.errors import AppError, Invalid
 from app.core.ids import uuid7
 from app.core.names import TaskName
 from app.core.numbers import normalize_number
-from app.messages import idempotency, waking
+from app.messages import idempotency, storing, waking
 from app.messages.choice import Choice, choose
 from app.messages.schemas import MESSAGE_LENGTH, NOT_A_NUMBER, BulkDraft
 from app.messages.segments import segments
-from app.messages.states import Lane
 
 MOST_RECIPIENTS = 100_000
 MOST_NAMED_ERRORS = 100
@@ -122,21 +118,14 @@ def accept_bulk(
         raise choice
     texts = _texts(session, user, draft.message, recipients)
     price = choice.rate if draft.price is None else draft.price
-    now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
-    ids = list(
-        session.scalars(
-            text("SELECT nextval('messages_id_seq') FROM generate_series(1, :n)"),
-            {"n": len(recipients)},
-        )
-    )
-    message_ids = [uuid7() for _ in ids]
-    _copy(session, user, draft, choice, price, now, list(zip(ids, message_ids, recipients, texts, strict=True)))
-    count(session, [(user.user_id, now.astimezone(UTC).date(), UsageKind.ACCEPTED, len(ids), price * len(ids))])
+    messages = list(_new_messages(user, draft, choice, price, recipients, texts))
+    ids = storing.copy_many(session, messages)
     if choice.device_id is None:
         outbound.nudge(session, TaskName.ROUTE, user.user_id)
     else:
         waking.stir(session, {(user.user_id, choice.device_id)})
-    return Accepted(ids, message_ids, [recipient.number for recipient in recipients], price, draft.my_id, skipped)
+    message_ids, numbers = [new.message_id for new in messages], [new.recipient_number for new in messages]
+    return Accepted(ids, message_ids, numbers, price, draft.my_id, skipped)
 
 
 _FIRST = text("""
@@ -251,75 +240,34 @@ def _texts(session: Session, user: Principal, message: str, recipients: Sequence
     return texts
 
 
-_MESSAGES = (
-    ("id", "int8"),
-    ("message_id", "uuid"),
-    ("user_id", "int8"),
-    ("device_id", "int8"),
-    ("device_named", "bool"),
-    ("direction", "varchar"),
-    ("status", "varchar"),
-    ("lane", "int2"),
-    ("recipient_number", "varchar"),
-    ("message", "text"),
-    ("price", "numeric"),
-    ("my_id", "varchar"),
-    ("callback_url", "text"),
-    ("sim_slot", "int2"),
-    ("sim_named", "bool"),
-    ("segments", "int2"),
-    ("encoding", "varchar"),
-    ("valid_until", "timestamptz"),
-    ("routed_at", "timestamptz"),
-    ("created_at", "timestamptz"),
-    ("updated_at", "timestamptz"),
-)
-_QUEUE = (
-    ("message_id", "int8"),
-    ("user_id", "int8"),
-    ("device_id", "int8"),
-    ("lane", "int2"),
-    ("named", "bool"),
-    ("sim_slot", "int2"),
-    ("since", "timestamptz"),
-    ("valid_until", "timestamptz"),
-)
-
-_Item = tuple[int, UUID, Recipient, str]
-
-
-def _copy(
-    session: Session,
+def _new_messages(
     user: Principal,
     draft: BulkDraft,
     choice: Choice,
     price: Decimal,
-    now: datetime,
-    items: Sequence[_Item],
-) -> None:
-    valid_until = None if draft.validity_period is None else now + timedelta(seconds=draft.validity_period)
-    sim_named = draft.sim_slot is not None
-    routed_at = None if choice.device_id is None else now
+    recipients: Sequence[Recipient],
+    texts: Sequence[str],
+) -> Iterator[storing.NewMessage]:
     parts: dict[str, tuple[int, str]] = {}
-
-    def messages() -> Iterator[tuple[Any, ...]]:
-        for number, message_id, recipient, body in items:
-            if body not in parts:
-                parts[body] = segments(body)
-            yield (
-                number, message_id, user.user_id, choice.device_id, choice.named, "outbound", "pending", Lane.BULK,
-                recipient.number, body, price, draft.my_id, draft.callback_url, draft.sim_slot, sim_named,
-                *parts[body], valid_until, routed_at, now, now,
-            )  # fmt: skip
-
-    def waiting() -> Iterator[tuple[Any, ...]]:
-        for number, *_ in items:
-            yield (
-                number, user.user_id, choice.device_id or 0, Lane.BULK, choice.named, draft.sim_slot, now, valid_until,
-            )  # fmt: skip
-
-    copy_rows(session, "messages", _MESSAGES, messages())
-    copy_rows(session, "message_queue", _QUEUE, waiting())
+    for recipient, body in zip(recipients, texts, strict=True):
+        if body not in parts:
+            parts[body] = segments(body)
+        number, encoding = parts[body]
+        yield storing.NewMessage(
+            message_id=uuid7(),
+            user_id=user.user_id,
+            device_id=choice.device_id,
+            device_named=choice.named,
+            recipient_number=recipient.number,
+            message=body,
+            price=price,
+            my_id=draft.my_id,
+            callback_url=draft.callback_url,
+            sim_slot=draft.sim_slot,
+            segments=number,
+            encoding=encoding,
+            validity=draft.validity_period,
+        )
 
 
 def answer(accepted: Accepted) -> bytes:

@@ -9,11 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts.auth import Credentials, Principal, require
-from app.accounts.usage import UsageKind
 from app.core import outbound
 from app.core.batching import Later
 from app.core.envelope import plain_number
@@ -21,10 +19,11 @@ from app.core.errors import AppError, Conflict, Invalid, Refused, Unauthenticate
 from app.core.ids import uuid7
 from app.core.names import TaskName
 from app.core.numbers import normalize_number
-from app.messages import idempotency, waking
+from app.messages import idempotency, storing, waking
 from app.messages.choice import Choice, Question, authenticate_and_choose
 from app.messages.schemas import NOT_A_NUMBER, SmsDraft
 from app.messages.segments import segments
+from app.messages.storing import NewMessage
 
 
 @dataclass(slots=True)
@@ -68,7 +67,7 @@ def accept(session: Session, sends: list[Send]) -> Sequence[dict[str, Any] | Exc
         except AppError as refusal:
             outcomes[place] = refusal
     ready: list[Asked] = []
-    rows: dict[int, dict[str, Any]] = {}
+    rows: dict[int, NewMessage] = {}
     # What was accepted once is not judged again: the plan or the region may be others by now.
     for item in idempotency.replay(session, asked, outcomes, answer):
         try:
@@ -109,8 +108,8 @@ def _read(place: int, send: Send, known: tuple[Principal, Choice | Refused] | No
     return Asked(place, send, user, send.draft, choice)
 
 
-def _row(item: Asked) -> dict[str, Any]:
-    """The message's row in `messages`. Raises what is wrong with the send."""
+def _row(item: Asked) -> NewMessage:
+    """The message to store. Raises what is wrong with the send."""
     draft, choice = item.draft, item.choice
     if draft.callback_url is not None:
         require(item.user, "sms:send", "webhooks")
@@ -120,80 +119,35 @@ def _row(item: Asked) -> dict[str, Any]:
     if isinstance(choice, Refused):
         raise choice
     parts, encoding = segments(draft.message)
-    return {
-        "message_id": item.send.message_id,
-        "user_id": item.user.user_id,
-        "device_id": choice.device_id,
-        "device_named": choice.named,
-        "recipient_number": number,
-        "message": draft.message,
-        "price": choice.rate if draft.price is None else draft.price,
-        "my_id": draft.my_id,
-        "callback_url": draft.callback_url,
-        "sim_slot": draft.sim_slot,
-        "validity": draft.validity_period,
-        "segments": parts,
-        "encoding": encoding,
-    }
-
-
-_COLUMNS = {
-    "message_id": "uuid",
-    "user_id": "bigint",
-    "device_id": "bigint",
-    "device_named": "boolean",
-    "recipient_number": "text",
-    "message": "text",
-    "price": "numeric",
-    "my_id": "text",
-    "callback_url": "text",
-    "sim_slot": "smallint",
-    "validity": "integer",
-    "segments": "smallint",
-    "encoding": "text",
-}
-_NAMES = ", ".join(_COLUMNS)
-_STORED = [name for name in _COLUMNS if name != "validity"]
-_INSERT = text(f"""
-    WITH made AS (
-        INSERT INTO messages ({", ".join(_STORED)}, direction, status, lane, sim_named, valid_until, created_at,
-                              updated_at, routed_at)
-        SELECT {", ".join(f"u.{name}" for name in _STORED)}, 'outbound', 'pending', 0, u.sim_slot IS NOT NULL,
-               t.now + make_interval(secs => u.validity), t.now, t.now, CASE WHEN u.device_id IS NOT NULL THEN t.now END
-        FROM unnest({", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _COLUMNS.items())}) AS u({_NAMES}),
-             (SELECT clock_timestamp() AS now) t
-        ON CONFLICT (message_id) DO NOTHING
-        RETURNING id, message_id, user_id, device_id, device_named, sim_slot, price, valid_until, created_at
-    ), queued AS (
-        INSERT INTO message_queue (message_id, user_id, device_id, lane, named, sim_slot, valid_until)
-        SELECT id, user_id, COALESCE(device_id, 0), 0, device_named, sim_slot, valid_until FROM made
-    ), counted AS (
-        INSERT INTO usage_deltas (user_id, day, kind, n, amount)
-        SELECT user_id, (created_at AT TIME ZONE 'UTC')::date, '{UsageKind.ACCEPTED}', count(*), sum(price)
-        FROM made GROUP BY user_id, (created_at AT TIME ZONE 'UTC')::date
+    return NewMessage(
+        message_id=item.send.message_id,
+        user_id=item.user.user_id,
+        device_id=choice.device_id,
+        device_named=choice.named,
+        recipient_number=number,
+        message=draft.message,
+        price=choice.rate if draft.price is None else draft.price,
+        my_id=draft.my_id,
+        callback_url=draft.callback_url,
+        sim_slot=draft.sim_slot,
+        segments=parts,
+        encoding=encoding,
+        validity=draft.validity_period,
     )
-    SELECT id, message_id FROM made
-""")  # noqa: S608 - the names are the constants above
-
-_PRESENT = text("SELECT id, message_id, price FROM messages WHERE message_id = ANY(:ids)")
 
 
-def _insert(session: Session, rows: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
+def _insert(session: Session, rows: dict[int, NewMessage]) -> dict[int, dict[str, Any]]:
     if not rows:
         return {}
-    parameters: dict[str, Any] = {name: [row[name] for row in rows.values()] for name in _COLUMNS}
-    made = session.execute(_INSERT, parameters).all()
-    ids = {row.message_id: row.id for row in made}
-    if len(ids) < len(rows):
-        ids |= {row.message_id: row.id for row in session.execute(_PRESENT, {"ids": parameters["message_id"]})}
+    ids = storing.insert_few(session, list(rows.values()))
     _stir(session, rows.values())
-    return {place: answer(row, ids[row["message_id"]]) for place, row in rows.items()}
+    return {place: answer(row._asdict(), ids[row.message_id]) for place, row in rows.items()}
 
 
-def _stir(session: Session, rows: Collection[Mapping[str, Any]]) -> None:
-    for user in {row["user_id"] for row in rows if row["device_id"] is None}:
+def _stir(session: Session, rows: Collection[NewMessage]) -> None:
+    for user in {row.user_id for row in rows if row.device_id is None}:
         outbound.nudge(session, TaskName.ROUTE, user)
-    waking.stir(session, {(row["user_id"], row["device_id"]) for row in rows if row["device_id"] is not None})
+    waking.stir(session, {(row.user_id, row.device_id) for row in rows if row.device_id is not None})
 
 
 def answer(row: Mapping[str, Any], message: int) -> dict[str, Any]:

@@ -1,65 +1,198 @@
-"""Writes what `transitions` decided: the rows of messages, and the queue rows that they keep, lose, or get again."""
+"""The one writer of messages and of the queue rows that say they still wait.
 
-from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
-from typing import Any
+New messages come few at a time, in one statement that also counts them (`insert_few`), or by the hundred thousand, by
+COPY (`copy_many`). What `transitions` decided about those that are there is written by the functions below.
+"""
 
-from sqlalchemy import text
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import Integer, text
 from sqlalchemy.orm import Session
 
+from app.accounts.usage import UsageKind, count
+from app.core.arrays import arrays_of, columns_named, copy_rows, unnest
 from app.core.settings import get_settings
 from app.devices import figures
+from app.messages.models import Message, Queued
+from app.messages.states import Lane, Stage, Status
 
-_WRITTEN = {
-    "status": "text",
-    "device_id": "bigint",
-    "attempt": "smallint",
-    "left_attempt": "smallint",
-    "sim_slot": "smallint",
-    "error_message": "text",
-    "uncertain": "boolean",
-    "failed_by": "text",
-    "counted_on": "date",
-    "valid_until": "timestamptz",
-    "routed_at": "timestamptz",
-    "released_at": "timestamptz",
-    "accepted_at": "timestamptz",
-    "sent_at": "timestamptz",
-    "delivered_at": "timestamptz",
-    "failed_at": "timestamptz",
-    "cancelled_at": "timestamptz",
-    "updated_at": "timestamptz",
-    "deleted_at": "timestamptz",
-}
-_UPDATE = text(
-    f"WITH counted AS ({figures.INSERT}) "  # noqa: S608 - the names are the constants above
-    "UPDATE messages m SET "
-    + ", ".join(f"{name} = u.{name}" for name in _WRITTEN)
-    + " FROM unnest(CAST(:id AS bigint[]), "
-    + ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _WRITTEN.items())
-    + ") AS u(id, "
-    + ", ".join(_WRITTEN)
-    + ") WHERE m.id = u.id"
+
+class NewMessage(NamedTuple):
+    """An outbound message to be stored: columns of `messages`, and for how many seconds it is valid."""
+
+    message_id: UUID
+    user_id: int
+    device_id: int | None
+    device_named: bool
+    recipient_number: str
+    message: str
+    price: Decimal
+    my_id: str | None
+    callback_url: str | None
+    sim_slot: int | None
+    segments: int
+    encoding: str
+    validity: int | None
+
+
+_NEW = NewMessage._fields[:-1]  # the validity is no column
+_INSERT_FEW = text(f"""
+    WITH made AS (
+        INSERT INTO messages ({", ".join(_NEW)}, direction, status, lane, sim_named, valid_until, created_at,
+                              updated_at, routed_at)
+        SELECT {", ".join(f"u.{name}" for name in _NEW)}, 'outbound', '{Status.PENDING}', {Lane.SINGLE},
+               u.sim_slot IS NOT NULL, t.now + make_interval(secs => u.validity), t.now, t.now,
+               CASE WHEN u.device_id IS NOT NULL THEN t.now END
+        FROM {unnest(*columns_named(Message, _NEW), validity=Integer())}, (SELECT clock_timestamp() AS now) t
+        ON CONFLICT (message_id) DO NOTHING
+        RETURNING id, message_id, user_id, device_id, device_named, sim_slot, price, valid_until, created_at
+    ), queued AS (
+        INSERT INTO message_queue (message_id, user_id, device_id, lane, named, sim_slot, valid_until)
+        SELECT id, user_id, COALESCE(device_id, 0), {Lane.SINGLE}, device_named, sim_slot, valid_until FROM made
+    ), counted AS (
+        INSERT INTO usage_deltas (user_id, day, kind, n, amount)
+        SELECT user_id, (created_at AT TIME ZONE 'UTC')::date, '{UsageKind.ACCEPTED}', count(*), sum(price)
+        FROM made GROUP BY user_id, (created_at AT TIME ZONE 'UTC')::date
+    )
+    SELECT id, message_id FROM made
+""")  # noqa: S608 - names of columns and of states
+_PRESENT = text("SELECT id, message_id FROM messages WHERE message_id = ANY(:ids)")
+
+
+def insert_few(session: Session, messages: Sequence[NewMessage]) -> dict[UUID, int]:
+    """Store single sends and count them, skipping those that are there already; the number of each."""
+    parameters = dict(zip(NewMessage._fields, map(list, zip(*messages, strict=True)), strict=True))
+    ids: dict[UUID, int] = {row.message_id: row.id for row in session.execute(_INSERT_FEW, parameters)}
+    if len(ids) < len(messages):
+        ids |= {row.message_id: row.id for row in session.execute(_PRESENT, {"ids": parameters["message_id"]})}
+    return ids
+
+
+class _Made(NamedTuple):
+    """The other columns that a message begins with."""
+
+    id: int
+    direction: str
+    status: str
+    lane: int
+    sim_named: bool
+    valid_until: datetime | None
+    routed_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+
+
+class _Entry(NamedTuple):
+    """A queue row as it begins."""
+
+    message_id: int
+    user_id: int
+    device_id: int
+    lane: int
+    named: bool
+    sim_slot: int | None
+    since: datetime
+    valid_until: datetime | None
+
+
+_MESSAGE_COLUMNS = columns_named(Message, (*_NEW, *_Made._fields))
+_ENTRY_COLUMNS = columns_named(Queued, _Entry._fields)
+
+
+_IDS = text("SELECT nextval('messages_id_seq') FROM generate_series(1, :n)")
+
+
+def copy_many(session: Session, messages: Sequence[NewMessage]) -> list[int]:
+    """Store bulk messages, count them, and return the number of each, in their order."""
+    now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+    ids: list[int] = list(session.scalars(_IDS, {"n": len(messages)}))
+    made: list[_Entry] = []
+
+    def rows() -> Iterator[tuple[Any, ...]]:
+        for number, new in zip(ids, messages, strict=True):
+            until = None if new.validity is None else now + timedelta(seconds=new.validity)
+            made.append(
+                _Entry(
+                    message_id=number,
+                    user_id=new.user_id,
+                    device_id=new.device_id or 0,
+                    lane=Lane.BULK,
+                    named=new.device_named,
+                    sim_slot=new.sim_slot,
+                    since=now,
+                    valid_until=until,
+                )
+            )
+            rest = _Made(
+                id=number,
+                direction="outbound",
+                status=Status.PENDING,
+                lane=Lane.BULK,
+                sim_named=new.sim_slot is not None,
+                valid_until=until,
+                routed_at=None if new.device_id is None else now,
+                created_at=now,
+                updated_at=now,
+            )
+            yield (*new[:-1], *rest)
+
+    copy_rows(session, _MESSAGE_COLUMNS, rows())
+    copy_rows(session, _ENTRY_COLUMNS, made)
+    today = now.astimezone(UTC).date()
+    count(session, [(new.user_id, today, UsageKind.ACCEPTED, 1, new.price) for new in messages])
+    return ids
+
+
+_WRITTEN = (
+    Message.status,
+    Message.device_id,
+    Message.attempt,
+    Message.left_attempt,
+    Message.sim_slot,
+    Message.error_message,
+    Message.uncertain,
+    Message.failed_by,
+    Message.counted_on,
+    Message.valid_until,
+    Message.routed_at,
+    Message.released_at,
+    Message.accepted_at,
+    Message.sent_at,
+    Message.delivered_at,
+    Message.failed_at,
+    Message.cancelled_at,
+    Message.updated_at,
+    Message.deleted_at,
 )
+_UPDATE = text(f"""
+    WITH counted AS ({figures.INSERT})
+    UPDATE messages m SET {", ".join(f"{column.key} = u.{column.key}" for column in _WRITTEN)}
+    FROM {unnest(Message.id, *_WRITTEN)} WHERE m.id = u.id
+""")  # noqa: S608 - names of columns
 
 
 def update(session: Session, rows: Sequence[Mapping[str, Any]], results: Mapping[figures.Key, int]) -> None:
     """Write the messages, and with them what their phones' figures gain: one statement."""
     if rows:
-        values = {name: [row[name] for row in rows] for name in ("id", *_WRITTEN)}
-        session.execute(_UPDATE, {**values, **figures.parameters(results)})
+        session.execute(_UPDATE, {**arrays_of(rows, Message.id, *_WRITTEN), **figures.parameters(results)})
+
+
+_ACCEPT = text(f"""
+    UPDATE message_queue SET stage = {Stage.ACCEPTED}, accepted_at = :now,
+        released_at = COALESCE(released_at, :now), valid_until = COALESCE(valid_until, :until)
+    WHERE message_id = ANY(:ids)
+""")  # noqa: S608 - a constant
 
 
 def accept(session: Session, message_ids: Collection[int], now: datetime) -> None:
     """The phone has said that it has them."""
     if message_ids:
-        session.execute(
-            text(
-                "UPDATE message_queue SET stage = 2, accepted_at = :now, released_at = COALESCE(released_at, :now),"
-                " valid_until = COALESCE(valid_until, :until) WHERE message_id = ANY(:ids)"
-            ),
-            {"ids": sorted(message_ids), "now": now, "until": now + get_settings().message_validity},
-        )
+        until = now + get_settings().message_validity
+        session.execute(_ACCEPT, {"ids": sorted(message_ids), "now": now, "until": until})
 
 
 def recall(session: Session, message_ids: Sequence[int]) -> None:
@@ -71,21 +204,19 @@ def recall(session: Session, message_ids: Sequence[int]) -> None:
         )
 
 
-_REROUTED = ("message_id", "device_id", "sim_slot", "valid_until")
-_REROUTE = text("""
+_REROUTED = (Queued.message_id, Queued.device_id, Queued.sim_slot, Queued.valid_until)
+_REROUTE = text(f"""
     UPDATE message_queue q
-    SET stage = 0, device_id = u.device_id, since = clock_timestamp(), sim_slot = u.sim_slot,
+    SET stage = {Stage.WAITING}, device_id = u.device_id, since = clock_timestamp(), sim_slot = u.sim_slot,
         valid_until = u.valid_until, released_at = NULL, offered_at = NULL, accepted_at = NULL
-    FROM unnest(CAST(:message_id AS bigint[]), CAST(:device_id AS bigint[]), CAST(:sim_slot AS smallint[]),
-                CAST(:valid_until AS timestamptz[])) AS u(message_id, device_id, sim_slot, valid_until)
-    WHERE q.message_id = u.message_id
-""")
+    FROM {unnest(*_REROUTED)} WHERE q.message_id = u.message_id
+""")  # noqa: S608 - names of columns
 
 
 def reroute(session: Session, queued: Sequence[Mapping[str, Any]]) -> None:
     """Let the queue rows wait for another phone."""
     if queued:
-        session.execute(_REROUTE, {name: [row[name] for row in queued] for name in _REROUTED})
+        session.execute(_REROUTE, arrays_of(queued, *_REROUTED))
 
 
 def dequeue(session: Session, message_ids: Sequence[int]) -> None:
@@ -93,22 +224,14 @@ def dequeue(session: Session, message_ids: Sequence[int]) -> None:
         session.execute(text("DELETE FROM message_queue WHERE message_id = ANY(:ids)"), {"ids": message_ids})
 
 
+_REQUEUED = (Message.id, Message.user_id, Message.device_id, Message.lane, Message.device_named, Message.sim_slot)
+_ENQUEUE = text(f"""
+    INSERT INTO message_queue (message_id, user_id, device_id, lane, named, sim_slot, valid_until)
+    SELECT id, user_id, COALESCE(device_id, 0), lane, device_named, sim_slot, valid_until
+    FROM {unnest(*_REQUEUED, Message.valid_until)}
+""")  # noqa: S608 - names of columns
+
+
 def enqueue(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     """Queue rows for messages that are to be sent; `device_id` null means that a phone is still to be chosen."""
-    session.execute(
-        text(
-            "INSERT INTO message_queue (message_id, user_id, device_id, lane, named, sim_slot, valid_until)"
-            " SELECT * FROM unnest(CAST(:id AS bigint[]), CAST(:user AS bigint[]), CAST(:device AS bigint[]),"
-            " CAST(:lane AS smallint[]), CAST(:named AS boolean[]), CAST(:sim AS smallint[]),"
-            " CAST(:valid AS timestamptz[]))"
-        ),
-        {
-            "id": [row["id"] for row in rows],
-            "user": [row["user_id"] for row in rows],
-            "device": [row["device_id"] or 0 for row in rows],
-            "lane": [row["lane"] for row in rows],
-            "named": [row["device_named"] for row in rows],
-            "sim": [row["sim_slot"] for row in rows],
-            "valid": [row["valid_until"] for row in rows],
-        },
-    )
+    session.execute(_ENQUEUE, arrays_of(rows, *_REQUEUED, Message.valid_until))
