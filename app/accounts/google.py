@@ -9,11 +9,11 @@ import structlog
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.accounts import tokens
+from app.accounts import registration, tokens
 from app.accounts.models import User
 from app.accounts.signin import SESSION_NAME, add_user
 from app.core.bodies import storable
-from app.core.errors import Forbidden, Unauthenticated, Unavailable
+from app.core.errors import Unauthenticated, Unavailable
 from app.core.http_client import HTTPError, InvalidURL, plain_client
 from app.core.settings import get_settings
 
@@ -67,8 +67,7 @@ def sign_in(session: Session, identity: Identity) -> tuple[User, tokens.NewToken
     """
     user = _known(session, identity)
     if user is None:
-        if get_settings().registration == "closed":
-            raise Forbidden("Registration is closed")
+        registration.refuse_if_closed(session)
         # Another request may have made the user a moment ago.
         user = add_user(session, name=identity.name, email=identity.email, password_hash=None)
         user = user or _known(session, identity)

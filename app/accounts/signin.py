@@ -4,11 +4,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.accounts import passwords, tokens
+from app.accounts import passwords, registration, tokens
 from app.accounts.models import User
 from app.core.database import transaction
-from app.core.errors import Forbidden, Invalid, Unauthenticated
-from app.core.settings import get_settings
+from app.core.errors import Invalid, Unauthenticated
 
 SESSION_NAME = "Sign-in"
 
@@ -25,8 +24,7 @@ def add_user(session: Session, *, name: str, email: str, password_hash: str | No
 
 def register(session: Session, *, name: str, email: str, password: str) -> tuple[User, tokens.NewToken]:
     """A new user with a session. Raises `Forbidden` where registration is closed, `Invalid` for a known e-mail."""
-    if get_settings().registration == "closed":
-        raise Forbidden("Registration is closed")
+    registration.refuse_if_closed(session)
     user = add_user(session, name=name, email=email, password_hash=passwords.hash_password(password))
     if user is None:
         raise Invalid({"email": ["The email has already been taken."]})

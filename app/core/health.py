@@ -1,9 +1,10 @@
 """Health checks and metrics: for process managers, balancers and Prometheus."""
 
+import secrets
 from typing import Literal
 
 import redis
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from sqlalchemy import text
@@ -11,12 +12,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core import metrics
 from app.core.database import transaction
+from app.core.errors import Forbidden, Unauthenticated
 from app.core.outbound import get_redis
+from app.core.settings import get_settings, is_loopback
 
 State = Literal["up", "down"]
 
 # On for a standby too.
 _READ_ONLY = text("SHOW transaction_read_only")
+
+_FORWARDING = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip")
 
 router = APIRouter(tags=["Health"])
 
@@ -52,8 +57,26 @@ def ready() -> Response:
 
 
 @router.get("/metrics", include_in_schema=False)
-def figures() -> Response:
+def figures(request: Request) -> Response:
+    """Figures for Prometheus: for who has the token; where none is set, for programs on this machine."""
+    if token := get_settings().metrics_token:
+        given = request.headers.get("authorization", "")
+        if not secrets.compare_digest(given.encode("latin-1"), f"Bearer {token.get_secret_value()}".encode()):
+            raise Unauthenticated
+    elif get_settings().public_url or not _is_from_here(request):
+        raise Forbidden(
+            "Metrics are shown to this machine only. Set SMSFLEET_METRICS_TOKEN and send it as a bearer token."
+        )
     return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _is_from_here(request: Request) -> bool:
+    """Whether it comes from this machine, and not through a proxy on it that said so."""
+    return (
+        request.client is not None
+        and is_loopback(request.client.host)
+        and not any(name in request.headers for name in _FORWARDING)
+    )
 
 
 def _database() -> State:

@@ -3,7 +3,7 @@
 import re
 from datetime import timedelta
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -44,6 +44,17 @@ Refused = Annotated[
 ]
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host name or an address is this machine's own, as far as its text shows."""
+    try:
+        address = ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        name = host.lower().rstrip(".")
+        return name == "localhost" or name.endswith(".localhost")
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_loopback
+
+
 class Settings(BaseSettings):
     """Everything an operator may set. Unset `DATABASE_URL` and `REDIS_URL` mean embedded servers."""
 
@@ -60,6 +71,7 @@ class Settings(BaseSettings):
     connections_per_address: int = Field(default=4096, ge=1)
     flower_port: int = Field(default=5555, ge=0, le=65535)
     flower_password: OptionalSecret = None
+    metrics_token: OptionalSecret = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     free_features: Annotated[tuple[Feature, ...], NoDecode, BeforeValidator(_comma_separated)] = (
@@ -67,7 +79,7 @@ class Settings(BaseSettings):
         "webhooks",
         "bulk",
     )
-    registration: Literal["open", "closed"] = "open"
+    registration: Annotated[Literal["open", "closed"] | None, BeforeValidator(_empty_is_unset)] = None
     sms_rate: float = Field(default=100, ge=0)
     price_monthly: float = 5
     price_yearly: float = 50
@@ -87,6 +99,11 @@ class Settings(BaseSettings):
         tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_comma_separated)
     ] = ()
     webhook_refused_hosts: Annotated[tuple[Refused, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
+
+    @property
+    def is_local(self) -> bool:
+        """Only programs of this machine can call: it listens on loopback, and nothing passes on calls of others."""
+        return is_loopback(self.host) and self.public_url is None
 
     @property
     def database_dsn(self) -> str:
