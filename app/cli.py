@@ -21,15 +21,32 @@ app = typer.Typer(
 )
 
 
+@app.callback()
+def _prepare(context: typer.Context) -> None:
+    from app.local.environment import load_dotenv, told, unknown_names
+
+    with _plain_refusals():
+        if context.invoked_subcommand != "demo":  # which has nothing of the operator's own installation
+            load_dotenv()
+    for name in unknown_names():
+        print(told(name), file=sys.stderr)
+        del os.environ[name]  # told once, not by each process that is started
+
+
 @app.command()
-def up() -> None:
+def up(
+    lan: Annotated[
+        bool, typer.Option("--lan", help="Listen on the network, so that phones in it can be paired.")
+    ] = False,
+) -> None:
     """Run the gateway in the foreground with everything it needs, until Ctrl-C."""
     from app.core.settings import Settings
+    from app.local.exposure import statements
     from app.local.installation import Installation, Interrupted
 
     with _plain_refusals():
         try:
-            installation = Installation(Settings().data_dir)
+            installation = Installation(Settings().data_dir, lan=lan)
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                 signal.signal(number, lambda *_: installation.request_stop())
             installation.start()
@@ -39,6 +56,8 @@ def up() -> None:
         print(f"Flower shows the tasks at {installation.flower_url}, user smsfleet", end="", flush=True)
         if installation.first_flower_password:
             print(f", password {installation.first_flower_password} (shown once)", end="")
+        for sentence in statements(installation.settings):
+            print(f"\n{sentence}", end="")
         print(f"\nsmsfleet is ready at {installation.url}", flush=True)
         installation.wait()
     finally:
@@ -73,7 +92,7 @@ def doctor() -> None:
     with _plain_refusals():
         findings = examine(get_settings())
     for finding in findings:
-        print(f"{'ok  ' if finding.good else 'BAD '} {finding.what}: {finding.detail}")
+        print(f"{'note' if finding.note else 'ok  ' if finding.good else 'BAD '} {finding.what}: {finding.detail}")
     if not all(finding.good for finding in findings):
         raise typer.Exit(1)
 
@@ -124,10 +143,15 @@ def release(context: typer.Context) -> None:
 
 @app.command(context_settings=_ELSEWHERE, add_help_option=False)
 def phones(context: typer.Context) -> None:
-    """Simulated phones, for trying a gateway."""
+    """Pair a phone; run simulated ones, for trying a gateway."""
     from phones.simulate import phones_app
 
     given = context.args
+    if given[:1] == ["pair"]:
+        _attach_unless_help(given)
+    from app.devices.commands import pair
+
+    phones_app.command()(pair)
     if given[:1] == ["simulate"] and not any(arg == "--help" or arg.startswith("--server") for arg in given):
         given = [*given, "--server", _running_address()]
     phones_app(given, prog_name="smsfleet phones")
@@ -164,16 +188,17 @@ def attach(*, broker: bool = True) -> None:
 
     with _plain_refusals():
         settings = get_settings()
-        if settings.database_url and (settings.redis_url or not broker):
-            return
         runtime = find_running(settings.data_dir)
+    database = settings.database_url.get_secret_value() if settings.database_url else None
+    if database and (settings.redis_url or not broker) and (runtime is None or runtime.database_url != database):
+        return
     if runtime is None:
         _refuse(
             f"smsfleet is not running from {Path(settings.data_dir).resolve()}: start it with `make up`,"
             " or name it by SMSFLEET_DATA_DIR"
         )
-    os.environ.setdefault("SMSFLEET_DATABASE_URL", runtime.database_url)
-    os.environ.setdefault("SMSFLEET_REDIS_URL", runtime.redis_url)
+    for name, value in runtime.settings.items():
+        os.environ.setdefault(name, value)
     get_settings.cache_clear()
 
 

@@ -1,9 +1,11 @@
 """Addresses of this installation, for links in answers."""
 
+from ipaddress import ip_address
 from typing import Any
+from urllib.parse import urlsplit
 
 from app.core.bodies import header
-from app.core.settings import get_settings
+from app.core.settings import get_settings, is_loopback
 
 
 def base_url(scope: Any) -> str:
@@ -15,3 +17,18 @@ def base_url(scope: Any) -> str:
         address, port = scope.get("server") or ("localhost", None)
         host = f"{address}:{port}" if port else address
     return f"{scope['scheme']}://{host}"
+
+
+def why_no_phone_reaches(url: str) -> str | None:
+    """A sentence where the text of an address shows that it leads nowhere from another machine."""
+    host = urlsplit(url).hostname or ""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        address = None
+    if is_loopback(host) or (address and (address.is_unspecified or address.is_link_local)):
+        return (
+            f"No phone can reach {url}: {host} means something only on the machine itself. Start smsfleet with"
+            " `smsfleet up --lan`, or set SMSFLEET_PUBLIC_URL to the address at which phones reach it."
+        )
+    return None

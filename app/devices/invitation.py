@@ -6,6 +6,7 @@ import segno
 from sqlalchemy.orm import Session
 
 from app.accounts import tokens
+from app.core.links import why_no_phone_reaches
 from app.devices import android_limit
 from app.devices.schemas import AndroidLimit, Enrollment
 
@@ -19,8 +20,9 @@ def invite(session: Session, user_id: int, base_url: str) -> Enrollment:
     server = base_url + MOBILE_PATH
     return Enrollment(
         server_url=server,
+        warning=why_no_phone_reaches(base_url),
         private_token=key.plain,
-        qr_svg=_qr(f"{server}\n{key.plain}"),
+        qr_svg=_qr_svg(server, key.plain),
         steps=_steps(server),
         android_limit=AndroidLimit(
             advice=android_limit.ADVICE,
@@ -30,9 +32,14 @@ def invite(session: Session, user_id: int, base_url: str) -> Enrollment:
     )
 
 
-def _qr(content: str) -> str:
+def qr(server: str, private_token: str) -> segno.QRCode:
+    """A code that holds the address and the token, one a line."""
+    return segno.make(f"{server}\n{private_token}", error="m")
+
+
+def _qr_svg(server: str, private_token: str) -> str:
     image = io.BytesIO()
-    segno.make(content, error="m").save(image, kind="svg", scale=5, xmldecl=False, svgns=True, nl=False)
+    qr(server, private_token).save(image, kind="svg", scale=5, xmldecl=False, svgns=True, nl=False)
     return image.getvalue().decode()
 
 

@@ -112,9 +112,13 @@ class AndroidLimit(BaseModel):
 
 
 class Enrollment(BaseModel):
-    """What an owner types into the app, shown this once. `qr_svg` holds the address and the token, one a line."""
+    """What an owner types into the app, shown this once. `qr_svg` holds the address and the token, one a line.
+
+    `warning` says so where no phone can reach the address.
+    """
 
     server_url: str
+    warning: str | None
     private_token: str
     qr_svg: str
     steps: list[str]

@@ -169,6 +169,7 @@ FIELDS: Mapping[str, Any] = {
     "battery": 87,
     "app_version": "1.68.0",
     "server_url": f"{HOST}/api/mobile/v1",
+    "warning": None,
     "qr_svg": '<svg xmlns="http://www.w3.org/2000/svg">…</svg>',
     "steps": ["Open the app's settings, Cloud Server", "Enter the address and the private token"],
     "advice": "Android lets an app send about 30 SMS parts in 30 minutes.",

@@ -9,9 +9,11 @@ from alembic.script import ScriptDirectory
 
 from app.core.connecting import pin_settings
 from app.core.heartbeat import is_beat_ticking
+from app.core.links import why_no_phone_reaches
 from app.core.names import QueueName
 from app.core.queue import celery_app
 from app.core.settings import Settings
+from app.local import exposure
 from app.local.folder import find_running
 from app.local.installation import answers
 from app.migrations.config import alembic_config
@@ -26,11 +28,12 @@ class Finding:
     what: str
     good: bool
     detail: str
+    note: bool = False  # nothing is broken, but someone should know
 
 
 def examine(settings: Settings) -> list[Finding]:
     """Look at the database, the broker, the workers and the HTTP side of an installation."""
-    looks: list[Callable[[Settings], Iterator[Finding]]] = [_database, _broker, _workers, _processes]
+    looks: list[Callable[[Settings], Iterator[Finding]]] = [_database, _broker, _workers, _reach, _processes]
     return [finding for look in looks for finding in look(settings)]
 
 
@@ -96,6 +99,16 @@ def _workers(_settings: Settings) -> Iterator[Finding]:
     for queue in QueueName:
         names = [worker for worker, queues in consumed.items() if any(entry["name"] == queue for entry in queues)]
         yield Finding(f"queue {queue}", good=bool(names), detail=", ".join(sorted(names)) or "no worker takes from it")
+
+
+def _reach(settings: Settings) -> Iterator[Finding]:
+    is_open = settings.registration == "open" and not settings.is_local
+    yield Finding("registration", good=True, detail=exposure.registration(settings), note=is_open)
+    is_reached = exposure.reaches_loopback(settings) and not settings.is_local
+    yield Finding("webhooks", good=True, detail=exposure.webhook_reach(settings), note=is_reached)
+    url = exposure.address_for_phones(settings)
+    trouble = why_no_phone_reaches(url)
+    yield Finding("address for phones", good=True, detail=trouble or url, note=trouble is not None)
 
 
 def _processes(settings: Settings) -> Iterator[Finding]:

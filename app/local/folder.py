@@ -14,6 +14,7 @@ from app.local.errors import LocalError
 from app.local.home import write_private
 
 _RECORD = "runtime.json"
+_PORTS = "ports.json"
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _LEFT_OVER_SECONDS = 40
 
@@ -51,6 +52,7 @@ class Runtime:
     flower_url: str = ""
     database_url: str = ""
     redis_url: str = ""
+    settings: dict[str, str] = field(default_factory=dict)  # of its processes, by the names of the environment
     processes: list[Recorded] = field(default_factory=list)
 
     @classmethod
@@ -109,6 +111,17 @@ class DataFolder:
         for process in found:
             _end(process)
         return [process.name for process in found]
+
+    def kept_ports(self) -> dict[str, int]:
+        """Ports that were taken in place of default ones, by the name of their setting."""
+        try:
+            found = json.loads((self.path / _PORTS).read_text())
+            return {name: port for name, port in found.items() if isinstance(port, int)}
+        except (FileNotFoundError, ValueError, AttributeError):
+            return {}
+
+    def keep_port(self, setting: str, port: int) -> None:
+        write_private(self.path / _PORTS, json.dumps({**self.kept_ports(), setting: port}))
 
     def close(self) -> None:
         """Nothing runs any more: forget it and let go of the folder."""

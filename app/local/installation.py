@@ -19,18 +19,22 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from app.core.settings import Settings
+from pydantic import AnyHttpUrl
+
+from app.core.settings import Settings, is_loopback
 from app.local import commands
 from app.local.errors import LocalError
+from app.local.exposure import lan_address
 from app.local.folder import DataFolder, Recorded, Runtime, process_start
 from app.local.home import write_private
-from app.local.ports import BACKLOG, free_port, is_listening, listen, renew, share, url_of
+from app.local.ports import BACKLOG, is_listening, listen, renew, share, url_of
 from app.local.process import Child, Output, Program, run, stop_together
 from app.local.servers import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey
 
 READY_SECONDS = 90
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a process that died is started again
 HEALTHY_SECONDS = 60  # one that lived this long starts with the shortest pause again
+EVERYWHERE = "0.0.0.0"  # noqa: S104 - where the operator asks for it
 LOOPBACK = "127.0.0.0/8,::1/128"
 STOPPING_ORDER = ("beat", "api", "worker", "flower", "valkey", "postgres")
 
@@ -61,10 +65,18 @@ class Installation:
         durable: bool = True,
         temporary: bool | None = None,
         output: Output | None = None,
+        lan: bool = False,
         **settings: Any,
     ) -> None:
-        """`settings` go before the environment's; `durable` and `temporary` as for the embedded servers."""
+        """`settings` go before the environment's; `durable` and `temporary` as for the embedded servers.
+
+        `lan`: listen on the network, and give this machine's address there to phones, unless settings name others.
+        """
         self.settings = Settings(**settings)
+        if lan and is_loopback(self.settings.host):
+            settings["host"] = EVERYWHERE
+            self.settings = Settings(**settings)
+        self._lan = lan
         self.shape = shape or Shape(api=self.settings.api_processes)
         self.processes: dict[str, Child] = {}
         self.url = ""
@@ -217,24 +229,42 @@ class Installation:
         }
         for listener in self._listeners.values():
             env["SMSFLEET_PORT"] = str(listener.getsockname()[1])
-        if "postgres" in self._servers and "webhook_allowed_networks" not in self.settings.model_fields_set:
+        may_reach_loopback = "postgres" in self._servers and self.settings.is_local
+        if may_reach_loopback and "webhook_allowed_networks" not in self.settings.model_fields_set:
             env["SMSFLEET_WEBHOOK_ALLOWED_NETWORKS"] = LOOPBACK
         return env
 
     def _open_ports(self) -> None:
-        settings = self.settings
-        chosen = settings.model_fields_set
-        first = listen(settings.host, settings.port, chosen="port" in chosen, setting="SMSFLEET_PORT")
+        first = self._listen(self.settings.host, "port")
         self._listeners["api-1"] = first
         self.url = url_of(first)
+        if self._lan and self.settings.public_url is None:
+            address = lan_address() if self.settings.host == EVERYWHERE else self.settings.host
+            public = f"http://{address}:{first.getsockname()[1]}"
+            self._overrides["SMSFLEET_PUBLIC_URL"] = public
+            self.settings.public_url = AnyHttpUrl(public)
         for number in range(2, self.shape.api + 1):
             self._listeners[f"api-{number}"] = share(first)
             self._listeners[f"api-{number}"].listen(BACKLOG)
         if self.shape.flower:
-            self._flower_port = free_port(
-                "127.0.0.1", settings.flower_port, chosen="flower_port" in chosen, setting="SMSFLEET_FLOWER_PORT"
-            )
+            with self._listen("127.0.0.1", "flower_port") as probe:  # Flower opens its port itself
+                self._flower_port = int(probe.getsockname()[1])
             self.flower_url = f"http://127.0.0.1:{self._flower_port}"
+
+    def _listen(self, host: str, field: str) -> socket.socket:
+        """On the port of a setting. One taken in place of the default is told, and kept for the next start."""
+        assert self._folder
+        name = f"SMSFLEET_{field.upper()}"
+        chosen = field in self.settings.model_fields_set
+        wanted = int(getattr(self.settings, field))
+        if not chosen:
+            wanted = self._folder.kept_ports().get(name, wanted)
+        listener = listen(host, wanted, chosen=chosen, setting=name)
+        port = listener.getsockname()[1]
+        if not chosen and port != wanted:
+            self._folder.keep_port(name, port)
+            self._say(f"port {wanted} is taken: {port} is used instead, at the next start too; {name} sets another")
+        return listener
 
     def _start_servers(self) -> None:
         assert self._folder
@@ -310,6 +340,7 @@ class Installation:
             setattr(self._runtime, name, address)
         if addresses:
             self._runtime.database_url, self._runtime.redis_url = self.database_url, self.redis_url
+            self._runtime.settings = {k: v for k, v in self.environment.items() if k.startswith("SMSFLEET_")}
         self._runtime.processes = [
             Recorded(name, child.pid, process_start(child.pid), int(child.program.stop_signal))
             for name, child in sorted(self.processes.items(), key=lambda item: _rank(item[0]))

@@ -1,5 +1,6 @@
 """Listening ports: a taken one is replaced, or named where the operator chose it; processes that share one."""
 
+import contextlib
 import errno
 import os
 import socket
@@ -10,7 +11,7 @@ BACKLOG = 2048  # connections that wait to be accepted
 
 
 def listen(host: str, port: int, *, chosen: bool, setting: str) -> socket.socket:
-    """A listening socket on `port`; where that is taken and nobody chose it, on a free one.
+    """A listening socket on `port`; where that is taken and nobody chose it, on one of the next.
 
     Raises LocalError naming the port where the operator `chosen` it by `setting`, or it cannot be used at all.
     """
@@ -22,15 +23,9 @@ def listen(host: str, port: int, *, chosen: bool, setting: str) -> socket.socket
         if error.errno == errno.EADDRNOTAVAIL:
             raise LocalError(f"SMSFLEET_HOST: {host} is no address of this machine") from None
         if error.errno == errno.EADDRINUSE and not chosen:
-            return _listening(host, 0)
+            return _next_free(host, port)
         reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"
         raise LocalError(f"port {port} on {host} {reason}: set {setting} to another one, or to 0 for any") from None
-
-
-def free_port(host: str, port: int, *, chosen: bool, setting: str) -> int:
-    """As `listen`, for a program that opens its port itself."""
-    with listen(host, port, chosen=chosen, setting=setting) as probe:
-        return int(probe.getsockname()[1])
 
 
 def share(listener: socket.socket) -> socket.socket:
@@ -68,6 +63,14 @@ def url_of(listener: socket.socket) -> str:
     if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         host = "127.0.0.1"
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def _next_free(host: str, port: int) -> socket.socket:
+    """One of the next few where that is possible: the kernel's choice may be anybody's at the next start."""
+    for candidate in range(port + 1, min(port + 20, 65536)):
+        with contextlib.suppress(OSError):
+            return _listening(host, candidate)
+    return _listening(host, 0)
 
 
 def _listening(host: str, port: int) -> socket.socket:

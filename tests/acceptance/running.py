@@ -40,16 +40,17 @@ def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
 class Up:
     """A running `smsfleet up`."""
 
-    def __init__(self, data_dir: Path, *prefix: str, command: str = "up", **env: str) -> None:
+    def __init__(self, data_dir: Path, *prefix: str, command: str = "up", cwd: str | Path = "/", **env: str) -> None:
         self.data_dir = data_dir
         self.lines: list[str] = []
         self._new: queue.SimpleQueue[str | None] = queue.SimpleQueue()
-        settings = {"SMSFLEET_PORT": "0", "SMSFLEET_FLOWER_PORT": "0", "SMSFLEET_DATA_DIR": str(data_dir), **env}
+        free = {"SMSFLEET_PORT": "0", "SMSFLEET_FLOWER_PORT": "0"} if command == "up" else {}
+        settings = {**free, "SMSFLEET_DATA_DIR": str(data_dir), **env}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("SMSFLEET_")}
         self.popen = subprocess.Popen(
-            [*(prefix or (sys.executable,)), "-m", "app.cli", command],
+            [*(prefix or (sys.executable,)), "-m", "app.cli", *command.split()],
             env={"PYTHONPATH": str(Path.cwd()), **inherited, **settings},
-            cwd="/",
+            cwd=cwd,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -17,14 +17,17 @@ from pathlib import Path
 import httpx
 import pytest
 
+from app.core.settings import Settings
 from app.local import guard
 from app.local.errors import LocalError
+from app.local.exposure import lan_address
 from app.local.folder import DataFolder, Runtime, find_running
 from app.local.installation import Installation, Shape
 from app.local.ports import is_listening, listen
 from tests.acceptance.running import Up, processes_of, wait_for
 
 NOBODY = 65534
+PERSON = {"name": "Ali", "email": "ali@example.com", "password": "secret-1", "password_confirmation": "secret-1"}
 
 
 def command(data_dir: Path, *args: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -54,8 +57,7 @@ def test_it_starts_works_and_ends_without_a_trace(up, tmp_path: Path) -> None:
     assert _status(flower, ("smsfleet", "wrong")) == 401
 
     # Simulated phones find the gateway wherever it listens.
-    person = {"name": "Ali", "email": "ali@example.com", "password": "secret-1", "password_confirmation": "secret-1"}
-    token = httpx.post(url + "/api/register", json=person).json()["data"]["token"]
+    token = httpx.post(url + "/api/register", json=PERSON).json()["data"]["token"]
     invited = httpx.post(url + "/api/devices/enrollment", headers={"Authorization": f"Bearer {token}"}).json()["data"]
     words = ["phones", "simulate", "--phones", "1", "--duration", "0", "--token", invited["private_token"]]
     done = command(first.data_dir, *words)
@@ -200,6 +202,28 @@ def test_a_taken_port_that_nobody_chose_is_replaced() -> None:
             listen("127.0.0.1", port, chosen=True, setting="SMSFLEET_PORT")
 
 
+def test_a_default_port_that_was_replaced_stays(tmp_path: Path) -> None:
+    lines: list[str] = []
+
+    def address() -> str:
+        installation = Installation(tmp_path, output=lambda _, line: lines.append(line), shape=Shape(flower=False))
+        installation.settings = default
+        installation._folder = DataFolder(tmp_path)
+        installation._open_ports()
+        installation._listeners["api-1"].close()
+        installation._folder.close()
+        return installation.url
+
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        default = Settings.model_construct(_fields_set=set(), port=port)
+        first = address()
+    (line,) = lines
+    assert line.startswith(f"port {port} is taken: {first.rpartition(':')[2]} is used instead, at the next start too")
+    assert address() == first, "the default is free again, but phones know the other one"
+    assert lines == [line]
+
+
 def test_a_set_up_that_fails_half_way_leaves_nothing(up) -> None:
     running = up(SMSFLEET_DATABASE_URL="postgresql://nobody@127.0.0.1:1/nothing")
     assert running.popen.wait(60) == 1
@@ -336,7 +360,7 @@ def test_the_doctor_says_what_is_down(tmp_path: Path, url: str) -> None:
     database = url.replace("//", "postgresql://nobody@")
     done = command(tmp_path, "doctor", SMSFLEET_DATABASE_URL=database, SMSFLEET_REDIS_URL=broker)
     assert done.returncode == 1
-    assert [line.partition(":")[0] for line in done.stdout.splitlines() if line.startswith(("ok", "BAD"))] == [
+    assert [line.partition(":")[0] for line in done.stdout.splitlines() if line.startswith("BAD")] == [
         "BAD  database",
         "BAD  broker",
         "BAD  workers",
@@ -382,3 +406,53 @@ def test_a_command_with_nothing_running_says_so(tmp_path: Path, words: str) -> N
     assert done.returncode == 1
     assert "smsfleet is not running" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_settings_are_read_from_the_working_folder_and_unknown_ones_told(up, tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "POSTGRES_PASSWORD=none of ours\nSMSFLEET_REGISTRATION=closed\nSMSFLEET_REGISTRATON=open\n"
+        "SMSFLEET_LOG_LEVEL='error'  # quiet\nSMSFLEET_PRICE_CURRENCY=EUR\n"
+    )
+    running = up(cwd=tmp_path, SMSFLEET_PRICE_CURRENCY="UZS")
+    url = running.ready()
+    told = [line for line in running.lines if "is not a setting" in line]
+    assert told == ["SMSFLEET_REGISTRATON is not a setting of smsfleet; did you mean SMSFLEET_REGISTRATION?"]
+    assert httpx.post(url + "/api/register", json=PERSON).status_code == 403
+    settings = Runtime.read(running.data_dir).settings
+    assert settings["SMSFLEET_PRICE_CURRENCY"] == "UZS", "the environment goes before the file"
+    assert settings["SMSFLEET_LOG_LEVEL"] == "error"
+    assert "POSTGRES_PASSWORD" not in settings
+
+
+def test_a_phone_in_the_network_is_paired(up) -> None:
+    running = up(command="up --lan", SMSFLEET_PORT="0", SMSFLEET_FLOWER_PORT="0")
+    url = running.ready()
+    public = f"http://{lan_address()}:{httpx.URL(url).port}"
+    assert f"Phones reach it at {public}; `smsfleet phones pair` pairs one" in running.lines
+    assert any(line.startswith("Registration is open until the first account exists") for line in running.lines)
+    assert any(line.startswith("Webhooks go never to this machine") for line in running.lines)
+    assert "SMSFLEET_WEBHOOK_ALLOWED_NETWORKS" not in Runtime.read(running.data_dir).settings
+
+    assert httpx.post(public + "/api/register", json=PERSON).status_code == 201
+    found = command(running.data_dir, "doctor").stdout
+    assert f"ok   address for phones: {public}\n" in found
+    assert "ok   registration: open until the first account exists" in found
+
+    pairing = Up(running.data_dir, command="phones pair")
+    try:
+        wait_for(lambda: "Waiting for the phone" in pairing.output)
+        assert f"API URL:        {public}/api/mobile/v1" in pairing.lines
+        assert "No phone can reach" not in pairing.output
+        (token,) = [line.split()[-1] for line in pairing.lines if line.startswith("Private token:")]
+        words = ["phones", "simulate", "--phones", "1", "--duration", "5", "--token", token]
+        assert command(running.data_dir, *words).returncode == 0
+        assert pairing.popen.wait(20) == 0
+        assert "is connected, as device " in pairing.output
+    finally:
+        pairing.popen.kill()
+
+    given_up = command(running.data_dir, "phones", "pair", PERSON["email"], "--minutes", "0")
+    assert given_up.returncode == 1
+    assert "No phone has connected" in given_up.stderr
+    unknown = command(running.data_dir, "phones", "pair", "nobody@example.com")
+    assert (unknown.returncode, unknown.stderr) == (1, "there is no user nobody@example.com\n")

@@ -21,6 +21,7 @@ def test_an_invitation_is_all_that_a_phone_needs(client, gateway):
     data = answer.json()["data"]
     assert data["server_url"] == f"{gateway.url}/api/mobile/v1"
     assert data["qr_svg"].startswith("<svg")
+    assert data["warning"].startswith("No phone can reach http://127.0.0.1:")
     assert any("SSE Only" in step for step in data["steps"])
     assert any("app-insecure.apk" in step for step in data["steps"]), "plain http needs the other build"
     assert data["android_limit"]["recommended_send_delay_seconds"] == 60

@@ -1,0 +1,33 @@
+"""The operator's environment: settings from the file `.env` of the working folder, and names that mean nothing."""
+
+import difflib
+import os
+from pathlib import Path
+
+from dotenv import dotenv_values
+
+from app.core.settings import Settings
+
+_PREFIX = "SMSFLEET_"
+# Read by docker-compose.yml and by the simulated phones.
+_OTHERS = {"SMSFLEET_BIND", "SMSFLEET_TOKEN"}
+_KNOWN = {_PREFIX + field.upper() for field in Settings.model_fields} | _OTHERS
+
+
+def load_dotenv(path: Path = Path(".env")) -> None:
+    """Take our settings from the file, as Compose does: what the environment has goes before them."""
+    if path.is_file():
+        for name, value in dotenv_values(path).items():
+            if name.upper().startswith(_PREFIX) and value is not None:
+                os.environ.setdefault(name, value)
+
+
+def unknown_names() -> list[str]:
+    """Names in the environment that look like settings of ours and are none."""
+    return [name for name in sorted(os.environ) if name.upper().startswith(_PREFIX) and name.upper() not in _KNOWN]
+
+
+def told(name: str) -> str:
+    """The sentence about an unknown name."""
+    close = difflib.get_close_matches(name.upper(), _KNOWN, 1)
+    return f"{name} is not a setting of smsfleet" + (f"; did you mean {close[0]}?" if close else "")
