@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 from pydantic_core import to_json
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.core import ignored
 from app.core.batching import Batcher
 from app.core.bodies import READ_ASIDE, aside, header, parse_body
 from app.core.database import transaction
@@ -82,6 +83,7 @@ class HotCalls:
         raw = await read_body(scope, receive, self._account_of)
         token = bearer(header(scope, b"authorization"))
         key = header(scope, b"idempotency-key")
+        unread_fields = ignored.collect()
         item = intake.Send(
             credentials=parse_token(token) if token else None,
             draft=_draft(raw, header(scope, b"content-type"), key),
@@ -89,7 +91,8 @@ class HotCalls:
             request_hash=hashlib.sha256(raw).digest() if key else b"",
         )
         data = await self._accept.submit(item)
-        await respond(send, 201, to_json({"success": True, "message": "SMS queued for sending", "data": data}))
+        body = to_json({"success": True, "message": "SMS queued for sending", "data": data})
+        await respond(send, 201, body, ignored.headers(unread_fields))
 
     async def _messages(self, scope: Scope, _: Receive, send: Send) -> None:
         order = parse_qs(scope["query_string"].decode("latin-1")).get("order", ["lifo"])[-1]

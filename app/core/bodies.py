@@ -26,6 +26,10 @@ DEEPEST = 32
 Value = TypeVar("Value")
 
 _UNREADABLE = "The request body is not valid JSON."
+_JSON_AS_FORM = (
+    "The request body is JSON, but its Content-Type is application/x-www-form-urlencoded. "
+    "Send the header Content-Type: application/json."
+)
 _TOO_MANY_VALUES = "The request body has too many values."
 _TOO_DEEP = "The request body is nested too deeply."
 _BAD_NAME = "The request body has a field whose name is not valid text."
@@ -52,6 +56,8 @@ def parse_body(raw: bytes, content_type: str | None) -> Any:
         return _parse_json(raw)
     kind = _kind(content_type)
     if kind == "application/x-www-form-urlencoded":
+        if raw.lstrip()[:1] in {b"{", b"["}:
+            raise Invalid({"body": [_JSON_AS_FORM]})
         fields = _urlencoded(raw)
     elif kind == "multipart/form-data":
         fields = _multipart(raw, content_type or "")

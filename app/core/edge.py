@@ -11,14 +11,15 @@ import time
 from collections.abc import Iterable, MutableMapping
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qsl
 
 import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.core import metrics
+from app.core import ignored, metrics
 from app.core.bodies import aside, header, is_json, parse_body, without_blanks
-from app.core.errors import AppError, RouteNotFound, TooLarge, Unauthenticated, as_app_error
+from app.core.errors import AppError, Invalid, RouteNotFound, TooLarge, Unauthenticated, as_app_error
 from app.core.reading import BODY_LIMIT, LARGE_BODY_LIMIT, AccountOf, closing, is_unread, read_body, release
 
 log = structlog.get_logger(__name__)
@@ -26,7 +27,7 @@ log = structlog.get_logger(__name__)
 Headers = Iterable[tuple[bytes, bytes]]
 
 _ANY_ORIGIN = (b"access-control-allow-origin", b"*")
-_EXPOSED = (b"access-control-expose-headers", b"Retry-After, Allow")
+_EXPOSED = (b"access-control-expose-headers", b"Retry-After, Allow, X-Ignored-Fields")
 _PHONES = "/api/mobile/v1/"
 _SLASHES = re.compile("/{2,}")
 _LARGE = frozenset({"/api/sms/bulk", "/api/contacts/import"})
@@ -177,19 +178,58 @@ class Bodies:
         content_type = header(scope, b"content-type")
         state = scope.setdefault("state", {})
         state["raw_body"], state["content_type"], state["body_error"] = raw, content_type, unread
-        body = _NO_BODY_THAT_FITS
+        body, value = _NO_BODY_THAT_FITS, None
         if not is_large and unread is None:
             try:
                 value = await aside(partial(parse_body, content_type=content_type), raw)
                 body = raw if raw.strip() and is_json(content_type) else json.dumps(value).encode()
             except AppError as error:
-                state["body_error"] = error
+                value, state["body_error"] = None, error
+        try:
+            scope["method"] = _method(scope, value)
+        except AppError as error:
+            await respond_error(closing(receive, send) if unread else send, error)
+            return
         scope["headers"] = [
             *(pair for pair in scope["headers"] if pair[0] not in {b"content-type", b"content-length"}),
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
         ]
-        await self._app(scope, _replay(body, receive), send)
+        await self._app(scope, _replay(body, receive), _naming(ignored.collect(), send))
+
+
+_OVERRIDES = frozenset({"POST", "PUT", "PATCH", "DELETE"})
+
+
+def _method(scope: Scope, value: Any) -> str:
+    """The method that a POST stands for, where its client can send no other: only ever one that changes something.
+
+    It decides which route is asked, whose own checks follow. Tokens come in a header that no other site's form can set.
+    """
+    method: str = scope["method"]
+    if method != "POST" or not scope["path"].startswith("/api/") or scope["path"].startswith(_PHONES):
+        return method
+    asked: Any = header(scope, b"x-http-method-override")
+    if asked is None and isinstance(value, dict):
+        asked = value.get("_method")
+    if asked is None and b"_method=" in scope["query_string"]:
+        asked = dict(parse_qsl(scope["query_string"].decode("latin-1"))).get("_method")
+    if asked is None:
+        return method
+    if not isinstance(asked, str) or asked.strip().upper() not in _OVERRIDES:
+        raise Invalid({"_method": ["The _method field must be PUT, PATCH or DELETE."]})
+    return asked.strip().upper()
+
+
+def _naming(fields: list[str], send: Send) -> Send:
+    """`send`, which names the fields that were found to be ignored by then."""
+
+    async def answer(message: Message) -> None:
+        if message["type"] == "http.response.start" and fields:
+            message["headers"] = [*message.get("headers", ()), *ignored.headers(fields)]
+        await send(message)
+
+    return answer
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -118,6 +118,14 @@ class UnsupportedMediaType(AppError):
 class Refused(AppError):
     status = 422
 
+    def __init__(self, message: str | None = None, *, reason: str | None = None) -> None:
+        """`reason`: why, for people, where the message is a fixed one."""
+        super().__init__(message)
+        self.reason = reason
+
+    def body(self) -> dict[str, Any]:
+        return {**super().body(), **({"reason": self.reason} if self.reason else {})}
+
 
 class Invalid(Refused):
     """Validation errors: dotted field name to sentences, in the order they are told; and how many more there are."""

@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cache
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from fastapi import Request
@@ -22,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError
 
+from app.core import ignored
 from app.core.bodies import parse_body, storable, unflatten
 from app.core.errors import Invalid
 from app.core.heavy import Heavy
@@ -32,6 +34,7 @@ _NUMERIC = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?"
 _EMAIL = re.compile(r"[^\s@\"(),:;<>\[\]\\]{1,64}@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9-]{1,63}")
 # The + of an offset that was not encoded in a query or a form: a time, a space, an offset.
 _LOST_PLUS = re.compile(r"(:[0-9]{2}(?:\.[0-9]+)?) ([0-9]{2}:?[0-9]{2})$")
+_PAGING = frozenset({"page", "per_page"})
 _BOOLEANS: dict[Any, bool] = {True: True, False: False, "1": True, "0": False}
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -45,12 +48,16 @@ class Body(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
     verbatim: ClassVar[frozenset[str]] = frozenset({"message", "password", "password_confirmation"})
+    # Names that are read besides those of the fields.
+    aliases: ClassVar[frozenset[str]] = frozenset()
 
     @model_validator(mode="before")
     @classmethod
     def _clean(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
+        if not value.keys() <= (known := _known(cls)):
+            ignored.note(name for name in value if name not in known)
         return {key: item if key in cls.verbatim else _cleaned(item) for key, item in value.items()}
 
     def given(self) -> dict[str, Any]:
@@ -58,16 +65,34 @@ class Body(BaseModel):
         return {name: getattr(self, name) for name in self.model_fields_set}
 
 
-class Filter(Body):
-    """Base of what a list is asked for in the query: a body's rules, and what `bodies.parse_body` does for bodies."""
+@cache
+def _known(model: type[Body]) -> frozenset[str]:
+    return frozenset(field.alias or name for name, field in model.model_fields.items()) | model.aliases
+
+
+class Strict(Body):
+    """Base of objects that are ours alone: a name that they do not have is a mistake, and is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Filter(Strict):
+    """Base of what a list is asked for in the query: a body's rules, and what `bodies.parse_body` does for bodies.
+
+    An unknown filter is refused: ignored, it would answer with everything.
+    """
 
     verbatim = frozenset()
 
     @model_validator(mode="before")
     @classmethod
-    def _unflatten(cls, value: Any) -> Any:
+    def _filters(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        # Pages are read beside the filters; names like `_` and `_method` are those of clients' libraries.
+        value = {name: item for name, item in value.items() if name not in _PAGING and not name.startswith("_")}
         # `status[]=…` is a list, which no filter takes; left alone it would be no filter at all.
-        return unflatten(value.items()) if isinstance(value, dict) and any("[" in name for name in value) else value
+        return unflatten(value.items()) if any("[" in name for name in value) else value
 
     @field_validator("*", mode="before")
     @classmethod
@@ -85,9 +110,12 @@ def _cleaned(item: Any) -> Any:
     return item
 
 
-def fault(sentence: str) -> PydanticCustomError:
-    """For validators: what is wrong, where `{name}` stands for the field, spoken with spaces."""
-    return PydanticCustomError("sentence", "{sentence}", {"sentence": sentence})
+def fault(sentence: str, *, field: str | None = None) -> PydanticCustomError:
+    """For validators: what is wrong, where `{name}` stands for the field, spoken with spaces.
+
+    A validator of a whole body names the `field` that it means.
+    """
+    return PydanticCustomError("sentence", "{sentence}", {"sentence": sentence, "field": field})
 
 
 def _integer(value: Any) -> Any:
@@ -191,7 +219,7 @@ def sentences(errors: Iterable[Mapping[str, Any]], *, skip: int = 0) -> dict[str
     """Dotted field names to sentences, from pydantic's error list; the first `skip` parts of a place name no field."""
     told: dict[str, list[str]] = {}
     for error in errors:
-        field = _field(error["loc"][skip:])
+        field = (error.get("ctx") or {}).get("field") or _field(error["loc"][skip:])
         sentence = _sentence(field, error)
         if sentence not in told.setdefault(field, []):
             told[field].append(sentence)
@@ -209,6 +237,8 @@ def _sentence(field: str, error: Mapping[str, Any]) -> str:
     kind = error["type"]
     if field == "body" and kind in {"model_attributes_type", "model_type", "dict_type"}:
         return "The request body must be a JSON object."
+    if kind == "extra_forbidden":
+        return f"There is no {name} field here."
     if kind == "missing" or error.get("input", ...) is None or error.get("input", ...) == "":
         return f"The {name} field is required."
     context = error.get("ctx") or {}

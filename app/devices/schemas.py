@@ -7,7 +7,7 @@ from pydantic import BaseModel, BeforeValidator, Field
 
 from app.accounts.schemas import MAX_SEND_DELAY
 from app.core.envelope import Money, Timestamp
-from app.core.validation import Body, Boolean, Integer, Price, fault
+from app.core.validation import Body, Boolean, Integer, Price, Strict, fault
 from app.devices.condition import State
 from app.devices.figures import Brief
 
@@ -19,7 +19,7 @@ SimSlot = Annotated[Integer, Field(ge=0, le=2)]
 SimSelection = Literal["default", "alternate"]
 
 
-class SimLimits(Body):
+class SimLimits(Strict):
     """How many SMS segments may be given out in a minute, an hour, a day and 30 days, and to how many recipients."""
 
     per_minute: Limit | None = None

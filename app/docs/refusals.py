@@ -46,6 +46,7 @@ SCHEMAS: dict[str, Any] = {
                 "the request is well-formed and is refused for another reason",
                 "additionalProperties": {"type": "array", "items": {"type": "string"}, "minItems": 1},
             },
+            "reason": {"type": "string", "description": "Why a message cannot be cancelled"},
         },
     },
 }

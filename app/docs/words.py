@@ -18,16 +18,21 @@ phones, and what became of each is told by polling or by webhook.
 - **Authentication**: `Authorization: Bearer <token>`. API keys have abilities: `*` (everything), `sms:send`,
   `sms:read`, `contacts`, `devices`, `webhooks`, `account`, `tokens`, `phone:enroll`.
 - **Bodies** are JSON; forms are read too. Strings are trimmed and an empty one is null, except messages and passwords.
-  Null clears a field that may be empty, an absent one is left as it is.
+  Null clears a field that may be empty, an absent one is left as it is. Fields that a call does not know are ignored and
+  named in the response header `X-Ignored-Fields`; unknown filters of a list and unknown names in `limits` are a `422`.
+- **Methods**: where a client can only `POST`, the header `X-HTTP-Method-Override` or a field `_method` in body or query
+  makes it a `PUT`, `PATCH` or `DELETE`.
 - **Answers** are `{"success": true, "data": …, "message": "…"}`, with `message` where one is shown.
 - **Refusals** are `{"success": false, "message": "…"}`. A `422` names the fields in `errors`, dotted where they are
   nested: `recipients.3.number`. A `403` with `"upgrade": true` asks for another plan, one without it for a token with
-  the ability. A `429` and a busy server's `503` say in `Retry-After` how many seconds to wait. A path with another
+  the ability. A `429` and a busy server's `503` say in `Retry-After` how many seconds to wait. An account
+  may have eight bulk sends, imports and exports under way at once. A path with another
   method is a `405` with `Allow`, a fault of ours a `500` that says `Server Error`.
 - **Somebody else's** messages, contacts and phones are not there: `404`.
 - **Times** are UTC with six digits: `2026-06-08T10:00:00.000000Z`.
 - **Numbers** are `+` and 7 to 15 digits; spaces and `-.()` are dropped. Without `+` the account's `default_region` is
   used.
+- **Scheduling** is not served yet: a send with a field such as `send_at`, `schedule_at` or `delay` is a `422`.
 - **Lists** come in pages: `?page=` from 1, `?per_page=` up to 200.
 - **Idempotency**: a send with an `Idempotency-Key` header can be repeated for 24 hours and sends once.
 - **Webhooks** are signed as [Standard Webhooks](https://www.standardwebhooks.com) are: `webhook-id`,

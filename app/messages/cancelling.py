@@ -5,6 +5,7 @@ Cancelled means that no phone will send it, so a message that a phone has is can
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -24,6 +25,15 @@ from app.messages.states import Event, Stage, Status
 from app.messages.transitions import Change
 
 ONLY_PENDING = "Only pending messages can be cancelled"
+ENDED = "The message's status is {status}."
+UNCONFIRMED = (
+    "The phone has the message and was asked to give it back, but has not confirmed yet. "
+    "If it does, the message becomes cancelled then."
+)
+OLD_APP = (
+    "{phone} has the message already, and its app (version {version}) cannot give one back: "
+    f"that takes version {'.'.join(map(str, versions.CANCELS))} or later."
+)
 CONFIRMS_WITHIN_SECONDS = 3.0
 LOOKS_EVERY_SECONDS = 0.1
 
@@ -35,6 +45,7 @@ class _Asked:
     message_id: int
     status: Status
     waits: bool = False
+    reason: str | None = None
 
 
 async def cancel(user_id: int, name: str) -> int:
@@ -50,7 +61,8 @@ async def cancel(user_id: int, name: str) -> int:
             await asyncio.sleep(LOOKS_EVERY_SECONDS)
             status = await _lookers().submit(asked.message_id)
     if status is not Status.CANCELLED:
-        raise Refused(ONLY_PENDING)
+        became = UNCONFIRMED if status is Status.PENDING else ENDED.format(status=status)
+        raise Refused(ONLY_PENDING, reason=asked.reason or became)
     return asked.message_id
 
 
@@ -59,7 +71,7 @@ def _in_transaction(user_id: int, name: str) -> _Asked:
         return ask(session, user_id, name)
 
 
-def _statuses(session: Session, ids: list[int]) -> list[Status | Exception]:
+def _statuses(session: Session, ids: Sequence[int]) -> list[Status | Exception]:
     rows = session.execute(text("SELECT id, status FROM messages WHERE id = ANY(:ids)"), {"ids": ids})
     found = {row.id: Status(row.status) for row in rows}
     # What is gone was deleted for good after it had ended.
@@ -72,22 +84,28 @@ def _lookers() -> Batcher[int, Status]:
     return Batcher("cancelled", _statuses)
 
 
-_APP_VERSION = text("""
-    SELECT d.app_version FROM message_queue q JOIN devices d ON d.id = q.device_id WHERE q.message_id = :id
+_PHONE = text("""
+    SELECT d.app_version, d.device_name
+    FROM message_queue q JOIN devices d ON d.id = q.device_id WHERE q.message_id = :id
 """)
 
 
 def ask(session: Session, user_id: int, name: str) -> _Asked:
     """Withdraw the message, or ask its phone for it where the app understands that."""
     row = find(session, user_id, name)
-    able = versions.can_cancel(session.scalar(_APP_VERSION, {"id": row["id"]}))
+    phone = session.execute(_PHONE, {"id": row["id"]}).one_or_none()
+    able = phone is not None and versions.can_cancel(phone.app_version)
     wanted = [Event.WITHDRAWN, Event.RECALLED] if able else [Event.WITHDRAWN]
     applied = transitions.apply(session, [Change(row["id"], event) for event in wanted])[row["id"]]
     if Status.CANCELLED in applied.passed:
         return _Asked(row["id"], Status.CANCELLED)
     queued = applied.queued
-    if not able or queued is None:
-        return _Asked(row["id"], Status.FAILED)
+    if queued is None or phone is None:
+        [status] = _statuses(session, [row["id"]])  # what it became while its row was waited for
+        return _Asked(row["id"], Status.FAILED, reason=ENDED.format(status=status))
+    if not able:
+        reason = OLD_APP.format(phone=phone.device_name, version=phone.app_version or "unknown")
+        return _Asked(row["id"], Status.FAILED, reason=reason)
     device = queued["device_id"]
     outbound.signal(session, device, "MessageCancelled", messageId=wire_name(row["message_id"], row["attempt"]))
     if queued["stage"] == Stage.RELEASED:

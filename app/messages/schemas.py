@@ -60,8 +60,41 @@ SimSlot = Annotated[Integer, Field(ge=0, le=2)]
 ValidityPeriod = Annotated[Integer, Field(ge=30, le=30 * 86_400)]
 
 
-class SmsDraft(Body):
+# What other services call the moment to send at, without case, `_` and `-`.
+# fmt: off
+_LATER = frozenset({
+    "delay", "delayminutes", "delayseconds", "delayuntil", "deliverafter", "deliverat", "deliveryat",
+    "deliverydate", "deliverytime", "notbefore", "schedule", "scheduleat", "scheduled", "scheduledat",
+    "scheduledate", "scheduledatetime", "scheduleddate", "scheduleddatetime", "scheduledfor", "scheduledtime",
+    "schedulefor", "scheduletime", "sendafter", "sendat", "senddate", "senddatetime", "senddelay", "sendin",
+    "sendlater", "sendon", "sendtime", "startat", "starttime",
+})
+# fmt: on
+_LONGEST_LATER = 40
+
+
+class Draft(Body):
+    """Base of sends. What asks for a later time is refused: ignored, the message would leave at once."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _now(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            for name in value.keys() - cls.model_fields.keys():
+                if _means_later(name) and value[name] not in (None, "", False, 0, "0"):
+                    sentence = "Scheduling is not served yet: leave out {name} to send now."
+                    raise fault(sentence, field=name)
+        return value
+
+
+def _means_later(name: str) -> bool:
+    return len(name) <= _LONGEST_LATER and name.lower().replace("_", "").replace("-", "") in _LATER
+
+
+class SmsDraft(Draft):
     """The body of `POST /api/sms`."""
+
+    aliases: ClassVar[frozenset[str]] = frozenset({"phone"})
 
     message: MessageText
     recipient_number: Annotated[str, Field(max_length=64)]
@@ -80,7 +113,7 @@ class SmsDraft(Body):
         return value
 
 
-class BulkDraft(Body):
+class BulkDraft(Draft):
     """The body of `POST /api/sms/bulk`: `recipients`, `group_ids` or both."""
 
     verbatim: ClassVar[frozenset[str]] = frozenset({"message"})

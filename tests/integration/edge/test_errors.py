@@ -129,7 +129,7 @@ def test_nul_in_a_parameter_that_is_read(api, ali, path, names):
         sentence = f"The {name.replace('_', ' ')} field contains invalid characters."
         assert (answer.status_code, answer.json()["errors"]) == (422, {name: [sentence]})
     if path != "/api/contacts/export":
-        assert api.get(f"{path}?page=%00&x=%00", headers=ali.headers).json()["data"]["current_page"] == 1
+        assert api.get(f"{path}?page=%00", headers=ali.headers).json()["data"]["current_page"] == 1
         assert list(api.get(f"{path}?per_page=%00", headers=ali.headers).json()["errors"]) == ["per_page"]
 
 
