@@ -66,6 +66,7 @@ def empty(servers: Servers) -> None:
 
 PROGRAMS = {
     "needs_browser": ("chromium", "chromium-browser", "google-chrome"),
+    "needs_caddy": ("caddy",),
     "needs_curl": ("curl",),
     "needs_node": ("node",),
     "needs_php": ("php",),

@@ -7,6 +7,7 @@ connections costs less than a timer for each request.
 import asyncio
 import resource
 from collections import Counter
+from ipaddress import ip_network
 from typing import Any
 
 import structlog
@@ -67,7 +68,7 @@ class _Crowd:
         """Whether the connection may stay."""
         if len(self._open) >= self.max:
             return self._refuse("full", address)
-        if self._of_address[address] >= self.max_of_address:
+        if self._of_address[address] >= self.max_of_address and not _is_proxy(address):
             return self._refuse("address", address)
         self._open.add(connection)
         self._of_address[address] += 1
@@ -103,6 +104,17 @@ class _Crowd:
             _NEARLY_FULL.inc(_LOOK_SECONDS)
             [(address, most)] = self._of_address.most_common(1)
             self._warn("nine tenths of all connections are open", most_of=address, of_them=most)
+
+
+def _is_proxy(address: str) -> bool:
+    """Whether the connections of an address are those of many clients."""
+    # By name, so that this works with and without the setting.
+    trusted = [ip_network(str(each), strict=False) for each in getattr(get_settings(), "trusted_proxies", ())]
+    try:
+        asked = ip_network(address, strict=False)
+    except ValueError:  # a socket of another kind
+        return False
+    return any(each.version == asked.version and each.overlaps(asked) for each in trusted)
 
 
 _crowds: dict[asyncio.AbstractEventLoop, _Crowd] = {}

@@ -18,8 +18,9 @@ phones, and what became of each is told by polling or by webhook.
 - **Authentication**: `Authorization: Bearer <token>`. API keys have abilities: `*` (everything), `sms:send`,
   `sms:read`, `contacts`, `devices`, `webhooks`, `account`, `tokens`, `phone:enroll`.
 - **Bodies** are JSON; forms are read too. Strings are trimmed and an empty one is null, except messages and passwords.
-  Null clears a field that may be empty, an absent one is left as it is. Fields that a call does not know are ignored and
-  named in the response header `X-Ignored-Fields`; unknown filters of a list and unknown names in `limits` are a `422`.
+  Null clears a field that may be empty, an absent one is left as it is. Fields that a call does not know are ignored
+  and named in the response header `X-Ignored-Fields`; unknown filters of a list and unknown names in `limits` are a
+  `422`.
 - **Methods**: where a client can only `POST`, the header `X-HTTP-Method-Override` or a field `_method` in body or query
   makes it a `PUT`, `PATCH` or `DELETE`.
 - **Answers** are `{"success": true, "data": …, "message": "…"}`, with `message` where one is shown.

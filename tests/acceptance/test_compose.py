@@ -1,16 +1,20 @@
 """`docker-compose.yml`, checked without Docker: each service's command, environment and health check as a process."""
 
+import http.server
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
@@ -48,9 +52,9 @@ def compose() -> dict[str, Any]:
 def test_it_has_every_service_and_each_says_how_it_is(compose) -> None:
     services = compose["services"]
     workers = {f"worker-{queue}" for queue in QueueName}
-    assert set(services) == {"postgres", "valkey", "migrate", "api", "beat", "flower"} | workers
+    assert set(services) == {"postgres", "valkey", "migrate", "api", "proxy", "beat", "flower"} | workers
     assert {name for name, service in services.items() if "healthcheck" not in service} == {"migrate"}
-    ours = [service for name, service in services.items() if name not in {"postgres", "valkey"}]
+    ours = [service for name, service in services.items() if name not in {"postgres", "valkey", "proxy"}]
     assert {service["image"] for service in ours} == {"smsfleet"}
     assert all(service["init"] for service in ours)
 
@@ -66,6 +70,62 @@ def test_it_runs_the_commands_of_up(compose) -> None:
     assert found["flower"] == of(commands.flower("0.0.0.0", 5555))
     for queue in QueueName:
         assert found[f"worker-{queue}"] == of(commands.worker(queue, f"{queue}-1"))
+
+
+def test_services_that_are_scaled_have_no_port_of_the_host(compose) -> None:
+    services = compose["services"]
+    assert {name for name, service in services.items() if "ports" in service} == {"proxy", "flower"}
+    assert services["proxy"]["ports"] == ["127.0.0.1:8000:8000"]
+    (mounted,) = services["proxy"]["volumes"]
+    source, target, _ = mounted.split(":")
+    assert target in services["proxy"]["command"]
+    assert "dynamic a api 8000" in Path(source).read_text()
+
+
+@pytest.mark.needs_caddy
+def test_the_proxy_passes_streams_and_addresses(free_port, tmp_path) -> None:
+    """Caddy itself, with the file's configuration on other ports."""
+    config = Path("deploy/compose/Caddyfile").read_text()
+    port, back = free_port(), free_port()
+    config = config.replace(":8000 {", f":{port} {{").replace("api 8000 {", f"localhost {back} {{")
+    (tmp_path / "Caddyfile").write_text(config)
+    command = ["caddy", "run", "--config", str(tmp_path / "Caddyfile"), "--adapter", "caddyfile"]
+    env = {**os.environ, "HOME": str(tmp_path)}
+    seen = []
+
+    class Backend(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append(dict(self.headers))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            self.wfile.write(b"event: one\ndata: 1\n\n")
+            self.wfile.flush()
+            released.wait(20)
+
+    released = threading.Event()
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", back), Backend)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    proxy = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: listens(port) or proxy.poll() is not None)
+        with httpx.stream("GET", f"http://127.0.0.1:{port}/x", headers={"X-Forwarded-For": "198.51.100.7"}) as answer:
+            # The event arrives while the answer goes on.
+            assert next(answer.iter_lines()) == "event: one"
+            released.set()
+        assert seen[0]["X-Forwarded-For"] == "198.51.100.7, 127.0.0.1"
+        assert seen[0]["Host"] == f"127.0.0.1:{port}"
+    finally:
+        released.set()
+        proxy.terminate()
+        proxy.wait(20)
+        server.shutdown()
+        server.server_close()
+
+
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_the_image_runs_the_api_and_not_as_root(compose) -> None:
@@ -186,7 +246,7 @@ def test_every_service_starts_is_healthy_and_stops_in_its_time(compose, tmp_path
         running = {
             name: Service(definition, env, swaps)
             for name, definition in services.items()
-            if name not in {"postgres", "valkey", "migrate"}
+            if name not in {"postgres", "valkey", "migrate", "proxy"}
         }
         try:
             for name, service in running.items():

@@ -36,10 +36,10 @@ def test_unknown_limits_change_nothing(api, ali, device, limits, field):
              "/api/webhooks/deliveries"],
 )  # fmt: skip
 def test_unknown_filters(api, ali, path):
-    answer = api.get(f"{path}?staus=failed", headers=ali.headers)
-    assert (answer.status_code, answer.json()["errors"]) == (422, {"staus": ["There is no staus field here."]})
+    answer = api.get(f"{path}?state_of=failed", headers=ali.headers)
+    assert (answer.status_code, answer.json()["errors"]) == (422, {"state_of": ["There is no state of field here."]})
     assert api.get(f"{path}?page=1&per_page=10&_=1700000000", headers=ali.headers).status_code == 200
-    assert api.get(f"{path}?staus=failed").status_code == 401
+    assert api.get(f"{path}?state_of=failed").status_code == 401
 
 
 @pytest.mark.parametrize("name", ["send_at", "schedule_at", "scheduled_at", "scheduleAt", "sendAt", "delay", "Send-At"])
