@@ -8,6 +8,7 @@ the operator allowed by name: those are the installation's own.
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 
 from app.core.limits import network, run_shared
 from app.webhooks.guard import is_allowed
@@ -32,6 +33,9 @@ _ACCEPTED = "redis.call('DEL', KEYS[1]); redis.call('SET', KEYS[1] .. ':accepted
 _NOT_ACCEPTED = "redis.call('DEL', KEYS[1] .. ':accepted'); return {1}"
 
 
+_subject = lru_cache(4096)(network)
+
+
 class HeldAddressError(OSError):
     """Raised in place of calling."""
 
@@ -52,28 +56,28 @@ class AddressRates:
 
     def judge(self, address: str) -> None:
         """Raises `HeldAddressError` while this process knows that `address` is not to be called."""
-        if (until := self._held.get(network(address))) is None:
+        if (until := self._held.get(_subject(address))) is None:
             return
         if time.monotonic() < until:
             raise HeldAddressError(_sentence(address))
-        self._held.pop(network(address), None)
+        self._held.pop(_subject(address), None)
 
     async def admit(self, address: str) -> None:
         """Count a call to `address` that is about to be made. Raises `HeldAddressError` for one too many."""
-        known = self._accepting.get(network(address))
+        known = self._accepting.get(_subject(address))
         if (known and time.monotonic() < known.since + ACCEPTED_SECONDS) or is_allowed(address):
             return
         self.judge(address)
-        counted = await asyncio.to_thread(run_shared, _NAME, network(address), _COUNT, _WINDOW_SECONDS)
+        counted = await asyncio.to_thread(run_shared, _NAME, _subject(address), _COUNT, _WINDOW_SECONDS)
         if counted and counted[0] > MAX_CALLS:
             if len(self._held) >= MAX_REMEMBERED:
                 self._held.clear()
-            self._held[network(address)] = time.monotonic() + max(1, counted[1])
+            self._held[_subject(address)] = time.monotonic() + max(1, counted[1])
             raise HeldAddressError(_sentence(address))
 
     def note(self, address: str, *, accepted: bool) -> None:
         """What a call to `address` came to."""
-        subject, now = network(address), time.monotonic()
+        subject, now = _subject(address), time.monotonic()
         known = self._accepting.get(subject)
         if accepted:
             self._held.pop(subject, None)

@@ -110,11 +110,14 @@ class AnswerKeeper(ResponseHandler):
 
     def data_received(self, data: bytes) -> None:
         exchange = self._exchange
+        if not data:  # aiohttp's own way to have the parser go on
+            super().data_received(data)
+            return
         if exchange is None or (self._answered and (self._payload is None or self._payload.is_eof())):
             self._drop()  # nobody asked: it could only be taken for the next call's answer
             return
         if not self._answered:
-            exchange.seen += data[: MAX_HEAD - len(exchange.seen)]
+            exchange.seen += data if len(data) < MAX_HEAD else data[:MAX_HEAD]
         super().data_received(data)
         if not self._answered and len(exchange.seen) >= MAX_HEAD:
             self.set_exception(BadHttpMessage("The headers are too large."))

@@ -75,8 +75,11 @@ def _may_connect(address: Address) -> bool:
 
 def judge_name(host: str) -> None:
     """Raises `RefusedHostError` if the operator refuses the name `host`, or one that it lies under."""
-    names = {one for one in get_settings().webhook_refused_hosts if isinstance(one, str)}
-    labels = host.removesuffix(".").split(".") if names else []
+    refused = get_settings().webhook_refused_hosts
+    if not refused:
+        return
+    names = {one for one in refused if isinstance(one, str)}
+    labels = host.removesuffix(".").split(".")
     if any(".".join(labels[start:]) in names for start in range(len(labels))):
         raise RefusedHostError(f"The host {host} is refused by this installation.")
 

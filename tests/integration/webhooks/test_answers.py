@@ -165,6 +165,16 @@ def test_informational_answers_without_end_are_given_up(receiver, deliverer) -> 
     assert exchange.MAX_HEAD == 64 * 1024
 
 
+@pytest.mark.parametrize("body", [b"", b"ok", b"x" * 20_000])
+def test_connections_are_used_again_also_by_many_calls_at_once(receiver, deliverer, body) -> None:
+    receiver.behaviour = answer(200, body)
+    user = make_user()
+    write(*(callback(user, receiver.url(), n) for n in range(1, 301)))
+    until(lambda: value("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'") == 300)
+    # As many as calls are ever under way at once, or fewer.
+    assert receiver.connections <= 128
+
+
 def closing(after: float, *, reset: bool = False) -> Callable:
     """Answers, and closes the connection a moment later without having said so."""
 
