@@ -116,7 +116,7 @@ _ELSEWHERE: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options"
 
 @app.command(context_settings=_ELSEWHERE, add_help_option=False)
 def user(context: typer.Context) -> None:
-    """Users: create one, give one premium."""
+    """Users: create, list, delete, set a password, give premium."""
     _attach_unless_help(context.args)
     from app.accounts.commands import user_app
 

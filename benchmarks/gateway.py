@@ -90,7 +90,7 @@ def installation(shape: Shape | None = None, **settings: Any) -> Iterator[Instal
             temporary=True,
             output=lambda name, line: tail.append(f"{name}| {line}"),
             port="0",
-            **settings,
+            **{"max_devices": "10000", "max_enrollments_per_minute": "10000", **settings},
         )
         try:
             with running:

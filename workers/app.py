@@ -23,6 +23,7 @@ _EVERY_SECONDS = {
     TaskName.EXPIRE: 10.0,
     TaskName.CLEAN: 60.0,
     TaskName.ALERT: 30.0,
+    TaskName.ERASE: 60.0,
 }
 # A tick that nobody took within its interval is worth nothing; a second beat only makes some ticks come twice.
 app.conf.beat_schedule = {

@@ -1,11 +1,11 @@
 """Ticks of beat, each a bounded batch: nudge what is due, move it from silent phones, expire, fold, clean up."""
 
-from app.accounts import usage
+from app.accounts import sessions, usage
 from app.core import outbound, tables
 from app.core.database import transaction
 from app.core.names import TaskName
 from app.devices import alerts, figures
-from app.messages import cleaning, expiry, moving, quiet, sweeping
+from app.messages import cleaning, erasing, expiry, moving, quiet, sweeping
 from app.webhooks import notices, retention
 from workers.base import in_transaction, task
 
@@ -56,7 +56,14 @@ def clean() -> None:
     """Delete what nobody can ask for any more."""
     in_transaction(cleaning.clean)
     in_transaction(retention.clean)
+    in_transaction(sessions.clean)
     notices.tell_owners()
+
+
+@task(TaskName.ERASE)
+def erase() -> None:
+    """Delete what is left of deleted accounts."""
+    in_transaction(erasing.erase)
 
 
 @task(TaskName.ALERT)

@@ -80,6 +80,20 @@ def read_principal(row: Sequence[Any], credentials: Credentials) -> Principal | 
     return Principal(user, number, kind, frozenset(abilities), is_premium, device, region, expires_at)
 
 
+_HOLD = text("SELECT enrolls FROM tokens WHERE id = :id FOR KEY SHARE")
+
+
+def hold(session: Session, principal: Principal) -> bool:
+    """Keep the token in force until this transaction ends: for what would outlive it. Whether it may enroll phones.
+
+    Raises `Unauthenticated` where it was revoked meanwhile.
+    """
+    enrolls: bool | None = session.scalar(_HOLD, {"id": principal.token_id})
+    if enrolls is None:
+        raise Unauthenticated
+    return enrolls
+
+
 def require(principal: Principal, ability: str, feature: Feature | None = None) -> None:
     """Raise `Forbidden` where the token lacks `ability`, `NeedsPremium` where the plan lacks `feature`.
 
@@ -93,8 +107,12 @@ def require(principal: Principal, ability: str, feature: Feature | None = None) 
         raise NeedsPremium
 
 
+# A session goes on for as long as it may go unused, up to its longest life; an API key keeps the end it was given.
 _TOUCH = text("""
-    UPDATE tokens SET last_used_at = clock_timestamp() WHERE id IN (
+    UPDATE tokens SET last_used_at = clock_timestamp(),
+        expires_at = CASE kind WHEN 'session' THEN least(
+            created_at + CAST(:life AS interval), clock_timestamp() + CAST(:idle AS interval)) ELSE expires_at END
+    WHERE (expires_at IS NULL OR expires_at > clock_timestamp()) AND id IN (
         SELECT id FROM tokens
         WHERE id = ANY(:ids) AND (last_used_at IS NULL OR last_used_at < clock_timestamp() - interval '1 minute')
         ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
@@ -120,7 +138,9 @@ class _Usage:
             return
         try:
             with transaction() as session:
-                session.execute(_TOUCH, {"ids": sorted(used)})
+                settings = get_settings()
+                lasts = {"idle": settings.session_idle, "life": settings.session_lifetime}
+                session.execute(_TOUCH, {"ids": sorted(used), **lasts})
         except SQLAlchemyError as error:  # the next use of the token is as good
             log.warning("last use of tokens not written", error=type(error).__name__)
 

@@ -1,18 +1,19 @@
 """`smsfleet user` and `smsfleet promo`: what an operator does with accounts."""
 
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from pydantic import TypeAdapter, ValidationError
-from sqlalchemy import func, select
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
-from app.accounts import passwords, plans, signin
+from app.accounts import ownership, passwords, plans, sessions, signin
 from app.accounts.models import User
 from app.core.database import transaction
 from app.core.envelope import timestamp
 from app.core.security import random_text
-from app.core.validation import Email
+from app.core.validation import Email, row_id
 
 user_app = typer.Typer(help="Users.", no_args_is_help=True)
 promo_app = typer.Typer(help="Promo codes that give premium.", no_args_is_help=True)
@@ -20,6 +21,7 @@ promo_app = typer.Typer(help="Promo codes that give premium.", no_args_is_help=T
 _PASSWORD_LENGTH = 20
 _MOST_USES = 1_000_000_000
 
+Address = Annotated[str, typer.Argument(help="The e-mail address, or the number of the user.")]
 Months = Annotated[int, typer.Option(min=1, max=plans.MOST_MONTHS, help="Calendar months of premium.")]
 
 
@@ -44,15 +46,47 @@ def create_user(email: str, name: Annotated[str, typer.Option(help="What the use
 
 
 @user_app.command("premium")
-def give_premium(email: str, months: Months) -> None:
+def give_premium(email: Address, months: Months) -> None:
     """Add premium to a user, after what they have."""
     with transaction() as session:
-        user_id = session.scalar(select(User.id).where(func.lower(User.email) == email.strip().lower()))
-        end = plans.add_premium(session, user_id, months) if user_id else None
-    if end is None:
-        _fail(f"there is no user {email}")
-        return
+        end = plans.add_premium(session, _user(session, email).id, months)
+    assert end is not None
     typer.echo(f"user {email} has premium until {timestamp(end)}")
+
+
+@user_app.command("list")
+def list_users() -> None:
+    """Show all users: number, address, whether the address is proven, plan, when they were created."""
+    with transaction() as session:
+        query = select(User).where(User.deleted_at.is_(None)).order_by(User.id)
+        for user in session.scalars(query.execution_options(yield_per=500)):
+            proven = "proven" if user.email_verified_at else "not proven"
+            premium = f"premium until {timestamp(user.premium_expires_at)}" if user.premium_expires_at else "free"
+            typer.echo(f"{user.id}  {user.email}  {proven}  {premium}  created: {timestamp(user.created_at)}")
+
+
+@user_app.command("password")
+def set_password(email: Address) -> None:
+    """Draw a new password for a user and print it once. The user's sessions end; API keys stay."""
+    password = random_text(_PASSWORD_LENGTH)
+    hashed = passwords.hash_password(password)
+    with transaction() as session:
+        user = _user(session, email)
+        user.password_hash = hashed
+        sessions.end_all(session, user.id)
+    typer.echo(f"user {user.id} {user.email}, new password: {password}")
+
+
+@user_app.command("delete")
+def delete_user(email: Address, *, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Delete a user with everything that is theirs: messages, contacts, phones, keys."""
+    with transaction() as session:
+        user = _user(session, email)
+    if not yes:
+        typer.confirm(f"Delete user {user.id} {user.email} with all messages, contacts and phones?", abort=True)
+    with transaction() as session:
+        ownership.delete_account(session, user.id)
+    typer.echo(f"user {user.id} {user.email} deleted; the rest of their data goes within minutes")
 
 
 @promo_app.command("create")
@@ -88,6 +122,18 @@ def list_promos() -> None:
             typer.echo(f"{promo.code}  months: {promo.months}  used: {promo.used} of {limit}  ends: {end}")
 
 
-def _fail(reason: str) -> None:
+def _user(session: Session, address: str) -> User:
+    """The user of this address or number, locked; ends the command where there is none."""
+    if (number := row_id(address.strip())) is not None:
+        named = select(User).where(User.id == number, User.deleted_at.is_(None)).with_for_update(key_share=True)
+        user = session.scalar(named)
+    else:
+        user = ownership.find(session, address, lock=True)
+    if user is None:
+        _fail(f"there is no user {address}")
+    return user
+
+
+def _fail(reason: str) -> NoReturn:
     typer.echo(reason, err=True)
     raise typer.Exit(1)

@@ -9,11 +9,12 @@ import structlog
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.accounts import registration, tokens
+from app.accounts import ownership, registration, sessions, tokens
 from app.accounts.models import User
-from app.accounts.signin import SESSION_NAME, add_user
+from app.accounts.signin import add_user
 from app.core.bodies import storable
-from app.core.errors import Unauthenticated, Unavailable
+from app.core.emails import is_email
+from app.core.errors import Refused, Unauthenticated, Unavailable
 from app.core.http_client import HTTPError, InvalidURL, plain_client
 from app.core.settings import get_settings
 
@@ -55,30 +56,39 @@ def identify(id_token: str) -> Identity:
     ):
         raise _invalid()
     subject, email, name = claims.get("sub"), claims.get("email"), claims.get("name")
-    if not (_is_text(subject) and _is_text(email) and "@" in email and max(len(subject), len(email)) <= _LONGEST):
+    if not (_is_text(subject) and _is_text(email) and is_email(email) and max(len(subject), len(email)) <= _LONGEST):
         raise _invalid()
     return Identity(subject, email, name[:_LONGEST] if _is_text(name) else email.partition("@")[0])
 
 
-def sign_in(session: Session, identity: Identity) -> tuple[User, tokens.NewToken]:
+_OTHER_OWNER = "The account of this address belongs to another Google account: sign in with that one."
+
+
+def sign_in(session: Session, identity: Identity, client: str | None) -> tuple[User, tokens.NewToken]:
     """The user of this Google account, or of its verified e-mail, or a new one; and a new session.
 
-    Raises `Forbidden` for a new one where registration is closed.
+    An account whose address was never proven is linked without what its maker left in it (`ownership.prove`). Raises
+    `Refused` where another Google account has the address, `Forbidden` for a new user where registration is closed.
     """
     user = _known(session, identity)
     if user is None:
         registration.refuse_if_closed(session)
+        proven = {"google_subject": identity.subject, "email_verified_at": func.clock_timestamp()}
+        user = add_user(session, name=identity.name, email=identity.email, password_hash=None, **proven)
         # Another request may have made the user a moment ago.
-        user = add_user(session, name=identity.name, email=identity.email, password_hash=None)
         user = user or _known(session, identity)
     assert user is not None
-    user.google_subject = identity.subject
-    return user, tokens.issue(session, user.id, "session", SESSION_NAME)
+    if user.google_subject is None:
+        ownership.prove(session, user)
+        user.google_subject = identity.subject
+    elif user.google_subject != identity.subject:
+        raise Refused(_OTHER_OWNER)
+    return user, sessions.begin(session, user.id, client)
 
 
 def _known(session: Session, identity: Identity) -> User | None:
-    by_subject = session.scalar(select(User).where(User.google_subject == identity.subject))
-    return by_subject or session.scalar(select(User).where(func.lower(User.email) == func.lower(identity.email)))
+    same = select(User).where(User.google_subject == identity.subject).with_for_update(key_share=True)
+    return session.scalar(same) or ownership.find(session, identity.email, lock=True)
 
 
 def _ask(url: str, id_token: str) -> dict[str, Any]:

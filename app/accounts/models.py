@@ -27,11 +27,20 @@ class User(Base):
     """Somebody who owns phones, and sends."""
 
     __tablename__ = "users"
-    __table_args__ = (Index("uq_users_email_lower", text("lower(email)"), unique=True),)
+    __table_args__ = (
+        # By the address that the row was given, or by its spelling where a version before `email_key` wrote it.
+        Index("uq_users_email_key", text("coalesce(email_key, lower(email))"), unique=True),
+        Index(None, "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+        Index(None, "withdraw_before", postgresql_where=text("withdraw_before IS NOT NULL")),
+    )
 
     id: Mapped[BigId]
     name: Mapped[str] = mapped_column(String(255))
+    # As it was typed, for showing; `email_key` is its `core.emails.normalize`, by which it is found.
     email: Mapped[str] = mapped_column(String(255))
+    email_key: Mapped[str | None] = mapped_column(String(255))
+    # When somebody showed that they read the mail of this address.
+    email_verified_at: Mapped[datetime | None]
     password_hash: Mapped[str | None]
     google_subject: Mapped[str | None] = mapped_column(unique=True)
     premium_expires_at: Mapped[datetime | None]
@@ -44,6 +53,12 @@ class User(Base):
     failover: Mapped[bool] = mapped_column(server_default=text("true"))
     # The delay that a phone begins with when it is enrolled.
     default_send_delay_seconds: Mapped[int] = mapped_column(server_default=text("0"))
+    # Whether a phone that is enrolled waits until its owner switches it on.
+    approve_new_phones: Mapped[bool] = mapped_column(server_default=text("false"))
+    # What was accepted before is cancelled: the account was prepared by somebody else, or is deleted.
+    withdraw_before: Mapped[datetime | None]
+    # Nobody's any more; upkeep deletes what is left of it.
+    deleted_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
 
 
@@ -51,7 +66,11 @@ class Token(Base):
     """A credential of the public API: an API key, or a session from signing in. Revoked is deleted."""
 
     __tablename__ = "tokens"
-    __table_args__ = (CheckConstraint("kind IN ('key', 'session')", name="kind"), Index(None, "user_id"))
+    __table_args__ = (
+        CheckConstraint("kind IN ('key', 'session')", name="kind"),
+        Index(None, "user_id"),
+        Index("ix_tokens_sessions_expires_at", "expires_at", postgresql_where=text("kind = 'session'")),
+    )
 
     id: Mapped[BigId]
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"))
@@ -59,8 +78,22 @@ class Token(Base):
     name: Mapped[str] = mapped_column(String(255))
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary)
     abilities: Mapped[list[str]] = mapped_column(ARRAY(Text))
+    # Whether phones may still be enrolled with it: not once one that it enrolled was removed.
+    enrolls: Mapped[bool] = mapped_column(server_default=text("true"))
     last_used_at: Mapped[datetime | None]
     expires_at: Mapped[datetime | None]
+    created_at: Mapped[CreatedAt]
+
+
+class AccountCode(Base):
+    """A secret in a mail, good once and for a while: to prove an address, or to set a new password."""
+
+    __tablename__ = "account_codes"
+
+    user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    purpose: Mapped[str] = mapped_column(String(10), primary_key=True)
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
+    expires_at: Mapped[datetime]
     created_at: Mapped[CreatedAt]
 
 

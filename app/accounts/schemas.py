@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 
+from app.accounts.tokens import Ability
 from app.core.envelope import Money, Timestamp
 from app.core.numbers import is_region
 from app.core.settings import Feature
@@ -12,7 +13,6 @@ from app.core.validation import Body, Boolean, Email, Integer, Moment, fault
 # Of a phone, in seconds between two messages.
 MAX_SEND_DELAY = 86_400
 
-Ability = Annotated[str, Field(max_length=255)]
 Plan = Literal["free", "premium"]
 
 
@@ -28,6 +28,30 @@ class Registration(Body):
     # Before the password, whose validator compares with it.
     password_confirmation: str | None = None
     password: Annotated[str, Field(min_length=6), AfterValidator(_confirmed)]
+
+
+class PasswordChange(Body):
+    current_password: Annotated[str, Field(min_length=1)]
+    password_confirmation: str | None = None
+    password: Annotated[str, Field(min_length=6), AfterValidator(_confirmed)]
+
+
+class ResetRequest(Body):
+    email: Email
+
+
+class PasswordReset(Body):
+    code: str
+    password_confirmation: str | None = None
+    password: Annotated[str, Field(min_length=6), AfterValidator(_confirmed)]
+
+
+class EmailProof(Body):
+    code: str
+
+
+class AccountRemoval(Body):
+    current_password: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Credentials(Body):
@@ -58,6 +82,7 @@ class SignedIn(BaseModel):
 
 
 class UserOut(UserBrief):
+    email_verified_at: Timestamp | None
     plan: Plan
     premium_expires_at: Timestamp | None
 
@@ -66,6 +91,15 @@ class KeyOut(BaseModel):
     id: int
     name: str
     abilities: list[str]
+    last_used_at: Timestamp | None
+    expires_at: Timestamp | None
+    created_at: Timestamp
+
+
+class SessionOut(BaseModel):
+    id: int
+    name: str
+    current: bool
     last_used_at: Timestamp | None
     expires_at: Timestamp | None
     created_at: Timestamp
@@ -93,6 +127,7 @@ class SettingsChange(Body):
     offline_alert_minutes: Annotated[Integer, Field(ge=1, le=10_080)] | None = None
     failover: Boolean = True
     default_send_delay_seconds: Annotated[Integer, Field(ge=0, le=MAX_SEND_DELAY)] = 0
+    approve_new_phones: Boolean = False
 
 
 class SettingsOut(BaseModel):
@@ -102,6 +137,7 @@ class SettingsOut(BaseModel):
     offline_alert_minutes: int | None
     failover: bool
     default_send_delay_seconds: int
+    approve_new_phones: bool
 
 
 class PromoUse(Body):

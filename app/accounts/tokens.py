@@ -1,22 +1,22 @@
 """API keys and sessions: made, listed, revoked."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
+from typing import Literal, get_args
 
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
-from app.accounts.auth import Principal
+from app.accounts.auth import Principal, hold
 from app.accounts.models import Token
 from app.core.errors import Forbidden, Invalid, NotFound
 from app.core.security import digest, random_text
 from app.core.validation import row_id
 
-ABILITIES = frozenset(
-    {"*", "sms:send", "sms:read", "contacts", "devices", "webhooks", "account", "tokens", "phone:enroll"}
-)
+Kind = Literal["key", "session"]
+Ability = Literal["*", "sms:send", "sms:read", "contacts", "devices", "webhooks", "account", "tokens", "phone:enroll"]
+ABILITIES: frozenset[str] = frozenset(get_args(Ability))
 OUTLIVES = "An API key cannot outlive the token that makes it."
 _SECRET_LENGTH = 43
 
@@ -36,7 +36,7 @@ class NewToken:
 def issue(
     session: Session,
     user_id: int,
-    kind: Literal["key", "session"],
+    kind: Kind,
     name: str,
     *,
     abilities: Iterable[str] = ("*",),
@@ -61,17 +61,18 @@ def issue(
 
 
 def create_key(
-    session: Session, maker: Principal, name: str, abilities: list[str] | None, expires_at: datetime | None
+    session: Session, maker: Principal, name: str, abilities: Sequence[str] | None, expires_at: datetime | None
 ) -> NewToken:
-    """Make an API key that can do no more than its maker, and no longer. Unknown abilities are kept and grant nothing.
+    """Make an API key that can do no more than its maker, and if that is a key, no longer.
 
-    Without `expires_at` it ends with its maker. Raises `Forbidden` for more than the maker can and for an end behind
+    Without `expires_at` it ends with that key. Raises `Forbidden` for more than the maker can and for an end behind
     the maker's, `Invalid` for one in the past.
     """
     wanted = ["*"] if abilities is None else abilities
-    if any(ability in ABILITIES and not maker.can(ability) for ability in wanted):
+    if not all(map(maker.can, wanted)):
         raise Forbidden
-    if maker.expires_at is not None:
+    hold(session, maker)
+    if maker.kind == "key" and maker.expires_at is not None:
         expires_at = expires_at or maker.expires_at
         if expires_at > maker.expires_at:
             raise Forbidden(OUTLIVES)
@@ -86,15 +87,18 @@ def keys(session: Session, user_id: int) -> list[Token]:
     return list(session.scalars(query))
 
 
-def revoke_key(session: Session, user_id: int, key: str) -> None:
-    """End an API key at once, in every process. Raises `NotFound`."""
-    gone = session.execute(
-        delete(Token)
-        .where(Token.id == (row_id(key) or 0), Token.user_id == user_id, Token.kind == "key")
-        .returning(Token.id)
-    )
-    if gone.first() is None:
+def revoke(session: Session, revoker: Principal, kind: Kind, token: str) -> None:
+    """End an API key or a session at once, in every process.
+
+    Raises `NotFound`, and `Forbidden` for one that can do more than the token that asks.
+    """
+    named = (Token.id == (row_id(token) or 0), Token.user_id == revoker.user_id, Token.kind == kind)
+    abilities = session.scalar(select(Token.abilities).where(*named).with_for_update())
+    if abilities is None:
         raise NotFound("PersonalAccessToken")
+    if not all(map(revoker.can, abilities)):
+        raise Forbidden
+    session.execute(delete(Token).where(*named))
 
 
 def sign_out(session: Session, principal: Principal) -> None:

@@ -23,6 +23,7 @@ class TaskName(StrEnum):
     ANALYZE = "upkeep.analyze"
     VACUUM = "upkeep.vacuum"
     CLEAN = "upkeep.clean"
+    ERASE = "upkeep.erase"
     ALERT = "upkeep.alert"
 
     @property

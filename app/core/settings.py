@@ -37,6 +37,7 @@ def _host_name(value: str) -> str:
 
 
 OptionalUrl = Annotated[AnyHttpUrl | None, BeforeValidator(_empty_is_unset)]
+Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_unset)]
 
 Refused = Annotated[
@@ -79,6 +80,11 @@ class Settings(BaseSettings):
         "webhooks",
         "bulk",
     )
+    # A sign-in ends when it was not used for so long, and after so long in all.
+    session_idle: Duration = timedelta(days=30)
+    session_lifetime: Duration = timedelta(days=365)
+    max_devices: int = Field(default=200, ge=1)
+    max_enrollments_per_minute: int = Field(default=30, ge=1)
     registration: Annotated[Literal["open", "closed"] | None, BeforeValidator(_empty_is_unset)] = None
     sms_rate: float = Field(default=100, ge=0)
     price_monthly: float = 5
@@ -94,7 +100,7 @@ class Settings(BaseSettings):
     smtp_url: OptionalSecret = None
     mail_from: str = "smsfleet@localhost"
 
-    message_validity: Annotated[timedelta, BeforeValidator(_seconds)] = timedelta(hours=24)
+    message_validity: Duration = timedelta(hours=24)
     webhook_allowed_networks: Annotated[
         tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_comma_separated)
     ] = ()

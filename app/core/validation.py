@@ -25,13 +25,13 @@ from pydantic_core import PydanticCustomError
 
 from app.core import ignored
 from app.core.bodies import parse_body, storable, unflatten
+from app.core.emails import is_email
 from app.core.errors import Invalid
 from app.core.heavy import Heavy
 
 BIGGEST_ID = 2**63 - 1
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMERIC = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
-_EMAIL = re.compile(r"[^\s@\"(),:;<>\[\]\\]{1,64}@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)*[A-Za-z0-9-]{1,63}")
 # The + of an offset that was not encoded in a query or a form: a time, a space, an offset.
 _LOST_PLUS = re.compile(r"(:[0-9]{2}(?:\.[0-9]+)?) ([0-9]{2}:?[0-9]{2})$")
 _PAGING = frozenset({"page", "per_page"})
@@ -47,7 +47,7 @@ class Body(BaseModel):
     """
 
     model_config = ConfigDict(extra="ignore")
-    verbatim: ClassVar[frozenset[str]] = frozenset({"message", "password", "password_confirmation"})
+    verbatim: ClassVar[frozenset[str]] = frozenset({"message", "password", "password_confirmation", "current_password"})
     # Names that are read besides those of the fields.
     aliases: ClassVar[frozenset[str]] = frozenset()
 
@@ -147,7 +147,7 @@ def _boolean(value: Any) -> Any:
 
 
 def _email(value: str) -> str:
-    if not _EMAIL.fullmatch(value):
+    if not is_email(value):
         raise fault("The {name} field must be a valid email address.")
     return value
 

@@ -4,10 +4,11 @@ import time
 from typing import Annotated
 
 import typer
-from sqlalchemy import func, select, text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
+from app.accounts.ownership import is_address
 from app.core.database import transaction
 from app.core.settings import get_settings
 from app.devices import invitation
@@ -44,9 +45,9 @@ def pair(
 
 
 def _user(session: Session, email: str | None) -> int:
-    query = select(User.id)
+    query = select(User.id).where(User.deleted_at.is_(None))
     if email is not None:
-        query = query.where(func.lower(User.email) == email.strip().lower())
+        query = query.where(is_address(email))
     found = session.scalars(query.order_by(User.id).limit(2)).all()
     if len(found) == 1:
         return found[0]

@@ -5,8 +5,10 @@ from typing import Any
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
+from app.accounts.auth import Principal, hold
 from app.accounts.models import User
-from app.core.errors import Unauthenticated
+from app.core import limits
+from app.core.errors import Refused, TooManyAttempts, Unauthenticated
 from app.core.security import digest, random_text
 from app.core.settings import get_settings
 from app.devices import sims
@@ -28,17 +30,37 @@ _SAME = text(f"""
 """)  # noqa: S608 - a constant
 
 
+def admit(principal: Principal) -> None:
+    """Count a phone that is enrolled with this token. Raises `TooManyAttempts`."""
+    most = get_settings().max_enrollments_per_minute
+    try:
+        limits.hit("enroll", str(principal.token_id), most)
+    except TooManyAttempts as error:
+        error.message = f"A private token enrolls at most {most} phones a minute. Try again shortly."
+        raise
+
+
 def enroll(
-    session: Session, user_id: int, name: str, sim_cards: list[sims.Card], push_token: str | None
+    session: Session, principal: Principal, name: str, sim_cards: list[sims.Card], push_token: str | None
 ) -> tuple[Device, str]:
     """Make a device of the phone and return it with its token, which is shown this once.
 
     A phone of the same name and with the same SIM cards as a silent one of the user's is that one again: it keeps its
     row and gets a new token, and the old token ends. Its hooks keep their address, because the app may still hold
     incoming messages for it.
+
+    Where the account wants to be asked, a phone waits for its owner, unless it comes back with the private token that
+    enrolled it before. Raises `Unauthenticated` for a private token of a phone that was removed, `Refused` where the
+    account has as many phones as it may.
     """
+    if not hold(session, principal):
+        raise Unauthenticated
+    user = session.get_one(User, principal.user_id, with_for_update={"key_share": True})
     token = random_text(_SECRET_LENGTH)
-    device = _same_phone(session, user_id, name, sim_cards) or _new_phone(session, user_id, name)
+    device = _same_phone(session, user.id, name, sim_cards) or _new_phone(session, user, name)
+    if user.approve_new_phones and device.enrolled_by != principal.token_id:
+        device.is_active, device.awaits_approval = False, True
+    device.enrolled_by = principal.token_id
     device.token_hash = digest(token)
     device.push_token = push_token
     device.sim_cards = sims.merged(device.sim_cards, sim_cards)
@@ -59,14 +81,20 @@ def _same_phone(session: Session, user_id: int, name: str, cards: list[sims.Card
     return None if same is None else session.get_one(Device, same, populate_existing=True)
 
 
-def _new_phone(session: Session, user_id: int, name: str) -> Device:
+_COUNT = text("SELECT count(*) FROM devices WHERE user_id = :user AND removed_at IS NULL")
+
+
+def _new_phone(session: Session, user: User, name: str) -> Device:
+    most = get_settings().max_devices
+    if (session.scalar(_COUNT, {"user": user.id}) or 0) >= most:
+        raise Refused(f"An account has at most {most} phones. Remove one first.")
     device = Device(
-        user_id=user_id,
+        user_id=user.id,
         device_id=random_text(NAME_LENGTH),
         device_name=name,
         registered_name=name,
         sms_rate=get_settings().sms_rate,
-        send_delay_seconds=session.get_one(User, user_id).default_send_delay_seconds,
+        send_delay_seconds=user.default_send_delay_seconds,
         hook_secret=random_text(_SECRET_LENGTH),
         signing_key=random_text(_SIGNING_KEY_LENGTH),
         sim_cards=[],

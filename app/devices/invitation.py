@@ -1,6 +1,7 @@
 """An invitation for a phone: the address and the private token that its owner types into the app."""
 
 import io
+from datetime import datetime
 
 import segno
 from sqlalchemy.orm import Session
@@ -14,9 +15,9 @@ MOBILE_PATH = "/api/mobile/v1"
 KEY_NAME = "Phone enrollment"
 
 
-def invite(session: Session, user_id: int, base_url: str) -> Enrollment:
-    """Make a key that can do nothing but enroll phones of this user. It is kept by the app, so it does not expire."""
-    key = tokens.issue(session, user_id, "key", KEY_NAME, abilities=["phone:enroll"])
+def invite(session: Session, user_id: int, base_url: str, expires_at: datetime | None = None) -> Enrollment:
+    """Make a key that can do nothing but enroll phones of this user. It is kept by the app, so it need not expire."""
+    key = tokens.issue(session, user_id, "key", KEY_NAME, abilities=["phone:enroll"], expires_at=expires_at)
     server = base_url + MOBILE_PATH
     return Enrollment(
         server_url=server,

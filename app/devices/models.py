@@ -37,6 +37,10 @@ class Device(Base):
     token_hash: Mapped[bytes | None] = mapped_column(LargeBinary)
     hook_secret: Mapped[str] = mapped_column(String(64))
     signing_key: Mapped[str] = mapped_column(String(64))
+    # The token that it was last enrolled with, which ends when the phone is removed.
+    enrolled_by: Mapped[int | None]
+    # Enrolled, and not switched on by its owner yet, who wants to be asked (`users.approve_new_phones`).
+    awaits_approval: Mapped[bool] = mapped_column(server_default=text("false"))
     push_token: Mapped[str | None] = mapped_column(String(256))
     sim_cards: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'"))
     app_version: Mapped[str | None] = mapped_column(String(32))

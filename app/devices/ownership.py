@@ -89,6 +89,8 @@ def change(session: Session, user_id: int, device_id: int, values: Mapping[str, 
     if values.get("is_active") or _SENDS_BY & values.keys():
         health.forget(session, device_id)
     session.execute(_LOCK_STATE, {"id": device_id})
+    if values.get("is_active"):
+        _approve(session, device_id)
     session.execute(update(Device).where(Device.id == device_id).values(**values))
     if _PUSHED & values.keys():
         session.execute(_NEW_PACE, {"id": device_id})
@@ -99,18 +101,40 @@ def change(session: Session, user_id: int, device_id: int, values: Mapping[str, 
         outbound.nudge(session, TaskName.MOVE)
 
 
+_APPROVE = text("UPDATE devices SET awaits_approval = false WHERE id = :id AND awaits_approval RETURNING id")
+
+
+def _approve(session: Session, device_id: int) -> None:
+    """A phone that its owner switches on waits for them no longer, and learns where to post what it receives."""
+    if session.execute(_APPROVE, {"id": device_id}).first():
+        outbound.signal(session, device_id, "WebhooksUpdated")
+
+
 def make_default(session: Session, user_id: int, device_id: int) -> str:
     """Let sends that name no phone begin with this one. Answers its name."""
     session.execute(update(User).where(User.id == user_id).values(default_device_id=device_id))
     return session.get_one(Device, device_id).device_name
 
 
+_END_KEY = text("""
+    DELETE FROM tokens t USING devices d
+    WHERE d.id = :id AND t.id = d.enrolled_by AND t.kind = 'key' AND t.abilities = '{phone:enroll}'
+""")
+# A token that can do more goes on doing it.
+_END_ENROLLING = text("""
+    UPDATE tokens t SET enrolls = false FROM devices d WHERE d.id = :id AND t.id = d.enrolled_by AND t.enrolls
+""")
 _REMOVE = text("UPDATE devices SET removed_at = clock_timestamp() WHERE id = :id AND removed_at IS NULL")
 _NO_DEFAULT = text("UPDATE users SET default_device_id = NULL WHERE id = :user AND default_device_id = :id")
 
 
 def remove(session: Session, user_id: int, device_id: int) -> None:
-    """End the phone's token and its streams; what waits for it moves. What it sent it may still report."""
+    """End the phone's token and its streams, and the private token that it may have kept; what waits for it moves.
+    What it sent it may still report.
+    """
+    # The private token first, which an enrollment under way holds; a phone that it makes is another one then.
+    session.execute(_END_KEY, {"id": device_id})
+    session.execute(_END_ENROLLING, {"id": device_id})
     session.execute(_REMOVE, {"id": device_id})
     session.execute(_NO_DEFAULT, {"user": user_id, "id": device_id})
     outbound.signal(session, device_id, "end")

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request
 
-from app.accounts.auth import Principal, can
+from app.accounts.auth import Principal, can, hold
 from app.core.database import SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.errors import Invalid
@@ -35,7 +35,10 @@ def list_devices(session: SessionDep, user: Owner) -> Envelope[list[DeviceOut]]:
 @router.post("/devices/enrollment", status_code=201)
 def invite_phone(session: SessionDep, user: Owner, request: Request) -> MessageEnvelope[Enrollment]:
     """What to type into the app on a new phone. The private token is shown this once."""
-    data = invitation.invite(session, user.user_id, base_url(request.scope))
+    hold(session, user)
+    # It does not outlive the API key that asks for it.
+    end = user.expires_at if user.kind == "key" else None
+    data = invitation.invite(session, user.user_id, base_url(request.scope), end)
     return MessageEnvelope(data=data, message="Private token created. Copy it now — it will not be shown again.")
 
 
@@ -73,7 +76,10 @@ def change_device(
 
 @router.delete("/devices/{device_id}")
 def remove_device(session: SessionDep, user: Owner, device: OwnDevice) -> Done:
-    """Remove a phone: its token ends at once, and messages that it was not given yet go to other phones."""
+    """Remove a phone: its token ends at once, and messages that it was not given yet go to other phones.
+
+    The private token that it was enrolled with enrolls no phone any more, since the phone may have kept it.
+    """
     ownership.remove(session, user.user_id, device)
     return Done(message="Device deleted successfully")
 

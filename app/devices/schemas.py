@@ -85,6 +85,7 @@ class DeviceOut(BaseModel):
     device_name: str
     phone_number: str | None
     is_active: bool
+    awaits_approval: bool
     is_default: bool
     sms_rate: Money
     send_delay_seconds: int

@@ -14,6 +14,7 @@ _UUID = "01977a5e-8f00-7c1d-9b44-3f5a6d2c7e10"
 
 # What `{…}` in a path stands for.
 PARAMETERS: dict[str, Any] = {
+    "session_id": 9,
     "key_id": 6,
     "device_id": 5,
     "contact_id": 12,
@@ -32,6 +33,19 @@ BODIES: dict[str, Any] = {
         "password_confirmation": "correct horse",
     },
     "POST /api/login": {"email": "ali@example.com", "password": "correct horse"},
+    "PUT /api/user/password": {
+        "current_password": "correct horse",
+        "password": "battery staple",
+        "password_confirmation": "battery staple",
+    },
+    "POST /api/forgot-password": {"email": "ali@example.com"},
+    "POST /api/reset-password": {
+        "code": "7Hq2mXfZ0aLr9TnWc4Kd1VbYp6Sg8JeUo3Qi5RtMhCx",
+        "password": "battery staple",
+        "password_confirmation": "battery staple",
+    },
+    "POST /api/user/email/verify": {"code": "7Hq2mXfZ0aLr9TnWc4Kd1VbYp6Sg8JeUo3Qi5RtMhCx"},
+    "DELETE /api/user": {"current_password": "correct horse"},
     "POST /api/tokens": {"name": "Production server", "abilities": ["sms:send", "sms:read"]},
     "PUT /api/settings": {"keep_inbound": True, "default_region": "UZ"},
     "PATCH /api/settings": {"offline_alert_minutes": 30},
@@ -176,6 +190,8 @@ FIELDS: Mapping[str, Any] = {
     "commands": ["adb shell settings put global sms_outgoing_check_max_count 100000"],
     "recommended_send_delay_seconds": 60,
     "default_send_delay_seconds": 0,
+    "approve_new_phones": False,
+    "awaits_approval": False,
     "failover": True,
     "reason_code": None,
     "reason": None,

@@ -17,6 +17,8 @@ phones, and what became of each is told by polling or by webhook.
 
 - **Authentication**: `Authorization: Bearer <token>`. API keys have abilities: `*` (everything), `sms:send`,
   `sms:read`, `contacts`, `devices`, `webhooks`, `account`, `tokens`, `phone:enroll`.
+- **Sessions**, which signing in makes, end when they are not used for a month, and after a year (the operator may have
+  set otherwise). API keys end when you say so.
 - **Bodies** are JSON; forms are read too. Strings are trimmed and an empty one is null, except messages and passwords.
   Null clears a field that may be empty, an absent one is left as it is. Fields that a call does not know are ignored
   and named in the response header `X-Ignored-Fields`; unknown filters of a list and unknown names in `limits` are a
@@ -58,6 +60,14 @@ TITLES: dict[str, str] = {
     "POST /api/auth/google": "Sign in with Google",
     "POST /api/login": "Sign in",
     "POST /api/logout": "Sign out",
+    "PUT /api/user/password": "Change password",
+    "POST /api/forgot-password": "Have a reset code mailed",
+    "POST /api/reset-password": "Reset password",
+    "POST /api/user/email/code": "Have a confirmation code mailed",
+    "POST /api/user/email/verify": "Confirm e-mail address",
+    "DELETE /api/user": "Delete account",
+    "GET /api/sessions": "List sessions",
+    "DELETE /api/sessions/{session_id}": "End a session",
     "GET /api/tokens": "List API keys",
     "POST /api/tokens": "Create an API key",
     "DELETE /api/tokens/{key_id}": "Revoke an API key",
@@ -90,6 +100,7 @@ TITLES: dict[str, str] = {
 }
 
 PATH_PARAMETERS: dict[str, str] = {
+    "session_id": "The session's number",
     "key_id": "The key's number",
     "device_id": "The phone's number, or its own string `device_id`",
     "contact_id": "The contact's number",
@@ -128,8 +139,11 @@ FIELDS: dict[str, str] = {
     "MessageOut.uncertain": "Whether nobody knows if the SMS left: its phone never reported",
     "MessageOut.segments": "Into how many parts the text is cut on the air",
     "MessageOut.encoding": "`gsm7` or `ucs2`",
+    "PasswordReset.code": "From the mail; good once, for half an hour",
+    "EmailProof.code": "From the mail; good once, for half an hour",
+    "AccountRemoval.current_password": "Needed where the account has a password",
     "NewKey.abilities": 'What the key may do; absent: `["*"]`',
-    "NewKey.expires_at": "When it ends, no later than the token that makes it; absent: with that one, or never",
+    "NewKey.expires_at": "When it ends, no later than the API key that makes it; absent: with that one, or never",
     "SettingsChange.keep_inbound": "Whether received messages are kept; webhooks are told of them either way",
     "SettingsChange.default_region": "ISO country code by which numbers without `+` are read",
     "SettingsChange.offline_alert_minutes": "Tell by e-mail when a phone was away for so long; null: never",
@@ -139,6 +153,7 @@ FIELDS: dict[str, str] = {
     "DeviceOut.today": "Today's figures in short, in UTC",
     "SettingsChange.failover": "Whether a message that certainly did not leave its phone is tried on up to two others",
     "SettingsChange.default_send_delay_seconds": "`send_delay_seconds` of phones that are enrolled from then on",
+    "SettingsChange.approve_new_phones": "Whether a phone that is enrolled waits until you switch it on",
     "SettingsChange.device_events": "Whether webhooks are told when a phone goes offline or fails, and when it is back",
     "DeviceChange.send_delay_seconds": "Pause between two messages",
     "DeviceChange.send_delay_spread_seconds": "Up to so many seconds more, by chance",

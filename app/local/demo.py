@@ -67,6 +67,8 @@ def run_demo(messages: int, phones: int, *, keep: bool) -> bool:
             flower_port="0",
             public_url="",
             registration="open",
+            max_devices="1000",
+            max_enrollments_per_minute="1000",
             free_features="api,webhooks,bulk",
             webhook_allowed_networks=LOOPBACK,
         )

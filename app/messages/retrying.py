@@ -12,6 +12,10 @@ from app.messages.choice import NO_ACTIVE_DEVICE
 from app.messages.states import Event
 from app.messages.transitions import Change
 
+# A name of 36 characters is what the app can report, and it ends with the number of the attempt; the last ones are left
+# to trying another phone by itself.
+MAX_ATTEMPTS = 990
+TRIED_ENOUGH = f"A message can be sent {MAX_ATTEMPTS} times"
 ONLY_FAILED = "Only failed messages can be sent again"
 STILL_HELD = "A phone was given this message and may still send it"
 
@@ -27,6 +31,8 @@ def retry(session: Session, row: Mapping[str, Any]) -> None:
     While a phone has the message it is pending, or its owner said that it failed and it is refused, so it cannot be
     sent by two. One that named its phone stays with it.
     """
+    if row["attempt"] >= MAX_ATTEMPTS:
+        raise Refused(TRIED_ENOUGH)
     named = row["device_id"] if row["device_named"] else None
     if row["status"] == "failed" and not session.scalar(_ABLE, {"user": row["user_id"], "named": named}):
         raise Refused(NO_ACTIVE_DEVICE)

@@ -131,8 +131,13 @@ def change(session: SessionDep, row: SentMessage, body: SmsChange) -> MessageEnv
 
 
 @router.delete("/sms/{message}")
-def delete(session: SessionDep, row: SentMessage) -> Done:
-    """Delete a message. One that no phone was given is withdrawn too; figures keep what was counted."""
+def delete(session: SessionDep, user: Sender, row: SentMessage) -> Done:
+    """Delete a message. One that no phone was given is withdrawn too; figures keep what was counted.
+
+    A received one also needs the ability `sms:read`.
+    """
+    if row["direction"] == "inbound":
+        require(user, "sms:read")
     transitions.apply(session, [Change(row["id"], Event.DELETED)])
     return Done(message="SMS deleted successfully")
 

@@ -17,7 +17,13 @@ from app.messages import handout
 
 router = APIRouter(prefix="/api/mobile/v1", tags=["Phones"])
 
-Enroller = Annotated[Principal, Depends(can("phone:enroll"))]
+
+def enroller(principal: Annotated[Principal, Depends(can("phone:enroll"))]) -> Principal:
+    enrolling.admit(principal)
+    return principal
+
+
+Enroller = Annotated[Principal, Depends(enroller)]
 
 
 def current_device(session: SessionDep, request: Request) -> Device:
@@ -106,7 +112,7 @@ class Pushed(BaseModel):
 @router.post("/device", status_code=201)
 def register(session: SessionDep, user: Enroller, body: Registration, request: Request) -> Enrolled:
     """Enroll the phone with a private token."""
-    device, token = enrolling.enroll(session, user.user_id, body.name, body.sim_cards, body.push_token)
+    device, token = enrolling.enroll(session, user, body.name, body.sim_cards, body.push_token)
     handout.never_repeat(session, user.user_id, device.id)
     _learn_version(device, request)
     return Enrolled(id=device.device_id, token=token, login=device.device_id)
@@ -130,6 +136,9 @@ def show(request: Request) -> Address:
 @router.get("/webhooks")
 def webhooks(device: CurrentDevice, request: Request) -> list[Hook]:
     """Where the phone posts what it receives, by a secret of its own in the address; ids stay the same for ever."""
+    if device.awaits_approval:
+        # It learns them when its owner switches it on; until then nobody hears of what it receives.
+        return []
     url = f"{base_url(request.scope)}/hooks/{device.hook_secret}"
     return [
         Hook(id=f"{device.device_id}-{event}", url=url, event=event)

@@ -119,6 +119,7 @@ def test_settings(api, ali, other, method):
         "offline_alert_minutes": None,
         "failover": True,
         "default_send_delay_seconds": 0,
+        "approve_new_phones": False,
     }
     assert api.get("/api/settings", headers=ali.headers).json() == {"success": True, "data": initial}
 
@@ -140,6 +141,7 @@ def test_settings(api, ali, other, method):
         "offline_alert_minutes": 30,
         "failover": False,
         "default_send_delay_seconds": 60,
+        "approve_new_phones": False,
     }
     assert answer.json() == {"success": True, "data": changed, "message": "Settings updated successfully"}
     assert put().json()["data"] == changed

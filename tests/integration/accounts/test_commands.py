@@ -63,3 +63,25 @@ def test_promo_codes(api, ali, sql):
 )
 def test_refused_promo_codes(database, arguments):
     assert run(promo_app, "create", *arguments).exit_code == 2
+
+
+def test_users_are_listed(api, ali, sql):
+    (line,) = run(user_app, "list").stdout.splitlines()
+    assert line.startswith(f"{ali.id}  ali@example.com  not proven  free  created: ")
+
+
+def test_a_password_is_set_and_ends_sessions(api, ali):
+    made = run(user_app, "password", "ALI@example.com")
+    password = re.fullmatch(rf"user {ali.id} ali@example.com, new password: (\w{{20}})\n", made.stdout)[1]
+    assert api.get("/api/user", headers=ali.headers).status_code == 401
+    assert api.post("/api/login", json={"email": ali.email, "password": password}).status_code == 200
+    assert run(user_app, "password", "nobody@example.com").exit_code == 1
+
+
+def test_a_user_is_deleted_after_a_question(api, ali, sql):
+    assert CliRunner().invoke(user_app, ["delete", ali.email], input="n\n").exit_code == 1
+    assert api.get("/api/user", headers=ali.headers).status_code == 200
+    assert run(user_app, "delete", str(ali.id), "--yes").exit_code == 0
+    assert api.get("/api/user", headers=ali.headers).status_code == 401
+    assert run(user_app, "list").stdout == ""
+    assert run(user_app, "delete", ali.email, "--yes").stderr == "there is no user ali@example.com\n"

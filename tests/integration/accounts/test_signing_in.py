@@ -51,6 +51,7 @@ def test_login_and_user(api):
             "id": 1,
             "name": "Ali Valiyev",
             "email": "ali@example.com",
+            "email_verified_at": None,
             "plan": "free",
             "premium_expires_at": None,
         },

@@ -1,6 +1,7 @@
 """Enrolling, re-enrolling and removing phones."""
 
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 
 import pytest
 
@@ -59,6 +60,7 @@ def test_a_new_phone_is_as_the_public_api_says(client, phone):
         "device_name": "samsung/a52qnsxx",
         "phone_number": None,
         "is_active": True,
+        "awaits_approval": False,
         "is_default": False,
         "sms_rate": 100,
         "send_delay_seconds": 0,
@@ -219,3 +221,102 @@ def test_what_a_phone_was_given_before_it_was_set_up_anew_is_not_offered_again(c
     again.report(message["message_id"], "Sent")
     assert client.get(f"/api/sms/{message['id']}").json()["data"]["status"] == "sent"
     again.close()
+
+
+def private(client, **headers):
+    return client.post("/api/devices/enrollment", **headers).json()["data"]["private_token"]
+
+
+def register(client, token, name="x", **body):
+    headers = {"Authorization": f"Bearer {token}"}
+    return client.post("/api/mobile/v1/device", json={"name": name, **body}, headers=headers)
+
+
+def test_a_removed_phone_does_not_come_back_with_the_private_token_that_it_kept(client, device_number, gateway):
+    token = private(client)
+    phones = [StrictPhone(gateway.url, name=name) for name in ("kept", "removed")]
+    for phone in phones:
+        phone.register(token)
+    assert client.delete(f"/api/devices/{phones[1].device_id}").status_code == 200
+    assert register(client, token).status_code == 401
+    assert client.get("/api/tokens").json()["data"] == []
+    assert phones[0].announce() == 204, "its own token goes on"
+    for phone in phones:
+        phone.close()
+
+
+def test_a_key_that_can_do_more_only_stops_enrolling_when_its_phone_is_removed(client, ali):
+    key = ali.token("*")
+    token = key["Authorization"].removeprefix("Bearer ")
+    device = register(client, token).json()["id"]
+    assert client.delete(f"/api/devices/{device}").status_code == 200
+    assert register(client, token).status_code == 401
+    assert client.get("/api/devices", headers=key).status_code == 200
+
+
+def test_a_devices_key_that_ends_makes_a_private_token_that_ends_with_it(client, ali, sql):
+    brief = ali.token("devices", expires_in=timedelta(minutes=1))
+    token = private(client, headers=brief)
+    ends = sql.execute("SELECT expires_at FROM tokens ORDER BY id DESC LIMIT 2").fetchall()
+    assert ends[0] == ends[1] != (None,)
+    assert register(client, token).status_code == 201
+    sql.execute("UPDATE tokens SET expires_at = clock_timestamp() WHERE kind = 'key'")
+    assert register(client, token).status_code == 401
+    private(client)
+    assert sql.execute("SELECT expires_at FROM tokens ORDER BY id DESC LIMIT 1").fetchone() == (None,)
+
+
+def test_new_phones_wait_for_approval_where_the_account_wants_it(client, gateway, send, sql, ali):
+    assert client.put("/api/settings", json={"approve_new_phones": True}).status_code == 200
+    token = private(client)
+    rogue = StrictPhone(gateway.url, name="rogue")
+    rogue.register(token)
+    shown = client.get(f"/api/devices/{rogue.device_id}").json()["data"]
+    assert (shown["is_active"], shown["awaits_approval"]) == (False, True)
+    rogue.sync()
+    assert (rogue.pull(), rogue.hooks) == ([], [])
+    refused = client.post(
+        "/api/sms", json={"message": "x", "recipient_number": "+12025550123", "device_id": rogue.device_id}
+    )
+    assert refused.status_code == 422
+    with rogue.stream() as stream:
+        stream.until("SettingsUpdated")
+        assert client.patch(f"/api/devices/{rogue.device_id}", json={"is_active": True}).status_code == 200
+        stream.until("WebhooksUpdated")
+    rogue.sync()
+    assert rogue.hooks
+    assert client.get(f"/api/devices/{rogue.device_id}").json()["data"]["awaits_approval"] is False
+    # The app registers anew by itself, with the token it kept: that needs no second approval.
+    silence(sql, rogue)
+    rogue.register(token)
+    assert client.get(f"/api/devices/{rogue.device_id}").json()["data"]["is_active"] is True
+    # With another token it might be anybody that knows its name and cards.
+    silence(sql, rogue)
+    rogue.register(ali.token("phone:enroll")["Authorization"].removeprefix("Bearer "))
+    assert client.get(f"/api/devices/{rogue.device_id}").json()["data"]["awaits_approval"] is True
+    rogue.close()
+
+
+def test_an_account_has_so_many_phones_and_not_more_however_many_enroll_at_once(client, configured, gateway):
+    configured(MAX_DEVICES="3")
+    token = private(client)
+
+    def enroll_one(number):
+        return register(client, token, name=f"phone {number}")
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(enroll_one, range(8)))
+    assert sorted(answer.status_code for answer in answers) == [201] * 3 + [422] * 5
+    refused = next(answer for answer in answers if answer.status_code == 422)
+    assert refused.json()["message"] == "An account has at most 3 phones. Remove one first."
+    assert len(client.get("/api/devices").json()["data"]) == 3
+
+
+def test_a_private_token_enrolls_so_many_phones_a_minute(client, configured):
+    configured(MAX_ENROLLMENTS_PER_MINUTE="2")
+    token = private(client)
+    answers = [register(client, token, name=str(number)) for number in range(3)]
+    assert [answer.status_code for answer in answers] == [201, 201, 429]
+    assert answers[2].json()["message"] == "A private token enrolls at most 2 phones a minute. Try again shortly."
+    assert 1 <= int(answers[2].headers["Retry-After"]) <= 60
+    assert register(client, private(client)).status_code == 201

@@ -1,0 +1,62 @@
+"""Sessions, which signing in makes: how long they last, listing them, ending them."""
+
+from typing import Any
+
+from sqlalchemy import delete, select, text
+from sqlalchemy.orm import Session
+
+from app.accounts import tokens
+from app.accounts.auth import Principal
+from app.accounts.models import Token
+from app.core.settings import get_settings
+
+NAME = "Sign-in"
+MAX_NAME = 255
+MAX_CLEANED = 1000
+
+_BEGIN = text("""
+    UPDATE tokens SET expires_at = created_at + least(CAST(:idle AS interval), CAST(:life AS interval)) WHERE id = :id
+""")
+
+
+def begin(session: Session, user_id: int, client: str | None = None) -> tokens.NewToken:
+    """A new session of the user; `client` is what the program that signed in calls itself."""
+    token = tokens.issue(session, user_id, "session", (client or "").strip()[:MAX_NAME] or NAME)
+    session.execute(_BEGIN, {"id": token.id, **limits()})
+    return token
+
+
+def limits() -> dict[str, Any]:
+    """How long a session may go unused, and how long it may last."""
+    settings = get_settings()
+    return {"idle": settings.session_idle, "life": settings.session_lifetime}
+
+
+_OPEN = text("""
+    SELECT id, name, created_at, last_used_at, expires_at FROM tokens
+    WHERE user_id = :user AND kind = 'session' AND (expires_at IS NULL OR expires_at > clock_timestamp())
+    ORDER BY id DESC
+""")
+
+
+def shown(session: Session, principal: Principal) -> list[dict[str, Any]]:
+    """The user's open sessions, the newest first."""
+    found = session.execute(_OPEN, {"user": principal.user_id}).mappings()
+    return [{**row, "current": row["id"] == principal.token_id} for row in found]
+
+
+def end_all(session: Session, user_id: int, *, but: int | None = None) -> None:
+    """End the user's sessions, apart from the one given."""
+    session.execute(delete(Token).where(Token.user_id == user_id, Token.kind == "session", Token.id != (but or 0)))
+
+
+def clean(session: Session) -> None:
+    """Delete one batch of sessions that have ended."""
+    ended = (
+        select(Token.id)
+        .where(Token.kind == "session", Token.expires_at < text("clock_timestamp()"))
+        .order_by(Token.expires_at)
+        .limit(MAX_CLEANED)
+        .with_for_update(skip_locked=True)
+    )
+    session.execute(delete(Token).where(Token.id.in_(ended)).execution_options(synchronize_session=False))

@@ -1,0 +1,107 @@
+"""What is left of deleted accounts, deleted in batches that hold no lock for long; and withdrawing what an account had
+accepted before it came to its rightful owner.
+"""
+
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.core import outbound
+from app.core.names import TaskName
+from app.messages import transitions
+from app.messages.states import Event
+from app.messages.transitions import Change
+
+BATCH_SIZE = 1000
+
+_BY_USER = "user_id = :user"
+_BY_DEVICE = "device_id IN (SELECT id FROM devices WHERE user_id = :user)"
+# In this order: first what sends and calls, and nothing before the rows by which it is found.
+ROWS: tuple[tuple[str, str], ...] = (
+    ("message_queue", _BY_USER),
+    ("webhook_queue", _BY_USER),
+    ("messages", f"{_BY_USER} AND deleted_at IS NULL"),
+    ("messages", f"{_BY_USER} AND deleted_at IS NOT NULL"),
+    ("webhook_deliveries", _BY_USER),
+    ("webhook_targets", _BY_USER),
+    ("webhook_urls", _BY_USER),
+    ("webhook_secrets", _BY_USER),
+    ("contacts", _BY_USER),
+    ("contact_groups", _BY_USER),
+    ("inbound_seen", _BY_DEVICE),
+    ("device_releases", _BY_DEVICE),
+    ("device_health", _BY_DEVICE),
+    ("device_deltas", _BY_DEVICE),
+    ("device_totals", _BY_DEVICE),
+    ("device_state", _BY_DEVICE),
+    ("devices", _BY_USER),
+    ("dispatch_cursors", _BY_USER),
+    ("idempotency_keys", _BY_USER),
+    ("usage_deltas", _BY_USER),
+    ("usage_totals", _BY_USER),
+    ("tokens", _BY_USER),
+    ("account_codes", _BY_USER),
+    ("promo_redemptions", _BY_USER),
+)
+
+# A few rows for each row of the table, by their column that names it.
+PARTS = {"messages": ("message_steps", "message_id"), "webhook_deliveries": ("webhook_attempts", "delivery_id")}
+
+_DELETED = text("""
+    SELECT id FROM users WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+""")
+_HANDED_OVER = text("""
+    SELECT id, withdraw_before FROM users WHERE withdraw_before IS NOT NULL AND deleted_at IS NULL
+    ORDER BY withdraw_before LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+""")
+# What a phone was given stays: the phone may still report it.
+_WAITING = text("""
+    SELECT q.message_id FROM message_queue q JOIN messages m ON m.id = q.message_id
+    WHERE q.user_id = :user AND q.stage = 0 AND m.created_at < :before ORDER BY q.message_id LIMIT :most
+""")
+
+
+def erase(session: Session) -> None:
+    """One batch of one account of each kind; nudges itself while there is more."""
+    is_more = _withdraw(session), _erase(session)
+    if any(is_more):
+        outbound.nudge(session, TaskName.ERASE)
+
+
+def _withdraw(session: Session) -> bool:
+    user = session.execute(_HANDED_OVER).one_or_none()
+    if user is None:
+        return False
+    values = {"user": user.id, "before": user.withdraw_before, "most": BATCH_SIZE}
+    waiting = session.scalars(_WAITING, values).all()
+    transitions.apply(session, [Change(number, Event.WITHDRAWN) for number in waiting])
+    if len(waiting) < BATCH_SIZE:
+        session.execute(text("UPDATE users SET withdraw_before = NULL WHERE id = :user"), {"user": user.id})
+    return True
+
+
+def _erase(session: Session) -> bool:
+    user = session.scalar(_DELETED)
+    if user is None:
+        return False
+    left = BATCH_SIZE
+    for table, condition in ROWS:
+        left -= _delete(session, table, condition, {"user": user, "most": left})
+        if left <= 0:
+            return True
+    session.execute(text("DELETE FROM users WHERE id = :user"), {"user": user})
+    return True
+
+
+def _delete(session: Session, table: str, condition: str, values: dict[str, Any]) -> int:
+    """How many rows of the table went; what belongs to each goes along."""
+    part, column = PARTS.get(table, ("", ""))
+    returned = "id" if part else "1"
+    along = f", along AS (DELETE FROM {part} WHERE {column} IN (SELECT id FROM deleted))" if part else ""  # noqa: S608
+    statement = f"""
+        WITH gone AS MATERIALIZED (SELECT ctid FROM {table} WHERE {condition} LIMIT :most FOR UPDATE),
+             deleted AS (DELETE FROM {table} WHERE ctid IN (SELECT ctid FROM gone) RETURNING {returned}) {along}
+        SELECT count(*) FROM deleted
+    """  # noqa: S608 - constants
+    return int(session.scalar(text(statement), values) or 0)

@@ -1,0 +1,83 @@
+"""Deleting an account with everything that is its."""
+
+from contextlib import closing
+
+import pytest
+from sqlalchemy import text
+
+from app.core.database import Base, transaction
+from app.messages import erasing
+from app.migrations.tables import load_tables
+from tests.integration.accounts.test_passwords import ALI, bearer, registered
+from tests.strict_phone import StrictPhone
+
+
+def erase_all(sql):
+    for _ in range(100):
+        with transaction() as session:
+            erasing.erase(session)
+        if not sql.execute("SELECT count(*) FROM users WHERE deleted_at IS NOT NULL").fetchone()[0]:
+            return
+    raise AssertionError("never done")
+
+
+def test_every_table_of_an_account_is_named():
+    load_tables()
+    named = {table for table, _ in erasing.ROWS} | {part for part, _ in erasing.PARTS.values()}
+    owned = {
+        name
+        for name, table in Base.metadata.tables.items()
+        if {"user_id", "device_id", "message_id", "delivery_id"} & set(table.columns.keys())
+    }
+    assert owned == named
+
+
+def test_nothing_of_a_deleted_account_is_left(api, gateway, sql, other, monkeypatch):
+    monkeypatch.setattr(erasing, "BATCH_SIZE", 3)
+    headers = registered(api)
+    key = bearer(api.post("/api/tokens", json={"name": "x"}, headers=headers))
+    invited = api.post("/api/devices/enrollment", headers=headers).json()["data"]
+    with closing(StrictPhone(gateway.url)) as phone:
+        phone.register(invited["private_token"])
+        hook = "http://127.0.0.1:9/x"
+        api.put("/api/webhooks", json={"webhook_url_status": "https://example.com/s"}, headers=headers)
+        for number in range(5):
+            body = {"message": "x", "recipient_number": f"+1202555010{number}"}
+            assert api.post("/api/sms", json=body, headers=headers | {"Idempotency-Key": hook}).status_code in {
+                201,
+                422,
+            }
+        api.post("/api/contacts", json={"phone_number": "+12025550123"}, headers=headers)
+        api.post("/api/contact-groups", json={"name": "x"}, headers=headers)
+        api.post("/api/sms", json={"message": "x", "recipient_number": "+12025550123"}, headers=other.headers)
+
+        refused = api.request("DELETE", "/api/user", json={"current_password": "wrong"}, headers=headers)
+        assert refused.json()["errors"] == {"current_password": ["The password is incorrect."]}
+        assert api.delete("/api/user", headers=headers).status_code == 422
+        assert api.request("DELETE", "/api/user", json={"current_password": "secret"}, headers=key).status_code == 403
+        gone = api.request("DELETE", "/api/user", json={"current_password": "secret"}, headers=headers)
+        assert (gone.status_code, gone.json()) == (200, {"success": True, "message": "Account deleted"})
+        assert [api.get("/api/user", headers=each).status_code for each in (headers, key)] == [401, 401]
+        assert phone.announce() == 401
+        assert api.post("/api/login", json=ALI).status_code == 401
+    again = api.post("/api/register", json=ALI)
+    assert again.status_code == 201, "the address is free at once"
+    erase_all(sql)
+    kept = {other.id, again.json()["data"]["user"]["id"]}
+    for name, table in Base.metadata.tables.items():
+        if "user_id" in table.columns:
+            with transaction() as session:
+                owners = set(session.scalars(text(f"SELECT DISTINCT user_id FROM {name}")))
+            assert owners <= kept, name
+    assert sql.execute("SELECT count(*) FROM device_state").fetchone() == (0,)
+
+
+@pytest.mark.parametrize("abilities", [["*"], ["account"]])
+def test_a_key_deletes_no_account(api, ali, abilities):
+    assert api.delete("/api/user", headers=ali.token(*abilities)).status_code == 403
+
+
+def test_an_account_without_a_password_is_deleted_by_its_session(api, ali, sql):
+    assert api.delete("/api/user", headers=ali.headers).status_code == 200
+    erase_all(sql)
+    assert sql.execute("SELECT count(*) FROM users").fetchone() == (0,)
