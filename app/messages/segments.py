@@ -1,5 +1,7 @@
 """Segments and encoding of a text as phones split it (3GPP TS 23.038 alphabets, TS 23.040 concatenation)."""
 
+import regex
+
 _GSM7_BASIC = frozenset(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?"
     "¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà"
@@ -10,26 +12,51 @@ _GSM7 = _GSM7_BASIC | _GSM7_EXTENSION
 GSM7_SINGLE, GSM7_PART = 160, 153
 UCS2_SINGLE, UCS2_PART = 70, 67
 
+# A pair of regional indicators is a flag. `\X` alone looks back over all flags before each: 50,000 take a minute.
+_CLUSTER = regex.compile(r"\p{RI}{2}(?=\p{RI})|\X")
+# Where none of these is, each character is a cluster of its own: to look for them is a tenth of finding clusters.
+_JOINING = regex.compile(r"[^\p{GCB=Other}\p{GCB=Control}\p{GCB=LV}\p{GCB=LVT}\n]")
+
 
 def segments(text: str) -> tuple[int, str]:
     """Number of SMS segments and `gsm7` or `ucs2`.
 
-    A character of the extension table takes two septets and a character beyond the BMP two code units; neither is split
-    between two parts, so a part may hold one unit less than it could.
+    Android splits GSM 7 between characters, of which those of the extension table take two septets, and UCS-2 between
+    grapheme clusters: flags, families and letters with their marks stay whole, so a part may hold less than it could.
     """
     if _GSM7.issuperset(text):
         if len(text) <= GSM7_SINGLE and _GSM7_EXTENSION.isdisjoint(text):
             return 1, "gsm7"
-        return _parts([2 if char in _GSM7_EXTENSION else 1 for char in text], GSM7_SINGLE, GSM7_PART), "gsm7"
-    return _parts([2 if char > "\uffff" else 1 for char in text], UCS2_SINGLE, UCS2_PART), "ucs2"
+        widths = [2 if char in _GSM7_EXTENSION else 1 for char in text]
+        return (1 if sum(widths) <= GSM7_SINGLE else _parts(widths, GSM7_PART)), "gsm7"
+    units = len(text.encode("utf-16-le", "surrogatepass")) // 2
+    if units <= UCS2_SINGLE:
+        return 1, "ucs2"
+    if _JOINING.search(text):
+        return _parts_of_clusters(_CLUSTER.findall(text)), "ucs2"
+    if units == len(text):
+        return -(-units // UCS2_PART), "ucs2"
+    return _parts([2 if char > "\uffff" else 1 for char in text], UCS2_PART), "ucs2"
 
 
-def _parts(widths: list[int], single: int, part: int) -> int:
-    if sum(widths) <= single:
-        return 1
+def _parts(widths: list[int], part: int) -> int:
     parts, used = 1, 0
     for width in widths:
         if used + width > part:
             parts, used = parts + 1, 0
         used += width
+    return parts
+
+
+def _parts_of_clusters(clusters: list[str]) -> int:
+    """A cluster that is longer than a part begins one, and is split between its characters."""
+    parts, used = 1, 0
+    for cluster in clusters:
+        widths = [2 if char > "\uffff" else 1 for char in cluster]
+        if used and used + sum(widths) > UCS2_PART:
+            parts, used = parts + 1, 0
+        for width in widths:
+            if used + width > UCS2_PART:
+                parts, used = parts + 1, 0
+            used += width
     return parts
