@@ -5,10 +5,8 @@ Concurrent calls of one kind share a transaction (`core.batching`). Everything e
 
 import asyncio
 import hashlib
-import json
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs
 
 from pydantic_core import to_json
@@ -23,12 +21,12 @@ from app.core.errors import AppError, BadRequest, MethodNotAllowed, Unauthentica
 from app.core.reading import LARGE_BODY_LIMIT, AccountOf, read_body
 from app.core.security import bearer, digest, parse_token
 from app.core.validation import read
-from app.devices import presence, versions
+from app.devices import hooked, presence, versions
 from app.devices.askers import HOOKS
 from app.devices.streams import Streams
 from app.messages import handout, idempotency, inbox, intake, reports
 from app.messages.schemas import SmsDraft
-from app.mobile import wire
+from app.mobile import events, wire
 
 PHONES = "/api/mobile/v1"
 MOST_REPORTS_AT_ONCE = 500
@@ -47,6 +45,10 @@ class HotCalls:
         self._pull = Batcher("pull", handout.hand_out)
         self._report = Batcher("report", reports.record, size=lambda item: len(item.reports))
         self._receive = Batcher("receive", inbox.receive)
+        # Apart, so that who posts a login code waits for nobody's pictures; and one after the other, since to read one
+        # takes all of a processor.
+        self._large = ThreadPoolExecutor(1, thread_name_prefix="read large")
+        self._receive_large = Batcher("receive large", inbox.receive, size=inbox.Post.size)
         self._open = Batcher("open", presence.stream_opened)
         self._handlers: dict[tuple[str, str], Handler] = {
             ("POST", "/api/sms"): self._send,
@@ -106,7 +108,7 @@ class HotCalls:
     async def _reports(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = _device_token(scope)
         raw = await read_body(scope, receive, self._account_of)
-        items = await aside(_reported, raw)
+        items = await aside(wire.read_reports, raw)
         for start in range(0, len(items) or 1, MOST_REPORTS_AT_ONCE):
             await self._report.submit(reports.Reported(token, items[start : start + MOST_REPORTS_AT_ONCE]))
         await respond(send, 204, b"")
@@ -121,10 +123,12 @@ class HotCalls:
             app_version=versions.told_by(header(scope, b"user-agent")),
         )
         if len(raw) > READ_ASIDE:
-            # Reading it costs many times its size: first see whether it comes from a phone.
-            await asyncio.to_thread(_admit, post)
-        post.event = await aside(inbox.read_event, raw)
-        await self._receive.submit(post)
+            del raw
+            await asyncio.get_running_loop().run_in_executor(self._large, _read_large, post)
+            await self._receive_large.submit(post)
+        else:
+            post.told = events.read(raw)
+            await self._receive.submit(post)
         await respond(send, 200, b"{}")
 
     async def _events(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -148,26 +152,10 @@ def _device_token(scope: Scope) -> bytes:
     return digest(token)
 
 
-def _admit(post: inbox.Post) -> None:
+def _read_large(post: inbox.Post) -> None:
+    """Read a post that costs many times its size; first see whether it comes from a phone."""
     with transaction() as session:
-        inbox.admit(session, post)
-
-
-def _reported(raw: bytes) -> list[reports.Report]:
-    value: Any = None
-    # Text that cannot be stored is mended, as in hooks: the app repeats a report ten times and drops it.
-    with suppress(ValueError, RecursionError):
-        value = json.loads(raw.decode("utf-8", "replace"))
-    if not isinstance(value, list):
-        raise BadRequest("the body must be a JSON array of reports")
-    items = []
-    for place, item in enumerate(value):
-        if not isinstance(item, dict):
-            raise BadRequest(f"{place}: a report must be an object")
-        try:
-            report = reports.parse_report(item)
-        except ValueError as error:
-            raise BadRequest(f"{place}: {error}") from None
-        if report is not None:
-            items.append(report)
-    return items
+        device = hooked.by_secret(session, {post.secret}).get(post.secret)
+    raw = post.raw
+    inbox.prove(post, device)
+    post.told = events.read(raw)

@@ -29,6 +29,10 @@ KNOWN_EVENTS = {
     "mms:downloaded": (1, 56),
     "app:started": (1, 66),
     "sms:cancelled": (1, 67),
+    "sms:batch:received": (1, 71),
+    "sms:batch:data-received": (1, 71),
+    "mms:batch:received": (1, 71),
+    "mms:batch:downloaded": (1, 71),
 }
 SIMS = [{"slotIndex": 0, "simNumber": 1, "phoneNumber": "********4567", "carrierName": "****bile", "iccid": "****1234"}]
 
@@ -60,20 +64,38 @@ class StrictPhone:
         return {"Authorization": f"Bearer {self.token}"}
 
     def register(self, private_token: str, **body: Any) -> dict[str, Any]:
-        sims = {"simCards": self.sims} if numbers(self.version) >= (1, 65) else {}
-        answer = self.client.post(
-            "/device", headers={"Authorization": f"Bearer {private_token}"}, json={"name": self.name, **sims, **body}
-        )
+        told = {"name": self.name, **self._cards(), **self._keys(), **body}
+        answer = self.client.post("/device", headers={"Authorization": f"Bearer {private_token}"}, json=told)
         assert answer.status_code == 201, answer.text
-        told: dict[str, Any] = answer.json()
+        told = answer.json()
         assert all(isinstance(told[key], str) and told[key] for key in ("id", "token", "login")), told
         assert len(told["id"]) <= 21
         self.device_id, self.token = told["id"], told["token"]
         return told
 
+    def _cards(self) -> dict[str, Any]:
+        return {"simCards": self.sims} if numbers(self.version) >= (1, 65) else {}
+
+    def _keys(self) -> dict[str, Any]:
+        """What newer apps tell for the encryption of their inbox."""
+        return {"publicKey": "MFkwEwYHKoZIzj0CAQYI", "keyVersion": 1} if numbers(self.version) >= (1, 75) else {}
+
     def announce(self, **body: Any) -> int:
-        answer = self.client.patch("/device", headers=self.headers, json={"id": self.device_id, **body})
-        return answer.status_code
+        told = {"id": self.device_id, **self._keys(), **body}
+        return self.client.patch("/device", headers=self.headers, json=told).status_code
+
+    def push_inbox(self, count: int) -> list[int]:
+        """Push the inbox as newer apps do: in batches of 100, each halved on an error, down to single posts."""
+        item = {"type": "SMS", "sender": "+15550001111", "content": "$aes", "createdAt": self.now()}
+        items = [{"id": str(number), **item} for number in range(count)]
+        waiting = [items[first : first + 100] for first in range(0, count, 100)]
+        statuses = []
+        while waiting:
+            batch = waiting.pop()
+            statuses.append(self.client.post("/inbox", headers=self.headers, json=batch).status_code)
+            if not 200 <= statuses[-1] < 300 and len(batch) > 1:
+                waiting += [batch[: len(batch) // 2], batch[len(batch) // 2 :]]
+        return statuses
 
     def pull(self, order: str = "lifo") -> list[dict[str, Any]]:
         """Pull, check what came as the app's parser would, and keep it."""
@@ -145,6 +167,10 @@ class StrictPhone:
         periods = {"Disabled", "PerMinute", "Per30Minutes", "PerHour", "PerDay"}
         assert messages.get("limit_period", "Disabled") in periods
         assert messages.get("processing_order", "LIFO") in {"LIFO", "FIFO"}
+        if numbers(self.version) >= (1, 69):
+            assert messages.get("work_hours_enabled") is False, "messages would wait for the morning"
+            for key in ("work_hours_start", "work_hours_end"):
+                assert re.fullmatch(r"([01]\d|2[0-3]):[0-5]\d", messages.get(key, "00:00")), "the app would fail"
         self.settings = document
         self.signing_key = document["webhooks"]["signing_key"]
 

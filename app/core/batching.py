@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from sqlalchemy.orm import Session
 
 from app.core.database import repeat_once, transaction
-from app.core.errors import Overloaded, is_locked
+from app.core.errors import Overloaded, is_locked, is_out_of_time
 
 MOST_IN_A_BATCH = 256
 LARGEST_BATCH = 1000
@@ -30,6 +30,9 @@ GATHER_SECONDS = 0.004
 EXPIRE_SECONDS = 1.0
 # Where items are tried one after the other, each holds what it locked until the last is done.
 _BRIEFLY = text("SET LOCAL lock_timeout = '10ms'")
+# Of a batch that ran out of time each item has this long, alone.
+MAX_SLOW = 3
+_SOON = text("SET LOCAL statement_timeout = '1s'")
 
 log = structlog.get_logger(__name__)
 
@@ -54,8 +57,9 @@ class Batcher(Generic[Item, Outcome]):
     `flush(session, items)` answers one outcome per item, in order; an exception as an outcome is raised to that item's
     waiter alone. `flush` must be safe to run again with the same items: a commit in doubt, a deadlock or a lost
     connection repeats the batch once. What may be one item's doing repeats it item by item, so that a bad one fails
-    alone, and one whose row is locked waits alone. A batch of items that `autocommit` accepts is one that `flush`
-    writes in one statement; one whose items come to a `size` of 1,000 takes no more.
+    alone, one whose row is locked waits alone, and one that takes too long is late alone. A batch of items that
+    `autocommit` accepts is one that `flush` writes in one statement; one whose items come to a `size` of 1,000
+    takes no more.
     """
 
     def __init__(
@@ -109,7 +113,7 @@ class Batcher(Generic[Item, Outcome]):
         loop = asyncio.get_running_loop()
         while batch := self._take():
             try:
-                outcomes = await loop.run_in_executor(self._thread, self._write, [w.item for w in batch])
+                outcomes = await loop.run_in_executor(self._thread, self._write, batch, loop)
             except Exception as error:  # noqa: BLE001 - every waiter must hear of it, whatever it is
                 outcomes = [error] * len(batch)
             again = [w for w, outcome in zip(batch, outcomes, strict=True) if not self._answer(w, outcome)]
@@ -149,18 +153,58 @@ class Batcher(Generic[Item, Outcome]):
                 waiter.future.set_result(outcome)
         return True
 
-    def _write(self, items: list[Item]) -> Sequence[Outcome | Exception]:
+    def _write(
+        self, batch: list[_Waiter[Item, Outcome]], loop: asyncio.AbstractEventLoop
+    ) -> Sequence[Outcome | Exception]:
+        items = [waiter.item for waiter in batch]
         try:
-            return repeat_once(lambda: self._once(items))
+            outcomes = repeat_once(lambda: self._once(items))
         except Exception as error:
             if not (is_locked(error) or (_is_of_one_item(error) and len(items) > 1)):
                 raise
             log.warning("batch failed, repeated one by one", items=len(items), error=_told(error))
+        else:
+            return self._apart(batch, loop) if outcomes is None else outcomes
         return repeat_once(lambda: self._one_by_one(items))
 
-    def _once(self, items: list[Item]) -> Sequence[Outcome | Exception]:
-        with transaction(hot=True, autocommit=all(map(self._autocommit, items))) as session:
-            return self._flush(session, items)
+    def _once(self, items: list[Item]) -> Sequence[Outcome | Exception] | None:
+        """The outcomes; None where several items were too much for the time that a transaction has."""
+        try:
+            with transaction(hot=True, autocommit=all(map(self._autocommit, items))) as session:
+                return self._flush(session, items)
+        except DBAPIError as error:
+            if len(items) == 1 or not is_out_of_time(error):
+                raise
+            log.warning("batch ran out of time, repeated in single transactions", items=len(items), error=_told(error))
+            return None
+
+    def _apart(
+        self, batch: list[_Waiter[Item, Outcome]], loop: asyncio.AbstractEventLoop
+    ) -> Sequence[Outcome | Exception]:
+        """Each item in a transaction of its own, small ones first, and answered at once: none waits for a slow one.
+
+        Where some are slow one after the other it is the database that is, and the rest is not tried.
+        """
+        outcomes: dict[_Waiter[Item, Outcome], Outcome | Exception] = {}
+        slow: list[Exception] = []
+        for waiter in sorted(batch, key=lambda waiter: self._size(waiter.item)):
+            outcome = slow[-1] if len(slow) >= MAX_SLOW else self._alone(waiter.item)
+            outcomes[waiter] = outcome
+            if isinstance(outcome, Exception) and is_out_of_time(outcome):
+                slow.append(outcome)
+            else:
+                slow.clear()
+            loop.call_soon_threadsafe(self._answer, waiter, outcome)
+        return [outcomes[waiter] for waiter in batch]
+
+    def _alone(self, item: Item) -> Outcome | Exception:
+        try:
+            with transaction(hot=True) as session:
+                session.execute(_SOON)
+                (outcome,) = self._flush(session, [item])
+        except Exception as error:  # noqa: BLE001 - it is this item's outcome, whatever it is
+            return Later() if is_locked(error) else error
+        return outcome
 
     def _one_by_one(self, items: list[Item]) -> Sequence[Outcome | Exception]:
         outcomes: list[Outcome | Exception] = []

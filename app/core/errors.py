@@ -163,7 +163,8 @@ class Overloaded(AppError):
 
 _DEADLOCKS = {"40P01", "40001"}
 _LOCK_TIMEOUT = "55P03"
-_PASSING_STATES = {"53", "57", *_DEADLOCKS, _LOCK_TIMEOUT}
+_OUT_OF_TIME = {"57014", "25P03"}
+_PASSING_STATES = {"53", "57", *_DEADLOCKS, _LOCK_TIMEOUT, *_OUT_OF_TIME}
 # The server is about to end; it is a standby, or only read from since it is no longer the primary (25006, 55000); it
 # does not know a prepared statement, or knows another one by that name.
 _LOSING_STATES = {"57P01", "57P02", "57P03", "57P05", "25006", "55000", "26000", "42P05"}
@@ -190,6 +191,11 @@ def is_deadlock(error: Exception) -> bool:
 def is_locked(error: Exception) -> bool:
     """Whether it came of a lock that somebody else holds, deadlocks among them."""
     return is_deadlock(error) or getattr(getattr(error, "orig", None), "sqlstate", None) == _LOCK_TIMEOUT
+
+
+def is_out_of_time(error: Exception) -> bool:
+    """Whether a statement took longer than its limit, or a transaction did nothing for too long."""
+    return getattr(getattr(error, "orig", None), "sqlstate", None) in _OUT_OF_TIME
 
 
 def as_app_error(error: Exception) -> AppError:

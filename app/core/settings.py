@@ -101,6 +101,7 @@ class Settings(BaseSettings):
     mail_from: str = "smsfleet@localhost"
 
     message_validity: Duration = timedelta(hours=24)
+    attachment_storage_mb: int = Field(default=1024, ge=0)
     webhook_allowed_networks: Annotated[
         tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_comma_separated)
     ] = ()

@@ -1,7 +1,7 @@
 """What a phone's hooks tell of the phone itself, and whose hook it is."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import RowMapping, text, update
 from sqlalchemy.orm import Session
@@ -23,30 +23,22 @@ def by_secret(session: Session, secrets: Collection[str]) -> dict[str, RowMappin
     return {row["hook_secret"]: row for row in rows}
 
 
-def tell(session: Session, device: RowMapping, event: str, payload: Mapping[str, Any]) -> None:
-    """An event about the phone: its battery, its SIM cards. What is not known is left."""
-    if event == "system:ping":
-        battery = _battery(payload)
-        if battery is not None and battery != device["battery"]:
-            session.execute(update(Device).where(Device.id == device["id"]).values(battery=battery))
-    elif event == "app:started":
-        cards = sims.read(payload.get("simCards"))
-        if cards and cards != device["sim_cards"]:
+@dataclass(slots=True)
+class News:
+    """What a phone says of itself; None where it says nothing of that."""
+
+    battery: int | None = None
+    sim_cards: list[sims.Card] | None = None
+
+
+def tell(session: Session, device: RowMapping, news: News) -> None:
+    """Keep what is new about a phone. What is not known is left."""
+    if news.battery is not None and news.battery != device["battery"]:
+        session.execute(update(Device).where(Device.id == device["id"]).values(battery=news.battery))
+    if cards := news.sim_cards:
+        if cards != device["sim_cards"]:
             session.execute(update(Device).where(Device.id == device["id"]).values(sim_cards=cards))
         learn_numbers(session, [(device, sims.number_of(cards, device["default_sim_slot"]))])
-
-
-def _battery(payload: Mapping[str, Any]) -> int | None:
-    """Per cent, from the health checks, which are made as the draft "health+json" has them."""
-    value: Any = payload
-    for key in ("health", "checks", "battery:level"):
-        value = value.get(key) if isinstance(value, Mapping) else None
-    if isinstance(value, list) and value:
-        value = value[0]
-    level = value.get("observedValue") if isinstance(value, Mapping) else None
-    if isinstance(level, bool) or not isinstance(level, int | float) or not 0 <= level <= 100:  # noqa: PLR2004 - per cent
-        return None
-    return round(level)
 
 
 _NUMBER = text("UPDATE devices SET phone_number = :number WHERE id = :id AND phone_number IS NULL")

@@ -19,6 +19,10 @@ _HOOK_EVENTS: dict[str, tuple[int, ...]] = {
     "system:ping": (),
     "mms:downloaded": (1, 56),
     "app:started": (1, 66),
+    "sms:batch:received": (1, 71),
+    "sms:batch:data-received": (1, 71),
+    "mms:batch:received": (1, 71),
+    "mms:batch:downloaded": (1, 71),
 }
 
 

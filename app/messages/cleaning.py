@@ -13,6 +13,8 @@ _STATEMENTS = (
             SELECT id FROM messages WHERE deleted_at < clock_timestamp() - interval '7 days' AND status <> 'pending'
             ORDER BY deleted_at LIMIT :most FOR UPDATE SKIP LOCKED)
         RETURNING id
+    ), parts AS (
+        DELETE FROM message_attachments WHERE message_id IN (SELECT id FROM gone)
     )
     DELETE FROM message_steps WHERE message_id IN (SELECT id FROM gone)
     """,

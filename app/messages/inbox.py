@@ -12,8 +12,8 @@ found by phone and sender.
 import hashlib
 import hmac
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -23,86 +23,125 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
-from app.core.bodies import has_too_many_values, is_too_deep, mended
+from app.core.batching import Later
 from app.core.database import columns_of
 from app.core.errors import BadRequest, Unauthenticated
 from app.core.ids import uuid7
 from app.core.security import same
 from app.devices import hooked, presence, versions
+from app.messages import attachments
+from app.messages.attachments import ACCOUNT_FULL, Attachment
 from app.messages.models import Message
-from app.messages.segments import segments
 from app.messages.views import message_object
 from app.webhooks import outbox
 
-LONGEST_EVENT_ID = 64
-LONGEST_NUMBER = 32
-MOST_SEGMENTS = 32_767
-
 _REFUSED = Counter("smsfleet_hooks_refused", "Posts of phones' events that were refused", ["reason"])
-
-
-@dataclass(slots=True)
-class Post:
-    """One post to `/hooks/<secret>`: the bytes as they came, what signs them, and the event read from them, if any."""
-
-    secret: str
-    raw: bytes
-    timestamp: str
-    signature: str
-    app_version: str | None = None
-    event: Mapping[str, Any] | None = None
-    message_id: UUID = field(default_factory=uuid7)
 
 
 @dataclass(slots=True)
 class Inbound:
     """A message that a phone received. `kind` is sms, data (the text is base64 then) or mms."""
 
-    device: RowMapping
     event: str
     event_id: str
     fingerprint: bytes
-    message_id: UUID
     kind: str
     message: str | None
     sender: str | None
     recipient: str | None
     sim_slot: int | None
+    segments: int | None
+    encoding: str | None
     received_at: datetime | None
-    attachments: list[dict[str, Any]] | None
+    attachments: list[Attachment] | None
+    message_id: UUID = field(default_factory=uuid7)
 
 
-def read_event(raw: bytes) -> Mapping[str, Any] | None:
-    """The event in a post's body, None where there is none. Text that cannot be stored is mended, not refused:
+@dataclass(slots=True)
+class Told:
+    """What a post told: messages, and news of the phone itself."""
 
-    the app would repeat the post for two days and then drop the message.
+    messages: list[Inbound] = field(default_factory=list)
+    news: hooked.News | None = None
+
+
+@dataclass(slots=True)
+class Post:
+    """One post to `/hooks/<secret>`: the bytes as they came, what signs them, and what was read from them, if anything.
+
+    `proven` is the key that their signature was found right with (`prove`); the bytes are not needed then.
     """
-    if has_too_many_values(raw):
-        return None
-    try:
-        event = json.loads(raw.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return None
-    if not isinstance(event, dict) or not isinstance(event.get("event"), str) or is_too_deep(raw, event):
-        return None
-    return event
+
+    secret: str
+    raw: bytes
+    timestamp: str
+    signature: str
+    app_version: str | None = None
+    told: Told | None = None
+    proven: str | None = None
+
+    def size(self) -> int:
+        """How much of a batch it takes."""
+        parts = (message.attachments for message in self.told.messages) if self.told else ()
+        return 1 + sum(map(attachments.size_of, parts)) // _UNIT
 
 
-def admit(session: Session, post: Post) -> None:
-    """Raise `Unauthenticated` where the post comes from none of our phones; its event need not have been read."""
-    if refusal := _stranger(post, hooked.by_secret(session, {post.secret}).get(post.secret)):
+# A batch of a thousand holds 16 MiB of attachments.
+_UNIT = 16 * 1024
+
+
+@dataclass(slots=True)
+class _Received:
+    """A message and the phone that received it."""
+
+    device: RowMapping
+    inbound: Inbound
+    at: datetime
+    message_id: UUID
+
+    @property
+    def recipient(self) -> str | None:
+        return self.inbound.recipient or self.device["phone_number"]
+
+    @property
+    def parts(self) -> list[Attachment]:
+        return self.inbound.attachments or []
+
+
+def prove(post: Post, device: RowMapping | None) -> None:
+    """Raise `Unauthenticated` where the post comes from none of our phones; what it tells need not have been read.
+
+    For large posts before the transaction that keeps them, where it would hold up others.
+    """
+    if refusal := _stranger(post, device):
         raise refusal
+    if device is not None:
+        post.proven, post.raw = device["signing_key"], b""
 
 
 def receive(session: Session, posts: list[Post]) -> Sequence[Exception | None]:
-    """Take the events of several posts; the outcome of one is None, `Unauthenticated`, or `BadRequest`."""
+    """Take several posts; the outcome of one is None, `Unauthenticated`, `BadRequest`, or `Later`.
+
+    `Later` where another transaction takes posts of the same phone.
+    """
     devices = hooked.by_secret(session, {post.secret for post in posts})
-    outcomes = [_judge(post, devices.get(post.secret)) for post in posts]
-    taken = [
-        (post.event, devices[post.secret], post)
-        for post, refusal in zip(posts, outcomes, strict=True)
-        if refusal is None and post.event is not None
-    ]
+    outcomes: list[Exception | None] = [_judge(post, devices.get(post.secret)) for post in posts]
+    waits = _busy(
+        session,
+        {
+            devices[post.secret]["id"]
+            for post, refusal in zip(posts, outcomes, strict=True)
+            if refusal is None and post.told and post.told.messages
+        },
+    )
+    taken: list[tuple[Told, RowMapping, Post]] = []
+    for place, post in enumerate(posts):
+        if outcomes[place] is not None or post.told is None:
+            continue
+        if devices[post.secret]["id"] in waits:
+            outcomes[place] = Later()
+        else:
+            taken.append((post.told, devices[post.secret], post))
     if not taken:
         return outcomes
     presence.saw(session, {device["id"] for _, device, _ in taken})
@@ -114,23 +153,17 @@ def receive(session: Session, posts: list[Post]) -> Sequence[Exception | None]:
             if post.app_version and post.app_version != device["app_version"]
         },
     )
-    inbound = []
-    for event, device, post in taken:
-        payload = event.get("payload")
-        if not isinstance(payload, dict):
-            continue
-        if message := _inbound(event, payload, device, post.message_id):
-            inbound.append(message)
-        else:
-            hooked.tell(session, device, event["event"], payload)
-    _store(session, inbound)
+    for told, device, _ in taken:
+        if told.news is not None:
+            hooked.tell(session, device, told.news)
+    _store(session, [(device, message) for told, device, _ in taken for message in told.messages])
     return outcomes
 
 
 def _judge(post: Post, device: RowMapping | None) -> Exception | None:
     if refusal := _stranger(post, device):
         return refusal
-    return BadRequest("the body must be an event") if post.event is None else None
+    return BadRequest("the body must be an event") if post.told is None else None
 
 
 def _stranger(post: Post, device: RowMapping | None) -> Unauthenticated | None:
@@ -139,100 +172,35 @@ def _stranger(post: Post, device: RowMapping | None) -> Unauthenticated | None:
         reason = "unknown"
     elif device["removed"]:
         reason = "removed"
-    else:
-        signed = post.raw + post.timestamp.encode("latin-1", "replace")
-        wanted = hmac.new(device["signing_key"].encode(), signed, hashlib.sha256).hexdigest()
-        if not same(wanted.encode(), post.signature.lower().encode("latin-1", "replace")):
-            reason = "forged"
+    elif not _is_signed(post, device["signing_key"]):
+        reason = "forged"
     if reason is not None:
         _REFUSED.labels(reason).inc()
         return Unauthenticated()
     return None
 
 
-def _inbound(
-    event: Mapping[str, Any], payload: Mapping[str, Any], device: RowMapping, message_id: UUID
-) -> Inbound | None:
-    """The message in an event, None where the event brings none."""
-    kind: str
-    body: str | None
-    match event["event"]:
-        case "sms:received":
-            kind, body = "sms", _text(payload.get("message")) or ""
-        case "sms:data-received":
-            kind, body = "data", _text(payload.get("data")) or ""
-        case "mms:received":
-            kind, body = "mms", _text(payload.get("subject"))
-        case "mms:downloaded":
-            kind, body = "mms", _text(payload.get("body")) or _text(payload.get("subject"))
-        case _:
-            return None
-    sender = _number(payload.get("sender")) or _number(payload.get("phoneNumber"))
-    sim = payload.get("simNumber")
-    told = [event["event"], sender, body, None if kind != "mms" else _text(payload.get("messageId"))]
-    return Inbound(
-        device=device,
-        event=event["event"],
-        event_id=_event_id(event, payload),
-        fingerprint=hashlib.sha256(json.dumps(told).encode()).digest(),
-        message_id=message_id,
-        kind=kind,
-        message=body,
-        sender=sender,
-        recipient=_number(payload.get("recipient")) or device["phone_number"],
-        sim_slot=sim - 1 if isinstance(sim, int) and 1 <= sim <= 16 else None,  # noqa: PLR2004 - more than any phone has
-        received_at=_moment(payload.get("receivedAt")),
-        attachments=_attachments(payload.get("attachments")),
-    )
+def _is_signed(post: Post, key: str) -> bool:
+    if post.proven is not None:
+        return post.proven == key
+    signed = post.raw + post.timestamp.encode("latin-1", "replace")
+    wanted = hmac.new(key.encode(), signed, hashlib.sha256).hexdigest()
+    return same(wanted.encode(), post.signature.lower().encode("latin-1", "replace"))
 
 
-def _event_id(event: Mapping[str, Any], payload: Mapping[str, Any]) -> str:
-    """The event's own id; where it has none that can be kept, what stays the same over repetitions."""
-    told = _text(event.get("id"))
-    if told and len(told) <= LONGEST_EVENT_ID:
-        return told
-    return hashlib.sha256((told or json.dumps(payload, sort_keys=True)).encode()).hexdigest()
-
-
-def _text(value: Any) -> str | None:
-    return mended(value) if isinstance(value, str) else None
-
-
-def _number(value: Any) -> str | None:
-    found = _text(value)
-    return found.strip()[:LONGEST_NUMBER] or None if found else None
-
-
-def _moment(value: Any) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (TypeError, ValueError, OverflowError):
-        return None
-
-
-def _attachments(value: Any) -> list[dict[str, Any]] | None:
-    """Parts of an MMS; of each what has the type it should have."""
-    if not isinstance(value, list):
-        return None
-    return [
-        {
-            "part_id": part if isinstance(part := item.get("partId"), int) else _text(part),
-            "content_type": _text(item.get("contentType")),
-            "name": _text(item.get("name")),
-            "size": size if isinstance(size := item.get("size"), int) else None,
-            "data": _text(item.get("data")),
-        }
-        for item in value
-        if isinstance(item, dict)
-    ]
-
-
-# Posts of one phone take turns, so that one SMS under two ids at the same time is seen as one.
-_TURNS = text("""
-    SELECT pg_advisory_xact_lock(hashtextextended('inbox', device))
-    FROM unnest(CAST(:devices AS bigint[])) AS device
+# Posts of one phone take turns, so that one SMS under two ids at the same time is seen as one. Nobody waits for a turn:
+# a phone whose large post is being kept would hold up all who share the batch.
+_BUSY = text("""
+    SELECT device FROM unnest(CAST(:devices AS bigint[])) AS device
+    WHERE NOT pg_try_advisory_xact_lock(hashtextextended('inbox', device))
 """)
+
+
+def _busy(session: Session, devices: Collection[int]) -> set[int]:
+    """Those of the phones of which another transaction takes posts; the others' turn it is until this one ends."""
+    return set(session.scalars(_BUSY, {"devices": sorted(devices)})) if devices else set()
+
+
 _FIRST = text("""
     INSERT INTO inbound_seen (device_id, event_id, fingerprint, received_at)
     SELECT u.device_id, u.event_id, u.fingerprint, u.received_at
@@ -274,28 +242,48 @@ _INSERT = text(f"""
 """)  # noqa: S608 - the names are the constants above
 
 
-def _store(session: Session, inbound: list[Inbound]) -> None:
+def _store(session: Session, told: list[tuple[RowMapping, Inbound]]) -> None:
     """Keep what was not seen before, or only count it where its owner keeps nothing, and tell the webhooks."""
-    if not inbound:
+    if not told:
         return
-    session.execute(_TURNS, {"devices": sorted({message.device["id"] for message in inbound})})
     now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
-    new = _unseen(session, inbound, now)
+    new = _unseen(
+        session,
+        [_Received(device, inbound, inbound.received_at or now, inbound.message_id) for device, inbound in told],
+    )
     if not new:
         return
-    begun = _complete_notices(session, new, now)
+    begun = _complete_notices(session, new)
+    kept = [message for message in new if message.device["keep_inbound"]]
+    _make_room(session, kept)
     rows = {message.message_id: _row(message, now) for message in new}
-    kept = [rows[message.message_id] for message in new if message.device["keep_inbound"]]
     if kept:
-        values = {name: [_value(row[name]) for row in kept] for name in _COLUMNS}
+        wanted = [rows[message.message_id] for message in kept]
+        values = {name: [_value(row[name]) for row in wanted] for name in _COLUMNS}
         for row in session.execute(_INSERT, values).mappings():
             rows[row["message_id"]] = dict(row)
+    for message in kept:
+        if attachments.size_of(message.parts):
+            attachments.keep(session, message.device["user_id"], rows[message.message_id]["id"], message.parts)
     _count(session, begun, now)
     hooked.learn_numbers(session, [(message.device, message.recipient) for message in new])
     _tell(session, new, rows)
 
 
-def _count(session: Session, new: list[Inbound], now: datetime) -> None:
+def _make_room(session: Session, kept: list[_Received]) -> None:
+    """Leave out what is in the parts of an MMS where its account has no room for it."""
+    with_parts = [message for message in kept if attachments.size_of(message.inbound.attachments)]
+    room = attachments.room(session, {message.device["user_id"] for message in with_parts})
+    for message in with_parts:
+        user, size = message.device["user_id"], attachments.size_of(message.inbound.attachments)
+        if size <= room[user]:
+            room[user] -= size
+        else:
+            parts = [replace(part, data=None, omitted=part.omitted or ACCOUNT_FULL) for part in message.parts]
+            message.inbound = replace(message.inbound, attachments=parts)
+
+
+def _count(session: Session, new: list[_Received], now: datetime) -> None:
     day = now.astimezone(UTC).date()
     count(session, [(message.device["user_id"], day, UsageKind.RECEIVED, 1, 0) for message in new])
     hidden = [message for message in new if not message.device["keep_inbound"]]
@@ -316,71 +304,71 @@ _KEEP_NOTICE = text(
 )
 
 
-def _complete_notices(session: Session, new: list[Inbound], now: datetime) -> list[Inbound]:
+def _complete_notices(session: Session, new: list[_Received]) -> list[_Received]:
     """Give each downloaded MMS the id of the message that its notice became; the others are what has come anew."""
     begun, notices = [], []
     for message in new:
-        sender = hashlib.sha256(json.dumps(["notice", message.sender]).encode()).digest()
-        values = {"device": message.device["id"], "sender": sender, "at": message.received_at or now}
-        if message.event == "mms:downloaded" and (found := session.scalar(_TAKE_NOTICE, values)):
+        sender = hashlib.sha256(json.dumps(["notice", message.inbound.sender]).encode()).digest()
+        values = {"device": message.device["id"], "sender": sender, "at": message.at}
+        if message.inbound.event == "mms:downloaded" and (found := session.scalar(_TAKE_NOTICE, values)):
             message.message_id = UUID(found.removeprefix(_NOTICE))
             continue
         begun.append(message)
-        if message.event == "mms:received":
+        if message.inbound.event == "mms:received":
             notices.append(values | {"event": f"{_NOTICE}{message.message_id}"})
     if notices:
         session.execute(_KEEP_NOTICE, notices)
     return begun
 
 
-def _unseen(session: Session, inbound: list[Inbound], now: datetime) -> list[Inbound]:
-    told: list[Inbound] = []
-    for message in inbound:
-        if not any(_is_same(message, other, now) for other in told):
+def _unseen(session: Session, received: list[_Received]) -> list[_Received]:
+    told: list[_Received] = []
+    for message in received:
+        if not any(_is_same(message, other) for other in told):
             told.append(message)
     first = session.execute(
         _FIRST,
         {
             "devices": [message.device["id"] for message in told],
-            "events": [message.event_id for message in told],
-            "fingerprints": [message.fingerprint for message in told],
-            "moments": [message.received_at or now for message in told],
+            "events": [message.inbound.event_id for message in told],
+            "fingerprints": [message.inbound.fingerprint for message in told],
+            "moments": [message.at for message in told],
         },
     )
     found = {(row.device_id, row.event_id) for row in first}
-    return [message for message in told if (message.device["id"], message.event_id) in found]
+    return [message for message in told if (message.device["id"], message.inbound.event_id) in found]
 
 
-def _is_same(one: Inbound, other: Inbound, now: datetime) -> bool:
+def _is_same(one: _Received, other: _Received) -> bool:
     if one.device["id"] != other.device["id"]:
         return False
-    if one.event_id == other.event_id:
+    if one.inbound.event_id == other.inbound.event_id:
         return True
-    apart = abs(((one.received_at or now) - (other.received_at or now)).total_seconds())
-    return one.fingerprint == other.fingerprint and apart <= _SAME_WITHIN_SECONDS
+    apart = abs((one.at - other.at).total_seconds())
+    return one.inbound.fingerprint == other.inbound.fingerprint and apart <= _SAME_WITHIN_SECONDS
 
 
-def _row(message: Inbound, now: datetime) -> dict[str, Any]:
+def _row(message: _Received, now: datetime) -> dict[str, Any]:
     """As a row of `messages`; its number is null unless it is stored."""
-    parts, encoding = segments(message.message or "") if message.kind == "sms" else (None, None)
+    inbound = message.inbound
     return {
         "id": None,
         "message_id": message.message_id,
         "user_id": message.device["user_id"],
         "device_id": message.device["id"],
-        "sender_number": message.sender,
+        "sender_number": inbound.sender,
         "recipient_number": message.recipient,
-        "message": message.message,
-        "kind": message.kind,
-        "attachments": message.attachments,
+        "message": inbound.message,
+        "kind": inbound.kind,
+        "attachments": None if inbound.attachments is None else [part.told() for part in inbound.attachments],
         "direction": "inbound",
         "status": "received",
         "price": 0,
         "uncertain": False,
-        "sim_slot": message.sim_slot,
-        "segments": None if parts is None else min(parts, MOST_SEGMENTS),
-        "encoding": encoding,
-        "received_at": min(message.received_at or now, now),
+        "sim_slot": inbound.sim_slot,
+        "segments": inbound.segments,
+        "encoding": inbound.encoding,
+        "received_at": min(message.at, now),
         "sent_at": None,
         "delivered_at": None,
         "created_at": now,
@@ -392,7 +380,7 @@ def _value(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list) else value
 
 
-def _tell(session: Session, new: list[Inbound], rows: Mapping[UUID, Mapping[str, Any]]) -> None:
+def _tell(session: Session, new: list[_Received], rows: Mapping[UUID, Mapping[str, Any]]) -> None:
     hooks = outbox.hooks_of(session, sorted({message.device["user_id"] for message in new}))
     events = []
     for message in new:
@@ -402,6 +390,6 @@ def _tell(session: Session, new: list[Inbound], rows: Mapping[UUID, Mapping[str,
             data = message_object(row)
             if row["id"] is None:
                 # Nobody can ask for what is in an MMS that is not stored.
-                data["attachments"] = message.attachments or []
+                data["attachments"] = [part.told() | {"data": part.data} for part in message.parts]
             events.append(outbox.Event(user, "incoming", "incoming", data, row["id"]))
     outbox.write(session, events)

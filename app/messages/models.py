@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Index, LargeBinary, Numeric, SmallInteger, String, Text, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import Base, BigId, CreatedAt
@@ -69,6 +69,7 @@ class Message(Base):
     sender_number: Mapped[str | None] = mapped_column(String(32))
     message: Mapped[str | None] = mapped_column(Text)
     kind: Mapped[str] = mapped_column(String(4), server_default=text("'sms'"))
+    # What the parts of an MMS are; what is in them is in `message_attachments`, where no list reads it.
     attachments: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
     price: Mapped[Decimal | None] = mapped_column(Numeric(14, 4))
     my_id: Mapped[str | None] = mapped_column(String(255))
@@ -153,8 +154,27 @@ class MessageStep(Base):
     error: Mapped[str | None] = mapped_column(Text)
 
 
+class MessageAttachments(Base):
+    """What is in the parts of an MMS, base64, in the order of `Message.attachments`; null for a part left out.
+
+    `size` is what they take of the account's room.
+    """
+
+    __tablename__ = "message_attachments"
+    __table_args__ = (Index(None, "user_id", postgresql_include=["size"]),)
+
+    message_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    user_id: Mapped[int]
+    size: Mapped[int]
+    data: Mapped[list[str | None]] = mapped_column(ARRAY(Text))
+
+
 class InboundSeen(Base):
-    """An inbound event a phone has posted, so that its repetition changes nothing; kept for some days only."""
+    """An inbound event a phone has posted, so that its repetition changes nothing; kept for some days only.
+
+    The notice of an MMS has a second row until the MMS is downloaded: `event_id` names the message that the notice
+    became, and `fingerprint` is its sender's.
+    """
 
     __tablename__ = "inbound_seen"
     __table_args__ = (Index(None, "device_id", "fingerprint"), Index(None, "created_at"))

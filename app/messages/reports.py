@@ -6,14 +6,12 @@ from the whole report, so a late "Sent" that carries "Delivered" in its history 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.core.bodies import mended
 from app.core.errors import Unauthenticated
 from app.devices import presence
 from app.devices.auth import devices_by_token
@@ -30,7 +28,7 @@ _EVENTS: dict[str, tuple[Event, ...]] = {
     "Failed": (Event.ACCEPTED, Event.FAILED),
     "Cancelled": (Event.CANCELLED,),
 }
-LONGEST_NAME = 36
+STATES = _EVENTS.keys()
 _TOLD_BY_HISTORY = {"Sent": Event.SENT, "Delivered": Event.DELIVERED}
 
 
@@ -64,42 +62,6 @@ def parse_wire_name(name: str) -> tuple[UUID, int] | None:
         return UUID(base), int(attempt or 1)
     except ValueError:
         return None
-
-
-def parse_report(item: Mapping[str, Any]) -> Report | None:
-    """A report from an item of the phone's JSON array; `ValueError` names what is wrong with it.
-
-    None where its state is one that only a newer app has: it says nothing that we could keep. With one recipient a
-    message, the recipient's state is the more exact one: a mix reads "Sent" in the aggregate.
-    """
-    name, state, recipients = item.get("id"), item.get("state"), item.get("recipients") or []
-    if not isinstance(name, str) or not 1 <= len(name) <= LONGEST_NAME:
-        raise ValueError(f"id must be a string of 1 to {LONGEST_NAME} characters")
-    if not isinstance(recipients, list) or not all(isinstance(recipient, dict) for recipient in recipients):
-        raise ValueError("recipients must be a list of objects")
-    error = None
-    if len(recipients) == 1:
-        state = recipients[0].get("state", state)
-        error = recipients[0].get("error")
-    if not isinstance(state, str):
-        raise ValueError("state must be a string")  # noqa: TRY004 - as for the others
-    if state not in _EVENTS:
-        return None
-    history = item.get("states")
-    times = _times(history) if isinstance(history, dict) else {}
-    return Report(name, state, mended(error)[:1000] if isinstance(error, str) else None, times)
-
-
-def _times(history: Mapping[str, Any]) -> dict[str, datetime]:
-    times = {}
-    for state, value in history.items():
-        if state in _EVENTS and isinstance(value, str):
-            try:
-                moment = datetime.fromisoformat(value)
-                times[state] = moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-            except (ValueError, OverflowError):
-                continue
-    return times
 
 
 def record(session: Session, items: list[Reported]) -> Sequence[Exception | None]:

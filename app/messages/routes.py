@@ -12,7 +12,7 @@ from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.pages import PagingDep
 from app.core.security import bearer, parse_token
 from app.core.validation import large
-from app.messages import bulk, cancelling, editing, intake, queries, retrying, timeline, transitions
+from app.messages import attachments, bulk, cancelling, editing, intake, queries, retrying, timeline, transitions
 from app.messages.idempotency import IdempotencyKey, checked
 from app.messages.lookup import find
 from app.messages.queries import MessageFilter, MessagePage
@@ -117,9 +117,9 @@ SentMessage = Annotated[dict[str, Any], Depends(message_of_sender)]
 
 
 @router.get("/sms/{message}")
-def show(row: ReadMessage) -> Envelope[MessageWhole]:
+def show(session: SessionDep, row: ReadMessage) -> Envelope[MessageWhole]:
     """One message, by its number or its UUID."""
-    return Envelope(data=MessageWhole.model_validate(row))
+    return Envelope(data=MessageWhole.model_validate(row | {"attachments": attachments.whole(session, row)}))
 
 
 @router.put("/sms/{message}")

@@ -159,12 +159,16 @@ class SmsQueued(BaseModel):
 
 
 class AttachmentOut(BaseModel):
-    """A part of an MMS, as the phone told it."""
+    """A part of an MMS, as the phone told it. Where its content is not kept, `omitted` says why."""
 
     part_id: int | str | None = None
     content_type: str | None = None
     name: str | None = None
     size: int | None = None
+    omitted: Annotated[
+        Literal["part_too_large", "message_too_large", "account_full", "too_many_parts"] | None,
+        Field(exclude_if=lambda reason: reason is None),
+    ] = None
 
 
 class AttachmentWhole(AttachmentOut):

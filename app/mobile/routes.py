@@ -96,6 +96,8 @@ class Sending(BaseModel):
     limit_period: Period
     limit_value: int | None
     processing_order: Literal["FIFO"] = "FIFO"
+    # Switched on, an app of 1.69 or later keeps until morning what it was given in the evening, a login code too.
+    work_hours_enabled: Literal[False] = False
 
 
 class Signing(BaseModel):
@@ -131,6 +133,12 @@ def renew(session: SessionDep, device: CurrentDevice, body: Renewal) -> Response
 def show(request: Request) -> Address:
     """The phone's public address, which the app shows when its local server is on."""
     return Address(externalIp=request.client.host if request.client else "")
+
+
+@router.post("/inbox", status_code=201, response_class=Response)
+def take_inbox(_: CurrentDevice) -> Response:
+    """Taken and not kept: the app's copy of its inbox, encrypted. What the phone receives comes to its webhook."""
+    return Response(status_code=201)
 
 
 @router.get("/webhooks")

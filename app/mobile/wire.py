@@ -1,25 +1,23 @@
-"""JSON of the phone protocol: messages as the stock app reads them.
+"""JSON of the phone protocol: messages as the stock app reads them, and its reports on them."""
 
-Dates have exactly three fraction digits: the app takes the digits behind the second for milliseconds, however many.
-"""
-
-from collections.abc import Sequence
-from datetime import UTC, datetime
+import json
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from pydantic_core import to_json
 
+from app.core.bodies import mended
+from app.core.errors import BadRequest
 from app.messages.handout import Released
-from app.messages.reports import wire_name
+from app.messages.reports import STATES, Report, wire_name
 from app.messages.states import Lane
+from app.mobile.dates import milliseconds, read_date
 
 # The app keeps its own queue by priority; from 100 on it would ignore its delay and limits.
 SINGLE_PRIORITY, BULK_PRIORITY = 50, 0
-
-
-def milliseconds(moment: datetime) -> str:
-    """`2026-11-22T07:00:00.000Z`."""
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+MAX_ID_LENGTH = 36
+MAX_ERROR_LENGTH = 1000
 
 
 def messages(released: Sequence[Released]) -> bytes:
@@ -43,3 +41,49 @@ def _message(message: Released) -> dict[str, Any]:
         "state": "Cancelling" if message.cancelling else "Pending",
         "createdAt": milliseconds(message.created_at),
     }
+
+
+def read_reports(raw: bytes) -> list[Report]:
+    """The reports in a body. Raises `BadRequest`, which names the one that is wrong."""
+    value: Any = None
+    # Text that cannot be stored is mended, as in hooks: the app repeats a report ten times and drops it.
+    with suppress(ValueError, RecursionError):
+        value = json.loads(raw.decode("utf-8", "replace"))
+    if not isinstance(value, list):
+        raise BadRequest("the body must be a JSON array of reports")
+    items = []
+    for place, item in enumerate(value):
+        if not isinstance(item, dict):
+            raise BadRequest(f"{place}: a report must be an object")
+        try:
+            report = parse_report(item)
+        except ValueError as error:
+            raise BadRequest(f"{place}: {error}") from None
+        if report is not None:
+            items.append(report)
+    return items
+
+
+def parse_report(item: Mapping[str, Any]) -> Report | None:
+    """A report from an item of the phone's JSON array; `ValueError` names what is wrong with it.
+
+    None where its state is one that only a newer app has: it says nothing that we could keep. With one recipient a
+    message, the recipient's state is the more exact one: a mix reads "Sent" in the aggregate.
+    """
+    name, state, recipients = item.get("id"), item.get("state"), item.get("recipients") or []
+    if not isinstance(name, str) or not 1 <= len(name) <= MAX_ID_LENGTH:
+        raise ValueError(f"id must be a string of 1 to {MAX_ID_LENGTH} characters")
+    if not isinstance(recipients, list) or not all(isinstance(recipient, dict) for recipient in recipients):
+        raise ValueError("recipients must be a list of objects")
+    error = None
+    if len(recipients) == 1:
+        state = recipients[0].get("state", state)
+        error = recipients[0].get("error")
+    if not isinstance(state, str):
+        raise ValueError("state must be a string")  # noqa: TRY004 - as for the others
+    if state not in STATES:
+        return None
+    history = item.get("states")
+    dates = {key: read_date(history[key]) for key in STATES if key in history} if isinstance(history, dict) else {}
+    times = {key: moment for key, moment in dates.items() if moment is not None}
+    return Report(name, state, mended(error[:MAX_ERROR_LENGTH]) if isinstance(error, str) else None, times)

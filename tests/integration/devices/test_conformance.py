@@ -9,6 +9,7 @@ import pytest
 
 from tests.strict_phone import SIMS
 
+BATCHES = {"sms:batch:received", "sms:batch:data-received", "mms:batch:received", "mms:batch:downloaded"}
 ALWAYS = {"sms:received", "sms:data-received", "mms:received", "system:ping"}
 
 
@@ -73,7 +74,9 @@ def test_trap_6_old_apps_are_never_offered_what_they_would_send(enroll, client, 
         ("1.33.0", ALWAYS),
         ("1.56.0", {*ALWAYS, "mms:downloaded"}),
         ("1.68.0", {*ALWAYS, "mms:downloaded", "app:started"}),
-        ("1.99.7-beta1", {*ALWAYS, "mms:downloaded", "app:started"}),
+        ("1.70.3", {*ALWAYS, "mms:downloaded", "app:started"}),
+        ("1.75.0", {*ALWAYS, "mms:downloaded", "app:started", *BATCHES}),
+        ("1.99.7-beta1", {*ALWAYS, "mms:downloaded", "app:started", *BATCHES}),
     ],
 )
 def test_trap_7_only_events_that_the_version_knows(enroll, version, events):
@@ -281,3 +284,49 @@ def test_odd_dates_are_no_error(phone, send, status_of):
 
 def test_the_public_address_is_told(phone):
     assert phone.client.get("/device").json() == {"externalIp": "127.0.0.1"}
+
+
+@pytest.mark.parametrize("version", ["1.68.0", "1.75.0"])
+def test_an_app_of_any_version_lives_its_day(enroll, client, send, status_of, version):
+    phone = enroll(version=version, name=version)
+    assert phone.announce(simCards=SIMS) == 204
+    phone.sync()
+    message = send(device_id=phone.device_id)
+    (pulled,) = phone.pull()
+    phone.send(pulled["id"])
+    assert status_of(message) == "delivered"
+    assert phone.receive("+15550001111", version) == 200
+    if version == "1.75.0":
+        assert phone.push_inbox(250) == [201] * 3, "none is halved"
+    assert [each["message"] for each in client.get("/api/sms/inbox").json()["data"]["data"]] == [version]
+
+
+def test_a_pushed_inbox_of_a_stranger_is_a_401(phone):
+    phone.token = "of another server"
+    assert phone.push_inbox(1) == [401]
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("2026-01-26T06:32:53.293+-5:00", "2026-01-26T11:32:53.293000+00:00"),
+        ("2026-01-26T06:32:53.293+-3:30", "2026-01-26T10:02:53.293000+00:00"),
+        ("2026-01-26T06:32:53.293+-11:00", "2026-01-26T17:32:53.293000+00:00"),
+        ("2026-01-26T06:32:53.293-05:00", "2026-01-26T11:32:53.293000+00:00"),
+        ("2026-01-26T06:32:53.293+7:00", "2026-01-25T23:32:53.293000+00:00"),
+        ("2026-01-26T06:32:53.293Z", "2026-01-26T06:32:53.293000+00:00"),
+    ],
+)
+def test_dates_of_old_androids_are_read(phone, client, written, meant):
+    phone.sync()
+    assert phone.receive("+15550001111", "hi", receivedAt=written) == 200
+    (message,) = client.get("/api/sms/inbox").json()["data"]["data"]
+    assert datetime.fromisoformat(message["received_at"]) == datetime.fromisoformat(meant).replace(microsecond=0)
+
+
+def test_a_late_report_of_an_old_android_tells_what_was_delivered(phone, send, status_of):
+    message = send()
+    (pulled,) = phone.pull()
+    history = {"Sent": "2026-11-26T06:32:53.293+-5:00", "Delivered": "2026-11-26T06:32:55.001+-5:00"}
+    assert phone.report(pulled["id"], "Sent", states=history) == 204
+    assert status_of(message) == "delivered"

@@ -69,6 +69,51 @@ def test_the_apps_double_post_of_one_sms_is_one(phone, sql):
     assert stored(sql) == 4
 
 
+def test_what_two_sims_receive_at_once_is_two(client, phone, sql):
+    at = phone.now()
+    for sim in (1, 2, 1):
+        assert phone.receive("Bank", "code", receivedAt=at, simNumber=sim) == 200
+    assert sorted(message["sim_slot"] for message in inbox(client)) == [0, 1]
+
+
+def test_equal_reports_of_a_tracker_are_told_apart_by_the_apps_id(phone, sql):
+    for number, later in enumerate((0, 2, 4)):
+        assert phone.receive("+15550001111", "OK", messageId=f"3fa{number}", receivedAt=phone.now(later - 5)) == 200
+    assert stored(sql) == 3
+    assert phone.receive("+15550001111", "OK", messageId="3fa1", receivedAt=phone.now(-3)) == 200, "one of them again"
+    assert stored(sql) == 3
+
+
+@pytest.fixture
+def newer(enroll):
+    newer = enroll(version="1.75.0", name="newer")
+    newer.sync()
+    return newer
+
+
+def test_a_batch_of_an_app_is_its_messages_each_once(client, newer, sql):
+    def received(text, number):
+        at = newer.now(number - 9)
+        return {"message": text, "sender": "+15550001111", "messageId": str(number), "receivedAt": at, "simNumber": 1}
+
+    items = [received(str(number), number) for number in range(3)]
+    assert newer.receive(**{**items[1], "message": "1"}) == 200, "which came alone already"
+    for _ in range(2):
+        assert newer.hook("sms:batch:received", {"messages": [*items, "?", {}]}, event_id="b1") == 200
+    assert sorted(message["message"] for message in inbox(client)) == ["", "0", "1", "2"]
+    picture = {"partId": 1, "contentType": "image/png", "data": "iVBORw=="}
+    whole = {"body": "Look", "attachments": [picture], "sender": "+15550001111", "messageId": "9"}
+    assert newer.hook("mms:batch:downloaded", {"messages": [whole]}) == 200
+    assert newer.hook("sms:batch:data-received", {"messages": [{"data": "AAE=", "sender": "1"}]}) == 200
+    assert [message["kind"] for message in inbox(client)[:2]] == ["data", "mms"]
+
+
+@pytest.mark.parametrize("messages", [None, {}, "x", [], [[]] * 5])
+def test_an_empty_or_odd_batch_is_taken(newer, sql, messages):
+    assert newer.hook("sms:batch:received", {"messages": messages}) == 200
+    assert stored(sql) == 0
+
+
 def test_two_phones_may_receive_the_same(phone, enroll, sql):
     second = enroll(name="second")
     second.sync()

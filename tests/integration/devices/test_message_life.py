@@ -27,6 +27,7 @@ from app.messages import cancelling, expiry, handout, intake, moving, reports, r
 from app.messages.schemas import SmsDraft
 from app.messages.states import Event, Status
 from app.messages.transitions import Change
+from app.mobile import wire
 
 STATES = ["Pending", "Processed", "Sent", "Delivered", "Failed", "Cancelled", "Cancelling"]
 LEFT = {"Sent", "Delivered"}
@@ -136,7 +137,7 @@ class Life(RuleBasedStateMachine):
         }
         _, token = self.phones[self.given[name]]
         with transaction() as session:
-            assert reports.record(session, [reports.Reported(digest(token), [reports.parse_report(item)])]) == [None]
+            assert reports.record(session, [reports.Reported(digest(token), [wire.parse_report(item)])]) == [None]
         self.reported.add(name)
         if {state, *history} & LEFT:
             (status,) = self.rows("SELECT status FROM messages WHERE id = :id", id=self.number_of_name(name))[0]

@@ -83,8 +83,8 @@ async def test_a_statement_that_takes_too_long_is_not_tried_for_each():
 
     outcomes = await outcomes_of(Batcher("sleep", sleep), *range(20))
     assert {as_app_error(outcome).status for outcome in outcomes} == {503}
-    # One may have been taken before the others had come.
-    assert len(runs) <= 2
+    # One may have been taken before the others had come, and three were tried alone to see who is slow.
+    assert len(runs) <= 2 + 3
 
 
 async def test_a_connection_that_dies_between_single_items_is_replaced():
@@ -134,3 +134,42 @@ async def test_a_batch_takes_no_more_than_its_size():
     await outcomes_of(Batcher("count", count, size=lambda item: item), *[400] * 10)
     assert sum(sizes) == 4000
     assert max(sizes) <= 1200
+
+
+async def test_who_takes_too_long_is_late_alone_and_the_others_wait_for_nobody(database, monkeypatch):
+    def work(session, items):
+        if len(items) > 1 and "slow" in items:
+            session.execute(text("SET LOCAL statement_timeout = '100ms'"))
+        for item in items:
+            session.execute(text("SELECT pg_sleep(:seconds)"), {"seconds": 30 if item == "slow" else 0})
+        return [item.upper() for item in items]
+
+    batcher = Batcher("work", work)
+    order = []
+
+    async def submit(item):
+        try:
+            outcome = await batcher.submit(item)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the outcome
+            outcome = as_app_error(error).status
+        order.append((item, outcome))
+
+    await submit("first")
+    await asyncio.gather(*map(submit, ["a", "slow", "b", "c"]))
+    assert order.index(("a", "A")) < order.index(("slow", 503)), "before it was known who is slow"
+    assert dict(order) == {"first": "FIRST", "a": "A", "b": "B", "c": "C", "slow": 503}
+
+
+async def test_a_batch_that_did_nothing_for_too_long_is_repeated_one_by_one(database):
+    import time
+
+    def work(session, items):
+        session.execute(text("SET LOCAL idle_in_transaction_session_timeout = '50ms'"))
+        if len(items) > 1:
+            time.sleep(0.3)
+        session.execute(text("SELECT 1"))
+        return [item.upper() for item in items]
+
+    batcher = Batcher("idle", work)
+    assert await outcomes_of(batcher, "a") == ["A"]
+    assert await outcomes_of(batcher, "b", "c", "d") == ["B", "C", "D"]
