@@ -171,10 +171,12 @@ def _without_phone(session: Session, standing: Mapping[str, Any]) -> _Answer:
     phones = [dict(phone) for phone in session.execute(_FLEET, values).mappings()]
     if not phones:
         return Reason("no_phone_enabled"), None
+    online = any(phone["online"] for phone in phones)
     if all(phone["held"] for phone in phones):
-        until = min(phone["held_until"] for phone in phones)
-        return Reason("all_phones_at_limit", {"until": timestamp(until)}), until
-    if not any(phone["online"] for phone in phones):
+        until: datetime = min(phone["held_until"] for phone in phones)
+        expected = max(until, forecast.of_fleet(session, standing, phones)) if online else until
+        return Reason("all_phones_at_limit", {"until": timestamp(until)}), expected
+    if not online:
         return Reason("no_phone_online"), None
     room = sum(routing.room_of([phone for phone in phones if not phone["held"]]).values())
     if standing["ahead"] < room and standing["now"] - standing["since"] > ROUTED_WITHIN:

@@ -194,6 +194,20 @@ def test_limits_ahead_of_the_whole_fleet_are_counted(client, phone, send, settin
     assert days == [0] * 5 + [1] * 5 + [2] * 2
 
 
+def test_one_behind_others_waits_for_more_than_the_first_limit_to_let_go(client, phone, send, settings_of, sql):
+    settings_of(phone, limits={"per_hour": 2})
+    for _ in range(3):
+        send()
+    for pulled in phone.pull():
+        phone.send(pulled["id"])
+    messages = [queue(client) for _ in range(3)]
+    told = [timeline(client, message)["waiting"] for message in messages]
+    assert {waiting["reason_code"] for waiting in told} == {"all_phones_at_limit"}
+    (first,) = sql.execute("SELECT min(released_at) FROM device_releases").fetchone()
+    hours = [round((expected_at(client, message) - first) / timedelta(hours=1)) for message in messages]
+    assert hours == [1, 2, 2]
+
+
 def test_nobody_else_sees_it(api, other, send):
     message = send()
     assert api.get(f"/api/sms/{message['id']}/timeline", headers=other.headers).status_code == 404
