@@ -87,10 +87,13 @@ def doctor() -> None:
     """Say what works and what does not, of the running installation."""
     from app.core.settings import get_settings
     from app.local.doctor import examine
+    from app.local.folder import find_running
 
+    with _plain_refusals():
+        data_dir = get_settings().data_dir
     attach()
     with _plain_refusals():
-        findings = examine(get_settings())
+        findings = examine(get_settings(), find_running(data_dir))
     for finding in findings:
         print(f"{'note' if finding.note else 'ok  ' if finding.good else 'BAD '} {finding.what}: {finding.detail}")
     if not all(finding.good for finding in findings):
@@ -192,13 +195,14 @@ def attach(*, broker: bool = True) -> None:
     database = settings.database_url.get_secret_value() if settings.database_url else None
     if database and (settings.redis_url or not broker) and (runtime is None or runtime.database_url != database):
         return
-    if runtime is None:
+    if runtime is None or not runtime.settings:  # or it is of an earlier version
         _refuse(
             f"smsfleet is not running from {Path(settings.data_dir).resolve()}: start it with `make up`,"
             " or name it by SMSFLEET_DATA_DIR"
         )
     for name, value in runtime.settings.items():
         os.environ.setdefault(name, value)
+    os.environ["SMSFLEET_DATA_DIR"] = runtime.settings["SMSFLEET_DATA_DIR"]  # of its processes: as root another one
     get_settings.cache_clear()
 
 

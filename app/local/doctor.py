@@ -14,7 +14,7 @@ from app.core.names import QueueName
 from app.core.queue import celery_app
 from app.core.settings import Settings
 from app.local import exposure
-from app.local.folder import find_running
+from app.local.folder import Runtime
 from app.local.installation import answers
 from app.migrations.config import alembic_config
 
@@ -31,10 +31,10 @@ class Finding:
     note: bool = False  # nothing is broken, but someone should know
 
 
-def examine(settings: Settings) -> list[Finding]:
+def examine(settings: Settings, runtime: Runtime | None) -> list[Finding]:
     """Look at the database, the broker, the workers and the HTTP side of an installation."""
-    looks: list[Callable[[Settings], Iterator[Finding]]] = [_database, _broker, _workers, _reach, _processes]
-    return [finding for look in looks for finding in look(settings)]
+    looks: list[Callable[[Settings], Iterator[Finding]]] = [_database, _broker, _workers, _reach]
+    return [*(finding for look in looks for finding in look(settings)), *_processes(runtime)]
 
 
 def _database(settings: Settings) -> Iterator[Finding]:
@@ -86,7 +86,9 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield Finding("broker", good=False, detail=f"version {version}, wanted is {OLDEST_REDIS}.0 or newer")
     else:
         yield Finding("broker", good=True, detail=f"takes writes, version {version}")
-    yield Finding("beat", good=is_ticking, detail="ticks" if is_ticking else "nothing came from it for half a minute")
+    yield Finding(
+        "ticks", good=is_ticking, detail="beat sends them" if is_ticking else "beat has sent none for half a minute"
+    )
     yield Finding("eviction", good=policy == "noeviction", detail=f"maxmemory-policy is {policy}")
 
 
@@ -111,8 +113,7 @@ def _reach(settings: Settings) -> Iterator[Finding]:
     yield Finding("address for phones", good=True, detail=trouble or url, note=trouble is not None)
 
 
-def _processes(settings: Settings) -> Iterator[Finding]:
-    runtime = find_running(settings.data_dir)
+def _processes(runtime: Runtime | None) -> Iterator[Finding]:
     if runtime is None:
         return
     yield Finding("gateway", good=answers(runtime.url + "/health/ready"), detail=runtime.url)

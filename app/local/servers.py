@@ -135,6 +135,7 @@ class EmbeddedPostgres(EmbeddedServer):
     def prepare(self) -> None:
         cluster = self.home.folder / "data"
         if cluster.exists():
+            self.home.make_private("data")
             mend_lock(cluster / "postmaster.pid")
             mend_lock(self._sockets / ".s.PGSQL.5432.lock")
             return

@@ -32,7 +32,7 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
     for one in started:
         if one.popen.poll() is None:
             one.end()
-        for server in ("postgres", "valkey"):  # as root they lie outside of the data folder
+        for server in ("postgres", "valkey", "app"):  # as root they lie outside of the data folder
             open_home(one.data_dir, server, temporary=True).remove()
 
 

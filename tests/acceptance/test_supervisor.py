@@ -2,6 +2,7 @@
 
 import http.client
 import os
+import pwd
 import shutil
 import signal
 import socket
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -19,6 +21,7 @@ import pytest
 
 from app.core.settings import Settings
 from app.local import guard
+from app.local.account import NAME
 from app.local.errors import LocalError
 from app.local.exposure import lan_address
 from app.local.folder import DataFolder, Runtime, find_running
@@ -63,6 +66,16 @@ def test_it_starts_works_and_ends_without_a_trace(up, tmp_path: Path) -> None:
     done = command(first.data_dir, *words)
     assert f"1 phones are connected to {url}" in done.stdout, done.stderr
 
+    # As root, only the supervisor and the guards are root's; what an operator publishes is served all the same.
+    if os.geteuid() == 0:
+        owners = {_owner(pid) for pid, line in processes_of(first.data_dir).items() if not _is_of_root(line)}
+        assert owners == {pwd.getpwnam(NAME).pw_uid}
+    with zipfile.ZipFile(tmp_path / "app.apk", "w") as apk:
+        apk.writestr("AndroidManifest.xml", "")
+    words = ["release", "publish", str(tmp_path / "app.apk"), "--version-name", "1", "--version-code", "1"]
+    assert command(first.data_dir, *words).returncode == 0
+    assert httpx.get(url + "/api/app/download/1").content == (tmp_path / "app.apk").read_bytes()
+
     # The workers need a moment more than the HTTP side.
     wait_for(lambda: command(first.data_dir, "doctor").returncode == 0)
     assert first.end() == 0, first.output
@@ -101,6 +114,10 @@ def test_an_ordinary_user_runs_it(up, tmp_path: Path) -> None:
         assert {_owner(pid) for pid in processes_of(data_dir)} == {NOBODY}
         assert running.end() == 0
         assert processes_of(data_dir) == {}
+
+
+def _is_of_root(line: str) -> bool:
+    return guard.__file__ in line or "app.cli up" in line
 
 
 def _owner(pid: int) -> int:

@@ -15,8 +15,8 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from app.local.account import NAME
 from app.local.errors import LocalError
-from app.local.home import ACCOUNT
 from app.local.postmaster import mend_lock
 from app.local.process import Child
 from app.local.servers import READY_SECONDS, EmbeddedPostgres, EmbeddedValkey
@@ -136,7 +136,7 @@ def test_what_does_not_last_is_removed(tmp_path: Path) -> None:
 
 def _as_the_account(*command: object) -> int:
     """Run it as any process of the unprivileged account could; the exit status."""
-    entry = pwd.getpwnam(ACCOUNT)
+    entry = pwd.getpwnam(NAME)
     return subprocess.run(
         [str(part) for part in command],
         user=entry.pw_uid, group=entry.pw_gid, extra_groups=[], capture_output=True, check=False,
@@ -234,3 +234,30 @@ def test_no_lock_is_mended_through_a_link(tmp_path: Path) -> None:
         with pytest.raises(LocalError, match="remove it"):
             mend_lock(tmp_path / name)
     assert (tmp_path / "victim").read_text() == "999999\n"
+
+
+@as_root_only
+def test_data_of_an_earlier_versions_account_is_taken_over(tmp_path: Path) -> None:
+    """Earlier versions ran the servers as `nobody`."""
+    nobody = pwd.getpwnam("nobody").pw_uid
+    victim = tmp_path / "victim"
+    victim.touch()
+    postgres, valkey = EmbeddedPostgres(tmp_path / "data"), EmbeddedValkey(tmp_path / "data")
+    try:
+        with postgres, valkey, psycopg.connect(postgres.url) as connection:
+            connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
+        for folder in (postgres.home.folder / "data", postgres._sockets, valkey.home.folder / "data"):
+            for path in [folder, *folder.rglob("*")]:
+                os.chown(path, nobody, nobody, follow_symlinks=False)
+        (postgres.home.folder / "data" / "hard").hardlink_to(victim)
+        (postgres.home.folder / "data" / "soft").symlink_to(victim)
+        with EmbeddedPostgres(tmp_path / "data") as again, EmbeddedValkey(tmp_path / "data") as other:
+            assert other.answers()
+            with psycopg.connect(again.url) as connection:
+                assert connection.execute("SELECT n FROM kept").fetchone() == (1,)
+            left = [path for path in again.home.folder.rglob("*") if path.lstat().st_uid == nobody]
+            assert left == []
+        assert victim.stat().st_uid == 0
+    finally:
+        postgres.home.remove()
+        valkey.home.remove()
