@@ -23,6 +23,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("webhook_queue", _BY_USER),
     ("messages", f"{_BY_USER} AND deleted_at IS NULL"),
     ("messages", f"{_BY_USER} AND deleted_at IS NOT NULL"),
+    ("message_attachments", _BY_USER),
     ("webhook_deliveries", _BY_USER),
     ("webhook_targets", _BY_USER),
     ("webhook_urls", _BY_USER),
