@@ -19,11 +19,13 @@ _EVERY_SECONDS = {
     TaskName.FOLD: 5.0,
     TaskName.ANALYZE: 5.0,
     TaskName.VACUUM: 5.0,
-    TaskName.MOVE: 5.0,
+    # A phone that died is noticed after 15 seconds, and what it had is to be on air elsewhere within 20.
+    TaskName.MOVE: 2.0,
     TaskName.EXPIRE: 10.0,
     TaskName.CLEAN: 60.0,
     TaskName.ALERT: 30.0,
     TaskName.ERASE: 60.0,
+    TaskName.QUIET: 30.0,
 }
 # A tick that nobody took within its interval is worth nothing; a second beat only makes some ticks come twice.
 app.conf.beat_schedule = {

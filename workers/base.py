@@ -4,18 +4,25 @@ A task is a nudge: it carries an id at most, does one batch, and is safe to run 
 one of its kind, or never.
 """
 
-from collections.abc import Callable
+import math
+import time
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
 import structlog
 from celery import Task
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.core import outbound
 from app.core.database import repeat_once, transaction
 from app.core.errors import is_locked
 from app.core.names import TaskName
 from app.core.queue import celery_app
+
+MAX_SECONDS = 1.0
+
+log = structlog.get_logger("workers")
 
 
 def task(name: TaskName, **options: Any) -> Callable[[Callable[..., object]], Task]:
@@ -42,3 +49,29 @@ def in_transaction(work: Callable[..., Any], *arguments: object) -> Any:
             return work(session, *arguments)
 
     return repeat_once(once, is_locked)
+
+
+def account_by_account(
+    name: TaskName,
+    after: int,
+    accounts: Callable[..., Sequence[int]],
+    work: Callable[[int], int],
+    most: float = math.inf,
+) -> None:
+    """Do `work(account)`, in batches of `most`, for each of `accounts(session, after)`: none costs another its turn.
+
+    Each account is worked for on its own, until nothing is left or a second is over; what fails for one is logged, and
+    passed over until the next tick. After a second the same task goes on behind the last account, at the tail.
+    """
+    deadline = time.monotonic() + MAX_SECONDS
+    while found := in_transaction(accounts, after):
+        for account in found:
+            try:
+                while work(account) >= most and time.monotonic() < deadline:
+                    pass
+            except SQLAlchemyError as error:
+                log.warning("account passed over", account=account, error=repr(error))
+            after = account
+            if time.monotonic() >= deadline:
+                in_transaction(outbound.nudge, name, after)
+                return

@@ -1,5 +1,7 @@
 """Ticks of beat, each a bounded batch: nudge what is due, move it from silent phones, expire, fold, clean up."""
 
+from functools import partial
+
 from app.accounts import sessions, usage
 from app.core import outbound, tables
 from app.core.database import transaction
@@ -7,7 +9,7 @@ from app.core.names import TaskName
 from app.devices import alerts, figures
 from app.messages import cleaning, erasing, expiry, moving, quiet, sweeping
 from app.webhooks import notices, retention
-from workers.base import in_transaction, task
+from workers.base import account_by_account, in_transaction, task
 
 MOST_FOLDED = 5000
 
@@ -19,9 +21,10 @@ def sweep() -> None:
 
 
 @task(TaskName.MOVE)
-def move() -> None:
+def move(after: int = 0) -> None:
     """Take messages from phones that may not have them."""
-    in_transaction(moving.move)
+    work = partial(in_transaction, moving.move)
+    account_by_account(TaskName.MOVE, after, sweeping.accounts, work, moving.MOST_IN_A_BATCH)
 
 
 @task(TaskName.EXPIRE)
@@ -54,7 +57,8 @@ def vacuum() -> None:
 @task(TaskName.CLEAN)
 def clean() -> None:
     """Delete what nobody can ask for any more."""
-    in_transaction(cleaning.clean)
+    for statement in cleaning.STATEMENTS:
+        in_transaction(cleaning.clean, statement)
     in_transaction(retention.clean)
     in_transaction(sessions.clean)
     notices.tell_owners()
@@ -67,7 +71,12 @@ def erase() -> None:
 
 
 @task(TaskName.ALERT)
-def alert() -> None:
-    """Tell owners of phones that went offline, fail, or are back; see which went quiet."""
-    in_transaction(quiet.recognise)
-    alerts.tell_owners()
+def alert(after: int = 0) -> None:
+    """Tell owners of phones that went offline, fail, or are back."""
+    account_by_account(TaskName.ALERT, after, alerts.accounts, alerts.tell_owner, alerts.MOST_IN_A_BATCH)
+
+
+@task(TaskName.QUIET)
+def see_quiet(after: int = 0) -> None:
+    """See which phones went quiet, and which did not stay so."""
+    account_by_account(TaskName.QUIET, after, quiet.accounts, partial(in_transaction, quiet.recognise))

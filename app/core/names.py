@@ -25,6 +25,7 @@ class TaskName(StrEnum):
     CLEAN = "upkeep.clean"
     ERASE = "upkeep.erase"
     ALERT = "upkeep.alert"
+    QUIET = "upkeep.quiet"
 
     @property
     def queue(self) -> QueueName:

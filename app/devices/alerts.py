@@ -1,6 +1,6 @@
 """Telling owners that a phone went offline or fails, and that it is back: by mail, and as an event if asked for."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -10,29 +10,37 @@ from sqlalchemy.orm import Session
 from app.core.database import transaction
 from app.core.envelope import timestamp
 from app.core.mail import MailNotSentError, send
-from app.core.names import TaskName
-from app.core.outbound import nudge
 from app.devices import ownership
-from app.devices.presence import LAST_SEEN, ONLINE
+from app.devices.presence import LAST_SEEN, ONLINE, WATCHED
 from app.devices.schemas import DeviceOut
 from app.webhooks import outbox
 
 # A mail may take ten seconds where its server does not answer.
 MOST_IN_A_BATCH = 10
+MOST_ACCOUNTS = 100
 
 log = structlog.get_logger(__name__)
 
+_ACCOUNTS = text("""
+    SELECT id FROM users u
+    WHERE id > :after AND (offline_alert_minutes IS NOT NULL OR EXISTS (
+        SELECT FROM devices d JOIN device_state s ON s.device_id = d.id
+        WHERE d.user_id = u.id AND (s.offline_alert_at IS NOT NULL OR s.failing_alert_at IS NOT NULL
+            OR EXISTS (SELECT FROM device_health h WHERE h.device_id = d.id AND h.failing_since IS NOT NULL))))
+    ORDER BY id LIMIT :most
+""")
+
 # A phone is claimed by noting that its owner is told, so of two runs at once only one tells. One that its owner
-# switched off or removed is not missed.
+# switched off or removed is not missed; nor is one that could not reach a gateway that was away itself.
 _CHANGED = text(f"""
     WITH changed AS MATERIALIZED (
         SELECT s.device_id, {ONLINE} AS online FROM device_state s
         JOIN devices d ON d.id = s.device_id JOIN users u ON u.id = d.user_id
-        WHERE (s.offline_alert_at IS NULL AND d.is_active AND d.removed_at IS NULL AND NOT {ONLINE}
-               AND u.offline_alert_minutes IS NOT NULL
+        WHERE d.user_id = :user AND ((s.offline_alert_at IS NULL AND d.is_active AND d.removed_at IS NULL
+               AND NOT {ONLINE} AND u.offline_alert_minutes IS NOT NULL AND {WATCHED}
                AND {LAST_SEEN} < clock_timestamp() - make_interval(mins => u.offline_alert_minutes))
            OR (s.offline_alert_at IS NOT NULL
-               AND ({ONLINE} OR NOT d.is_active OR d.removed_at IS NOT NULL OR u.offline_alert_minutes IS NULL))
+               AND ({ONLINE} OR NOT d.is_active OR d.removed_at IS NOT NULL OR u.offline_alert_minutes IS NULL)))
         ORDER BY s.device_id LIMIT :most FOR NO KEY UPDATE OF s SKIP LOCKED
     )
     UPDATE device_state s SET offline_alert_at = CASE WHEN s.offline_alert_at IS NULL THEN clock_timestamp() END
@@ -51,8 +59,7 @@ _HEALTH_CHANGED = text("""
                EXISTS (SELECT FROM device_health h
                        WHERE h.device_id = s.device_id AND h.failing_since IS NOT NULL) AS failing
         FROM device_state s JOIN devices d ON d.id = s.device_id
-        WHERE s.failing_alert_at IS NOT NULL
-           OR s.device_id IN (SELECT h.device_id FROM device_health h WHERE h.failing_since IS NOT NULL)
+        WHERE d.user_id = :user
     ), changed AS MATERIALIZED (
         SELECT s.device_id, j.failing FROM judged j JOIN device_state s ON s.device_id = j.device_id
         WHERE (j.failing AND j.used) <> (s.failing_alert_at IS NOT NULL)
@@ -66,23 +73,29 @@ _HEALTH_CHANGED = text("""
 """)
 
 
-def tell_owners() -> int:
-    """Tell the owners of one batch of phones, and say how many changed. No mail goes out within a transaction.
+def accounts(session: Session, after: int = 0) -> Sequence[int]:
+    """The next accounts whose owners want to be told, or were told of a phone and not yet that it is back."""
+    return session.scalars(_ACCOUNTS, {"after": after, "most": MOST_ACCOUNTS}).all()
+
+
+def tell_owner(user: int) -> int:
+    """Tell an owner of one batch of phones, and say how many changed. No mail goes out within a transaction.
 
     What was noted and not mailed, because the process died or the mail server failed, is not told again.
     """
-    return _tell(_CHANGED, "online", _presence_mail) + _tell(_HEALTH_CHANGED, "works", _health_mail)
+    return _tell(user, _CHANGED, "online", _presence_mail) + _tell(user, _HEALTH_CHANGED, "works", _health_mail)
 
 
-def _tell(statement: TextClause, all_clear: str, mail: Callable[[Mapping[str, Any]], tuple[str, str]]) -> int:
+def _tell(
+    user: int, statement: TextClause, all_clear: str, mail: Callable[[Mapping[str, Any]], tuple[str, str]]
+) -> int:
     with transaction() as session:
-        changed = [dict(row) for row in session.execute(statement, {"most": MOST_IN_A_BATCH}).mappings()]
+        rows = session.execute(statement, {"user": user, "most": MOST_IN_A_BATCH}).mappings()
+        changed = [dict(row) for row in rows]
         # One that is only forgotten, because its owner switched it off meanwhile, is not back.
         told = [row for row in changed if row["alerted"] or row[all_clear]]
         for row in told:
             row["hint"] = _write_event(session, row).hint
-        if len(changed) == MOST_IN_A_BATCH:
-            nudge(session, TaskName.ALERT)
     for row in told:
         subject, body = mail(row)
         try:

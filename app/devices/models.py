@@ -64,7 +64,8 @@ class DeviceState(Base):
     measured_since: Mapped[datetime | None]
     measured_in_flight: Mapped[int] = mapped_column(server_default=text("0"))
     measured_released: Mapped[int] = mapped_column(server_default=text("0"))
-    # Presence: an authenticated request, a pull, an open stream; and the oldest wake that no pull followed yet.
+    # Presence: an authenticated request, a pull, an open stream; and the oldest wake, or loss of one, that no pull
+    # followed yet.
     seen_at: Mapped[datetime | None]
     pulled_at: Mapped[datetime | None]
     stream_opened_at: Mapped[datetime | None]
@@ -141,6 +142,16 @@ class DeviceTotal(Base):
     kind: Mapped[str] = mapped_column(String(10), primary_key=True)
     detail: Mapped[str] = mapped_column(String(20), primary_key=True)
     n: Mapped[int]
+
+
+class PhoneWatch(Base):
+    """One row: when phones could last reach the gateway, and when they could again after they could not."""
+
+    __tablename__ = "phone_watch"
+
+    id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
+    seen_at: Mapped[datetime]
+    back_at: Mapped[datetime | None]
 
 
 class DeviceRelease(Base):

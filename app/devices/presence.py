@@ -1,11 +1,13 @@
 """Presence: when a phone counts as online, suspect or silent, in SQL over `device_state` as `s`.
 
-A stream is a means to wake; life is an authenticated request. A phone that did not pull within 15 seconds of a wake is
-suspect whatever its stream says, and was last seen at that wake or by its last request. One that only pulls may be
-quiet for longer than the app's 15 minutes; one that did not even pull is an enrollment whose answer was lost.
+A stream is a means to wake; life is an authenticated request. A phone that did not pull within 15 seconds of a wake, or
+of something being due for it while it has lost its stream, is suspect, and was last seen then or by its last request.
+One that only pulls may be quiet for longer than the app's 15 minutes; one that did not even pull is an enrollment whose
+answer was lost.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -17,16 +19,34 @@ _NOW = "clock_timestamp()"
 # We write `stream_seen_at` ourselves as long as the connection stands, which a phone that hangs may never end.
 LAST_SEEN = "GREATEST(s.seen_at, s.pulled_at, LEAST(s.stream_seen_at, s.woken_at))"
 
+# The app opens a lost stream again after 5 seconds, a minute at most; without one for so long it only pulls.
+_USES_STREAMS = f"COALESCE(s.stream_seen_at > {_NOW} - interval '1 hour', false)"
+# Twice it was not noted as open.
+_LOST_STREAM = f"({_USES_STREAMS} AND s.stream_seen_at < {_NOW} - interval '10 seconds')"
+
 SUSPECT = f"(s.woken_at IS NOT NULL AND s.woken_at < {_NOW} - interval '15 seconds')"
 ONLINE = (
-    f"((COALESCE(s.stream_seen_at > {_NOW} - interval '30 seconds', false)"
-    f" OR COALESCE(GREATEST(s.seen_at, s.pulled_at) > {_NOW} - interval '2 minutes', false))"
+    f"(CASE WHEN {_USES_STREAMS} THEN s.stream_seen_at > {_NOW} - interval '30 seconds'"
+    f" ELSE COALESCE(GREATEST(s.seen_at, s.pulled_at) > {_NOW} - interval '2 minutes', false) END"
     f" AND NOT {SUSPECT})"
 )
 SILENT = (
-    f"COALESCE({LAST_SEEN} < {_NOW} - CASE WHEN s.stream_opened_at IS NULL AND s.pulled_at IS NOT NULL"
+    f"COALESCE({LAST_SEEN} < {_NOW} - CASE WHEN NOT {_USES_STREAMS} AND s.pulled_at IS NOT NULL"
     " THEN interval '20 minutes' ELSE interval '3 minutes' END, false)"
 )
+# Whether phones had a gateway to speak to. While it is away, and for as long as they need to come back, none of them is
+# called away for having been quiet.
+WATCHED = (
+    f"NOT EXISTS (SELECT FROM phone_watch w WHERE w.seen_at < {_NOW} - interval '8 seconds'"
+    f" OR w.back_at > {_NOW} - interval '15 seconds')"
+)
+
+_WATCHING = text("""
+    INSERT INTO phone_watch (id, seen_at) VALUES (1, clock_timestamp())
+    ON CONFLICT (id) DO UPDATE SET seen_at = clock_timestamp(),
+        back_at = CASE WHEN phone_watch.seen_at < clock_timestamp() - interval '8 seconds'
+                  THEN clock_timestamp() ELSE phone_watch.back_at END
+""")
 
 _SAW = text("""
     UPDATE device_state SET seen_at = clock_timestamp() WHERE device_id IN (
@@ -53,9 +73,38 @@ def saw(session: Session, devices: Collection[int]) -> None:
         session.execute(_SAW, {"ids": list(devices)})
 
 
+def watching(session: Session) -> None:
+    """Note that phones can reach the gateway."""
+    session.execute(_WATCHING)
+
+
 def streaming(session: Session, waits: Mapping[int, float | None]) -> None:
     """Note the phones whose streams a process holds, with the seconds since a wake that no pull has followed."""
     session.execute(_STREAMING, {"ids": list(waits), "waits": list(waits.values())})
+
+
+_LOCK_LOST = text(f"""
+    SELECT s.device_id FROM device_state s
+    WHERE s.device_id = ANY(:ids) AND s.woken_at IS NULL AND {_LOST_STREAM}
+    ORDER BY s.device_id FOR NO KEY UPDATE SKIP LOCKED
+""")  # noqa: S608 - a constant
+_MISSED = text("""
+    UPDATE device_state s
+    SET woken_at = LEAST(GREATEST(u.since, s.stream_seen_at, s.pulled_at, s.next_slot_at, s.held_until),
+                         clock_timestamp())
+    FROM unnest(CAST(:ids AS bigint[]), CAST(:since AS timestamptz[])) AS u(device_id, since)
+    WHERE s.device_id = u.device_id
+""")
+
+
+def lock_lost(session: Session, devices: Collection[int]) -> list[int]:
+    """Those of the phones that used streams, have none, and have not missed anything yet; locked."""
+    return list(session.scalars(_LOCK_LOST, {"ids": list(devices)}))
+
+
+def missed(session: Session, since: Mapping[int, datetime | None]) -> None:
+    """Note since when something waits for phones that no wake can reach: their 15 seconds begin then."""
+    session.execute(_MISSED, {"ids": list(since), "since": list(since.values())})
 
 
 # Not skipped where locked: the first pull after it is answered by that it was opened.

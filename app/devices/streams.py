@@ -31,7 +31,9 @@ from app.devices import presence
 
 KEEP_ALIVE_SECONDS = 15.0
 CHECK_SECONDS = 15.0
-PRESENCE_SECONDS = 10.0
+PRESENCE_SECONDS = 5.0
+# The stock app connects again without closing what it had.
+MAX_STREAMS_OF_A_PHONE = 5
 # The app drops a pull in flight when it is triggered again, answer and all, so the next wake waits for the answer and
 # for its way to the phone; or, where no pull comes, for a second.
 ANSWERS_WITHIN_SECONDS = 1.0
@@ -85,7 +87,7 @@ class _Stream:
 class _Phone:
     """A phone with streams here: what wakes it, and the wake it has not answered."""
 
-    streams: set[_Stream] = field(default_factory=set)
+    streams: list[_Stream] = field(default_factory=list)
     quiet_until: float = 0.0
     unanswered_since: float | None = None
     next_wake: asyncio.TimerHandle | None = None
@@ -142,14 +144,16 @@ class Streams:
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         stream = _Stream(send)
         phone = self._phones.setdefault(device_id, _Phone())
-        phone.streams.add(stream)
+        phone.streams.append(stream)
+        for older in phone.streams[:-MAX_STREAMS_OF_A_PHONE]:
+            older.ended.set()
         try:
             # A phone that has just signed up has neither hooks nor settings, and would ask for them only in 24 hours.
             await stream.push(frame("WebhooksUpdated") + frame("SettingsUpdated"))
             if not self._closing:
                 await _until_either(stream.ended, receive)
         finally:
-            phone.streams.discard(stream)
+            phone.streams.remove(stream)
             if not phone.streams and self._phones.get(device_id) is phone:
                 phone.forget()
                 del self._phones[device_id]
@@ -238,11 +242,11 @@ class Streams:
 
     async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
         while True:
-            await asyncio.sleep(seconds)
             try:
                 await act()
             except SQLAlchemyError as error:
                 log.warning("streams wait for the database", error=repr(error))
+            await asyncio.sleep(seconds)
 
     async def _keep_alive(self) -> None:
         for phone in list(self._phones.values()):
@@ -267,13 +271,15 @@ class Streams:
             device_id: None if phone.unanswered_since is None else now - phone.unanswered_since
             for device_id, phone in self._phones.items()
         }
-        if waits:
-            await asyncio.to_thread(_note, waits)
+        await asyncio.to_thread(_note, waits)
 
 
 def _note(waits: dict[int, float | None]) -> None:
     with transaction() as session:
-        presence.streaming(session, waits)
+        # In one transaction, so that no stream seems lost before the gateway itself does.
+        presence.watching(session)
+        if waits:
+            presence.streaming(session, waits)
 
 
 async def _until_either(ended: asyncio.Event, receive: Receive) -> None:

@@ -3,7 +3,7 @@
 import sys
 
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "workers.app")
-CONCURRENCY = {"dispatch": 4, "webhooks": 1, "upkeep": 2}
+CONCURRENCY = {"dispatch": 4, "webhooks": 1, "upkeep": 4}
 
 MIGRATE = (sys.executable, "-m", "app.cli", "migrate")
 

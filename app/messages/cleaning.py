@@ -5,7 +5,7 @@ from sqlalchemy.orm import Session
 
 MOST_IN_A_BATCH = 2000
 
-_STATEMENTS = (
+STATEMENTS = (
     # A deleted message still takes reports for a while; one that waits for a report stays until it ended.
     """
     WITH gone AS (
@@ -43,7 +43,6 @@ _STATEMENTS = (
 )
 
 
-def clean(session: Session) -> None:
-    """One batch of each kind."""
-    for statement in _STATEMENTS:
-        session.execute(text(statement), {"most": MOST_IN_A_BATCH})
+def clean(session: Session, statement: str) -> None:
+    """One batch of one kind."""
+    session.execute(text(statement), {"most": MOST_IN_A_BATCH})

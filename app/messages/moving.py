@@ -10,34 +10,67 @@ from sqlalchemy.orm import Session
 from app.core import outbound
 from app.core.database import step_by_index
 from app.core.names import TaskName
+from app.devices import presence
 from app.devices.health import RESTING
-from app.devices.presence import ONLINE, SILENT, SUSPECT
-from app.messages import transitions
+from app.devices.presence import ONLINE, SILENT, SUSPECT, WATCHED
+from app.messages import transitions, waking
 from app.messages.routing import HELD
-from app.messages.states import Event
-from app.messages.sweeping import PLACES
+from app.messages.states import Event, Lane
 from app.messages.transitions import Change
 
 MOST_IN_A_BATCH = 500
 
+_WATCHED = text(f"SELECT {WATCHED}")
+
+# The phones that messages of a user wait for, by skipping from one to the next in the claim index: the cost is that of
+# the phones, not of the rows.
+_PLACES = """
+    WITH RECURSIVE places AS (
+        (SELECT device_id FROM message_queue WHERE user_id = :user AND device_id > 0 ORDER BY device_id LIMIT 1)
+        UNION ALL
+        SELECT next.device_id
+        FROM places p, LATERAL (
+            SELECT q.device_id FROM message_queue q
+            WHERE q.user_id = :user AND q.device_id > p.device_id
+            ORDER BY q.device_id LIMIT 1
+        ) next
+    )
+"""
+_DEVICES = text(f"{_PLACES} SELECT device_id FROM places")  # noqa: S608 - a constant
+
+# About the oldest of what waits: the first of each lane.
+_WAIT_SINCE = text("""
+    SELECT p.device_id, min(first.since) AS since FROM unnest(CAST(:ids AS bigint[])) AS p(device_id)
+    CROSS JOIN (VALUES (0), (1)) AS lanes(lane) LEFT JOIN LATERAL (
+        SELECT since FROM message_queue
+        WHERE user_id = :user AND device_id = p.device_id AND stage = 0 AND lane = lanes.lane
+        ORDER BY message_id LIMIT 1) first ON true
+    GROUP BY p.device_id
+""")
+
 # A phone that is only away, or held back by its limits, keeps its messages while no other phone of the user is there to
-# take them.
+# take them. Whether there is one is asked once; none of those that are away, held back or resting
+# counts as one.
 _UNFIT = text(f"""
-    {PLACES}
-    SELECT p.user_id, p.device_id, d.removed_at IS NOT NULL AS removed
-    FROM places p JOIN devices d ON d.id = p.device_id JOIN device_state s ON s.device_id = d.id
+    {_PLACES}, fit AS MATERIALIZED (
+        SELECT EXISTS (
+            SELECT FROM devices d JOIN device_state s ON s.device_id = d.id
+            WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL AND {ONLINE} AND NOT {HELD}
+              AND NOT {RESTING}) AS found
+    )
+    SELECT p.device_id, d.removed_at IS NOT NULL AS removed
+    FROM fit CROSS JOIN places p JOIN devices d ON d.id = p.device_id JOIN device_state s ON s.device_id = d.id
     WHERE d.removed_at IS NOT NULL OR NOT d.is_active
-       OR (({SILENT} OR {SUSPECT} OR {HELD} OR {RESTING}) AND EXISTS (
-            SELECT FROM devices o JOIN device_state s ON s.device_id = o.id
-            WHERE o.user_id = p.user_id AND o.id <> p.device_id AND o.is_active AND o.removed_at IS NULL AND {ONLINE}
-              AND NOT {HELD} AND NOT {RESTING}))
+       OR (fit.found AND ({HELD} OR {RESTING} OR (:watched AND ({SILENT} OR {SUSPECT}))))
 """)  # noqa: S608 - constants
 
 _TAKE = text("""
     WITH taken AS MATERIALIZED (
-        SELECT message_id FROM message_queue
-        WHERE user_id = :user AND device_id = :device AND stage = 0 AND NOT named
-        ORDER BY lane, message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
+        SELECT q.message_id FROM unnest(CAST(:devices AS bigint[])) AS p(device_id), LATERAL (
+            SELECT message_id FROM message_queue
+            WHERE user_id = :user AND device_id = p.device_id AND stage = 0 AND lane = :lane AND NOT named
+            ORDER BY message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED) q
+        LIMIT :most
     ), unrouted AS (
         UPDATE message_queue q SET device_id = 0, since = clock_timestamp()
         FROM taken WHERE q.message_id = taken.message_id
@@ -53,26 +86,39 @@ _TAKE = text("""
 """)
 
 _STRANDED = text("""
-    SELECT message_id FROM message_queue
-    WHERE user_id = :user AND device_id = :device AND stage = 0 AND named ORDER BY lane, message_id LIMIT :most
+    SELECT q.message_id FROM unnest(CAST(:devices AS bigint[])) AS p(device_id), LATERAL (
+        SELECT message_id FROM message_queue
+        WHERE user_id = :user AND device_id = p.device_id AND stage = 0 AND named
+        ORDER BY lane, message_id LIMIT :most) q
+    LIMIT :most
 """)
 
 
-def move(session: Session) -> int:
-    """Take one batch from unfit phones back to where routing finds it, and say how many moved."""
-    moved = handled = 0
+def move(session: Session, user: int) -> int:
+    """Take one batch from unfit phones of a user back to where routing finds it; how many moved or failed."""
     step_by_index(session)
-    for user, device, removed in session.execute(_UNFIT).all():
-        place = {"user": user, "device": device, "most": MOST_IN_A_BATCH - handled}
-        taken = len(session.execute(_TAKE, place).all())
-        if taken:
-            moved += taken
-            outbound.nudge(session, TaskName.ROUTE, user)
-        place["most"] -= taken
-        stranded = session.scalars(_STRANDED, place).all() if removed else ()
-        transitions.apply(session, [Change(message, Event.STRANDED) for message in stranded])
-        handled += taken + len(stranded)
-        if handled >= MOST_IN_A_BATCH:
-            outbound.nudge(session, TaskName.MOVE)
-            break
-    return moved
+    watched = session.execute(_WATCHED).scalar_one()
+    if watched:
+        _note_missed(session, user)
+    unfit = session.execute(_UNFIT, {"user": user, "watched": watched}).all()
+    if not unfit:
+        return 0
+    place = {"user": user, "devices": [row.device_id for row in unfit]}
+    moved = 0
+    for lane in Lane:
+        moved += len(session.execute(_TAKE, {**place, "lane": lane, "most": MOST_IN_A_BATCH - moved}).all())
+    if moved:
+        outbound.nudge(session, TaskName.ROUTE, user)
+    place["devices"] = [row.device_id for row in unfit if row.removed]
+    stranded = session.scalars(_STRANDED, {**place, "most": MOST_IN_A_BATCH - moved}).all() if place["devices"] else ()
+    transitions.apply(session, [Change(message, Event.STRANDED) for message in stranded])
+    return moved + len(stranded)
+
+
+def _note_missed(session: Session, user: int) -> None:
+    """Begin the 15 seconds of phones that have lost their streams and have something due."""
+    lost = presence.lock_lost(session, session.scalars(_DEVICES, {"user": user}).all())
+    due = waking.due(session, lost) if lost else []
+    if due:
+        rows = session.execute(_WAIT_SINCE, {"user": user, "ids": due})
+        presence.missed(session, {row.device_id: row.since for row in rows})

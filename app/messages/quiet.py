@@ -1,11 +1,14 @@
 """Phones that went quiet as Android's own limit makes them: about 30 parts sent, and then none, though online."""
 
+from collections.abc import Sequence
+
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.devices.android_limit import PARTS, WINDOW_MINUTES
 from app.devices.presence import ONLINE
 
+MOST_ACCOUNTS = 100
 # About as many parts as Android allows; one that sent many more has no such limit.
 _FEWEST, _MOST = PARTS - 5, PARTS + 10
 
@@ -18,7 +21,7 @@ _WITH_NEWEST = " UNION ALL ".join(
 _QUIET = text(f"""
     WITH waiting AS MATERIALIZED (
         SELECT d.id, d.user_id FROM devices d JOIN device_state s ON s.device_id = d.id
-        WHERE d.is_active AND d.removed_at IS NULL AND {ONLINE} AND EXISTS (
+        WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL AND {ONLINE} AND EXISTS (
             SELECT FROM message_queue q
             WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage IN (1, 2)
               AND q.released_at < clock_timestamp() - interval '5 minutes'
@@ -30,8 +33,10 @@ _QUIET = text(f"""
                  WHERE newest.sent_at > last.sent_at - interval '{WINDOW_MINUTES} minutes') sent
         WHERE last.sent_at < clock_timestamp() - interval '5 minutes' AND sent.parts BETWEEN {_FEWEST} AND {_MOST}
     ), changed AS MATERIALIZED (
-        SELECT s.device_id, quiet.since FROM device_state s LEFT JOIN quiet ON quiet.id = s.device_id
-        WHERE (s.quiet_since IS NOT NULL OR quiet.since IS NOT NULL) AND s.quiet_since IS DISTINCT FROM quiet.since
+        SELECT s.device_id, quiet.since FROM devices d JOIN device_state s ON s.device_id = d.id
+        LEFT JOIN quiet ON quiet.id = s.device_id
+        WHERE d.user_id = :user AND (s.quiet_since IS NOT NULL OR quiet.since IS NOT NULL)
+          AND s.quiet_since IS DISTINCT FROM quiet.since
         ORDER BY s.device_id FOR NO KEY UPDATE OF s SKIP LOCKED
     )
     UPDATE device_state s SET quiet_since = changed.since FROM changed WHERE s.device_id = changed.device_id
@@ -39,6 +44,21 @@ _QUIET = text(f"""
 """)  # noqa: S608 - constants
 
 
-def recognise(session: Session) -> int:
-    """Note which phones went quiet and which did not stay so; how many changed."""
-    return len(session.scalars(_QUIET).all())
+_ACCOUNTS = text("""
+    SELECT id FROM users u
+    WHERE id > :after AND (
+        EXISTS (SELECT FROM message_queue q WHERE q.user_id = u.id AND q.device_id > 0)
+        OR EXISTS (SELECT FROM devices d JOIN device_state s ON s.device_id = d.id
+                   WHERE d.user_id = u.id AND s.quiet_since IS NOT NULL))
+    ORDER BY id LIMIT :most
+""")
+
+
+def accounts(session: Session, after: int = 0) -> Sequence[int]:
+    """The next accounts with something to look at: messages at phones, or phones that are held to be quiet."""
+    return session.scalars(_ACCOUNTS, {"after": after, "most": MOST_ACCOUNTS}).all()
+
+
+def recognise(session: Session, user: int) -> int:
+    """Note which phones of a user went quiet and which did not stay so; how many changed."""
+    return len(session.scalars(_QUIET, {"user": user}).all())

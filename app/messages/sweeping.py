@@ -1,5 +1,6 @@
 """The sweep: finds what is overdue and nudges again. It is the only recovery there is, and needs no other."""
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 from sqlalchemy import text
@@ -12,42 +13,42 @@ from app.webhooks import claims
 
 OVERDUE = timedelta(seconds=2)
 
-# The places that messages wait at, (user, device), by skipping from one to the next in the claim index: the cost is
-# that of the places, not of the rows.
-PLACES = """
-    WITH RECURSIVE places AS (
-        (SELECT user_id, device_id FROM message_queue ORDER BY user_id, device_id LIMIT 1)
-        UNION ALL
-        SELECT next.user_id, next.device_id
-        FROM places p, LATERAL (
-            SELECT q.user_id, q.device_id FROM message_queue q
-            WHERE (q.user_id, q.device_id) > (p.user_id, p.device_id)
-            ORDER BY q.user_id, q.device_id LIMIT 1
-        ) next
-    )
-"""
+_MOST_ACCOUNTS = 500
 
-_USERS = text("""
-    WITH RECURSIVE users AS (
-        (SELECT user_id FROM message_queue ORDER BY user_id LIMIT 1)
+# By skipping from one to the next in the claim index: the cost is that of the accounts, not of the rows.
+_ACCOUNTS = text("""
+    WITH RECURSIVE accounts AS (
+        (SELECT user_id FROM message_queue WHERE user_id > :after ORDER BY user_id LIMIT 1)
         UNION ALL
         SELECT next.user_id
-        FROM users u, LATERAL (
-            SELECT q.user_id FROM message_queue q WHERE q.user_id > u.user_id ORDER BY q.user_id LIMIT 1
+        FROM accounts a, LATERAL (
+            SELECT q.user_id FROM message_queue q WHERE q.user_id > a.user_id ORDER BY q.user_id LIMIT 1
         ) next
     )
-    SELECT u.user_id FROM users u, LATERAL (
+    SELECT user_id FROM accounts LIMIT :most
+""")
+
+_OVERDUE = text("""
+    SELECT a.user_id FROM unnest(CAST(:accounts AS bigint[])) AS a(user_id), LATERAL (
         SELECT q.since FROM message_queue q
-        WHERE q.user_id = u.user_id AND q.device_id = 0 AND q.stage = 0 ORDER BY q.lane, q.message_id LIMIT 1
+        WHERE q.user_id = a.user_id AND q.device_id = 0 AND q.stage = 0 ORDER BY q.lane, q.message_id LIMIT 1
     ) first
     WHERE first.since < clock_timestamp() - :overdue
 """)
 
 
+def accounts(session: Session, after: int = 0) -> Sequence[int]:
+    """The next accounts that have messages waiting, in order of id; none after the last."""
+    step_by_index(session)
+    return session.scalars(_ACCOUNTS, {"after": after, "most": _MOST_ACCOUNTS}).all()
+
+
 def sweep(session: Session) -> None:
     """Nudge routing for users whose messages wait for a phone, and webhooks where deliveries are due."""
-    step_by_index(session)
-    for user in session.scalars(_USERS, {"overdue": OVERDUE}):
-        outbound.remind(session, TaskName.ROUTE, user)
+    after = 0
+    while waiting := accounts(session, after):
+        for user in session.scalars(_OVERDUE, {"accounts": waiting, "overdue": OVERDUE}):
+            outbound.remind(session, TaskName.ROUTE, user)
+        after = waiting[-1]
     if claims.overdue(session, OVERDUE):
         outbound.remind(session, TaskName.DELIVER)

@@ -27,7 +27,7 @@ class Fleet:
     def route(self):
         from app.messages import moving, routing
 
-        self.work(moving.move)
+        self.work(moving.move, self.user)
         self.work(routing.route_waiting, self.user)
 
     def fold(self):
@@ -63,10 +63,13 @@ def fleet(client, enroll, work, ali):
 
 
 @pytest.fixture
-def tick():
+def tick(work):
     from app.devices import alerts
 
-    return alerts.tell_owners
+    def once():
+        return sum(alerts.tell_owner(account) for account in work(alerts.accounts))
+
+    return once
 
 
 def test_one_that_fails_everything_loses_its_turn_for_a_while_that_grows(fleet, later, sql):
@@ -248,7 +251,7 @@ def test_a_failing_card_is_passed_over_while_the_other_works(enroll, client, wor
     assert slots(6) == [2] * 6
 
 
-def test_a_phone_that_goes_quiet_after_thirty_parts_gets_a_hint(client, phone, send, later, work, sql):
+def test_a_phone_that_goes_quiet_after_thirty_parts_gets_a_hint(client, phone, send, later, work, sql, ali):
     from app.messages import quiet
 
     for _ in range(20):
@@ -262,14 +265,16 @@ def test_a_phone_that_goes_quiet_after_thirty_parts_gets_a_hint(client, phone, s
         phone.send(message["id"])
     for message in pulled[10:]:
         phone.report(message["id"], "Processed")
-    work(quiet.recognise)
+    assert work(quiet.accounts) == [ali.id]
+    work(quiet.recognise, ali.id)
     shown = client.get(f"/api/devices/{phone.device_id}").json()["data"]
     assert (shown["state"], shown["hint"]) == ("online", None)
     later(400)
     sql.execute("UPDATE messages SET sent_at = sent_at - interval '400 seconds'")
     for _ in range(2):
         phone.pull()
-        work(quiet.recognise)
+        assert work(quiet.accounts) == [ali.id]
+        work(quiet.recognise, ali.id)
         shown = client.get(f"/api/devices/{phone.device_id}").json()["data"]
     assert shown["state"] == "quiet"
     assert "settings put global sms_outgoing_check_max_count" in shown["hint"]
@@ -278,5 +283,6 @@ def test_a_phone_that_goes_quiet_after_thirty_parts_gets_a_hint(client, phone, s
     assert waiting["reason_code"] == "quiet"
     for message in pulled[10:]:
         phone.send(message["id"])
-    work(quiet.recognise)
+    assert work(quiet.accounts) == [ali.id]
+    work(quiet.recognise, ali.id)
     assert client.get(f"/api/devices/{phone.device_id}").json()["data"]["state"] == "online"

@@ -195,7 +195,7 @@ class Life(RuleBasedStateMachine):
                 {"active": active, "id": self.phones[phone][0].id},
             )
         with transaction() as session:
-            moving.move(session)
+            moving.move(session, self.user)
         self.route()
 
     @invariant()

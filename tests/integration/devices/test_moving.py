@@ -8,7 +8,7 @@ def move(work, ali):
     from app.messages import moving, routing
 
     def once():
-        work(moving.move)
+        work(moving.move, ali.id)
         work(routing.route_waiting, ali.id)
 
     return once
@@ -109,7 +109,7 @@ def test_a_wake_that_no_pull_follows_makes_a_phone_suspect(client, phone, send, 
     assert device["online"] is True
 
 
-def test_a_batch_is_a_batch_however_many_phones_are_unfit(client, two, send, sql, work, settings_of, monkeypatch):
+def test_a_batch_is_a_batch_however_many_phones_are_unfit(two, send, sql, work, settings_of, monkeypatch, ali):
     from app.messages import moving
 
     monkeypatch.setattr(moving, "MOST_IN_A_BATCH", 3)
@@ -119,4 +119,107 @@ def test_a_batch_is_a_batch_however_many_phones_are_unfit(client, two, send, sql
     sql.execute("UPDATE message_queue SET named = false")
     for phone in two:
         settings_of(phone, is_active=False)
-    assert [work(moving.move) for _ in range(3)] == [3, 1, 0]
+    assert [work(moving.move, ali.id) for _ in range(3)] == [3, 1, 0]
+
+
+LOST = "stream_opened_at = clock_timestamp() - interval '1 hour'"
+
+
+def lose_stream(sql, number, seconds_ago, due_ago):
+    """The phone's stream ended, and something has been due since; it asked for the last time before both."""
+    sql.execute(
+        f"UPDATE device_state SET {LOST}, stream_seen_at = clock_timestamp() - make_interval(secs => %s),"
+        " pulled_at = clock_timestamp() - interval '50 seconds', seen_at = clock_timestamp() WHERE device_id = %s",
+        (seconds_ago, number),
+    )
+    sql.execute("UPDATE message_queue SET since = clock_timestamp() - make_interval(secs => %s)", (due_ago,))
+
+
+@pytest.mark.parametrize(
+    ("seconds_ago", "due_ago", "moves"),
+    [(16, 16, True), (29, 20, True), (16, 40, True), (16, 10, False), (11, 40, False), (5, 40, False)],
+)
+def test_a_phone_that_lost_its_stream_has_15_seconds_from_what_is_due(
+    two, send, sql, move, device_number, seconds_ago, due_ago, moves
+):
+    first, second = two
+    send(device_id=None)
+    lose_stream(sql, device_number(first), seconds_ago, due_ago)
+    move()
+    assert len(second.pull()) == moves
+    assert len(first.pull()) == (not moves)
+
+
+def test_a_phone_that_comes_back_within_its_15_seconds_keeps_its_messages(two, send, sql, move, device_number, later):
+    first, second = two
+    send(device_id=None)
+    lose_stream(sql, device_number(first), 12, 12)
+    move()
+    with first.stream() as stream:
+        stream.until("SettingsUpdated")
+        assert len(first.pull()) == 1, "the app pulls whenever its stream opens"
+    assert second.pull() == []
+    assert sql.execute(
+        "SELECT woken_at FROM device_state WHERE device_id = %s", (device_number(first),)
+    ).fetchone() == (None,)
+
+
+def test_a_phone_without_anything_due_is_not_suspect_for_having_no_stream(phone, sql, move, device_number):
+    lose_stream(sql, device_number(phone), 29, 0)
+    move()
+    assert sql.execute("SELECT woken_at FROM device_state").fetchone() == (None,)
+
+
+def test_a_phone_that_only_pulls_keeps_the_two_minutes(client, two, send, sql, move):
+    first, second = two
+    send(device_id=None)
+    sql.execute("UPDATE device_state SET pulled_at = clock_timestamp() - interval '110 seconds'")
+    sql.execute("UPDATE message_queue SET since = clock_timestamp() - interval '100 seconds'")
+    move()
+    assert all(device["online"] for device in client.get("/api/devices").json()["data"])
+    assert second.pull() == []
+    assert len(first.pull()) == 1
+
+
+@pytest.mark.parametrize("how", ["silent", "suspect", "lost"])
+@pytest.mark.parametrize(
+    ("watch", "moves"),
+    [
+        ("seen_at = clock_timestamp() - interval '9 seconds'", False),
+        ("back_at = clock_timestamp() - interval '14 seconds'", False),
+        ("back_at = clock_timestamp() - interval '16 seconds'", True),
+    ],
+)
+def test_no_phone_is_given_up_while_the_gateway_was_away(two, send, sql, move, device_number, how, watch, moves):
+    first, second = two
+    send(device_id=None)
+    if how == "lost":
+        lose_stream(sql, device_number(first), 29, 29)
+    else:
+        away(sql, device_number(first), how)
+    # The gateway of the tests may write it at any moment.
+    with sql.transaction():
+        sql.execute("LOCK TABLE phone_watch IN SHARE ROW EXCLUSIVE MODE")
+        sql.execute(
+            "INSERT INTO phone_watch VALUES (1, clock_timestamp()) ON CONFLICT (id) DO UPDATE SET seen_at ="
+            " clock_timestamp()"
+        )
+        sql.execute(f"UPDATE phone_watch SET {watch}")
+    move()
+    assert len(second.pull()) == moves
+
+
+def test_the_watch_notes_when_the_gateway_is_back(sql, work):
+    from app.devices import presence
+
+    def watched(seen_ago):
+        sql.execute("DELETE FROM phone_watch")
+        sql.execute(
+            "INSERT INTO phone_watch (id, seen_at) VALUES (1, clock_timestamp() - make_interval(secs => %s))",
+            (seen_ago,),
+        )
+        work(presence.watching)
+        return sql.execute("SELECT back_at IS NOT NULL, seen_at > clock_timestamp() - interval '2 s' FROM phone_watch")
+
+    assert watched(5).fetchone() == (False, True)
+    assert watched(9).fetchone() == (True, True)

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 
 import httpx
 import pytest
@@ -81,6 +81,48 @@ def test_all_streams_of_a_phone_are_written_to(phone, send):
         send()
         for stream in (first, second, third):
             stream.until("MessageEnqueued")
+
+
+def test_a_phone_has_five_streams_and_the_oldest_gives_way(phone, send):
+    with ExitStack() as stack:
+        first, second = (stack.enter_context(phone.stream()) for _ in range(2))
+        for stream in (first, second):
+            stream.until("SettingsUpdated")
+        others = [stack.enter_context(phone.stream()) for _ in range(4)]
+        for stream in others:
+            stream.until("SettingsUpdated")
+        while first.next(5) is not None:
+            pass
+        send()
+        for stream in (second, *others):
+            stream.until("MessageEnqueued")
+
+
+def test_a_phone_that_opens_streams_without_end_holds_five(gateway, phone, until):
+    """Raw connections that never read, as an attacker has them."""
+    ask = f"GET /api/mobile/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {phone.token}\r\n\r\n".encode()
+    with ExitStack() as stack:
+        connections = []
+        for _ in range(100):
+            connection = stack.enter_context(socket.create_connection(("127.0.0.1", gateway.port)))
+            connection.sendall(ask)
+            connection.settimeout(0)
+            connections.append(connection)
+
+        def still_open():
+            return sum(not has_ended(connection) for connection in connections)
+
+        until(lambda: still_open() == 5, 30)
+
+
+def has_ended(connection):
+    with suppress(BlockingIOError):
+        while got := connection.recv(65536, socket.MSG_PEEK):
+            if got.endswith(b"0\r\n\r\n"):
+                return True
+            connection.recv(65536)
+        return True
+    return False
 
 
 def test_wakes_are_coalesced_until_the_pull_was_answered(phone, send):
