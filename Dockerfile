@@ -21,7 +21,7 @@ VOLUME /data
 EXPOSE 8000
 STOPSIGNAL SIGTERM
 CMD ["python", "-m", "uvicorn", "app.main:create_app", "--factory", "--host", "0.0.0.0", "--port", "8000", \
-     "--workers", "1", "--http", "app.core.connections:Connection", "--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "10"]
+     "--workers", "1", "--http", "app.core.connections:Connection", "--no-proxy-headers", "--no-access-log", "--log-level", "warning", "--timeout-graceful-shutdown", "10"]
 
 # Flower, which operators look through, needs more packages than the gateway: an image of its own.
 FROM runtime AS flower

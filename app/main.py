@@ -26,6 +26,7 @@ from app.core.errors import AppError, Invalid, MethodNotAllowed, RouteNotFound, 
 from app.core.heavy import HeavyCalls
 from app.core.interpreter import share_the_interpreter
 from app.core.logs import configure_logging
+from app.core.proxies import TrustedProxies
 from app.core.validation import sentences
 from app.devices.askers import account_of
 from app.devices.streams import Streams
@@ -52,7 +53,7 @@ def create_app() -> ASGIApp:
     """What uvicorn runs: `uvicorn app.main:create_app --factory`."""
     configure_logging()
     phones = Streams(waking.due)
-    application = Edge(HotCalls(create_api([phones.held]), phones, account_of))
+    application = TrustedProxies(Edge(HotCalls(create_api([phones.held]), phones, account_of)))
     share_the_interpreter()
     return application
 

@@ -108,8 +108,7 @@ class _Crowd:
 
 def _is_proxy(address: str) -> bool:
     """Whether the connections of an address are those of many clients."""
-    # By name, so that this works with and without the setting.
-    trusted = [ip_network(str(each), strict=False) for each in getattr(get_settings(), "trusted_proxies", ())]
+    trusted = [ip_network(str(each), strict=False) for each in get_settings().trusted_proxies]
     try:
         asked = ip_network(address, strict=False)
     except ValueError:  # a socket of another kind

@@ -26,6 +26,8 @@ log = structlog.get_logger(__name__)
 
 Headers = Iterable[tuple[bytes, bytes]]
 
+# What the API answers is for the caller alone, and some of it is a secret shown once.
+_NO_STORE = (b"cache-control", b"no-store")
 _ANY_ORIGIN = (b"access-control-allow-origin", b"*")
 _EXPOSED = (b"access-control-expose-headers", b"Retry-After, Allow, X-Ignored-Fields")
 _PHONES = "/api/mobile/v1/"
@@ -119,7 +121,9 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             if self._is_api:
-                message["headers"] = [*message.get("headers", ()), _ANY_ORIGIN, _EXPOSED]
+                headers = list(message.get("headers", ()))
+                kept = any(name.lower() == _NO_STORE[0] for name, _ in headers)
+                message["headers"] = [*headers, _ANY_ORIGIN, _EXPOSED, *(() if kept else (_NO_STORE,))]
         await self._send(message)
 
 

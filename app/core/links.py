@@ -1,5 +1,6 @@
 """Addresses of this installation, for links in answers."""
 
+import re
 from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
@@ -7,16 +8,28 @@ from urllib.parse import urlsplit
 from app.core.bodies import header
 from app.core.settings import get_settings, is_loopback
 
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
+
 
 def base_url(scope: Any) -> str:
-    """Scheme and host without a slash at the end: `PUBLIC_URL`, else those of the request with this ASGI scope."""
+    """Scheme and host without a slash at the end: `PUBLIC_URL`, else those of the request with this ASGI scope.
+
+    A host that is malformed, or not among `ALLOWED_HOSTS` where these are set, gives way to the address called.
+    """
     if public := get_settings().public_url:
         return str(public).rstrip("/")
     host = header(scope, b"host")
-    if not host:
+    if not host or not _is_allowed(host):
         address, port = scope.get("server") or ("localhost", None)
-        host = f"{address}:{port}" if port else address
+        host = f"[{address}]" if ":" in address else address
+        host = f"{host}:{port}" if port else host
     return f"{scope['scheme']}://{host}"
+
+
+def _is_allowed(host: str) -> bool:
+    found = _HOST.fullmatch(host)
+    allowed = get_settings().allowed_hosts
+    return found is not None and (not allowed or found["name"].lower() in {name.lower() for name in allowed})
 
 
 def why_no_phone_reaches(url: str) -> str | None:

@@ -64,6 +64,9 @@ class Settings(BaseSettings):
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     public_url: OptionalUrl = None
+    # Host names for links where there is no public URL; none: whatever the request names.
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
     data_dir: Path = Path(".smsfleet")
     database_url: OptionalSecret = None
     redis_url: OptionalSecret = None

@@ -13,8 +13,8 @@ def api(*where: str) -> tuple[str, ...]:
     # fmt: off
     return (
         sys.executable, "-m", "uvicorn", "app.main:create_app", "--factory", *where, "--workers", "1",
-        "--http", "app.core.connections:Connection", "--no-access-log", "--log-level", "warning",
-        "--timeout-graceful-shutdown", "10",
+        "--http", "app.core.connections:Connection", "--no-proxy-headers", "--no-access-log",
+        "--log-level", "warning", "--timeout-graceful-shutdown", "10",
     )
     # fmt: on
 

@@ -36,6 +36,7 @@ def gateway(servers: Servers) -> Iterator[Gateway]:
             factory=True,
             http="app.core.connections:Connection",
             log_config=None,
+            proxy_headers=False,
             timeout_graceful_shutdown=2,
         )
         server = uvicorn.Server(config)
