@@ -6,6 +6,7 @@ import shutil
 import signal
 import stat
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from app.local.account import NAME
+from app.local.account import NAME, readable_code
 from app.local.errors import LocalError
+from app.local.home import open_home
 from app.local.postmaster import mend_lock
 from app.local.process import Child
 from app.local.servers import READY_SECONDS, EmbeddedPostgres, EmbeddedValkey
@@ -261,3 +263,25 @@ def test_data_of_an_earlier_versions_account_is_taken_over(tmp_path: Path) -> No
     finally:
         postgres.home.remove()
         valkey.home.remove()
+
+
+@as_root_only
+def test_the_account_can_import_what_it_runs(tmp_path: Path) -> None:
+    """From where it is installed, or from a copy that is kept as long as the packages are the same."""
+    home = open_home(tmp_path, "app", temporary=True)
+    try:
+        code = readable_code(home.account, home.folder / "code", home.programs.parent)
+        kept = [path.stat().st_ino for path in home.programs.parent.glob("code-*/made-from")]
+        assert readable_code(home.account, home.folder / "code", home.programs.parent) == code
+        assert [path.stat().st_ino for path in home.programs.parent.glob("code-*/made-from")] == kept
+        done = subprocess.run(
+            [code.python if code else sys.executable, "-c", "import app.main, workers.app, workers.beat"],
+            env={"PATH": os.defpath, "SMSFLEET_REDIS_URL": "redis://127.0.0.1:1/0", **(code.env if code else {})},
+            cwd=home.folder, capture_output=True, text=True, user=home.account.uid, group=home.account.gid,
+            extra_groups=[], check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        if code:  # nothing in it is the account's to change
+            assert {path.stat().st_uid for path in (home.folder / "code").rglob("*")} == {0}
+    finally:
+        home.remove()
