@@ -63,7 +63,7 @@ def figures(request: Request) -> Response:
         given = request.headers.get("authorization", "")
         if not secrets.compare_digest(given.encode("latin-1"), f"Bearer {token.get_secret_value()}".encode()):
             raise Unauthenticated
-    elif get_settings().public_url or not _is_from_here(request):
+    elif get_settings().public_url or get_settings().trusted_proxies or not _is_from_here(request):
         raise Forbidden(
             "Metrics are shown to this machine only. Set SMSFLEET_METRICS_TOKEN and send it as a bearer token."
         )

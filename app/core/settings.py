@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     @property
     def is_local(self) -> bool:
         """Only programs of this machine can call: it listens on loopback, and nothing passes on calls of others."""
-        return is_loopback(self.host) and self.public_url is None
+        return is_loopback(self.host) and self.public_url is None and not self.trusted_proxies
 
     @property
     def database_dsn(self) -> str:

@@ -27,6 +27,7 @@ from app.local.exposure import lan_address
 from app.local.folder import DataFolder, Runtime, find_running
 from app.local.installation import Installation, Shape
 from app.local.ports import is_listening, listen
+from app.local.servers import EmbeddedPostgres, EmbeddedValkey
 from tests.acceptance.running import Up, processes_of, wait_for
 
 NOBODY = 65534
@@ -473,3 +474,22 @@ def test_a_phone_in_the_network_is_paired(up) -> None:
     assert "No phone has connected" in given_up.stderr
     unknown = command(running.data_dir, "phones", "pair", "nobody@example.com")
     assert (unknown.returncode, unknown.stderr) == (1, "there is no user nobody@example.com\n")
+
+
+@pytest.mark.parametrize(
+    ("settings", "is_reached"),
+    [
+        ({}, True),
+        ({"host": "0.0.0.0"}, False),
+        ({"public_url": "https://sms.example.com"}, False),
+        ({"trusted_proxies": "127.0.0.1"}, False),
+        ({"host": "0.0.0.0", "webhook_allowed_networks": "127.0.0.0/8"}, True),
+    ],
+)
+def test_webhooks_reach_loopback_only_where_nobody_else_reaches_the_gateway(
+    tmp_path: Path, settings, is_reached
+) -> None:
+    installation = Installation(tmp_path, durable=False, shape=Shape(flower=False), port="0", **settings)
+    with EmbeddedPostgres(tmp_path, durable=False) as postgres, EmbeddedValkey(tmp_path, durable=False) as valkey:
+        installation._servers = {"postgres": postgres, "valkey": valkey}
+        assert ("SMSFLEET_WEBHOOK_ALLOWED_NETWORKS" in installation.environment) == is_reached

@@ -12,7 +12,13 @@ def register(api, name: str):
     return api.post("/api/register", json={**PERSON, "email": f"{name}@example.com"})
 
 
-REACHED = [{"HOST": "0.0.0.0"}, {"HOST": "192.0.2.7"}, {"HOST": "::"}, {"PUBLIC_URL": "https://sms.example.com"}]
+REACHED = [
+    {"HOST": "0.0.0.0"},
+    {"HOST": "192.0.2.7"},
+    {"HOST": "::"},
+    {"PUBLIC_URL": "https://sms.example.com"},
+    {"TRUSTED_PROXIES": "127.0.0.1"},
+]
 
 
 @pytest.mark.parametrize("settings", REACHED)

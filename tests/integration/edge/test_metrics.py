@@ -26,3 +26,8 @@ def test_with_a_token_only_who_has_it_is_shown_them(api, configured) -> None:
         assert (answer.status_code, answer.json()["success"]) == (401, False)
     right = {"Authorization": "Bearer s3cret-ü".encode(), "X-Forwarded-For": "203.0.113.9"}
     assert "smsfleet_http_requests_total" in api.get("/metrics", headers=right).text
+
+
+def test_behind_named_proxies_they_need_a_token(api, configured) -> None:
+    configured(TRUSTED_PROXIES="192.0.2.0/24")
+    assert api.get("/metrics").status_code == 403
