@@ -188,9 +188,10 @@ def _let_rest(session: Session, devices: Collection[int]) -> None:
         ids.append(phone.id)
         ends.append(until)
         of_sims.append(_json(failing))
-        outbound.nudge(
-            session, TaskName.ROUTE if until is None else TaskName.MOVE, phone.user_id if until is None else None
-        )
+        if until is None:
+            outbound.nudge(session, TaskName.ROUTE, phone.user_id)
+        else:
+            outbound.nudge(session, TaskName.MOVE)
     session.execute(_REST, {"ids": ids, "ends": ends, "sims": of_sims})
     outbound.nudge(session, TaskName.ALERT)
 

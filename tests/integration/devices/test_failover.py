@@ -220,14 +220,14 @@ def test_many_failures_of_one_phone_are_spread_over_the_others(client, phones, s
     assert [len(phone.pull()) for phone in others] == [4, 4, 4]
 
 
-def test_a_move_stays_in_the_timeline(client, phones, queue, work, sql):
+def test_a_move_stays_in_the_timeline(client, phones, queue, work, sql, ali):
     from app.messages import moving
 
     message = queue()
     (first,) = sql.execute("SELECT device_name FROM devices d JOIN message_queue q ON q.device_id = d.id").fetchone()
     phone = next(phone for phone in phones if phone.name == first)
     client.patch(f"/api/devices/{phone.device_id}", json={"is_active": False})
-    work(moving.move)
+    work(moving.move, ali.id)
     assert stages(client, message) == [("queued", None, 1), ("routed", first, 1), ("moved", first, 1)]
 
 
