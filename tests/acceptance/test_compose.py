@@ -153,6 +153,17 @@ def test_the_broker_keeps_its_queue(compose) -> None:
     assert "--maxmemory-policy noeviction" in command
 
 
+def test_secrets_are_on_no_command_line_and_in_no_service_that_has_no_use_for_them(compose) -> None:
+    services = compose["services"]
+    for name, service in services.items():
+        assert not [part for part in service["command"] if part in ENV.values()], name
+        assert service.get("mem_limit") or name == "proxy", name
+    for name in ("migrate", "beat", "flower"):
+        assert services[name]["env_file"] == []
+    assert "pg" not in str(services["flower"]["environment"])
+    assert set(services["migrate"]["environment"]) == {"SMSFLEET_DATABASE_URL"}
+
+
 class Service:
     """One service of the file, run here: its hosts, ports and `/tmp` are this test's."""
 
@@ -212,12 +223,16 @@ def postgres_service(definition: dict[str, Any], folder: Path) -> Iterator[Embed
 
 
 @contextmanager
-def valkey_service(definition: dict[str, Any], folder: Path) -> Iterator[int]:
+def valkey_service(definition: dict[str, Any], config: str, folder: Path) -> Iterator[int]:
     """Valkey with the arguments of the file, on a free port, asked by a stand-in for its command line client."""
     embedded = EmbeddedValkey(folder, temporary=True)
     embedded.prepare()
     binary, *arguments = definition["command"]
     assert binary == "valkey-server"
+    # Where the user that it runs as may read.
+    (embedded.home.folder / "valkey.conf").write_text(config)
+    (embedded.home.folder / "valkey.conf").chmod(0o644)
+    arguments = [str(embedded.home.folder / "valkey.conf"), *arguments[1:]]
     (folder / "bin").mkdir()
     (folder / "bin" / "valkey-cli").write_text(VALKEY_CLI)
     (folder / "bin" / "valkey-cli").chmod(0o700)
@@ -242,7 +257,9 @@ def test_every_service_starts_is_healthy_and_stops_in_its_time(compose, tmp_path
     services = compose["services"]
     with ExitStack() as stack:
         postgres = stack.enter_context(postgres_service(services["postgres"], tmp_path))
-        valkey_port = stack.enter_context(valkey_service(services["valkey"], tmp_path))
+        valkey_port = stack.enter_context(
+            valkey_service(services["valkey"], compose["configs"]["valkey"]["content"], tmp_path)
+        )
         swaps = {
             "postgresql://smsfleet:pg@postgres:5432/smsfleet": postgres.url,
             "@valkey:6379": f"@127.0.0.1:{valkey_port}",
