@@ -24,7 +24,10 @@ from app.core.validation import read
 from app.devices import hooked, presence, versions
 from app.devices.askers import HOOKS
 from app.devices.streams import Streams
-from app.messages import handout, idempotency, inbox, intake, reports
+from app.messages import inbox
+from app.messages.accepting import idempotency, intake
+from app.messages.dispatch import handout
+from app.messages.life import reports
 from app.messages.schemas import SmsDraft
 from app.mobile import events, wire
 

@@ -31,7 +31,7 @@ from app.core.validation import sentences
 from app.devices.askers import account_of
 from app.devices.streams import Streams
 from app.hot import HotCalls
-from app.messages import waking
+from app.messages.dispatch import waking
 
 Hook = Callable[[], AbstractAsyncContextManager[None]]
 

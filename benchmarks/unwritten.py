@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.types import ASGIApp
 
 from app import main
-from app.messages import intake
+from app.messages.accepting import intake
 
 
 def _accept(session: Session, sends: list[intake.Send]) -> Sequence[dict[str, Any] | Exception]:

@@ -18,7 +18,7 @@ import psycopg
 
 from app.core.http_client import Client
 from app.local.installation import Installation, Shape
-from app.messages import routing, sweeping
+from app.messages.dispatch import routing, sweeping
 from benchmarks.gateway import Account, Figure, check, inside, installation, timed
 from workers.base import in_transaction
 

@@ -1,7 +1,7 @@
 """Tasks that spread messages over phones."""
 
 from app.core.names import TaskName
-from app.messages import routing
+from app.messages.dispatch import routing
 from workers.base import in_transaction, task
 
 

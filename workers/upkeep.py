@@ -7,7 +7,8 @@ from app.core import outbound, tables
 from app.core.database import transaction
 from app.core.names import TaskName
 from app.devices import alerts, figures
-from app.messages import cleaning, erasing, expiry, moving, quiet, sweeping
+from app.messages.dispatch import sweeping
+from app.messages.life import cleaning, erasing, expiry, moving, quiet
 from app.webhooks import notices, retention
 from workers.base import account_by_account, in_transaction, task
 

@@ -7,7 +7,7 @@ from pydantic.json_schema import models_json_schema
 
 from app.contacts.schemas import MOST_IMPORTED, Import, Name, Notes, Number
 from app.core.envelope import Timestamp
-from app.messages.bulk import MOST_RECIPIENTS
+from app.messages.accepting.bulk import MOST_RECIPIENTS
 from app.messages.schemas import BulkDraft, MessageOut, SmsDraft
 
 REFERENCE = "#/components/schemas/{model}"

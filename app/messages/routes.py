@@ -12,8 +12,11 @@ from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.pages import PagingDep
 from app.core.security import bearer, parse_token
 from app.core.validation import large
-from app.messages import attachments, bulk, cancelling, editing, intake, queries, retrying, timeline, transitions
-from app.messages.idempotency import IdempotencyKey, checked
+from app.messages import attachments, queries
+from app.messages.accepting import bulk, intake
+from app.messages.accepting.idempotency import IdempotencyKey, checked
+from app.messages.life import cancelling, editing, retrying, timeline, transitions
+from app.messages.life.transitions import Change
 from app.messages.lookup import find
 from app.messages.queries import MessageFilter, MessagePage
 from app.messages.schemas import (
@@ -27,7 +30,6 @@ from app.messages.schemas import (
     StatusOut,
 )
 from app.messages.states import Event, Status
-from app.messages.transitions import Change
 
 router = APIRouter(prefix="/api", tags=["SMS"])
 

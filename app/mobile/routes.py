@@ -13,7 +13,7 @@ from app.core.links import base_url
 from app.core.security import bearer
 from app.devices import enrolling, presence, sims, versions
 from app.devices.models import Device
-from app.messages import handout
+from app.messages.dispatch import handout
 
 router = APIRouter(prefix="/api/mobile/v1", tags=["Phones"])
 

@@ -9,8 +9,8 @@ from pydantic_core import to_json
 
 from app.core.bodies import mended
 from app.core.errors import BadRequest
-from app.messages.handout import Released
-from app.messages.reports import STATES, Report, wire_name
+from app.messages.dispatch.handout import Released
+from app.messages.life.reports import STATES, Report, wire_name
 from app.messages.states import Lane
 from app.mobile.dates import milliseconds, read_date
 

@@ -111,7 +111,7 @@ def test_move(sql, ali, other, huge, one_is_there):
 
 
 def test_an_account_whose_move_fails_costs_no_other_its_own(sql, ali, other, monkeypatch):
-    from app.messages import moving
+    from app.messages.life import moving
     from workers import upkeep
 
     mine = one_message(sql, other, add_phone(sql, other, active=False))
@@ -207,7 +207,7 @@ def test_analyze_and_vacuum(sql, ali, huge):
 
 
 def test_clean(sql, ali, other, huge):
-    from app.messages.cleaning import MOST_IN_A_BATCH
+    from app.messages.life.cleaning import MOST_IN_A_BATCH
     from workers import upkeep
 
     messages(sql, ali, huge)

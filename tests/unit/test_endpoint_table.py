@@ -9,7 +9,7 @@ from app.devices.askers import account_of
 from app.devices.streams import Streams
 from app.hot import HOOKS, HotCalls
 from app.main import create_api
-from app.messages import waking
+from app.messages.dispatch import waking
 
 ROOT = Path(__file__).parents[2]
 ROW = re.compile(

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import text
 
 from app.core.database import Base, transaction
-from app.messages import erasing
+from app.messages.life import erasing
 from app.migrations.tables import load_tables
 from tests.integration.accounts.test_passwords import ALI, bearer, registered
 from tests.strict_phone import StrictPhone

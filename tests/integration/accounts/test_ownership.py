@@ -43,7 +43,7 @@ def test_what_a_stranger_prepared_ends_when_the_owner_signs_in_with_google(api, 
     assert api.get("/api/webhooks", headers=owner).json()["data"]["webhook_url_incoming"] is None
 
     from app.core.database import transaction
-    from app.messages import erasing
+    from app.messages.life import erasing
 
     with transaction() as database:
         erasing.erase(database)

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.messages.cancelling import UNCONFIRMED
+from app.messages.life.cancelling import UNCONFIRMED
 
 
 def cancel(client, message):

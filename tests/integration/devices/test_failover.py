@@ -17,7 +17,7 @@ def phones(enroll):
 
 @pytest.fixture
 def route(work, ali):
-    from app.messages import routing
+    from app.messages.dispatch import routing
 
     return lambda: work(routing.route_waiting, ali.id)
 
@@ -221,7 +221,7 @@ def test_many_failures_of_one_phone_are_spread_over_the_others(client, phones, s
 
 
 def test_a_move_stays_in_the_timeline(client, phones, queue, work, sql, ali):
-    from app.messages import moving
+    from app.messages.life import moving
 
     message = queue()
     (first,) = sql.execute("SELECT device_name FROM devices d JOIN message_queue q ON q.device_id = d.id").fetchone()
@@ -232,7 +232,7 @@ def test_a_move_stays_in_the_timeline(client, phones, queue, work, sql, ali):
 
 
 def test_steps_are_purged_with_their_message(client, phones, queue, work, sql):
-    from app.messages import cleaning
+    from app.messages.life import cleaning
 
     message = queue()
     first, pulled = taken(phones)

@@ -58,7 +58,7 @@ def test_sent_delivered_and_failed_by_reason_today_and_in_days(client, phone, se
 
 
 def test_old_days_are_cleaned_away(phone, send, fold, sql, work):
-    from app.messages import cleaning
+    from app.messages.life import cleaning
 
     send()
     (message,) = phone.pull()
@@ -97,7 +97,7 @@ def test_each_sim_card_has_its_own(enroll, send, stats, settings_of):
 
 
 def test_what_was_never_reported_counts_until_it_is(phone, send, stats, later, work):
-    from app.messages import expiry
+    from app.messages.life import expiry
 
     send()
     (message,) = phone.pull()
@@ -139,7 +139,7 @@ def test_a_failure_that_the_owner_told_gives_way_to_what_the_phone_says(client, 
 
 
 def test_what_no_phone_was_given_is_no_result_of_one(client, phone, send, stats, later, work):
-    from app.messages import expiry
+    from app.messages.life import expiry
 
     send(validity_period=60)
     later(61)

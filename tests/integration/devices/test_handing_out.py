@@ -136,7 +136,7 @@ def test_the_pace_holds_against_many_pulls_at_once(phone, client, settings_of, r
     from app.core.batching import Later
     from app.core.database import transaction
     from app.core.security import digest
-    from app.messages import handout
+    from app.messages.dispatch import handout
 
     settings_of(phone, send_delay_seconds=1)
     body = {"message": "x", "recipients": [f"+9989011{number:05d}" for number in range(20)]}
@@ -323,7 +323,7 @@ def texts(pulled):
 
 
 def route_active(client, work, ali, message, number="+998901112233", **fields):
-    from app.messages import routing
+    from app.messages.dispatch import routing
 
     body = {"message": message, "recipient_number": number, "device_id": "active", **fields}
     answer = client.post("/api/sms", json=body)

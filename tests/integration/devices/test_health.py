@@ -25,7 +25,8 @@ class Fleet:
         return [answer.json()["data"] for answer in answers]
 
     def route(self):
-        from app.messages import moving, routing
+        from app.messages.dispatch import routing
+        from app.messages.life import moving
 
         self.work(moving.move, self.user)
         self.work(routing.route_waiting, self.user)
@@ -252,7 +253,7 @@ def test_a_failing_card_is_passed_over_while_the_other_works(enroll, client, wor
 
 
 def test_a_phone_that_goes_quiet_after_thirty_parts_gets_a_hint(client, phone, send, later, work, sql, ali):
-    from app.messages import quiet
+    from app.messages.life import quiet
 
     for _ in range(20):
         send()

@@ -5,7 +5,7 @@ from sqlalchemy import event
 
 from app.core.database import get_hot_engine, transaction
 from app.core.security import digest
-from app.messages import handout
+from app.messages.dispatch import handout
 
 
 @pytest.fixture

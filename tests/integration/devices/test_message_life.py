@@ -23,10 +23,12 @@ from app.core.database import transaction
 from app.core.errors import Refused
 from app.core.security import digest, parse_token
 from app.devices import enrolling
-from app.messages import cancelling, expiry, handout, intake, moving, reports, retrying, routing, transitions
+from app.messages.accepting import intake
+from app.messages.dispatch import handout, routing
+from app.messages.life import cancelling, expiry, moving, reports, retrying, transitions
+from app.messages.life.transitions import Change
 from app.messages.schemas import SmsDraft
 from app.messages.states import Event, Status
-from app.messages.transitions import Change
 from app.mobile import wire
 
 STATES = ["Pending", "Processed", "Sent", "Delivered", "Failed", "Cancelled", "Cancelling"]

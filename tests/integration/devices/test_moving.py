@@ -5,7 +5,8 @@ import pytest
 
 @pytest.fixture
 def move(work, ali):
-    from app.messages import moving, routing
+    from app.messages.dispatch import routing
+    from app.messages.life import moving
 
     def once():
         work(moving.move, ali.id)
@@ -110,7 +111,7 @@ def test_a_wake_that_no_pull_follows_makes_a_phone_suspect(client, phone, send, 
 
 
 def test_a_batch_is_a_batch_however_many_phones_are_unfit(two, send, sql, work, settings_of, monkeypatch, ali):
-    from app.messages import moving
+    from app.messages.life import moving
 
     monkeypatch.setattr(moving, "MOST_IN_A_BATCH", 3)
     for phone in two:

@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def tick(work):
-    from app.messages import expiry
+    from app.messages.life import expiry
 
     return lambda: work(expiry.expire)
 
@@ -190,7 +190,7 @@ def test_sending_again_begins_anew(enroll, send, client, settings_of):
 def test_what_meets_a_retry_half_way_finds_the_whole_of_it(client, phone, send, sql, ali, other):
     """The other one began before the retry's commit: what it reads of the queue must not be older than the message."""
     from app.core.database import transaction
-    from app.messages import retrying
+    from app.messages.life import retrying
     from app.messages.lookup import find
 
     message, pulled = failed(phone, send)

@@ -229,7 +229,7 @@ def test_a_stream_of_a_removed_phone_ends_though_the_word_of_it_was_lost(phone, 
 def due(device_number, phone):
     """Whether the phone has something to pull now."""
     from app.core.database import transaction
-    from app.messages import waking
+    from app.messages.dispatch import waking
 
     number = device_number(phone)
 

@@ -16,8 +16,8 @@ import pytest
 from app.accounts.auth import Principal
 from app.core.database import transaction
 from app.core.errors import Conflict
-from app.messages import bulk as bulk_sends
-from app.messages import idempotency
+from app.messages.accepting import bulk as bulk_sends
+from app.messages.accepting import idempotency
 from app.messages.schemas import BulkDraft
 from tests.integration.messages_of import add_phone
 

@@ -15,7 +15,9 @@ from app.core.database import transaction
 from app.core.security import digest
 from app.core.tables import analyze, vacuum
 from app.devices.enrolling import enroll
-from app.messages import bulk, handout, reports, routing
+from app.messages.accepting import bulk
+from app.messages.dispatch import handout, routing
+from app.messages.life import reports
 from app.messages.schemas import BulkDraft
 from tests.acceptance.running import wait_for
 from tests.conftest import Servers

@@ -9,7 +9,7 @@ from app.core import batching
 from app.core.batching import Batcher
 from app.core.database import transaction
 from app.core.security import parse_token
-from app.messages import intake
+from app.messages.accepting import intake
 from app.messages.schemas import SmsDraft
 from tests.integration.messages_of import add_phone
 

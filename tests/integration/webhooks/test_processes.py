@@ -12,7 +12,7 @@ import pytest
 
 from app.core.database import transaction
 from app.local.commands import worker
-from app.messages import sweeping
+from app.messages.dispatch import sweeping
 from tests.integration.webhooks.conftest import callback, execute, make_user, rows, until, value, write
 from tests.webhooks_receiver import Receiver, answer, hang
 

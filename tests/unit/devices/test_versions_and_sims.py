@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.devices import sims, versions
-from app.messages import routing
+from app.messages.dispatch import routing
 
 
 @pytest.mark.parametrize(

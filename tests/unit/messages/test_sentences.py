@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import app.messages
-from app.messages.sentences import LIMIT_CODES, SENTENCES
+from app.messages.life.sentences import LIMIT_CODES, SENTENCES
 
 
 def test_every_limit_has_its_sentence():
@@ -18,7 +18,7 @@ def test_every_sentence_is_a_whole_one():
 
 
 def test_every_code_that_the_timeline_names_is_there():
-    source = Path(app.messages.__path__[0], "timeline.py").read_text()
+    source = Path(app.messages.__path__[0], "life", "timeline.py").read_text()
     calls = [
         node.args[0]
         for node in ast.walk(ast.parse(source))

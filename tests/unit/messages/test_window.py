@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.messages import window
+from app.messages.dispatch import window
 
 NOW = datetime(2026, 11, 22, 7, tzinfo=UTC)
 

@@ -24,7 +24,7 @@ from app.core.errors import Conflict, Invalid, Refused
 from app.messages.models import Message
 
 if TYPE_CHECKING:
-    from app.messages.intake import Asked
+    from app.messages.accepting.intake import Asked
 
 KEY_LENGTH = 255
 RETRY_AFTER_SECONDS = 2

@@ -15,9 +15,9 @@ from sqlalchemy.orm import Session
 from app.core.errors import Unauthenticated
 from app.devices import presence
 from app.devices.auth import devices_by_token
-from app.messages import transitions
+from app.messages.life import transitions
+from app.messages.life.transitions import Change
 from app.messages.states import Event
-from app.messages.transitions import Change
 
 _EVENTS: dict[str, tuple[Event, ...]] = {
     "Pending": (Event.ACCEPTED,),

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.core import outbound
 from app.core.names import TaskName
-from app.messages.limits import HELD_PARTLY
+from app.messages.dispatch.limits import HELD_PARTLY
 from app.messages.states import Lane
 
 # What a phone was given and has not sent, as hand-out counts it (`routing.AHEAD`).

@@ -17,7 +17,9 @@ from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
 from app.core.database import columns_of
-from app.messages import failover, results, steps, storing, waking
+from app.messages import steps, storing
+from app.messages.dispatch import failover, waking
+from app.messages.life import results
 from app.messages.models import Message, Queued
 from app.messages.states import CONCLUDED_FAILURE, RANK, REPORTED, Event, Stage, Status
 from app.messages.views import message_object

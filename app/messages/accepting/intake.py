@@ -19,8 +19,10 @@ from app.core.errors import AppError, Conflict, Invalid, Refused, Unauthenticate
 from app.core.ids import uuid7
 from app.core.names import TaskName
 from app.core.numbers import normalize_number
-from app.messages import idempotency, storing, waking
-from app.messages.choice import Choice, Question, authenticate_and_choose
+from app.messages import storing
+from app.messages.accepting import idempotency
+from app.messages.accepting.choice import Choice, Question, authenticate_and_choose
+from app.messages.dispatch import waking
 from app.messages.schemas import NOT_A_NUMBER, SmsDraft
 from app.messages.segments import segments
 from app.messages.storing import NewMessage

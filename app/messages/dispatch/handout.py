@@ -23,8 +23,8 @@ from app.core.settings import get_settings
 from app.devices import versions
 from app.devices.auth import devices_by_token
 from app.devices.models import DeviceState
-from app.messages import limits, waking, window
-from app.messages.routing import AHEAD, lookahead
+from app.messages.dispatch import limits, waking, window
+from app.messages.dispatch.routing import AHEAD, lookahead
 
 MOST_IN_AN_ANSWER = 100
 REPEAT_AFTER = timedelta(seconds=30)

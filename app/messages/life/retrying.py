@@ -7,10 +7,10 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core.errors import Refused
-from app.messages import transitions
-from app.messages.choice import NO_ACTIVE_DEVICE
+from app.messages.accepting.choice import NO_ACTIVE_DEVICE
+from app.messages.life import transitions
+from app.messages.life.transitions import Change
 from app.messages.states import Event
-from app.messages.transitions import Change
 
 # A name of 36 characters is what the app can report, and it ends with the number of the attempt; the last ones are left
 # to trying another phone by itself.

@@ -18,11 +18,12 @@ from app.core.batching import Batcher
 from app.core.database import transaction
 from app.core.errors import Refused
 from app.devices import versions
-from app.messages import transitions, waking
+from app.messages.dispatch import waking
+from app.messages.life import transitions
+from app.messages.life.reports import wire_name
+from app.messages.life.transitions import Change
 from app.messages.lookup import find
-from app.messages.reports import wire_name
 from app.messages.states import Event, Stage, Status
-from app.messages.transitions import Change
 
 ONLY_PENDING = "Only pending messages can be cancelled"
 ENDED = "The message's status is {status}."

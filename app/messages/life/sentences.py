@@ -5,7 +5,7 @@ One table, and in it whole sentences, so that each can be translated as one.
 
 from dataclasses import dataclass, field
 
-from app.messages.limits import OF_A_SIM, PERIODS, RECIPIENTS
+from app.messages.dispatch.limits import OF_A_SIM, PERIODS, RECIPIENTS
 
 SENTENCES: dict[str, str] = {
     "recalled": "{device} has been asked to give the message back and has not answered yet.",

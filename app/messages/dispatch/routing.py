@@ -11,8 +11,8 @@ from app.core import outbound
 from app.core.names import TaskName
 from app.devices.health import FAILING, RESTING
 from app.devices.presence import ONLINE
-from app.messages import waking
-from app.messages.limits import HELD_PARTLY, OF_A_SIM, RECIPIENT_HASH, RECIPIENTS
+from app.messages.dispatch import waking
+from app.messages.dispatch.limits import HELD_PARTLY, OF_A_SIM, RECIPIENT_HASH, RECIPIENTS
 
 MOST_IN_A_BATCH = 500
 SMALLEST_LOOKAHEAD, LARGEST_LOOKAHEAD = 20, 200

@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.messages.limits import PERIODS
-from app.messages.window import MEASURED_OVER
+from app.messages.dispatch.limits import PERIODS
+from app.messages.dispatch.window import MEASURED_OVER
 
 # An expectation that was not met by then is over.
 LATE = timedelta(seconds=15)

@@ -9,9 +9,9 @@ from sqlalchemy.orm import Session
 
 from app.core import outbound
 from app.core.names import TaskName
-from app.messages import transitions
+from app.messages.life import transitions
+from app.messages.life.transitions import Change
 from app.messages.states import Event
-from app.messages.transitions import Change
 
 BATCH_SIZE = 1000
 

@@ -5,9 +5,9 @@ from sqlalchemy.orm import Session
 
 from app.core import outbound
 from app.core.names import TaskName
-from app.messages import transitions
+from app.messages.life import transitions
+from app.messages.life.transitions import Change
 from app.messages.states import Event, Stage
-from app.messages.transitions import Change
 
 MOST_IN_A_BATCH = 500
 

@@ -15,7 +15,7 @@ from app.devices.failures import may_be_tried_elsewhere
 from app.devices.health import FAILING
 from app.devices.presence import ONLINE
 from app.messages import steps
-from app.messages.routing import AHEAD, HELD, LARGEST_LOOKAHEAD, lookahead
+from app.messages.dispatch.routing import AHEAD, HELD, LARGEST_LOOKAHEAD, lookahead
 from app.messages.states import Status
 
 MAX_MORE_TRIES = 2

@@ -13,9 +13,11 @@ from app.core.envelope import Timestamp, timestamp
 from app.devices.failures import reason_of
 from app.devices.health import FAILING, RESTING
 from app.devices.presence import LAST_SEEN, ONLINE, SILENT, SUSPECT
-from app.messages import forecast, routing, steps
+from app.messages import steps
+from app.messages.dispatch import routing
+from app.messages.life import forecast
+from app.messages.life.sentences import Reason, limit_code
 from app.messages.models import Queued
-from app.messages.sentences import Reason, limit_code
 from app.messages.states import Stage, Status
 from app.webhooks import history
 from app.webhooks.history import DeliveryOut

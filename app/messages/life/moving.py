@@ -13,10 +13,11 @@ from app.core.names import TaskName
 from app.devices import presence
 from app.devices.health import RESTING
 from app.devices.presence import ONLINE, SILENT, SUSPECT, WATCHED
-from app.messages import transitions, waking
-from app.messages.routing import HELD
+from app.messages.dispatch import waking
+from app.messages.dispatch.routing import HELD
+from app.messages.life import transitions
+from app.messages.life.transitions import Change
 from app.messages.states import Event, Lane
-from app.messages.transitions import Change
 
 MOST_IN_A_BATCH = 500
 

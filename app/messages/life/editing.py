@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.messages import transitions
+from app.messages.life import transitions
+from app.messages.life.transitions import Change
 from app.messages.schemas import SmsChange
 from app.messages.states import Event, Status
-from app.messages.transitions import Change
 
 # Nothing becomes pending again by being told so, and what was received is received already.
 _REPORTS: dict[str | None, Event] = {"sent": Event.SENT, "delivered": Event.DELIVERED, "failed": Event.FAILED}
