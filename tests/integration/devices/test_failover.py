@@ -241,5 +241,6 @@ def test_steps_are_purged_with_their_message(client, phones, queue, work, sql):
     second.send(again["id"])
     client.delete(f"/api/sms/{message['id']}")
     sql.execute("UPDATE messages SET deleted_at = deleted_at - interval '8 days'")
-    work(cleaning.clean)
+    for statement in cleaning.STATEMENTS:
+        work(cleaning.clean, statement)
     assert sql.execute("SELECT count(*) FROM message_steps").fetchone() == (0,)

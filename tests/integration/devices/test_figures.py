@@ -65,7 +65,8 @@ def test_old_days_are_cleaned_away(phone, send, fold, sql, work):
     phone.send(message["id"])
     fold()
     sql.execute("UPDATE device_totals SET day = day - 40")
-    work(cleaning.clean)
+    for statement in cleaning.STATEMENTS:
+        work(cleaning.clean, statement)
     assert sql.execute("SELECT count(*) FROM device_totals").fetchone() == (0,)
 
 
