@@ -263,3 +263,22 @@ def test_many_keys_at_once(api, ali):
             pool.map(lambda n: api.post("/api/tokens", json={"name": str(n)}, headers=ali.headers), range(24))
         )
     assert len({answer.json()["data"]["id"] for answer in answers}) == 24
+
+
+def test_a_key_revokes_none_that_can_do_more(api, ali):
+    strong = api.post("/api/tokens", json={"name": "strong"}, headers=ali.headers).json()["data"]["id"]
+    weak = api.post("/api/tokens", json={"name": "weak", "abilities": ["tokens"]}, headers=ali.headers).json()["data"]
+    tokens = ali.token("tokens")
+    assert api.delete(f"/api/tokens/{strong}", headers=tokens).status_code == 403
+    assert api.delete(f"/api/tokens/{weak['id']}", headers=tokens).status_code == 200
+    assert api.delete(f"/api/tokens/{strong}", headers=ali.headers).status_code == 200
+
+
+def test_a_sending_key_deletes_no_received_message(api, ali, sql):
+    received = sql.execute(
+        "INSERT INTO messages (user_id, message_id, direction, status, message, sender_number, segments, encoding)"
+        " VALUES (%s, gen_random_uuid(), 'inbound', 'received', 'x', '+12025550123', 1, 'gsm7') RETURNING id",
+        [ali.id],
+    ).fetchone()[0]
+    assert api.delete(f"/api/sms/{received}", headers=ali.token("sms:send")).status_code == 403
+    assert api.delete(f"/api/sms/{received}", headers=ali.token("sms:send", "sms:read")).status_code == 200
