@@ -120,10 +120,11 @@ def test_an_account_keeps_so_much_and_a_deleted_mms_makes_room(phone, client, sq
     client.delete(f"/api/sms/{listed[1]['id']}")
     sql.execute("UPDATE messages SET deleted_at = now() - interval '8 days' WHERE deleted_at IS NOT NULL")
     from app.core.database import transaction
-    from app.messages.life.cleaning import clean
+    from app.messages.life.cleaning import STATEMENTS, clean
 
     with transaction() as session:
-        clean(session)
+        for statement in STATEMENTS:
+            clean(session, statement)
     mms(phone, picture(MIB // 2))
     _, shown = newest(client)
     assert len(shown["attachments"][0]["data"]) == MIB // 2
