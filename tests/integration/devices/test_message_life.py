@@ -18,6 +18,7 @@ from hypothesis.stateful import (
 from sqlalchemy import text
 
 from app.accounts import signin, tokens, usage
+from app.accounts.auth import Principal
 from app.accounts.usage import UsageKind
 from app.core.database import transaction
 from app.core.errors import Refused
@@ -51,8 +52,18 @@ class Life(RuleBasedStateMachine):
         with transaction() as session:
             user = signin.add_user(session, name="x", email=f"life{next(numbers)}@example.com", password_hash=None)
             self.user = user.id
-            self.key = parse_token(tokens.issue(session, user.id, "session", "x").plain)
-            self.phones = [enrolling.enroll(session, user.id, f"phone {n}", [], None) for n in range(2)]
+            token = tokens.issue(session, user.id, "session", "x")
+            self.key = parse_token(token.plain)
+            owner = Principal(
+                user.id,
+                token.id,
+                "session",
+                frozenset({"*"}),
+                is_premium=False,
+                default_device_id=None,
+                default_region=None,
+            )
+            self.phones = [enrolling.enroll(session, owner, f"phone {n}", [], None) for n in range(2)]
             for device, _ in self.phones:
                 device.app_version = "1.68.0"
             session.execute(
