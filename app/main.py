@@ -21,6 +21,7 @@ import app.mobile.routes
 import app.releases.routes
 import app.webhooks.routes
 from app.accounts.auth import write_token_usage
+from app.core.direct import DirectCalls
 from app.core.edge import Bodies, Edge
 from app.core.errors import AppError, Invalid, MethodNotAllowed, RouteNotFound, as_app_error
 from app.core.heavy import HeavyCalls
@@ -30,8 +31,9 @@ from app.core.proxies import TrustedProxies
 from app.core.validation import sentences
 from app.devices.askers import account_of
 from app.devices.streams import Streams
-from app.hot import HotCalls
+from app.messages.accepting.sending import Sending
 from app.messages.dispatch import waking
+from app.mobile.calls import PhoneCalls
 
 Hook = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -53,7 +55,8 @@ def create_app() -> ASGIApp:
     """What uvicorn runs: `uvicorn app.main:create_app --factory`."""
     configure_logging()
     phones = Streams(waking.due)
-    application = TrustedProxies(Edge(HotCalls(create_api([phones.held]), phones, account_of)))
+    calls = [*Sending(account_of).calls, *PhoneCalls(phones, account_of).calls]
+    application = TrustedProxies(Edge(DirectCalls(create_api([phones.held]), calls)))
     share_the_interpreter()
     return application
 

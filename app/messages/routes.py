@@ -44,7 +44,7 @@ def send(
     session: SessionDep, request: Request, draft: SmsDraft, idempotency_key: IdempotencyKey = None
 ) -> MessageEnvelope[SmsQueued]:
     """Send one SMS."""
-    # Behind `app.hot`, which answers this call in a transaction shared with others, this is never reached.
+    # Behind `accepting.sending`, which answers this call in a transaction shared with others, this is never reached.
     item = intake.Send(
         credentials=parse_token(bearer(request.headers.get("authorization")) or ""),
         draft=draft,

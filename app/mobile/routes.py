@@ -1,4 +1,4 @@
-"""The phone protocol of the stock Android app, apart from its hot calls (`app.hot`)."""
+"""The phone protocol of the stock Android app, apart from its hot calls (`calls`)."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
