@@ -3,7 +3,7 @@
 from functools import partial
 
 from app.accounts import sessions, usage
-from app.core import outbound, tables
+from app.core import outbound, vacuuming
 from app.core.database import transaction
 from app.core.names import TaskName
 from app.devices import alerts, figures
@@ -45,14 +45,14 @@ def fold() -> None:
 @task(TaskName.ANALYZE)
 def analyze() -> None:
     """Give the planner statistics of what has just arrived."""
-    in_transaction(tables.analyze)
+    in_transaction(vacuuming.analyze)
 
 
 @task(TaskName.VACUUM)
 def vacuum() -> None:
     """Keep the way to the head of a queue short."""
     with transaction(hot=True, autocommit=True) as session:
-        tables.vacuum(session)
+        vacuuming.vacuum(session)
 
 
 @task(TaskName.CLEAN)

@@ -20,7 +20,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.database import Base, BigId, CreatedAt
+from app.core.database import QUEUE_STORAGE, Base, BigId, CreatedAt
 
 
 class User(Base):
@@ -127,18 +127,7 @@ class UsageDelta(Base):
     __tablename__ = "usage_deltas"
     __table_args__ = (
         Index(None, "user_id", "id"),
-        # Every row is deleted within seconds: vacuumed as a queue is.
-        {
-            "postgresql_with": {
-                "autovacuum_vacuum_scale_factor": "0",
-                "autovacuum_vacuum_threshold": "1000",
-                "autovacuum_vacuum_insert_scale_factor": "0",
-                "autovacuum_vacuum_insert_threshold": "10000",
-                "autovacuum_analyze_scale_factor": "0",
-                "autovacuum_analyze_threshold": "5000",
-                "autovacuum_vacuum_cost_delay": "0",
-            }
-        },
+        {"postgresql_with": QUEUE_STORAGE},
     )
 
     id: Mapped[BigId]

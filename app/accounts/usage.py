@@ -17,6 +17,8 @@ from enum import StrEnum
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.accounts.models import UsageDelta
+from app.core.arrays import columns_named, transposed, unnest
 from app.core.envelope import plain_number
 
 
@@ -44,10 +46,10 @@ class UsageKind(StrEnum):
 
 Delta = tuple[int, date, UsageKind, int, Decimal | int]
 
-_COUNT = text("""
-    INSERT INTO usage_deltas (user_id, day, kind, n, amount)
-    SELECT * FROM unnest(:users ::bigint[], :days ::date[], :kinds ::text[], :counts ::bigint[], :amounts ::numeric[])
-""")
+_DELTA = ("user_id", "day", "kind", "n", "amount")
+_COUNT = text(f"""
+    INSERT INTO usage_deltas ({", ".join(_DELTA)}) SELECT * FROM {unnest(*columns_named(UsageDelta, _DELTA))}
+""")  # noqa: S608 - names of columns
 
 
 def count(session: Session, deltas: Iterable[Delta]) -> None:
@@ -58,9 +60,7 @@ def count(session: Session, deltas: Iterable[Delta]) -> None:
         sums[user_id, day, kind] = (had_n + n, had_amount + amount)
     rows = [(*key, n, amount) for key, (n, amount) in sums.items() if n or amount]
     if rows:
-        users, days, kinds, counts, amounts = (list(column) for column in zip(*rows, strict=True))
-        values = {"users": users, "days": days, "kinds": [str(kind) for kind in kinds]}
-        session.execute(_COUNT, {**values, "counts": counts, "amounts": amounts})
+        session.execute(_COUNT, transposed(rows, *_DELTA))
 
 
 # Sorted by key, so that two workers lock the totals in one order and never deadlock.
@@ -109,19 +109,19 @@ class Figures:
 
 
 _FIGURES = text("""
-    WITH clock AS (SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date AS today),
+    WITH clock AS (SELECT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date) AS today),
     parts AS (
         SELECT day, kind, n, amount FROM usage_totals WHERE user_id = :user_id
         UNION ALL
         SELECT day, kind, n, amount FROM usage_deltas WHERE user_id = :user_id)
     SELECT kind,
-           sum(n)::bigint,
-           coalesce(sum(n) FILTER (WHERE day = today), 0)::bigint,
-           coalesce(sum(n) FILTER (WHERE day >= date_trunc('week', today)::date), 0)::bigint,
-           coalesce(sum(n) FILTER (WHERE day >= date_trunc('month', today)::date), 0)::bigint,
+           CAST(sum(n) AS bigint),
+           CAST(COALESCE(sum(n) FILTER (WHERE day = today), 0) AS bigint),
+           CAST(COALESCE(sum(n) FILTER (WHERE day >= CAST(date_trunc('week', today) AS date)), 0) AS bigint),
+           CAST(COALESCE(sum(n) FILTER (WHERE day >= CAST(date_trunc('month', today) AS date)), 0) AS bigint),
            sum(amount),
-           coalesce(sum(amount) FILTER (WHERE day = today), 0),
-           coalesce(sum(amount) FILTER (WHERE day >= date_trunc('month', today)::date), 0)
+           COALESCE(sum(amount) FILTER (WHERE day = today), 0),
+           COALESCE(sum(amount) FILTER (WHERE day >= CAST(date_trunc('month', today) AS date)), 0)
     FROM parts, clock GROUP BY kind
 """)
 
@@ -152,7 +152,7 @@ class Visible:
 
 
 _VISIBLE = text("""
-    SELECT kind, sum(n)::bigint FROM (
+    SELECT kind, CAST(sum(n) AS bigint) FROM (
         SELECT kind, n FROM usage_totals WHERE user_id = :user_id
         UNION ALL
         SELECT kind, n FROM usage_deltas WHERE user_id = :user_id) AS parts

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.contacts import groups
+from app.contacts.models import Contact
 from app.contacts.schemas import (
     EMAIL_LENGTH,
     MOST_IMPORTED,
@@ -19,7 +20,7 @@ from app.contacts.schemas import (
     Import,
     SkippedRow,
 )
-from app.core.arrays import copy_table
+from app.core.arrays import copy_table, sql_type
 from app.core.errors import Invalid
 from app.core.numbers import explain_refusal, normalize_number
 
@@ -96,13 +97,8 @@ def _fields(item: object, place: str, wrong: dict[str, list[str]]) -> Mapping[st
 
 
 _COLUMNS = {
-    "phone_number": "varchar",
-    "name": "varchar",
-    "email": "varchar",
-    "notes": "text",
-    "has_name": "bool",
-    "has_email": "bool",
-    "has_notes": "bool",
+    **{name: sql_type(getattr(Contact, name)) for name in ("phone_number", *_TEXTS)},
+    **{f"has_{name}": "boolean" for name in _TEXTS},
 }
 
 _PREPARE = (
@@ -111,12 +107,7 @@ _PREPARE = (
     "SET LOCAL statement_timeout = '60s'",
     # One import of a user at a time: two at once would wait for each other's rows, in whatever order they come.
     "SELECT pg_advisory_xact_lock(hashtextextended('contacts.import', :user))",
-    """
-    CREATE TEMPORARY TABLE imported (
-        phone_number varchar(32), name varchar(255), email varchar(255), notes text,
-        has_name boolean, has_email boolean, has_notes boolean
-    ) ON COMMIT DROP
-    """,
+    f"CREATE TEMPORARY TABLE imported ({', '.join(map(' '.join, _COLUMNS.items()))}) ON COMMIT DROP",
 )
 _MERGE = (
     "ANALYZE imported",

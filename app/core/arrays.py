@@ -18,24 +18,33 @@ Column = InstrumentedAttribute[Any]
 _DIALECT = postgresql.dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy leaves it untyped
 
 
-def unnest(*columns: Column, alias: str = "u", ordinality: str = "", **more: TypeEngine[Any]) -> str:
+def unnest(*columns: Column, alias: str = "u", ordinality: str = "", **more: Column | TypeEngine[Any]) -> str:
     """SQL for rows made of array parameters named like the columns: `unnest(CAST(:id AS bigint[]), …) AS u(id, …)`.
 
-    `more` are values of no column, by name and type. `ordinality` names a last column that counts the rows from 1.
+    `more` are values with a name of their own, of a column's type or another. `ordinality` names a last column that
+    counts the rows from 1.
     """
-    types = {
-        **{column.key: sql_type(column) for column in columns},
-        **{key: _plain(kind) for key, kind in more.items()},
-    }
-    arrays = ", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in types.items())
-    names = ", ".join([*types, *([ordinality] if ordinality else [])])
+    kinds = {**{column.key: column for column in columns}, **more}
+    arrays = ", ".join(array(kind, name) for name, kind in kinds.items())
+    names = ", ".join([*kinds, *([ordinality] if ordinality else [])])
     return f"unnest({arrays}){' WITH ORDINALITY' if ordinality else ''} AS {alias}({names})"
+
+
+def array(kind: Column | TypeEngine[Any], name: str) -> str:
+    """SQL for one array parameter."""
+    return f"CAST(:{name} AS {sql_type(kind)}[])"
 
 
 def arrays_of(rows: Iterable[Mapping[str, Any]], *columns: Column) -> dict[str, list[Any]]:
     """The parameters of `unnest`, from rows that have these columns."""
     rows = list(rows)
     return {column.key: [row[column.key] for row in rows] for column in columns}
+
+
+def transposed(rows: Iterable[Sequence[Any]], *names: str) -> dict[str, list[Any]]:
+    """The parameters of `unnest`, from rows whose values stand in the order of `names`."""
+    columns = list(zip(*rows, strict=True)) or [()] * len(names)
+    return {name: list(column) for name, column in zip(names, columns, strict=True)}
 
 
 def columns_named(model: type[Any], names: Iterable[str]) -> tuple[Column, ...]:
@@ -61,12 +70,10 @@ def copy_table(session: Session, table: str, types: Mapping[str, str], rows: Ite
             copy.write_row(row)
 
 
-def sql_type(column: Column) -> str:
-    """The column's type in SQL, without its length: a cast to `varchar(32)` would cut in silence."""
-    return _plain(column.type)
-
-
-def _plain(kind: TypeEngine[Any]) -> str:
+def sql_type(kind: Column | TypeEngine[Any]) -> str:
+    """The type in SQL, without its length: a cast to `varchar(32)` would cut in silence."""
+    if not isinstance(kind, TypeEngine):
+        kind = kind.type
     if isinstance(kind, String):
         return "text"
     if isinstance(kind, Numeric) and not isinstance(kind, Float):

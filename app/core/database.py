@@ -26,6 +26,17 @@ from app.core.settings import get_settings
 _PATIENT = text("SELECT current_setting('transaction_read_only') FROM set_config('lock_timeout', '5s', true)")
 _STEP_BY_INDEX = text("SET LOCAL enable_bitmapscan = off")
 
+# For a table whose rows come and go within seconds: cared for by the number of rows that changed, whatever it holds.
+QUEUE_STORAGE = {
+    "autovacuum_vacuum_scale_factor": "0",
+    "autovacuum_vacuum_threshold": "1000",
+    "autovacuum_vacuum_insert_scale_factor": "0",
+    "autovacuum_vacuum_insert_threshold": "10000",
+    "autovacuum_analyze_scale_factor": "0",
+    "autovacuum_analyze_threshold": "5000",
+    "autovacuum_vacuum_cost_delay": "0",
+}
+
 Result = TypeVar("Result")
 
 log = structlog.get_logger(__name__)

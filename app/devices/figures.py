@@ -21,8 +21,10 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import delivery_rate
+from app.core.arrays import transposed, unnest
 from app.devices import health
 from app.devices.failures import OF_PHONE, REASONS
+from app.devices.models import DeviceDelta
 
 
 class Kind(StrEnum):
@@ -35,20 +37,14 @@ class Kind(StrEnum):
 Key = tuple[int, int, date, Kind, str]
 
 # To be put in front of a statement that changes messages: one more statement a batch would be felt.
-INSERT = """
-    INSERT INTO device_deltas (device_id, sim_slot, day, kind, detail, n)
-    SELECT * FROM unnest(CAST(:figure_devices AS bigint[]), CAST(:figure_slots AS smallint[]),
-                         CAST(:figure_days AS date[]), CAST(:figure_kinds AS text[]), CAST(:figure_details AS text[]),
-                         CAST(:figure_counts AS bigint[]))
-"""
+_DELTA = ("device_id", "sim_slot", "day", "kind", "detail", "n")
+_FIGURES = {f"figure_{name}": getattr(DeviceDelta, name) for name in _DELTA}
+INSERT = f"INSERT INTO device_deltas ({', '.join(_DELTA)}) SELECT * FROM {unnest(**_FIGURES)}"  # noqa: S608 - names of columns
 
 
 def parameters(counts: Mapping[Key, int]) -> dict[str, list[Any]]:
     """What `INSERT` takes."""
-    rows = [(*key, n) for key, n in counts.items() if n]
-    names = ("devices", "slots", "days", "kinds", "details", "counts")
-    columns = zip(*rows, strict=True) if rows else ((),) * len(names)
-    return {f"figure_{name}": list(column) for name, column in zip(names, columns, strict=True)}
+    return transposed([(*key, n) for key, n in counts.items() if n], *_FIGURES)
 
 
 def time_class(begin: datetime | None, end: datetime | None) -> str:
@@ -69,8 +65,9 @@ _FOLD = text("""
         SELECT device_id, day, sim_slot, kind, detail, sum(n) FROM taken
         GROUP BY device_id, day, sim_slot, kind, detail ORDER BY device_id, day, sim_slot, kind, detail
         ON CONFLICT (device_id, day, sim_slot, kind, detail) DO UPDATE SET n = device_totals.n + excluded.n)
-    SELECT device_id, sim_slot, count(*) AS deltas, COALESCE(sum(n) FILTER (WHERE kind = 'sent'), 0)::bigint AS sent,
-           COALESCE(sum(n) FILTER (WHERE kind = 'failed' AND detail = ANY(:of_phone)), 0)::bigint AS failed,
+    SELECT device_id, sim_slot, count(*) AS deltas,
+           CAST(COALESCE(sum(n) FILTER (WHERE kind = 'sent'), 0) AS bigint) AS sent,
+           CAST(COALESCE(sum(n) FILTER (WHERE kind = 'failed' AND detail = ANY(:of_phone)), 0) AS bigint) AS failed,
            mode() WITHIN GROUP (ORDER BY detail) FILTER (WHERE kind = 'failed' AND detail = ANY(:of_phone)) AS reason
     FROM taken GROUP BY device_id, sim_slot
 """)
@@ -136,16 +133,17 @@ class DeviceStats(Periods):
 
 _DAYS = {"today": 1, "last_7_days": 7, "last_30_days": 30}
 _SUMS = text("""
-    WITH clock AS (SELECT (clock_timestamp() AT TIME ZONE 'UTC')::date AS today),
+    WITH clock AS (SELECT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date) AS today),
     parts AS (
         SELECT device_id, sim_slot, day, kind, detail, n FROM device_totals, clock
         WHERE device_id = ANY(:devices) AND day > today - CAST(:days AS integer)
         UNION ALL
         SELECT device_id, sim_slot, day, kind, detail, n FROM device_deltas, clock
         WHERE device_id = ANY(:devices) AND day > today - CAST(:days AS integer))
-    SELECT device_id, sim_slot, kind, detail, COALESCE(sum(n) FILTER (WHERE day = today), 0)::bigint AS today,
-           COALESCE(sum(n) FILTER (WHERE day > today - 7), 0)::bigint AS last_7_days,
-           sum(n)::bigint AS last_30_days
+    SELECT device_id, sim_slot, kind, detail,
+           CAST(COALESCE(sum(n) FILTER (WHERE day = today), 0) AS bigint) AS today,
+           CAST(COALESCE(sum(n) FILTER (WHERE day > today - 7), 0) AS bigint) AS last_7_days,
+           CAST(sum(n) AS bigint) AS last_30_days
     FROM parts, clock GROUP BY device_id, sim_slot, kind, detail
 """)
 

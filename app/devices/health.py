@@ -7,16 +7,18 @@ is passed over.
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Boolean, Float, Row, Text, text
 from sqlalchemy.orm import Session
 
 from app.core import outbound
+from app.core.arrays import arrays_of, columns_named, transposed, unnest
 from app.core.names import TaskName
 from app.devices import sims
+from app.devices.models import DeviceHealth, DeviceState
 
 # How many of the last results count, and how many failures there must be among them.
 WINDOW = 20
@@ -66,38 +68,31 @@ class Health:
         self.sent, self.failed = float(min(sent, WINDOW)), 0.0
 
 
-_ROWS = text("""
-    INSERT INTO device_health (device_id, sim_slot)
-    SELECT * FROM unnest(CAST(:devices AS bigint[]), CAST(:slots AS smallint[])) ON CONFLICT DO NOTHING
-""")
-_LOCK = text("""
+_KEYS = unnest(DeviceHealth.device_id, DeviceHealth.sim_slot)
+_ROWS = text(f"INSERT INTO device_health (device_id, sim_slot) SELECT * FROM {_KEYS} ON CONFLICT DO NOTHING")  # noqa: S608 - names of columns
+_LOCK = text(f"""
     SELECT h.device_id, h.sim_slot, h.sent, h.failed, h.rests, h.rests_until, h.failing_since, h.reason
-    FROM device_health h
-    JOIN unnest(CAST(:devices AS bigint[]), CAST(:slots AS smallint[])) AS u(device_id, sim_slot)
-      ON u.device_id = h.device_id AND u.sim_slot = h.sim_slot
+    FROM device_health h JOIN {_KEYS} ON u.device_id = h.device_id AND u.sim_slot = h.sim_slot
     ORDER BY h.device_id, h.sim_slot FOR NO KEY UPDATE OF h
-""")
+""")  # noqa: S608 - names of columns
 _OTHERS_SUCCEED = text(f"""
     SELECT u.device_id, u.sim_slot
-    FROM unnest(CAST(:devices AS bigint[]), CAST(:slots AS smallint[])) AS u(device_id, sim_slot)
-    JOIN devices d ON d.id = u.device_id
+    FROM {_KEYS} JOIN devices d ON d.id = u.device_id
     WHERE EXISTS (
         SELECT FROM devices od JOIN device_health o ON o.device_id = od.id
         WHERE od.user_id = d.user_id AND od.is_active AND od.removed_at IS NULL
           AND (o.device_id, o.sim_slot) <> (u.device_id, u.sim_slot)
           AND o.failing_since IS NULL AND o.last_sent_at > clock_timestamp() - {_RECENTLY})
 """)  # noqa: S608 - a constant
-_SAVE = text("""
+_SAVED = columns_named(DeviceHealth, (field.name for field in fields(Health)))
+_SAVE = text(f"""
     UPDATE device_health h
     SET sent = u.sent, failed = u.failed, rests = u.rests, rests_until = u.rests_until,
         failing_since = u.failing_since, reason = u.reason,
         last_sent_at = CASE WHEN u.just_sent THEN clock_timestamp() ELSE h.last_sent_at END
-    FROM unnest(CAST(:devices AS bigint[]), CAST(:slots AS smallint[]), CAST(:sent AS float8[]),
-                CAST(:failed AS float8[]), CAST(:rests AS smallint[]), CAST(:rests_until AS timestamptz[]),
-                CAST(:failing_since AS timestamptz[]), CAST(:reasons AS text[]), CAST(:just_sent AS boolean[]))
-         AS u(device_id, sim_slot, sent, failed, rests, rests_until, failing_since, reason, just_sent)
+    FROM {unnest(*_SAVED, just_sent=Boolean())}
     WHERE h.device_id = u.device_id AND h.sim_slot = u.sim_slot
-""")
+""")  # noqa: S608 - names of columns
 
 
 def judge(session: Session, results: Sequence[Row[Any]]) -> None:
@@ -106,7 +101,7 @@ def judge(session: Session, results: Sequence[Row[Any]]) -> None:
     if not news:
         return
     places = sorted(news)
-    keys = {"devices": [device for device, _ in places], "slots": [slot for _, slot in places]}
+    keys = transposed(places, "device_id", "sim_slot")
     session.execute(_ROWS, keys)
     rows = [Health(*row) for row in session.execute(_LOCK, keys)]
     now: datetime = session.scalar(text("SELECT clock_timestamp()"))
@@ -138,7 +133,7 @@ def _take_in(row: Health, news: Row[Any], now: datetime) -> bool:
 def _with_others_that_succeed(session: Session, rows: Sequence[Health]) -> list[Health]:
     if not rows:
         return []
-    keys = {"devices": [row.device_id for row in rows], "slots": [row.sim_slot for row in rows]}
+    keys = transposed([(row.device_id, row.sim_slot) for row in rows], "device_id", "sim_slot")
     found = {(row.device_id, row.sim_slot) for row in session.execute(_OTHERS_SUCCEED, keys)}
     return [row for row in rows if (row.device_id, row.sim_slot) in found]
 
@@ -148,14 +143,7 @@ def _save(session: Session, rows: Sequence[Health], just_sent: Collection[tuple[
         session.execute(
             _SAVE,
             {
-                "devices": [row.device_id for row in rows],
-                "slots": [row.sim_slot for row in rows],
-                "sent": [row.sent for row in rows],
-                "failed": [row.failed for row in rows],
-                "rests": [row.rests for row in rows],
-                "rests_until": [row.rests_until for row in rows],
-                "failing_since": [row.failing_since for row in rows],
-                "reasons": [row.reason for row in rows],
+                **arrays_of(map(asdict, rows), *_SAVED),
                 "just_sent": [(row.device_id, row.sim_slot) in just_sent for row in rows],
             },
         )
@@ -168,31 +156,27 @@ _PHONES = text("""
     FROM devices d JOIN device_state s ON s.device_id = d.id
     WHERE d.id = ANY(:ids) ORDER BY d.id FOR NO KEY UPDATE OF s
 """)
-_REST = text("""
+_REST = text(f"""
     UPDATE device_state s SET rests_until = to_timestamp(u.until), sim_rests = CAST(u.sims AS jsonb)
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:ends AS float8[]), CAST(:sims AS text[])) AS u(device_id, until, sims)
+    FROM {unnest(DeviceState.device_id, until=Float(), sims=Text())}
     WHERE s.device_id = u.device_id
-""")
+""")  # noqa: S608 - names of columns
 
 
 def _let_rest(session: Session, devices: Collection[int]) -> None:
     """Tell hand-out and routing of phones some of whose cards began to fail, failed again, or recovered."""
     if not devices:
         return
-    ids: list[int] = []
-    ends: list[float | None] = []
-    of_sims: list[str | None] = []
+    rests: list[tuple[int, float | None, str | None]] = []
     for phone in session.execute(_PHONES, {"ids": sorted(devices)}):
         failing = {int(slot): float(until) for slot, until in (phone.failing or {}).items()}
         until = _until(phone, failing)
-        ids.append(phone.id)
-        ends.append(until)
-        of_sims.append(_json(failing))
+        rests.append((phone.id, until, _json(failing)))
         if until is None:
             outbound.nudge(session, TaskName.ROUTE, phone.user_id)
         else:
             outbound.nudge(session, TaskName.MOVE)
-    session.execute(_REST, {"ids": ids, "ends": ends, "sims": of_sims})
+    session.execute(_REST, transposed(rests, "device_id", "until", "sims"))
     outbound.nudge(session, TaskName.ALERT)
 
 

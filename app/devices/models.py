@@ -8,7 +8,7 @@ from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, Numeric, Smal
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.database import Base, BigId, CreatedAt
+from app.core.database import QUEUE_STORAGE, Base, BigId, CreatedAt
 
 
 class Device(Base):
@@ -107,18 +107,7 @@ class DeviceDelta(Base):
     __tablename__ = "device_deltas"
     __table_args__ = (
         Index(None, "device_id", "id"),
-        # Every row is deleted within seconds: vacuumed as a queue is.
-        {
-            "postgresql_with": {
-                "autovacuum_vacuum_scale_factor": "0",
-                "autovacuum_vacuum_threshold": "1000",
-                "autovacuum_vacuum_insert_scale_factor": "0",
-                "autovacuum_vacuum_insert_threshold": "10000",
-                "autovacuum_analyze_scale_factor": "0",
-                "autovacuum_analyze_threshold": "5000",
-                "autovacuum_vacuum_cost_delay": "0",
-            }
-        },
+        {"postgresql_with": QUEUE_STORAGE},
     )
 
     id: Mapped[BigId]

@@ -9,11 +9,13 @@ answer was lost.
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import text
+from sqlalchemy import Float, text
 from sqlalchemy.orm import Session
 
+from app.core.arrays import unnest
 from app.core.errors import Unauthenticated
 from app.devices.auth import devices_by_token
+from app.devices.models import DeviceState
 
 _NOW = "clock_timestamp()"
 # We write `stream_seen_at` ourselves as long as the connection stands, which a phone that hangs may never end.
@@ -55,16 +57,16 @@ _SAW = text("""
         ORDER BY device_id FOR NO KEY UPDATE SKIP LOCKED)
 """)
 
-_STREAMING = text("""
+_STREAMING = text(f"""
     UPDATE device_state s
     SET stream_seen_at = clock_timestamp(),
         woken_at = COALESCE(s.woken_at, CASE
             WHEN COALESCE(s.pulled_at < clock_timestamp() - make_interval(secs => u.waits), u.waits IS NOT NULL)
             THEN clock_timestamp() - make_interval(secs => u.waits) END)
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:waits AS float8[])) AS u(device_id, waits)
-    WHERE s.device_id = u.device_id AND s.device_id IN (
-        SELECT device_id FROM device_state WHERE device_id = ANY(:ids) ORDER BY device_id FOR NO KEY UPDATE SKIP LOCKED)
-""")
+    FROM {unnest(DeviceState.device_id, waits=Float())} WHERE s.device_id = u.device_id AND s.device_id IN (
+        SELECT device_id FROM device_state WHERE device_id = ANY(:device_id)
+        ORDER BY device_id FOR NO KEY UPDATE SKIP LOCKED)
+""")  # noqa: S608 - names of columns
 
 
 def saw(session: Session, devices: Collection[int]) -> None:
@@ -80,7 +82,7 @@ def watching(session: Session) -> None:
 
 def streaming(session: Session, waits: Mapping[int, float | None]) -> None:
     """Note the phones whose streams a process holds, with the seconds since a wake that no pull has followed."""
-    session.execute(_STREAMING, {"ids": list(waits), "waits": list(waits.values())})
+    session.execute(_STREAMING, {"device_id": list(waits), "waits": list(waits.values())})
 
 
 _LOCK_LOST = text(f"""
@@ -88,13 +90,12 @@ _LOCK_LOST = text(f"""
     WHERE s.device_id = ANY(:ids) AND s.woken_at IS NULL AND {_LOST_STREAM}
     ORDER BY s.device_id FOR NO KEY UPDATE SKIP LOCKED
 """)  # noqa: S608 - a constant
-_MISSED = text("""
+_MISSED = text(f"""
     UPDATE device_state s
     SET woken_at = LEAST(GREATEST(u.since, s.stream_seen_at, s.pulled_at, s.next_slot_at, s.held_until),
                          clock_timestamp())
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:since AS timestamptz[])) AS u(device_id, since)
-    WHERE s.device_id = u.device_id
-""")
+    FROM {unnest(DeviceState.device_id, since=DeviceState.woken_at)} WHERE s.device_id = u.device_id
+""")  # noqa: S608 - names of columns
 
 
 def lock_lost(session: Session, devices: Collection[int]) -> list[int]:
@@ -104,7 +105,7 @@ def lock_lost(session: Session, devices: Collection[int]) -> list[int]:
 
 def missed(session: Session, since: Mapping[int, datetime | None]) -> None:
     """Note since when something waits for phones that no wake can reach: their 15 seconds begin then."""
-    session.execute(_MISSED, {"ids": list(since), "since": list(since.values())})
+    session.execute(_MISSED, {"device_id": list(since), "since": list(since.values())})
 
 
 # Not skipped where locked: the first pull after it is answered by that it was opened.

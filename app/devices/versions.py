@@ -5,6 +5,9 @@ from collections.abc import Mapping
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core.arrays import unnest
+from app.devices.models import Device
+
 _AGENT = "me.capcom.smsgateway/"
 _LONGEST = 32
 
@@ -55,15 +58,14 @@ def hook_events(version: str | None) -> list[str]:
     return [event for event, since in _HOOK_EVENTS.items() if known >= since]
 
 
-_LEARN = text("""
-    UPDATE devices d SET app_version = u.version
-    FROM unnest(CAST(:ids AS bigint[]), CAST(:versions AS text[])) AS u(id, version)
-    WHERE d.id = u.id AND d.app_version IS DISTINCT FROM u.version
-""")
+_LEARN = text(f"""
+    UPDATE devices d SET app_version = u.app_version FROM {unnest(Device.id, Device.app_version)}
+    WHERE d.id = u.id AND d.app_version IS DISTINCT FROM u.app_version
+""")  # noqa: S608 - names of columns
 
 
 def learn(session: Session, told: Mapping[int, str]) -> None:
     """Keep the versions that phones told, by device; for those whose version is not known to be the same already."""
     if told:
         ids = sorted(told)
-        session.execute(_LEARN, {"ids": ids, "versions": [told[number] for number in ids]})
+        session.execute(_LEARN, {"id": ids, "app_version": [told[number] for number in ids]})

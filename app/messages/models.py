@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Index, LargeBinary, Numeric, SmallInteger, St
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.database import Base, BigId, CreatedAt
+from app.core.database import QUEUE_STORAGE, Base, BigId, CreatedAt
 
 _SHOWN = text("deleted_at IS NULL")
 
@@ -109,17 +109,7 @@ class Queued(Base):
     __table_args__ = (
         Index("ix_message_queue_claim", "user_id", "device_id", "stage", "lane", "message_id"),
         Index(None, "valid_until"),
-        {
-            "postgresql_with": {
-                "autovacuum_vacuum_scale_factor": "0",
-                "autovacuum_vacuum_threshold": "1000",
-                "autovacuum_vacuum_insert_scale_factor": "0",
-                "autovacuum_vacuum_insert_threshold": "10000",
-                "autovacuum_analyze_scale_factor": "0",
-                "autovacuum_analyze_threshold": "5000",
-                "autovacuum_vacuum_cost_delay": "0",
-            }
-        },
+        {"postgresql_with": QUEUE_STORAGE, "info": {"queue": True}},
     )
 
     message_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

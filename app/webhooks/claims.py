@@ -11,11 +11,14 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
-from sqlalchemy import text
+from sqlalchemy import BigInteger, Integer, text
 from sqlalchemy.orm import Session
 
+from app.core.arrays import array, transposed, unnest
 from app.core.database import step_by_index
+from app.core.lanes import Lane
 from app.webhooks.guard import host_of
+from app.webhooks.models import WebhookQueued, WebhookTarget
 from app.webhooks.signing import VALID_SECRETS, ensure_secrets
 
 LEASE = timedelta(seconds=30)
@@ -99,7 +102,7 @@ _IN_FLIGHT = text("""
 # Steps from target to target by index, however many rows each has, over so many targets of a user, from where the last
 # look at them ended. Every user's longest waiting target comes before any user's second, so that one with very many of
 # them cannot push out another. Rows without a room say where the look at a user ended before the last target.
-_CANDIDATES = text("""
+_CANDIDATES = text(f"""
     WITH RECURSIVE users AS (
         (SELECT user_id FROM webhook_queue ORDER BY user_id LIMIT 1)
         UNION ALL
@@ -107,44 +110,43 @@ _CANDIDATES = text("""
             SELECT q.user_id FROM webhook_queue q WHERE q.user_id > u.user_id ORDER BY q.user_id LIMIT 1) following
     ), waiting AS MATERIALIZED (
         SELECT u.user_id, seen.origin, seen.n
-        FROM users u LEFT JOIN unnest(CAST(:users AS bigint[]), CAST(:origins AS text[])) AS p(user_id, origin)
+        FROM users u LEFT JOIN {unnest(WebhookQueued.user_id, WebhookQueued.origin, alias="p")}
             USING (user_id) CROSS JOIN LATERAL (
                 WITH RECURSIVE steps AS (
                     (SELECT q.origin, 1 AS n FROM webhook_queue q
-                     WHERE q.user_id = u.user_id AND q.origin > coalesce(p.origin, '') ORDER BY q.origin LIMIT 1)
+                     WHERE q.user_id = u.user_id AND q.origin > COALESCE(p.origin, '') ORDER BY q.origin LIMIT 1)
                     UNION ALL
                     SELECT following.origin, s.n + 1 FROM steps s CROSS JOIN LATERAL (
                         SELECT q.origin FROM webhook_queue q
                         WHERE q.user_id = u.user_id AND q.origin > s.origin ORDER BY q.origin LIMIT 1) following
                     WHERE s.n < :most_of_user
                 ) SELECT * FROM steps) seen
-        WHERE u.user_id <> ALL(CAST(:full AS bigint[]))
+        WHERE u.user_id <> ALL({array(WebhookQueued.user_id, "full")})
     )
-    (SELECT w.user_id, w.origin, coalesce(t.fail_count, 0) AS fail_count, coalesce(t.max_in_flight, 2) AS room
+    (SELECT w.user_id, w.origin, COALESCE(t.fail_count, 0) AS fail_count, COALESCE(t.max_in_flight, 2) AS room
      FROM waiting w LEFT JOIN webhook_targets t USING (user_id, origin)
-     WHERE coalesce(t.next_try_at <= (SELECT clock_timestamp() - CAST(:late AS interval)), true)
-       AND EXISTS (SELECT FROM webhook_queue q WHERE q.user_id = w.user_id AND q.origin = w.origin AND q.lane IN (0, 1)
+     WHERE COALESCE(t.next_try_at <= (SELECT clock_timestamp() - CAST(:late AS interval)), true)
+       AND EXISTS (SELECT FROM webhook_queue q WHERE q.user_id = w.user_id AND q.origin = w.origin
+                   AND q.lane IN ({Lane.SINGLE}, {Lane.BULK})
                    AND q.next_attempt_at <= (SELECT clock_timestamp() - CAST(:late AS interval)))
      ORDER BY row_number() OVER (PARTITION BY w.user_id ORDER BY t.last_served_at NULLS FIRST, w.origin),
               t.last_served_at NULLS FIRST, w.user_id
      LIMIT :most)
     UNION ALL
     SELECT user_id, origin, NULL, NULL FROM waiting WHERE n = :most_of_user
-""")
+""")  # noqa: S608 - names of columns
 
 # Looks at the first due rows of each target. A row is blocked while an earlier one of its message for the same URL
 # waits: behind one in flight it stays as it is; behind one that has its retry later it is set aside to that time, so
 # that blocked rows never fill the window. The time is a hint: whether a row is blocked is decided here, each time anew.
-_CLAIM = text(
-    """
+_CLAIM = text(f"""
     WITH room AS (
-        SELECT * FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[]), CAST(:rooms AS int[]),
-                             CAST(:taken AS bigint[])) AS r(user_id, origin, n, taken)
+        SELECT * FROM {unnest(WebhookTarget.user_id, WebhookTarget.origin, n=Integer(), taken=BigInteger())}
     ), seen AS MATERIALIZED (
         SELECT r.n, r.taken, q.delivery_id, q.message_id, q.url, q.hook, q.lane, q.next_attempt_at, r.user_id,
                r.origin
         FROM room r CROSS JOIN LATERAL (
-            SELECT due.* FROM (VALUES (0), (1)) AS lanes(lane) CROSS JOIN LATERAL (
+            SELECT due.* FROM (VALUES ({Lane.SINGLE}), ({Lane.BULK})) AS lanes(lane) CROSS JOIN LATERAL (
                 SELECT q.delivery_id, q.message_id, q.url, q.hook, q.lane, q.next_attempt_at FROM webhook_queue q
                 WHERE q.user_id = r.user_id AND q.origin = r.origin AND q.lane = lanes.lane
                   AND q.next_attempt_at <= (SELECT clock_timestamp())
@@ -171,7 +173,7 @@ _CLAIM = text(
         SELECT *, sum(weight) OVER (PARTITION BY user_id ORDER BY place, delivery_id) - weight + taken AS before_of_user
         FROM weighed
     ), chosen AS (
-        SELECT delivery_id, NULL::timestamptz AS retry_at FROM (
+        SELECT delivery_id, CAST(NULL AS timestamptz) AS retry_at FROM (
             SELECT delivery_id, weight, sum(weight) OVER (ORDER BY place, delivery_id) - weight AS before
             FROM fitting WHERE weight = 0 OR before_of_user < :most_of_user) fair
         WHERE weight = 0 OR before < :bytes_left
@@ -186,7 +188,7 @@ _CLAIM = text(
         UPDATE webhook_queue q
         SET lease_id = CASE WHEN h.retry_at IS NULL THEN CAST(:lease_id AS uuid) END,
             lease_until = CASE WHEN h.retry_at IS NULL THEN h.until END,
-            next_attempt_at = coalesce(h.retry_at, h.until)
+            next_attempt_at = COALESCE(h.retry_at, h.until)
         FROM held h WHERE q.delivery_id = h.delivery_id
         RETURNING q.delivery_id, q.lease_id, q.user_id, q.hook, q.url, q.origin, q.attempt
     ), served AS (
@@ -198,19 +200,18 @@ _CLAIM = text(
     SELECT q.*, d.webhook_id, d.body, w.url AS account_url, w.origin AS account_origin, s.secrets
     FROM leased q JOIN webhook_deliveries d ON d.id = q.delivery_id
         LEFT JOIN webhook_urls w ON w.user_id = d.user_id AND w.hook = d.hook AND w.disabled_at IS NULL
-        LEFT JOIN (SELECT user_id, {secrets} AS secrets FROM webhook_secrets) s ON s.user_id = q.user_id
-""".replace("{secrets}", VALID_SECRETS)
-)
+        LEFT JOIN (SELECT user_id, {VALID_SECRETS} AS secrets FROM webhook_secrets) s ON s.user_id = q.user_id
+""")  # noqa: S608 - names of columns
 
-_MOVE = text("""
+_MOVE = text(f"""
     WITH moved AS (
         UPDATE webhook_queue q
-        SET url = m.url, origin = m.origin, lease_id = NULL, lease_until = NULL, next_attempt_at = clock_timestamp()
-        FROM unnest(CAST(:ids AS bigint[]), CAST(:urls AS text[]), CAST(:origins AS text[])) AS m(id, url, origin)
-        WHERE q.delivery_id = m.id RETURNING m.id, m.url
+        SET url = u.url, origin = u.origin, lease_id = NULL, lease_until = NULL, next_attempt_at = clock_timestamp()
+        FROM {unnest(WebhookQueued.delivery_id, WebhookQueued.url, WebhookQueued.origin)}
+        WHERE q.delivery_id = u.delivery_id RETURNING u.delivery_id, u.url
     )
-    UPDATE webhook_deliveries d SET url = m.url FROM moved m WHERE d.id = m.id
-""")
+    UPDATE webhook_deliveries d SET url = m.url FROM moved m WHERE d.id = m.delivery_id
+""")  # noqa: S608 - names of columns
 
 _DROP = text("""
     WITH dropped AS (DELETE FROM webhook_queue WHERE delivery_id = ANY(:ids) RETURNING delivery_id)
@@ -270,9 +271,8 @@ def claim(
     rows = session.execute(
         _CLAIM,
         {
-            "users": [user for user, _ in rooms],
-            "origins": [origin for _, origin in rooms],
-            "rooms": list(rooms.values()),
+            **transposed(rooms, "user_id", "origin"),
+            "n": list(rooms.values()),
             "taken": [large.get(user, 0) for user, _ in rooms],
             "large": LARGE,
             "most_of_user": MAX_LARGE_BYTES_OF_USER,
@@ -298,7 +298,7 @@ def _look(
     session: Session, late: timedelta, most: int, full: Sequence[int], places: Mapping[int, str]
 ) -> tuple[list[Candidate], dict[int, str]]:
     """The candidates, and where the look at a user ended before the last target."""
-    values = {"users": list(places), "origins": list(places.values()), "full": full}
+    values = {"user_id": list(places), "origin": list(places.values()), "full": full}
     limits = {"late": late, "most": most, "most_of_user": SEEN_OF_USER}
     rows = session.execute(_CANDIDATES, values | limits).all()
     candidates = [Candidate(*row) for row in rows if row.room is not None]
@@ -355,9 +355,9 @@ def _calls(session: Session, rows: Sequence[Any]) -> list[Call]:
         session.execute(
             _MOVE,
             {
-                "ids": [row.delivery_id for row in moved],
-                "urls": [row.account_url for row in moved],
-                "origins": [row.account_origin for row in moved],
+                "delivery_id": [row.delivery_id for row in moved],
+                "url": [row.account_url for row in moved],
+                "origin": [row.account_origin for row in moved],
             },
         )
     homeless = [row.delivery_id for row in strayed if row.account_url is None]

@@ -9,13 +9,15 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core.arrays import columns_named, unnest
 from app.core.envelope import Timestamp
 from app.core.errors import NotFound, Refused
+from app.core.lanes import Lane
 from app.core.names import TaskName
 from app.core.outbound import nudge
 from app.core.pages import Page, Paging
 from app.webhooks.guard import origin_of
-from app.webhooks.outbox import BULK, SINGLE
+from app.webhooks.models import WebhookQueued
 
 MODEL = "WebhookDelivery"
 MOST_COUNTED = 10_000
@@ -151,22 +153,20 @@ _FAILED = text(
     _ENDED
     + """
     AND d.state = 'failed' AND (d.hook = 'callback' OR w.url IS NOT NULL)
-    AND d.created_at >= :since AND d.created_at <= coalesce(CAST(:until AS timestamptz), 'infinity')
+    AND d.created_at >= :since AND d.created_at <= COALESCE(CAST(:until AS timestamptz), 'infinity')
     ORDER BY d.id LIMIT :most FOR NO KEY UPDATE OF d
 """
 )
-_AGAIN = text("""
+_QUEUED = ("delivery_id", "user_id", "message_id", "hook", "origin", "url")
+_AGAIN = text(f"""
     WITH again AS (
-        INSERT INTO webhook_queue (delivery_id, user_id, message_id, hook, lane, origin, url)
-        SELECT id, user_id, message_id, hook, :lane, origin, url
-        FROM unnest(CAST(:ids AS bigint[]), CAST(:users AS bigint[]), CAST(:messages AS bigint[]),
-                    CAST(:hooks AS text[]), CAST(:origins AS text[]), CAST(:urls AS text[]))
-            AS r(id, user_id, message_id, hook, origin, url) ORDER BY id
+        INSERT INTO webhook_queue ({", ".join(_QUEUED)}, lane)
+        SELECT {", ".join(_QUEUED)}, :lane FROM {unnest(*columns_named(WebhookQueued, _QUEUED))} ORDER BY delivery_id
         ON CONFLICT (delivery_id) DO NOTHING RETURNING delivery_id, url
     )
     UPDATE webhook_deliveries d SET state = 'pending', finished_at = NULL, error = NULL, url = a.url
     FROM again a WHERE d.id = a.delivery_id
-""")
+""")  # noqa: S608 - names of columns
 
 
 def replay(session: Session, user_id: int, delivery_id: int | None) -> DeliveryWhole:
@@ -181,7 +181,7 @@ def replay(session: Session, user_id: int, delivery_id: int | None) -> DeliveryW
         raise Refused("This webhook delivery is still waiting to be delivered.")
     if row.url is None:
         raise Refused("The webhook URL of this delivery is not set or was disabled.")
-    _requeue(session, [row], SINGLE)
+    _requeue(session, [row], Lane.SINGLE)
     return show(session, user_id, delivery_id)
 
 
@@ -193,20 +193,20 @@ def replay_failed(session: Session, user_id: int, since: datetime, until: dateti
     limits = {"user": user_id, "since": since, "until": until, "most": MOST_REPLAYED}
     rows = session.execute(_FAILED, limits).all()
     if rows:
-        _requeue(session, rows, BULK)
+        _requeue(session, rows, Lane.BULK)
     return len(rows)
 
 
-def _requeue(session: Session, rows: Sequence[Any], lane: int) -> None:
+def _requeue(session: Session, rows: Sequence[Any], lane: Lane) -> None:
     session.execute(
         _AGAIN,
         {
-            "ids": [row.id for row in rows],
-            "users": [row.user_id for row in rows],
-            "messages": [row.message_id for row in rows],
-            "hooks": [row.hook for row in rows],
-            "origins": [origin_of(row.url) for row in rows],
-            "urls": [row.url for row in rows],
+            "delivery_id": [row.id for row in rows],
+            "user_id": [row.user_id for row in rows],
+            "message_id": [row.message_id for row in rows],
+            "hook": [row.hook for row in rows],
+            "origin": [origin_of(row.url) for row in rows],
+            "url": [row.url for row in rows],
             "lane": lane,
         },
     )

@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, BigInteger, DateTime, Identity, Index, SmallInteger, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.database import Base, BigId, CreatedAt
+from app.core.database import QUEUE_STORAGE, Base, BigId, CreatedAt
 
 
 class WebhookUrl(Base):
@@ -83,17 +83,7 @@ class WebhookQueued(Base):
         Index("ix_webhook_queue_claim", "user_id", "origin", "lane", "next_attempt_at", "delivery_id"),
         Index("ix_webhook_queue_order", "message_id", postgresql_where=text("message_id IS NOT NULL")),
         Index("ix_webhook_queue_leased", "lease_until", postgresql_where=text("lease_until IS NOT NULL")),
-        {
-            "postgresql_with": {
-                "autovacuum_vacuum_scale_factor": "0",
-                "autovacuum_vacuum_threshold": "1000",
-                "autovacuum_vacuum_insert_scale_factor": "0",
-                "autovacuum_vacuum_insert_threshold": "10000",
-                "autovacuum_analyze_scale_factor": "0",
-                "autovacuum_analyze_threshold": "5000",
-                "autovacuum_vacuum_cost_delay": "0",
-            }
-        },
+        {"postgresql_with": QUEUE_STORAGE, "info": {"queue": True}},
     )
 
     delivery_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)

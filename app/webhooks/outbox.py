@@ -10,16 +10,18 @@ from pydantic_core import to_json
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core.arrays import unnest
 from app.core.envelope import timestamp
+from app.core.lanes import Lane
 from app.core.names import TaskName
 from app.core.outbound import nudge
 from app.core.settings import get_settings
 from app.webhooks.guard import origin_of
+from app.webhooks.models import WebhookDelivery, WebhookQueued
 
 AccountHook = Literal["incoming", "status"]
 Hook = Literal["callback", "incoming", "status"]
 EventName = Literal["status", "incoming", "device"]
-SINGLE, BULK = 0, 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +46,7 @@ class Event:
     data: Mapping[str, Any]
     message_id: int | None = None
     url: str | None = None
-    lane: int = SINGLE
+    lane: int = Lane.SINGLE
 
 
 _HOOKS = text("""
@@ -64,15 +66,25 @@ def hooks_of(session: Session, user_ids: Sequence[int]) -> dict[int, Hooks]:
 
 # Ids are drawn in the order of the events, which is the order they are posted in. An account URL that was taken away
 # since `hooks_of` gets no row.
-_WRITE = text("""
+_EVENTS = unnest(
+    WebhookDelivery.webhook_id,
+    WebhookDelivery.user_id,
+    WebhookDelivery.message_id,
+    WebhookDelivery.hook,
+    WebhookDelivery.event,
+    WebhookDelivery.body,
+    WebhookQueued.lane,
+    alias="e",
+    ordinality="place",
+    own_url=WebhookQueued.url,
+    own_origin=WebhookQueued.origin,
+)
+_WRITE = text(f"""
     WITH event AS (
-        SELECT e.*, coalesce(e.own_url, w.url) AS url, coalesce(e.own_origin, w.origin) AS origin
-        FROM unnest(CAST(:ids AS uuid[]), CAST(:users AS bigint[]), CAST(:messages AS bigint[]), CAST(:hooks AS text[]),
-                    CAST(:events AS text[]), CAST(:lanes AS smallint[]), CAST(:urls AS text[]),
-                    CAST(:origins AS text[]), CAST(:bodies AS text[]))
-             WITH ORDINALITY AS e(webhook_id, user_id, message_id, hook, event, lane, own_url, own_origin, body, place)
+        SELECT e.*, COALESCE(e.own_url, w.url) AS url, COALESCE(e.own_origin, w.origin) AS origin
+        FROM {_EVENTS}
         LEFT JOIN webhook_urls w ON w.user_id = e.user_id AND w.hook = e.hook AND w.disabled_at IS NULL
-        WHERE coalesce(e.own_url, w.url) IS NOT NULL
+        WHERE COALESCE(e.own_url, w.url) IS NOT NULL
     ), written AS (
         INSERT INTO webhook_deliveries (webhook_id, user_id, message_id, hook, event, url, body)
         SELECT webhook_id, user_id, message_id, hook, event, url, body FROM event ORDER BY place
@@ -82,7 +94,7 @@ _WRITE = text("""
     SELECT w.id, e.user_id, e.message_id, e.hook, e.lane, e.origin, e.url
     FROM written w JOIN event e USING (webhook_id) ORDER BY w.id
     RETURNING delivery_id
-""")
+""")  # noqa: S608 - names of columns
 
 
 def write(session: Session, events: Sequence[Event]) -> list[int]:
@@ -93,15 +105,15 @@ def write(session: Session, events: Sequence[Event]) -> list[int]:
     written = session.execute(
         _WRITE,
         {
-            "ids": [uuid4() for _ in events],
-            "users": [event.user_id for event in events],
-            "messages": [event.message_id for event in events],
-            "hooks": [event.hook for event in events],
-            "events": [event.event for event in events],
-            "lanes": [event.lane for event in events],
-            "urls": [event.url for event in events],
-            "origins": [event.url and origin_of(event.url) for event in events],
-            "bodies": [body_of(event.event, event.data, now) for event in events],
+            "webhook_id": [uuid4() for _ in events],
+            "user_id": [event.user_id for event in events],
+            "message_id": [event.message_id for event in events],
+            "hook": [event.hook for event in events],
+            "event": [event.event for event in events],
+            "body": [body_of(event.event, event.data, now) for event in events],
+            "lane": [event.lane for event in events],
+            "own_url": [event.url for event in events],
+            "own_origin": [event.url and origin_of(event.url) for event in events],
         },
     )
     nudge(session, TaskName.DELIVER)

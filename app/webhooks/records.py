@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Boolean, Float, text
 from sqlalchemy.orm import Session
 
+from app.core.arrays import columns_named, transposed, unnest
+from app.core.lanes import Lane
 from app.webhooks.claims import BREAKER, Target
+from app.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookQueued, WebhookTarget, WebhookUrl
 from app.webhooks.sender import GONE, Result
 
 SCHEDULE = (5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600)
@@ -33,21 +36,20 @@ log = structlog.get_logger(__name__)
 
 # The attempt is kept whoever holds the lease now; everything else is for the lease's holder alone. Losing a record in a
 # crash of the database repeats a delivery, which is allowed; so nobody waits for the disk.
-_ATTEMPTS = text("""
+_KEPT = ("delivery_id", "url", "status_code", "answer", "error", "duration_ms")
+_ATTEMPTS = text(f"""
     WITH kept AS (
-        INSERT INTO webhook_attempts (delivery_id, url, status_code, answer, error, duration_ms)
-        SELECT * FROM unnest(CAST(:ids AS bigint[]), CAST(:urls AS text[]), CAST(:statuses AS smallint[]),
-                             CAST(:answers AS text[]), CAST(:errors AS text[]), CAST(:durations AS bigint[]))
+        INSERT INTO webhook_attempts ({", ".join(_KEPT)}) SELECT * FROM {unnest(*columns_named(WebhookAttempt, _KEPT))}
     )
     SELECT set_config('lock_timeout', '5s', true), set_config('synchronous_commit', 'off', true)
-""")
+""")  # noqa: S608 - names of columns
 
-_FINISH = text("""
+_LEASE = (WebhookQueued.delivery_id, WebhookQueued.lease_id)
+_FINISH = text(f"""
     WITH mine AS (
-        SELECT q.delivery_id, r.state, r.error
-        FROM webhook_queue q JOIN unnest(CAST(:ids AS bigint[]), CAST(:leases AS uuid[]), CAST(:states AS text[]),
-                                         CAST(:errors AS text[])) AS r(id, lease_id, state, error)
-            ON r.id = q.delivery_id AND r.lease_id = q.lease_id
+        SELECT q.delivery_id, u.state, u.error
+        FROM webhook_queue q JOIN {unnest(*_LEASE, WebhookDelivery.state, WebhookDelivery.error)}
+            ON u.delivery_id = q.delivery_id AND u.lease_id = q.lease_id
         ORDER BY q.delivery_id FOR UPDATE OF q
     ), finished AS (
         DELETE FROM webhook_queue q USING mine m WHERE q.delivery_id = m.delivery_id
@@ -57,14 +59,14 @@ _FINISH = text("""
     SET state = f.state, error = f.error, attempts = d.attempts + 1, finished_at = clock_timestamp()
     FROM finished f WHERE d.id = f.delivery_id
     RETURNING d.id
-""")
+""")  # noqa: S608 - names of columns
 
 # A call to a URL that was changed while it was under way says nothing about the new one: that is tried at once.
-_RETRY = text("""
+_RETRY = text(f"""
     WITH mine AS (
-        SELECT q.delivery_id, CASE WHEN w.url <> q.url THEN 0 ELSE r.wait END AS wait
-        FROM webhook_queue q JOIN unnest(CAST(:ids AS bigint[]), CAST(:leases AS uuid[]), CAST(:waits AS float8[]))
-                AS r(id, lease_id, wait) ON r.id = q.delivery_id AND r.lease_id = q.lease_id
+        SELECT q.delivery_id, CASE WHEN w.url <> q.url THEN 0 ELSE u.wait END AS wait
+        FROM webhook_queue q JOIN {unnest(*_LEASE, wait=Float())}
+                ON u.delivery_id = q.delivery_id AND u.lease_id = q.lease_id
             LEFT JOIN webhook_urls w ON w.user_id = q.user_id AND w.hook = q.hook
         ORDER BY q.delivery_id FOR NO KEY UPDATE OF q
     ), waiting AS (
@@ -74,42 +76,47 @@ _RETRY = text("""
         FROM mine m WHERE q.delivery_id = m.delivery_id RETURNING q.delivery_id
     )
     UPDATE webhook_deliveries d SET attempts = d.attempts + 1 FROM waiting w WHERE d.id = w.delivery_id RETURNING d.id
-""")
+""")  # noqa: S608 - names of columns
 
-_TARGETS = text("""
-    SELECT user_id, origin, fail_count, max_in_flight, coalesce(next_try_at > clock_timestamp(), false) AS paused,
-           ever_accepted, coalesce(NOT ever_accepted AND failing_since < clock_timestamp() - :never, false) AS hopeless
-    FROM webhook_targets t JOIN unnest(CAST(:users AS bigint[]), CAST(:origins AS text[])) AS k(user_id, origin)
-        USING (user_id, origin)
-""")
+_KEY = (WebhookTarget.user_id, WebhookTarget.origin)
+_TARGETS = text(f"""
+    SELECT user_id, origin, fail_count, max_in_flight, COALESCE(next_try_at > clock_timestamp(), false) AS paused,
+           ever_accepted, COALESCE(NOT ever_accepted AND failing_since < clock_timestamp() - :never, false) AS hopeless
+    FROM webhook_targets t JOIN {unnest(*_KEY)} USING (user_id, origin)
+""")  # noqa: S608 - names of columns
 _LOCK_TARGETS = text(_TARGETS.text + " ORDER BY user_id, origin FOR NO KEY UPDATE OF t")
 # GREATEST leaves nulls out. A success ends a pause of ours and leaves the receiver's wish; nothing shortens either.
-_UPDATE_TARGETS = text("""
+_STANDING = unnest(
+    *_KEY,
+    WebhookTarget.fail_count,
+    WebhookTarget.max_in_flight,
+    WebhookTarget.ever_accepted,
+    paused=Boolean(),
+    pause=Float(),
+    asked=Float(),
+)
+_UPDATE_TARGETS = text(f"""
     UPDATE webhook_targets t
-    SET fail_count = r.fails, max_in_flight = r.most, ever_accepted = r.accepted,
-        failing_since = CASE WHEN r.fails > 0 THEN coalesce(t.failing_since, clock_timestamp()) END,
+    SET fail_count = r.fail_count, max_in_flight = r.max_in_flight, ever_accepted = r.ever_accepted,
+        failing_since = CASE WHEN r.fail_count > 0 THEN COALESCE(t.failing_since, clock_timestamp()) END,
         asked_until = GREATEST(t.asked_until, r.asked_until),
         next_try_at = GREATEST(CASE WHEN r.paused THEN t.next_try_at END, r.try_at, t.asked_until, r.asked_until)
-    FROM (SELECT *, clock_timestamp() + nullif(pause, 0) * interval '1 second' AS try_at,
-                 clock_timestamp() + nullif(asked, 0) * interval '1 second' AS asked_until
-          FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[]), CAST(:fails AS bigint[]),
-                      CAST(:mosts AS smallint[]), CAST(:paused AS bool[]), CAST(:pauses AS float8[]),
-                      CAST(:asked AS float8[]), CAST(:accepted AS bool[]))
-              AS r(user_id, origin, fails, most, paused, pause, asked, accepted)) r
+    FROM (SELECT *, clock_timestamp() + NULLIF(pause, 0) * interval '1 second' AS try_at,
+                 clock_timestamp() + NULLIF(asked, 0) * interval '1 second' AS asked_until
+          FROM {_STANDING}) r
     WHERE t.user_id = r.user_id AND t.origin = r.origin
-""")
+""")  # noqa: S608 - names of columns
 
-_URLS = text("""
+_URL_KEY = (WebhookUrl.user_id, WebhookUrl.hook, WebhookUrl.url)
+_URLS = text(f"""
     WITH told AS (
-        SELECT w.user_id, w.hook, r.accepted, r.gone
-        FROM webhook_urls w JOIN unnest(CAST(:users AS bigint[]), CAST(:hooks AS text[]), CAST(:urls AS text[]),
-                                        CAST(:accepted AS bool[]), CAST(:gone AS bool[]))
-                AS r(user_id, hook, url, accepted, gone) USING (user_id, hook, url)
-        WHERE w.disabled_at IS NULL AND (NOT r.accepted OR r.gone OR w.failing_since IS NOT NULL)
+        SELECT w.user_id, w.hook, u.accepted, u.gone
+        FROM webhook_urls w JOIN {unnest(*_URL_KEY, accepted=Boolean(), gone=Boolean())} USING (user_id, hook, url)
+        WHERE w.disabled_at IS NULL AND (NOT u.accepted OR u.gone OR w.failing_since IS NOT NULL)
         ORDER BY w.user_id, w.hook FOR NO KEY UPDATE OF w
     )
     UPDATE webhook_urls w
-    SET failing_since = CASE WHEN NOT t.accepted THEN coalesce(w.failing_since, clock_timestamp()) END,
+    SET failing_since = CASE WHEN NOT t.accepted THEN COALESCE(w.failing_since, clock_timestamp()) END,
         disabled_at = CASE WHEN t.gone OR (NOT t.accepted AND w.failing_since < clock_timestamp() - :limit)
                            THEN clock_timestamp() END,
         disabled_reason = CASE WHEN t.gone THEN :gone_reason
@@ -117,28 +124,27 @@ _URLS = text("""
                                THEN :failing_reason END
     FROM told t WHERE w.user_id = t.user_id AND w.hook = t.hook
     RETURNING w.user_id, w.hook, w.disabled_reason
-""")
+""")  # noqa: S608 - names of columns
 
-_GONE_CALLBACKS = text("""
+_BY_URL = (WebhookQueued.user_id, WebhookQueued.origin, WebhookQueued.url)
+_GONE_CALLBACKS = text(f"""
     WITH gone AS (
-        SELECT q.delivery_id FROM webhook_queue q
-            JOIN unnest(CAST(:users AS bigint[]), CAST(:origins AS text[]), CAST(:urls AS text[]))
-                AS g(user_id, origin, url) USING (user_id, origin, url)
-        WHERE q.hook = 'callback' AND q.lease_id IS NULL AND q.lane IN (0, 1)
+        SELECT q.delivery_id FROM webhook_queue q JOIN {unnest(*_BY_URL)} USING (user_id, origin, url)
+        WHERE q.hook = 'callback' AND q.lease_id IS NULL AND q.lane IN ({Lane.SINGLE}, {Lane.BULK})
         LIMIT 5000 FOR UPDATE OF q SKIP LOCKED
     ), dropped AS (
         DELETE FROM webhook_queue q USING gone g WHERE q.delivery_id = g.delivery_id RETURNING q.delivery_id
     )
     UPDATE webhook_deliveries d SET state = 'failed', error = :reason, finished_at = clock_timestamp()
     FROM dropped WHERE d.id = dropped.delivery_id
-""")
+""")  # noqa: S608 - names of columns
 
-_GIVE_UP = text("""
+_GIVE_UP = text(f"""
     WITH given_up AS (
-        SELECT q.delivery_id FROM unnest(CAST(:users AS bigint[]), CAST(:origins AS text[])) AS h(user_id, origin)
+        SELECT q.delivery_id FROM {unnest(*_KEY)}
             CROSS JOIN LATERAL (
                 SELECT w.delivery_id FROM webhook_queue w
-                WHERE w.user_id = h.user_id AND w.origin = h.origin AND w.lane IN (0, 1)
+                WHERE w.user_id = u.user_id AND w.origin = u.origin AND w.lane IN ({Lane.SINGLE}, {Lane.BULK})
                   AND w.hook = 'callback' AND w.lease_id IS NULL
                 LIMIT 5000 FOR UPDATE SKIP LOCKED) q
     ), dropped AS (
@@ -146,7 +152,7 @@ _GIVE_UP = text("""
     )
     UPDATE webhook_deliveries d SET state = 'failed', error = :reason, finished_at = clock_timestamp()
     FROM dropped WHERE d.id = dropped.delivery_id
-""")
+""")  # noqa: S608 - names of columns
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,22 +210,18 @@ def record(session: Session, results: Sequence[Result]) -> list[float]:
     session.execute(
         _ATTEMPTS,
         {
-            "ids": [result.call.delivery_id for result in results],
-            "urls": [result.call.url for result in results],
-            "statuses": [result.status_code for result in results],
-            "answers": [result.answer for result in results],
-            "errors": [result.error for result in results],
-            "durations": [result.duration_ms for result in results],
+            "delivery_id": [result.call.delivery_id for result in results],
+            "url": [result.call.url for result in results],
+            "status_code": [result.status_code for result in results],
+            "answer": [result.answer for result in results],
+            "error": [result.error for result in results],
+            "duration_ms": [result.duration_ms for result in results],
         },
     )
     waits = _end_or_retry(session, results)
     refused = [result.call for result in results if result.status_code == GONE and result.call.hook == "callback"]
     if refused:
-        keys = {
-            "users": [call.user_id for call in refused],
-            "origins": [call.origin for call in refused],
-            "urls": [call.url for call in refused],
-        }
+        keys = transposed([(call.user_id, call.origin, call.url) for call in refused], "user_id", "origin", "url")
         session.execute(_GONE_CALLBACKS, {**keys, "reason": GONE_REASON})
     _judge_urls(session, results)
     return waits + _judge_targets(session, results)
@@ -240,17 +242,17 @@ def _end_or_retry(session: Session, results: Iterable[Result]) -> list[float]:
             waiting.append((result, wait))
     if ended:
         finished = {
-            "ids": [result.call.delivery_id for result, _ in ended],
-            "leases": [result.call.lease_id for result, _ in ended],
-            "states": ["failed" if error else "delivered" for _, error in ended],
-            "errors": [error for _, error in ended],
+            "delivery_id": [result.call.delivery_id for result, _ in ended],
+            "lease_id": [result.call.lease_id for result, _ in ended],
+            "state": ["failed" if error else "delivered" for _, error in ended],
+            "error": [error for _, error in ended],
         }
         session.execute(_FINISH, finished)
     if waiting:
         again = {
-            "ids": [result.call.delivery_id for result, _ in waiting],
-            "leases": [result.call.lease_id for result, _ in waiting],
-            "waits": [wait for _, wait in waiting],
+            "delivery_id": [result.call.delivery_id for result, _ in waiting],
+            "lease_id": [result.call.lease_id for result, _ in waiting],
+            "wait": [wait for _, wait in waiting],
         }
         session.execute(_RETRY, again)
     return [wait for _, wait in waiting]
@@ -271,9 +273,7 @@ def _judge_urls(session: Session, results: Iterable[Result]) -> None:
     changed = session.execute(
         _URLS,
         {
-            "users": [user for user, _, _ in keys],
-            "hooks": [hook for _, hook, _ in keys],
-            "urls": [url for _, _, url in keys],
+            **transposed(keys, "user_id", "hook", "url"),
             "accepted": [told[key][0] for key in keys],
             "gone": [told[key][1] for key in keys],
             "limit": FAILING_ONLY,
@@ -293,7 +293,7 @@ def _judge_targets(session: Session, results: Iterable[Result]) -> list[float]:
     known = _standings(session, list(of_target), lock=False)
     hopeless = [key for key, before in known.items() if before.hopeless and _fold(before, of_target[key]).hopeless]
     if hopeless:  # what waits is locked before targets, everywhere
-        keys = {"users": [user for user, _ in hopeless], "origins": [origin for _, origin in hopeless]}
+        keys = transposed(hopeless, "user_id", "origin")
         session.execute(_GIVE_UP, {**keys, "reason": NEVER_ACCEPTED_REASON})
     changed = [key for key, before in known.items() if _fold(before, of_target[key]) != before]
     if not changed:
@@ -302,14 +302,13 @@ def _judge_targets(session: Session, results: Iterable[Result]) -> list[float]:
     session.execute(
         _UPDATE_TARGETS,
         {
-            "users": [user for user, _ in after],
-            "origins": [origin for _, origin in after],
-            "fails": [standing.fail_count for standing in after.values()],
-            "mosts": [standing.max_in_flight for standing in after.values()],
+            **transposed(after, "user_id", "origin"),
+            "fail_count": [standing.fail_count for standing in after.values()],
+            "max_in_flight": [standing.max_in_flight for standing in after.values()],
+            "ever_accepted": [standing.ever_accepted for standing in after.values()],
             "paused": [standing.paused for standing in after.values()],
-            "pauses": [standing.pause for standing in after.values()],
+            "pause": [standing.pause for standing in after.values()],
             "asked": [standing.asked for standing in after.values()],
-            "accepted": [standing.ever_accepted for standing in after.values()],
         },
     )
     pauses = (max(standing.pause, standing.asked) for standing in after.values())
@@ -319,7 +318,7 @@ def _judge_targets(session: Session, results: Iterable[Result]) -> list[float]:
 def _standings(session: Session, keys: Sequence[Target], *, lock: bool) -> Mapping[Target, Standing]:
     rows = session.execute(
         _LOCK_TARGETS if lock else _TARGETS,
-        {"users": [user for user, _ in keys], "origins": [origin for _, origin in keys], "never": NEVER_ACCEPTED},
+        {**transposed(keys, "user_id", "origin"), "never": NEVER_ACCEPTED},
     )
     return {
         (row.user_id, row.origin): Standing(

@@ -11,6 +11,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from standardwebhooks import Webhook
 
+from app.core.arrays import unnest
+from app.webhooks.models import WebhookSecret
+
 ROTATION = timedelta(hours=24)
 # Each costs a signature in every webhook; more rotations than this in a day end the oldest early.
 MOST_PREVIOUS = 10
@@ -21,10 +24,10 @@ def new_secret() -> str:
     return "whsec_" + base64.b64encode(secrets.token_bytes(32)).decode("ascii")
 
 
-_ENSURE = text("""
+_ENSURE = text(f"""
     INSERT INTO webhook_secrets (user_id, secret)
-    SELECT * FROM unnest(CAST(:users AS bigint[]), CAST(:secrets AS text[])) ORDER BY 1 ON CONFLICT DO NOTHING
-""")
+    SELECT * FROM {unnest(WebhookSecret.user_id, WebhookSecret.secret)} ORDER BY 1 ON CONFLICT DO NOTHING
+""")  # noqa: S608 - names of columns
 _PREVIOUS = """
     unnest(previous_secrets, previous_ends) AS previous(secret, ends) WHERE previous.ends > clock_timestamp()
 """
@@ -51,7 +54,7 @@ def ensure_secrets(session: Session, user_ids: Iterable[int]) -> dict[int, tuple
     found = _secrets(session, users)
     missing = [user for user in users if user not in found]
     if missing:
-        session.execute(_ENSURE, {"users": missing, "secrets": [new_secret() for _ in missing]})
+        session.execute(_ENSURE, {"user_id": missing, "secret": [new_secret() for _ in missing]})
         found |= _secrets(session, missing)
     return found
 

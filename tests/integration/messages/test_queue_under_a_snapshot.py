@@ -13,7 +13,7 @@ from sqlalchemy import text
 from app.accounts.auth import principal_of
 from app.core.database import transaction
 from app.core.security import digest
-from app.core.tables import analyze, vacuum
+from app.core.vacuuming import analyze, vacuum
 from app.devices.enrolling import enroll
 from app.messages.accepting import bulk
 from app.messages.dispatch import handout, routing

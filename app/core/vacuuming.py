@@ -7,6 +7,8 @@ what is gone from it, through which every claim's walk to the first row leads, p
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core.database import Base
+
 _STALE = text("""
     SELECT quote_ident(relname) FROM pg_stat_user_tables
     WHERE schemaname = current_schema() AND n_mod_since_analyze > GREATEST(5000, 0.2 * n_live_tup)
@@ -24,14 +26,18 @@ def analyze(session: Session, most: int = 3) -> list[str]:
 
 _WORN = text("""
     SELECT quote_ident(relname) FROM pg_stat_user_tables
-    WHERE schemaname = current_schema() AND relname IN ('message_queue', 'webhook_queue')
+    WHERE schemaname = current_schema() AND relname = ANY(:queues)
       AND n_dead_tup > GREATEST(5000, 0.1 * n_live_tup)
 """)
 
 
 def vacuum(session: Session) -> list[str]:
-    """Vacuum the queues much of which is gone; their names. Not in a transaction: with `autocommit`."""
-    worn = list(session.scalars(_WORN))
+    """Vacuum the queues much of which is gone; their names. Not in a transaction: with `autocommit`.
+
+    Queues are the tables whose model says so in `info`, of the models that the process has loaded.
+    """
+    queues = [table.name for table in Base.metadata.tables.values() if table.info.get("queue")]
+    worn = list(session.scalars(_WORN, {"queues": queues}))
     for table in worn:
         # To give space back to the disk would lock the whole table; what is free here is wanted again at once.
         session.execute(text(f"VACUUM (SKIP_LOCKED, INDEX_CLEANUP on, TRUNCATE off) {table}"))
