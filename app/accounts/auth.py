@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from app.core.database import SessionDep, transaction
 from app.core.errors import Forbidden, NeedsPremium, Unauthenticated
+from app.core.once import once
 from app.core.security import parse_token, same
 from app.core.settings import Feature, get_settings
 
@@ -150,7 +151,7 @@ class _Usage:
             self.write()
 
 
-@lru_cache
+@once
 def _usage() -> _Usage:
     return _Usage()
 

@@ -6,7 +6,6 @@ While Valkey is away nothing is limited: signing in goes on.
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address, ip_network
 
@@ -17,6 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from app.core.errors import TooManyAttempts
+from app.core.once import once
 from app.core.settings import get_settings
 
 WINDOW_SECONDS = 60
@@ -58,7 +58,7 @@ class _Counters:
         return answer
 
 
-@lru_cache
+@once
 def _counters() -> _Counters:
     return _Counters()
 

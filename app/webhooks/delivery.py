@@ -11,7 +11,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
-from functools import lru_cache
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -20,6 +19,7 @@ from app.core.database import transaction
 from app.core.errors import Overloaded, as_app_error
 from app.core.interpreter import share_the_interpreter
 from app.core.names import TaskName
+from app.core.once import once
 from app.core.outbound import nudge
 from app.webhooks.claims import MOST_AT_ONCE, Call, Claimed, Rounds, claim, overdue
 from app.webhooks.client import Lookup, system_lookup
@@ -226,28 +226,20 @@ class Deliverer:
             log.warning("not nudged, the sweep will", error=repr(error))
 
 
-_lock = threading.Lock()
-
-
-@lru_cache
-def _deliverer() -> Deliverer:
+@once
+def deliverer() -> Deliverer:
+    """The process's deliverer, started by the first call."""
     share_the_interpreter()
     return Deliverer()
 
 
-def deliverer() -> Deliverer:
-    """The process's deliverer, started by the first call."""
-    with _lock:
-        return _deliverer()
-
-
 def stop() -> None:
     """Claim nothing more in this process."""
-    if _deliverer.cache_info().currsize:
-        _deliverer().stop()
+    if deliverer.made:
+        deliverer.made.stop()
 
 
 def drain(seconds: float) -> None:
     """Before the process ends: wait for calls under way and record them. Does nothing where none was ever started."""
-    if _deliverer.cache_info().currsize and not _deliverer().drain(seconds):
+    if deliverer.made and not deliverer.made.drain(seconds):
         log.warning("process ends with webhook calls under way, they will be repeated")

@@ -7,7 +7,6 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -17,6 +16,7 @@ from app.core import outbound
 from app.core.batching import Batcher
 from app.core.database import transaction
 from app.core.errors import Refused
+from app.core.once import once
 from app.devices import versions
 from app.messages.dispatch import waking
 from app.messages.life import transitions
@@ -79,7 +79,7 @@ def _statuses(session: Session, ids: Sequence[int]) -> list[Status | Exception]:
     return [found.get(number, Status.FAILED) for number in ids]
 
 
-@lru_cache
+@once
 def _lookers() -> Batcher[int, Status]:
     """All that wait in this process look with one statement."""
     return Batcher("cancelled", _statuses)
