@@ -24,8 +24,8 @@ from app.accounts.auth import write_token_usage
 from app.core.direct import DirectCalls
 from app.core.edge import Bodies, Edge
 from app.core.errors import AppError, Invalid, MethodNotAllowed, RouteNotFound, as_app_error
+from app.core.gc_tuning import share_the_interpreter
 from app.core.heavy import HeavyCalls
-from app.core.interpreter import share_the_interpreter
 from app.core.logs import configure_logging
 from app.core.proxies import TrustedProxies
 from app.core.validation import sentences

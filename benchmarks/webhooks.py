@@ -34,8 +34,8 @@ from httpx_aiohttp import AiohttpTransport
 from sqlalchemy import text
 
 from app.core.database import transaction
+from app.core.gc_tuning import share_the_interpreter
 from app.core.http_client import AsyncClient
-from app.core.interpreter import share_the_interpreter
 from app.core.queue import celery_app
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey
 from app.migrations.config import migrate

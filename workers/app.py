@@ -6,9 +6,9 @@ from typing import Any
 from celery.signals import setup_logging
 
 from app.core.logs import configure_logging
-from app.core.names import TaskName
 from app.core.outbound import SWEEP_SECONDS
 from app.core.queue import celery_app
+from app.core.task_names import TaskName
 
 app = celery_app()
 app.conf.imports = ("workers.dispatch", "workers.webhooks", "workers.upkeep")

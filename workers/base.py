@@ -17,8 +17,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from app.core import outbound
 from app.core.database import repeat_once, transaction
 from app.core.errors import is_locked
-from app.core.names import TaskName
 from app.core.queue import celery_app
+from app.core.task_names import TaskName
 
 MAX_SECONDS = 1.0
 

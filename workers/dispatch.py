@@ -1,6 +1,6 @@
 """Tasks that spread messages over phones."""
 
-from app.core.names import TaskName
+from app.core.task_names import TaskName
 from app.messages.dispatch import routing
 from workers.base import in_transaction, task
 

@@ -5,7 +5,7 @@ from functools import partial
 from app.accounts import sessions, usage
 from app.core import outbound, vacuuming
 from app.core.database import transaction
-from app.core.names import TaskName
+from app.core.task_names import TaskName
 from app.devices import alerts, figures
 from app.messages.dispatch import sweeping
 from app.messages.life import cleaning, erasing, expiry, moving, quiet

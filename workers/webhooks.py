@@ -4,7 +4,7 @@ from typing import Any
 
 from celery.signals import worker_shutdown, worker_shutting_down
 
-from app.core.names import TaskName
+from app.core.task_names import TaskName
 from app.webhooks import delivery
 from app.webhooks.client import TOTAL_SECONDS
 from workers.base import task

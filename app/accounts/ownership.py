@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from app.accounts.models import AccountCode, Token, User
 from app.core import outbound
 from app.core.emails import normalize
-from app.core.names import TaskName
+from app.core.task_names import TaskName
 
 
 def is_address(email: str) -> ColumnElement[bool]:

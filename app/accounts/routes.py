@@ -33,8 +33,8 @@ from app.core.database import SessionDep, transaction
 from app.core.emails import normalize
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.errors import Forbidden, Invalid, Unauthenticated, Unavailable
-from app.core.limits import failures, per_address
 from app.core.settings import get_settings
+from app.core.throttling import failures, per_address
 
 router = APIRouter(prefix="/api", tags=["Accounts"])
 

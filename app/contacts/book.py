@@ -15,7 +15,7 @@ from app.contacts.schemas import ContactChange, ContactFilter, ContactOut, NewCo
 from app.core.errors import Invalid, NotFound
 from app.core.numbers import normalize_number
 from app.core.pages import Page, Paging
-from app.core.text import containing
+from app.core.sql_like import containing
 from app.core.validation import row_id
 
 MODEL = "Contact"

@@ -10,7 +10,7 @@ from app.contacts.schemas import GroupBrief, GroupChange, GroupOut
 from app.core.arrays import unnest
 from app.core.errors import Invalid, NotFound
 from app.core.pages import Page, Paging
-from app.core.text import containing
+from app.core.sql_like import containing
 from app.core.validation import row_id
 
 MODEL = "ContactGroup"

@@ -15,8 +15,8 @@ from prometheus_client import Counter as Count
 from prometheus_client import Gauge
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from app.core.limits import network
 from app.core.settings import get_settings
+from app.core.throttling import network
 
 # From the start of a connection, or the end of the answer before, to the end of a request's head. uvicorn itself ends a
 # connection on which nothing comes after five seconds.

@@ -17,10 +17,10 @@ import redis
 import structlog
 from sqlalchemy.orm import Session
 
-from app.core.names import PHONES_CHANNEL, TaskName
 from app.core.once import once
 from app.core.queue import celery_app
 from app.core.settings import get_settings
+from app.core.task_names import PHONES_CHANNEL, TaskName
 
 NUDGE_TTL_MS = 2000
 SWEEP_SECONDS = 5.0

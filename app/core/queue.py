@@ -3,9 +3,9 @@
 from celery import Celery
 from kombu import Exchange, Queue
 
-from app.core.names import QueueName, TaskName
 from app.core.once import once
 from app.core.settings import get_settings
+from app.core.task_names import QueueName, TaskName
 
 _RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 _EXCHANGE = Exchange("smsfleet")

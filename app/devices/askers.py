@@ -14,7 +14,7 @@ from app.core.batching import Batcher
 from app.core.bodies import header
 from app.core.once import once
 from app.core.security import bearer, digest, parse_token, same
-from app.devices import hooked
+from app.devices import phone_news
 from app.devices.auth import devices_by_token
 
 HOOKS = "/hooks/"
@@ -54,7 +54,7 @@ def accounts_of(session: Session, askers: list[Asker]) -> Sequence[int | None]:
     digests = [asker for asker in askers if isinstance(asker, bytes)]
     phones = devices_by_token(session, digests) if digests else {}
     secrets = [asker for asker in askers if isinstance(asker, str)]
-    hooks = hooked.by_secret(session, secrets) if secrets else {}
+    hooks = phone_news.by_secret(session, secrets) if secrets else {}
     found: list[int | None] = []
     for asker in askers:
         if isinstance(asker, tuple):

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.auth import Principal, hold
 from app.accounts.models import User
-from app.core import limits
+from app.core import throttling
 from app.core.errors import Refused, TooManyAttempts, Unauthenticated
 from app.core.security import digest, random_text
 from app.core.settings import get_settings
@@ -34,7 +34,7 @@ def admit(principal: Principal) -> None:
     """Count a phone that is enrolled with this token. Raises `TooManyAttempts`."""
     most = get_settings().max_enrollments_per_minute
     try:
-        limits.hit("enroll", str(principal.token_id), most)
+        throttling.hit("enroll", str(principal.token_id), most)
     except TooManyAttempts as error:
         error.message = f"A private token enrolls at most {most} phones a minute. Try again shortly."
         raise

@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from app.core import outbound
 from app.core.arrays import arrays_of, columns_named, transposed, unnest
-from app.core.names import TaskName
+from app.core.task_names import TaskName
 from app.devices import sims
 from app.devices.models import DeviceHealth, DeviceState
 

@@ -10,7 +10,7 @@ from app.accounts.models import User
 from app.core import outbound
 from app.core.database import columns_of
 from app.core.errors import NotFound
-from app.core.names import TaskName
+from app.core.task_names import TaskName
 from app.core.validation import row_id
 from app.devices import condition, figures, health
 from app.devices.figures import Brief

@@ -25,8 +25,8 @@ from starlette.types import Receive, Send
 
 from app.core import outbound
 from app.core.database import transaction
-from app.core.names import PHONES_CHANNEL
 from app.core.settings import get_settings
+from app.core.task_names import PHONES_CHANNEL
 from app.devices import presence
 
 KEEP_ALIVE_SECONDS = 15.0

@@ -15,7 +15,7 @@ from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 
-from app.docs import phones, refusals, shapes, words
+from app.docs import phone_calls, refusals, shapes, words
 from app.docs.examples import BODIES, HOST, PARAMETERS
 from app.docs.instances import example_of
 from app.docs.samples import TOKEN, Request, filled, samples
@@ -53,7 +53,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         routes=app.routes,
         servers=[{"url": HOST}],
     )
-    document["paths"].update(copy.deepcopy(phones.PATHS))
+    document["paths"].update(copy.deepcopy(phone_calls.PATHS))
     document["paths"] = {path: _in_order(item) for path, item in document["paths"].items()}
     components = document["components"]
     components["schemas"].update(shapes.schemas())
@@ -150,8 +150,8 @@ def _complete(key: str, path: str, operation: Operation, need: Need | None) -> N
     """Title, security, bodies and refusals."""
     operation["summary"] = words.TITLES.get(key, operation["summary"].capitalize())
     if key in _BY_DEVICE_TOKEN:
-        operation["security"] = phones.DEVICE
-    elif operation.get("security") and operation["security"] != phones.DEVICE:
+        operation["security"] = phone_calls.DEVICE
+    elif operation.get("security") and operation["security"] != phone_calls.DEVICE:
         operation["security"] = [{"token": []}]
     if need is not None:
         ability, feature = need

@@ -10,9 +10,9 @@ from alembic.script import ScriptDirectory
 from app.core.connecting import pin_settings
 from app.core.heartbeat import is_beat_ticking
 from app.core.links import why_no_phone_reaches
-from app.core.names import QueueName
 from app.core.queue import celery_app
 from app.core.settings import Settings
+from app.core.task_names import QueueName
 from app.local import exposure
 from app.local.folder import Runtime
 from app.local.installation import answers

@@ -28,7 +28,7 @@ from app.core.database import columns_of
 from app.core.errors import BadRequest, Unauthenticated
 from app.core.ids import uuid7
 from app.core.security import same
-from app.devices import hooked, presence, versions
+from app.devices import phone_news, presence, versions
 from app.messages import attachments
 from app.messages.attachments import ACCOUNT_FULL, Attachment
 from app.messages.models import Message
@@ -62,7 +62,7 @@ class Told:
     """What a post told: messages, and news of the phone itself."""
 
     messages: list[Inbound] = field(default_factory=list)
-    news: hooked.News | None = None
+    news: phone_news.News | None = None
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ def receive(session: Session, posts: list[Post]) -> Sequence[Exception | None]:
 
     `Later` where another transaction takes posts of the same phone.
     """
-    devices = hooked.by_secret(session, {post.secret for post in posts})
+    devices = phone_news.by_secret(session, {post.secret for post in posts})
     outcomes: list[Exception | None] = [_judge(post, devices.get(post.secret)) for post in posts]
     waits = _busy(
         session,
@@ -155,7 +155,7 @@ def receive(session: Session, posts: list[Post]) -> Sequence[Exception | None]:
     )
     for told, device, _ in taken:
         if told.news is not None:
-            hooked.tell(session, device, told.news)
+            phone_news.tell(session, device, told.news)
     _store(session, [(device, message) for told, device, _ in taken for message in told.messages])
     return outcomes
 
@@ -266,7 +266,7 @@ def _store(session: Session, told: list[tuple[RowMapping, Inbound]]) -> None:
         if attachments.size_of(message.parts):
             attachments.keep(session, message.device["user_id"], rows[message.message_id]["id"], message.parts)
     _count(session, begun, now)
-    hooked.learn_numbers(session, [(message.device, message.recipient) for message in new])
+    phone_news.learn_numbers(session, [(message.device, message.recipient) for message in new])
     _tell(session, new, rows)
 
 

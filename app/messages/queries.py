@@ -27,7 +27,7 @@ from app.core.database import columns_of
 from app.core.errors import Invalid
 from app.core.numbers import normalize_number
 from app.core.pages import Page, Paging
-from app.core.text import containing
+from app.core.sql_like import containing
 from app.core.validation import BIGGEST_ID, Filter, Moment, row_id
 from app.messages.models import Message
 from app.messages.schemas import MessageOut

@@ -17,7 +17,7 @@ from app.core.edge import respond
 from app.core.errors import BadRequest, Unauthenticated
 from app.core.reading import LARGE_BODY_LIMIT, AccountOf, read_body
 from app.core.security import bearer, digest
-from app.devices import hooked, presence, versions
+from app.devices import phone_news, presence, versions
 from app.devices.askers import HOOKS
 from app.devices.streams import Streams
 from app.messages import inbox
@@ -102,7 +102,7 @@ def _device_token(scope: Scope) -> bytes:
 def _read_large(post: inbox.Post) -> None:
     """Read a post that costs many times its size; first see whether it comes from a phone."""
     with transaction() as session:
-        device = hooked.by_secret(session, {post.secret}).get(post.secret)
+        device = phone_news.by_secret(session, {post.secret}).get(post.secret)
     raw = post.raw
     inbox.prove(post, device)
     post.told = events.read(raw)

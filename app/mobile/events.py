@@ -13,7 +13,7 @@ import structlog
 
 from app.core.bodies import READ_ASIDE, has_too_many_values, is_too_deep, mended
 from app.devices import sims
-from app.devices.hooked import News
+from app.devices.phone_news import News
 from app.messages.attachments import Attachment, limited
 from app.messages.inbox import Inbound, Told
 from app.messages.segments import segments

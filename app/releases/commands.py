@@ -7,7 +7,7 @@ import typer
 
 from app.core.database import transaction
 from app.core.envelope import timestamp
-from app.releases import shelf
+from app.releases import storage
 from app.releases.models import Release
 
 release_app = typer.Typer(help="Versions of the phone app.", no_args_is_help=True)
@@ -29,15 +29,15 @@ def publish(
     name = version_name.strip()
     if not name or len(name) > _NAME_LENGTH:
         raise typer.BadParameter(f"a version name has 1 to {_NAME_LENGTH} characters")
-    if not shelf.is_apk(file):
+    if not storage.is_apk(file):
         raise typer.BadParameter(f"{file} is no APK: an archive with an AndroidManifest.xml")
     with file.open("rb") as source:
-        sha256, size = shelf.store(source)
+        sha256, size = storage.store(source)
     release = Release(
         version_name=name, version_code=version_code, notes=notes, mandatory=mandatory, sha256=sha256, size=size
     )
     with transaction() as session:
-        published = shelf.publish(session, release)
+        published = storage.publish(session, release)
     if not published:
         typer.echo(f"version code {version_code} is published already: raise it, or withdraw that release", err=True)
         raise typer.Exit(1)
@@ -48,8 +48,8 @@ def publish(
 def list_releases() -> None:
     """Show all versions, the newest first."""
     with transaction() as session:
-        offered = shelf.latest(session)
-        for release in shelf.releases(session):
+        offered = storage.latest(session)
+        for release in storage.releases(session):
             state = f"withdrawn {timestamp(release.withdrawn_at)}" if release.withdrawn_at else "active"
             if offered is not None and release.id == offered.id:
                 state = "offered"
@@ -63,7 +63,7 @@ def list_releases() -> None:
 def withdraw(release_id: Annotated[int, typer.Argument(metavar="ID")]) -> None:
     """Offer a version no more. Phones that have it keep it."""
     with transaction() as session:
-        withdrawn = shelf.withdraw(session, release_id)
+        withdrawn = storage.withdraw(session, release_id)
     if not withdrawn:
         typer.echo(f"there is no active release {release_id}", err=True)
         raise typer.Exit(1)

@@ -11,7 +11,7 @@ from app.core.database import SessionDep
 from app.core.envelope import Envelope
 from app.core.errors import Unavailable
 from app.core.links import base_url
-from app.releases import shelf
+from app.releases import storage
 from app.releases.models import Release
 
 router = APIRouter(prefix="/api/app", tags=["App updates"])
@@ -32,7 +32,7 @@ class ReleaseOut(BaseModel):
 @router.get("/latest")
 def latest(session: SessionDep, request: Request) -> Envelope[ReleaseOut | None]:
     """The newest version of the phone app, null where none is offered."""
-    release = shelf.latest(session)
+    release = storage.latest(session)
     if release is None:
         return Envelope(data=None)
     return Envelope(
@@ -48,7 +48,7 @@ def latest(session: SessionDep, request: Request) -> Envelope[ReleaseOut | None]
 
 
 def release_of(session: SessionDep, release_id: str) -> Release:
-    return shelf.find(session, release_id)
+    return storage.find(session, release_id)
 
 
 @router.get(
@@ -63,7 +63,7 @@ def release_of(session: SessionDep, release_id: str) -> Release:
 )
 def download(request: Request, release: Annotated[Release, Depends(release_of)]) -> FileResponse:
     """The file of a version, whole or one range of it."""
-    path = shelf.path_of(release)
+    path = storage.path_of(release)
     if not path.is_file():
         raise Unavailable("The file of this release is not in the data folder of this server.")
     _forget_odd_range(request)

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from functools import lru_cache
 
-from app.core.limits import network, run_shared
+from app.core.throttling import network, run_shared
 from app.webhooks.guard import is_allowed
 
 # Calls in a minute to an address that accepted nothing lately.

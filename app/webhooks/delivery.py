@@ -17,10 +17,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.database import transaction
 from app.core.errors import Overloaded, as_app_error
-from app.core.interpreter import share_the_interpreter
-from app.core.names import TaskName
+from app.core.gc_tuning import share_the_interpreter
 from app.core.once import once
 from app.core.outbound import nudge
+from app.core.task_names import TaskName
 from app.webhooks.claims import MOST_AT_ONCE, Call, Claimed, Rounds, claim, overdue
 from app.webhooks.client import Lookup, system_lookup
 from app.webhooks.records import record

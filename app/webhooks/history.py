@@ -13,9 +13,9 @@ from app.core.arrays import columns_named, unnest
 from app.core.envelope import Timestamp
 from app.core.errors import NotFound, Refused
 from app.core.lanes import Lane
-from app.core.names import TaskName
 from app.core.outbound import nudge
 from app.core.pages import Page, Paging
+from app.core.task_names import TaskName
 from app.webhooks.guard import origin_of
 from app.webhooks.models import WebhookQueued
 

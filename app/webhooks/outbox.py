@@ -13,9 +13,9 @@ from sqlalchemy.orm import Session
 from app.core.arrays import unnest
 from app.core.envelope import timestamp
 from app.core.lanes import Lane
-from app.core.names import TaskName
 from app.core.outbound import nudge
 from app.core.settings import get_settings
+from app.core.task_names import TaskName
 from app.webhooks.guard import origin_of
 from app.webhooks.models import WebhookDelivery, WebhookQueued
 

@@ -12,8 +12,8 @@ from app.accounts.auth import Principal, can, can_alone
 from app.core.database import SessionDep, transaction
 from app.core.envelope import Envelope, MessageEnvelope, Timestamp
 from app.core.errors import Invalid
-from app.core.limits import hit
 from app.core.pages import PagingDep
+from app.core.throttling import hit
 from app.core.validation import Body, Filter, Moment, row_id
 from app.webhooks import history, signing, trial, urls
 from app.webhooks.claims import Call

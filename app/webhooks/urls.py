@@ -8,8 +8,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core.envelope import Timestamp
-from app.core.names import TaskName
 from app.core.outbound import nudge
+from app.core.task_names import TaskName
 from app.webhooks.guard import origin_of
 from app.webhooks.outbox import AccountHook
 

@@ -18,7 +18,7 @@ import httpx
 import pytest
 import yaml
 
-from app.core.names import QueueName
+from app.core.task_names import QueueName
 from app.local import commands
 from app.local.process import Child
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey, quiet

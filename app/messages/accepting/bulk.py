@@ -21,11 +21,11 @@ from app.core.database import transaction
 from app.core.envelope import plain_number
 from app.core.errors import AppError, Invalid
 from app.core.ids import uuid7
-from app.core.names import TaskName
 from app.core.numbers import normalize_number
+from app.core.task_names import TaskName
 from app.messages import storing
 from app.messages.accepting import idempotency
-from app.messages.accepting.choice import Choice, choose
+from app.messages.accepting.device_choice import Choice, choose
 from app.messages.dispatch import waking
 from app.messages.schemas import MESSAGE_LENGTH, NOT_A_NUMBER, BulkDraft
 from app.messages.segments import segments

@@ -17,11 +17,11 @@ from app.core.batching import Later
 from app.core.envelope import plain_number
 from app.core.errors import AppError, Conflict, Invalid, Refused, Unauthenticated
 from app.core.ids import uuid7
-from app.core.names import TaskName
 from app.core.numbers import normalize_number
+from app.core.task_names import TaskName
 from app.messages import storing
 from app.messages.accepting import idempotency
-from app.messages.accepting.choice import Choice, Question, authenticate_and_choose
+from app.messages.accepting.device_choice import Choice, Question, authenticate_and_choose
 from app.messages.dispatch import waking
 from app.messages.schemas import NOT_A_NUMBER, SmsDraft
 from app.messages.segments import segments

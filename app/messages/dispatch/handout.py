@@ -18,8 +18,8 @@ from app.core import outbound
 from app.core.batching import Later
 from app.core.database import columns_of
 from app.core.errors import Unauthenticated
-from app.core.names import TaskName
 from app.core.settings import get_settings
+from app.core.task_names import TaskName
 from app.devices import versions
 from app.devices.auth import devices_by_token
 from app.devices.models import DeviceState

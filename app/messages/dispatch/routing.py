@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core import outbound
-from app.core.names import TaskName
+from app.core.task_names import TaskName
 from app.devices.health import FAILING, RESTING
 from app.devices.presence import ONLINE
 from app.messages.dispatch import waking

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.core import outbound
 from app.core.database import step_by_index
-from app.core.names import TaskName
+from app.core.task_names import TaskName
 from app.webhooks import claims
 
 OVERDUE = timedelta(seconds=2)

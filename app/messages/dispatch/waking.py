@@ -6,7 +6,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core import outbound
-from app.core.names import TaskName
+from app.core.task_names import TaskName
 from app.messages.dispatch.limits import HELD_PARTLY
 from app.messages.states import Lane
 

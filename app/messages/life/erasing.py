@@ -8,7 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core import outbound
-from app.core.names import TaskName
+from app.core.task_names import TaskName
 from app.messages.life import transitions
 from app.messages.life.transitions import Change
 from app.messages.states import Event

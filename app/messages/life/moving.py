@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.core import outbound
 from app.core.database import step_by_index
-from app.core.names import TaskName
+from app.core.task_names import TaskName
 from app.devices import presence
 from app.devices.health import RESTING
 from app.devices.presence import ONLINE, SILENT, SUSPECT, WATCHED

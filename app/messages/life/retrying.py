@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core.errors import Refused
-from app.messages.accepting.choice import NO_ACTIVE_DEVICE
+from app.messages.accepting.device_choice import NO_ACTIVE_DEVICE
 from app.messages.life import transitions
 from app.messages.life.transitions import Change
 from app.messages.states import Event

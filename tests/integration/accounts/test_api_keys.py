@@ -241,7 +241,7 @@ def test_last_use_is_noted_at_most_once_a_minute_and_waits_for_nobody(api, ali, 
 def test_who_asks_in_a_batch_is_told_apart(ali, other):
     from app.core.database import transaction
     from app.core.security import digest, parse_token
-    from app.messages.accepting.choice import authenticate_and_choose
+    from app.messages.accepting.device_choice import authenticate_and_choose
 
     def credential(headers):
         return parse_token(headers["Authorization"].removeprefix("Bearer "))

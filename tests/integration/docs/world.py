@@ -75,9 +75,9 @@ def publish() -> None:
 
 def publish_file() -> tuple[str, int]:
     """Its file alone, in the folder that the settings name now."""
-    from app.releases import shelf
+    from app.releases import storage
 
-    return shelf.store(io.BytesIO(b"PK not really an app"))
+    return storage.store(io.BytesIO(b"PK not really an app"))
 
 
 def folder_for_releases(configured: Any, folder: Path) -> None:
