@@ -18,6 +18,8 @@ import redis
 from app.core.settings import get_settings
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey
 
+pytest_plugins = ["tests.support.phone_fixtures"]
+
 _DEVICE_IDS = itertools.count(1000, 1000)
 
 

@@ -20,7 +20,7 @@ from app.local.installation import Installation, Shape
 from phones.behaviour import Behaviour
 from phones.fleet import FleetThread
 from tests.acceptance.running import wait_for
-from tests.webhooks_receiver import Receiver
+from tests.support.webhooks_receiver import Receiver
 
 PHONES = 6
 BULK = 1200

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from tests.integration.messages_of import add_message, add_phone
+from tests.support.messages_of import add_message, add_phone
 
 PHONES = 5000
 ROWS = 20_000

@@ -9,7 +9,7 @@ from app.core.database import Base, transaction
 from app.messages.life import erasing
 from app.migrations.tables import load_tables
 from tests.integration.accounts.test_passwords import ALI, bearer, registered
-from tests.strict_phone import StrictPhone
+from tests.support.strict_phone import StrictPhone
 
 
 def erase_all(sql):

@@ -9,7 +9,7 @@ import pytest
 
 from app.core.emails import is_email, normalize
 from tests.integration.accounts.test_google import google, sign_in  # noqa: F401 - a fixture
-from tests.strict_phone import StrictPhone
+from tests.support.strict_phone import StrictPhone
 
 SQUATTER = {"name": "x", "email": "ali@example.com", "password": "secret", "password_confirmation": "secret"}
 

@@ -7,7 +7,7 @@ from email.policy import default
 import pytest
 
 from tests.integration.accounts.test_signing_in import ALI, wait_for
-from tests.integration.test_mail import MailServer, mail_server  # noqa: F401 - a fixture
+from tests.integration.core.test_mail import MailServer, mail_server  # noqa: F401 - a fixture
 
 NEW = {"password": "new secret", "password_confirmation": "new secret"}
 SAME_ANSWER = "If there is an account with this address, a code was sent to it."

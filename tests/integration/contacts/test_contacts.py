@@ -4,7 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.integration.guards import is_not_found, refuses_strangers
+from tests.support.guards import is_not_found, refuses_strangers
 
 NO_NUMBER = {"phone_number": ["The phone number field must be a valid phone number, with + and the country code."]}
 

@@ -10,7 +10,7 @@ import psycopg
 import pytest
 
 from app.core.database import close_engines
-from tests.strict_phone import StrictPhone
+from tests.support.strict_phone import StrictPhone
 
 
 @pytest.fixture

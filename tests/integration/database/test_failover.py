@@ -105,7 +105,7 @@ def pair(tmp_path, moved_to):
 
 def test_a_standby_takes_over(pair, moved_to, new_account, api, gateway):
     from tests.integration.database.conftest import Traffic
-    from tests.strict_phone import StrictPhone
+    from tests.support.strict_phone import StrictPhone
 
     primary, standby, url = pair
     moved_to(url)

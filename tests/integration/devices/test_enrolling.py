@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from tests.strict_phone import SIMS, StrictPhone
+from tests.support.strict_phone import SIMS, StrictPhone
 
 
 def silence(sql, phone: StrictPhone) -> None:

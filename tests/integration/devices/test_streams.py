@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 import httpx
 import pytest
 
-from tests.strict_phone import StrictPhone
+from tests.support.strict_phone import StrictPhone
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conftest import Account, Gateway
 from tests.integration.docs.chromium import chromium
-from tests.integration.messages_of import add_phone
+from tests.support.messages_of import add_phone
 
 pytestmark = pytest.mark.needs_browser
 

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from tests.integration.conftest import Account, Gateway
-from tests.integration.messages_of import add_phone
+from tests.support.messages_of import add_phone
 
 DOCUMENTS = {
     "/docs": "text/html; charset=utf-8",

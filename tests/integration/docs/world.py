@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 from psycopg import Connection
 
-from tests.integration.messages_of import add_message
+from tests.support.messages_of import add_message
 
 FIRST = {
     "tokens": 6,

@@ -7,8 +7,8 @@ import psycopg
 import pytest
 
 from app.core.settings import get_settings
-from tests.integration.guards import refuses_strangers
-from tests.integration.messages_of import add_phone
+from tests.support.guards import refuses_strangers
+from tests.support.messages_of import add_phone
 
 PATH = "/api/sms/bulk"
 INVALID = "The recipients.{} field must be a valid phone number, with + and the country code."

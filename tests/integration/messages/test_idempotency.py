@@ -19,7 +19,7 @@ from app.core.errors import Conflict
 from app.messages.accepting import bulk as bulk_sends
 from app.messages.accepting import idempotency
 from app.messages.schemas import BulkDraft
-from tests.integration.messages_of import add_phone
+from tests.support.messages_of import add_phone
 
 OTHER = {"success": False, "message": "This Idempotency-Key was already used for another request."}
 UNDER_WAY = {"success": False, "message": "A request with this Idempotency-Key is being worked on."}

@@ -11,7 +11,7 @@ from app.core.database import transaction
 from app.core.security import parse_token
 from app.messages.accepting import intake
 from app.messages.schemas import SmsDraft
-from tests.integration.messages_of import add_phone
+from tests.support.messages_of import add_phone
 
 pytestmark = pytest.mark.anyio
 

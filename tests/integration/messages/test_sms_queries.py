@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.integration.guards import is_not_found, refuses_strangers
-from tests.integration.messages_of import add_message, add_phone
+from tests.support.guards import is_not_found, refuses_strangers
+from tests.support.messages_of import add_message, add_phone
 
 LISTS = ("/api/sms", "/api/sms/outbox", "/api/sms/inbox")
 KEYS = {

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tests.integration.guards import refuses_strangers
-from tests.integration.messages_of import add_phone
+from tests.support.guards import refuses_strangers
+from tests.support.messages_of import add_phone
 
 PATH = "/api/sms"
 BODY = {"message": "Hello", "recipient_number": "+998901234567"}

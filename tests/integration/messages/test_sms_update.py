@@ -4,8 +4,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.integration.guards import is_not_found, refuses_strangers
-from tests.integration.messages_of import add_message, add_phone
+from tests.support.guards import is_not_found, refuses_strangers
+from tests.support.messages_of import add_message, add_phone
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app.core.settings import get_settings
-from tests.integration.guards import is_not_found
+from tests.support.guards import is_not_found
 
 
 def apk(content: bytes) -> bytes:

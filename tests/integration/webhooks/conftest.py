@@ -12,7 +12,7 @@ from app.core.settings import get_settings
 from app.webhooks import outbox
 from app.webhooks.delivery import Deliverer
 from app.webhooks.guard import judge_address, origin_of
-from tests.webhooks_receiver import Receiver
+from tests.support.webhooks_receiver import Receiver
 
 
 @pytest.fixture(scope="session")

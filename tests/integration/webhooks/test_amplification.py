@@ -24,7 +24,7 @@ from tests.integration.webhooks.conftest import (
     write,
 )
 from tests.integration.webhooks.test_faults import Names
-from tests.webhooks_receiver import answer
+from tests.support.webhooks_receiver import answer
 
 VICTIM = "203.0.113.7"
 

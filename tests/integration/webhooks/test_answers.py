@@ -9,7 +9,7 @@ import pytest
 
 from app.webhooks import exchange, sender
 from tests.integration.webhooks.conftest import callback, make_user, rows, until, value, write
-from tests.webhooks_receiver import answer
+from tests.support.webhooks_receiver import answer
 
 CSP = b"Content-Security-Policy: " + b"default-src 'self' https://a.example; " * 250 + b"\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"

@@ -16,7 +16,7 @@ from standardwebhooks import Webhook
 from app.messages.views import message_object
 from app.webhooks.routes import MAX_REPLAYS, MAX_REPLAYS_OF_MANY, MAX_TESTS
 from tests.integration.webhooks.conftest import callback, execute, hasten, rows, set_url, status, until, value, write
-from tests.webhooks_receiver import Receiver, answer
+from tests.support.webhooks_receiver import Receiver, answer
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.integration.webhooks.conftest import (
     value,
     write,
 )
-from tests.webhooks_receiver import answer, in_turn
+from tests.support.webhooks_receiver import answer, in_turn
 
 
 def test_a_callback_arrives_signed_as_the_specification_says(receiver, deliverer) -> None:

@@ -22,7 +22,7 @@ from tests.integration.webhooks.conftest import (
     value,
     write,
 )
-from tests.webhooks_receiver import Receiver, answer, hang
+from tests.support.webhooks_receiver import Receiver, answer, hang
 
 
 def test_ten_thousand_rows_for_a_receiver_that_hangs_delay_nobody(receiver, deliverer) -> None:

@@ -15,7 +15,7 @@ from app.core.settings import get_settings
 from app.webhooks import client, sender
 from app.webhooks.guard import judge_address
 from tests.integration.webhooks.conftest import callback, hasten, make_user, rows, until, value, write
-from tests.webhooks_receiver import (
+from tests.support.webhooks_receiver import (
     Receiver,
     answer,
     drip_body,

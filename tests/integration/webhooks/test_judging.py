@@ -24,7 +24,7 @@ from tests.integration.webhooks.conftest import (
     value,
     write,
 )
-from tests.webhooks_receiver import answer
+from tests.support.webhooks_receiver import answer
 
 
 def claimed(slots: int = 10) -> list[claims.Call]:

@@ -14,7 +14,7 @@ from app.core.database import transaction
 from app.local.commands import worker
 from app.messages.dispatch import sweeping
 from tests.integration.webhooks.conftest import callback, execute, make_user, rows, until, value, write
-from tests.webhooks_receiver import Receiver, answer, hang
+from tests.support.webhooks_receiver import Receiver, answer, hang
 
 
 @contextmanager

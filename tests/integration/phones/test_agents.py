@@ -15,11 +15,11 @@ from typing import Any
 import anyio
 import pytest
 
-from tests.phones_server import TOKEN, ReferenceServer
+from tests.support.phones_server import TOKEN, ReferenceServer
 
 pytestmark = pytest.mark.anyio
-ROOT = Path(__file__).parents[2]
-STANDINS = ROOT / "tests" / "phones_standins"
+ROOT = Path(__file__).parents[3]
+STANDINS = ROOT / "tests" / "support" / "standins"
 
 
 @pytest.fixture

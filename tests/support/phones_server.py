@@ -1,8 +1,8 @@
 """A small, strict gateway for the phones' own tests, written from the phone protocol alone.
 
 It checks the shape of every request; what is wrong is answered with 400 and kept in `violations`, which a test expects
-to be empty. It shares no code with the phones, so that a misreading on one side shows. `python -m tests.phones_server`
-runs it as a process of its own, to measure phones against.
+to be empty. It shares no code with the phones, so that a misreading on one side shows.
+`python -m tests.support.phones_server` runs it as a process of its own, to measure phones against.
 """
 
 import argparse

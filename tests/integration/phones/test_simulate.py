@@ -14,10 +14,10 @@ import anyio.to_thread
 import pytest
 
 from phones.ledger import Ledger
-from tests.phones_server import TOKEN, ReferenceServer
+from tests.support.phones_server import TOKEN, ReferenceServer
 
 pytestmark = pytest.mark.anyio
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.strict_phone import SIMS
+from tests.support.strict_phone import SIMS
 
 
 @pytest.fixture

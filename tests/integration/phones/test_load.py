@@ -16,15 +16,15 @@ import uvloop
 
 from phones.behaviour import Behaviour
 from phones.fleet import Fleet
-from tests.phones_server import TOKEN
+from tests.support.phones_server import TOKEN
 
 
 @pytest.fixture
 def server_url() -> Iterator[str]:
     """The strict server as a process of its own, so that only the phones are measured."""
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     with subprocess.Popen(
-        [sys.executable, "-m", "tests.phones_server"], stdout=subprocess.PIPE, text=True, cwd=root
+        [sys.executable, "-m", "tests.support.phones_server"], stdout=subprocess.PIPE, text=True, cwd=root
     ) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()

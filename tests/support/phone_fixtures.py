@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.strict_phone import StrictPhone
+from tests.support.strict_phone import StrictPhone
 
 
 @pytest.fixture

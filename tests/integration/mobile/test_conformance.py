@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from tests.strict_phone import SIMS
+from tests.support.strict_phone import SIMS
 
 BATCHES = {"sms:batch:received", "sms:batch:data-received", "mms:batch:received", "mms:batch:downloaded"}
 ALWAYS = {"sms:received", "sms:data-received", "mms:received", "system:ping"}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from tests.integration.messages_of import add_message
+from tests.support.messages_of import add_message
 
-FILE = Path(__file__).parents[2] / "app" / "migrations" / "versions" / "0009_attachments.py"
+FILE = Path(__file__).parents[3] / "app" / "migrations" / "versions" / "0009_attachments.py"
 
 
 def parts_of(sql):

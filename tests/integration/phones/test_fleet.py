@@ -11,7 +11,7 @@ from phones.behaviour import Behaviour
 from phones.client import PhoneError
 from phones.fleet import Fleet, FleetError, FleetThread
 from phones.virtual import Phone
-from tests.phones_server import TOKEN, ReferenceServer
+from tests.support.phones_server import TOKEN, ReferenceServer
 
 pytestmark = pytest.mark.anyio
 

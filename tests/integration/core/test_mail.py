@@ -12,7 +12,7 @@ import pytest
 from app.core.mail import MailNotSentError, send
 from app.core.settings import get_settings
 
-CERTIFICATE = Path(__file__).parent.parent / "data" / "localhost.pem"
+CERTIFICATE = Path(__file__).parents[2] / "data" / "localhost.pem"
 
 
 class MailServer(threading.Thread):
