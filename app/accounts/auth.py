@@ -85,8 +85,9 @@ _HOLD = text("SELECT enrolls FROM tokens WHERE id = :id FOR KEY SHARE")
 
 
 def hold(session: Session, principal: Principal) -> bool:
-    """Keep the token in force until this transaction ends: for what would outlive it. Whether it may enroll phones.
+    """Keep the token in force until this transaction ends. Whether it may enroll phones.
 
+    For what would outlive it and act for its holder: keys, phones, webhooks, messages. Lock the user before, if at all.
     Raises `Unauthenticated` where it was revoked meanwhile.
     """
     enrolls: bool | None = session.scalar(_HOLD, {"id": principal.token_id})

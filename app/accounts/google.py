@@ -13,8 +13,9 @@ from app.accounts import ownership, registration, sessions, tokens
 from app.accounts.models import User
 from app.accounts.signin import add_user
 from app.core.bodies import storable
+from app.core.database import transaction
 from app.core.emails import is_email
-from app.core.errors import Refused, Unauthenticated, Unavailable
+from app.core.errors import Invalid, Refused, Unauthenticated, Unavailable
 from app.core.http_client import HTTPError, InvalidURL, plain_client
 from app.core.settings import get_settings
 
@@ -78,12 +79,33 @@ def sign_in(session: Session, identity: Identity, client: str | None) -> tuple[U
         # Another request may have made the user a moment ago.
         user = user or _known(session, identity)
     assert user is not None
-    if user.google_subject is None:
-        ownership.prove(session, user)
-        user.google_subject = identity.subject
-    elif user.google_subject != identity.subject:
+    if user.google_subject not in {None, identity.subject}:
         raise Refused(_OTHER_OWNER)
+    # Also one that a version before `email_verified_at` linked: its password may be of whoever registered the address.
+    ownership.prove(session, user)
+    user.google_subject = identity.subject
     return user, sessions.begin(session, user.id, client)
+
+
+_REQUIRED = "The id token field is required: this account has no password, so sign in with Google once more."
+_NOT_YOURS = "This is not a valid token of the Google account that you sign in with."
+
+
+def confirm(user_id: int, id_token: str | None) -> None:
+    """Have the user show that they are still signed in to their Google account. Uses the network.
+
+    Raises `Invalid`, `Unavailable`.
+    """
+    if id_token is None:
+        raise Invalid({"id_token": [_REQUIRED]})
+    try:
+        subject = identify(id_token).subject
+    except Unauthenticated:
+        subject = None
+    with transaction() as session:
+        own = session.scalar(select(User.google_subject).where(User.id == user_id))
+    if own is None or own != subject:
+        raise Invalid({"id_token": [_NOT_YOURS]})
 
 
 def _known(session: Session, identity: Identity) -> User | None:

@@ -4,6 +4,8 @@ Anybody can register an address that is not theirs. Who later shows that the add
 gets the account without whatever could still act for the one who made it.
 """
 
+from datetime import timedelta
+
 from sqlalchemy import ColumnElement, delete, func, select, text, update
 from sqlalchemy.orm import Session
 
@@ -11,6 +13,10 @@ from app.accounts.models import AccountCode, Token, User
 from app.core import outbound
 from app.core.emails import normalize
 from app.core.task_names import TaskName
+
+# A send whose token was judged before is written within moments, but a lock for each send would be paid by everybody.
+# Until then nothing of the account's can go out: it has no phone.
+STRAGGLING = timedelta(seconds=5)
 
 
 def is_address(email: str) -> ColumnElement[bool]:
@@ -47,7 +53,7 @@ def disarm(session: Session, user_id: int) -> None:
     session.execute(
         update(User)
         .where(User.id == user_id)
-        .values(default_device_id=None, withdraw_before=func.clock_timestamp())
+        .values(default_device_id=None, withdraw_before=func.clock_timestamp() + STRAGGLING)
         .execution_options(synchronize_session=False)
     )
     outbound.nudge(session, TaskName.ERASE)

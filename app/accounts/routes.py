@@ -184,14 +184,17 @@ def verify_email(session: SessionDep, principal: AccountUser, body: EmailProof) 
 
 @router.delete("/user")
 def delete_account(principal: AccountUserAlone, body: AccountRemoval) -> Done:
-    """Delete your account with everything in it: messages, contacts, phones, keys. Needs a session, and the password
-    where there is one.
+    """Delete your account with everything in it: messages, contacts, phones, keys. Needs a session and your password;
+    without a password a new ID token of the Google account that you sign in with.
     """
     if principal.kind != "session":
         raise Forbidden("Only a session can delete the account: sign in.")
     with failures("password", str(principal.user_id), FAILED_LOGINS, Invalid):
-        signin.confirm(principal.user_id, body.current_password)
+        if body.id_token is not None or signin.confirm(principal.user_id, body.current_password) is None:
+            google.confirm(principal.user_id, body.id_token)
     with transaction() as session:
+        # Locked before the token, so that of two calls at once the second finds it gone.
+        session.get(User, principal.user_id, with_for_update={"key_share": True})
         hold(session, principal)
         ownership.delete_account(session, principal.user_id)
     return Done(message="Account deleted")

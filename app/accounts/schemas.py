@@ -52,6 +52,7 @@ class EmailProof(Body):
 
 class AccountRemoval(Body):
     current_password: Annotated[str, Field(min_length=1)] | None = None
+    id_token: Annotated[str, Field(min_length=1)] | None = None
 
 
 class Credentials(Body):

@@ -50,8 +50,18 @@ def end_all(session: Session, user_id: int, *, but: int | None = None) -> None:
     session.execute(delete(Token).where(Token.user_id == user_id, Token.kind == "session", Token.id != (but or 0)))
 
 
+# As a use of it would: the version before this one gave no end, and makes sessions during an update.
+_END_ENDLESS = text("""
+    UPDATE tokens SET expires_at = least(
+        created_at + CAST(:life AS interval), clock_timestamp() + CAST(:idle AS interval))
+    WHERE id IN (SELECT id FROM tokens WHERE kind = 'session' AND expires_at IS NULL
+                 ORDER BY id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED)
+""")
+
+
 def clean(session: Session) -> None:
-    """Delete one batch of sessions that have ended."""
+    """Delete one batch of sessions that have ended, and give one batch of those without an end theirs."""
+    session.execute(_END_ENDLESS, {"most": MAX_CLEANED, **limits()})
     ended = (
         select(Token.id)
         .where(Token.kind == "session", Token.expires_at < text("clock_timestamp()"))

@@ -7,7 +7,7 @@ connections costs less than a timer for each request.
 import asyncio
 import resource
 from collections import Counter
-from ipaddress import ip_network
+from ipaddress import ip_address
 from typing import Any
 
 import structlog
@@ -64,11 +64,11 @@ class _Crowd:
         _MAX.set(self.max)
         loop.call_later(_LOOK_SECONDS, self._look)
 
-    def enter(self, connection: "Connection", address: str) -> bool:
-        """Whether the connection may stay."""
+    def enter(self, connection: "Connection", address: str, peer: str) -> bool:
+        """Whether the connection may stay: one from `peer`, which counts as `address`."""
         if len(self._open) >= self.max:
             return self._refuse("full", address)
-        if self._of_address[address] >= self.max_of_address and not _is_proxy(address):
+        if self._of_address[address] >= self.max_of_address and not _is_proxy(peer):
             return self._refuse("address", address)
         self._open.add(connection)
         self._of_address[address] += 1
@@ -106,14 +106,13 @@ class _Crowd:
             self._warn("nine tenths of all connections are open", most_of=address, of_them=most)
 
 
-def _is_proxy(address: str) -> bool:
+def _is_proxy(peer: str) -> bool:
     """Whether the connections of an address are those of many clients."""
-    trusted = [ip_network(str(each), strict=False) for each in get_settings().trusted_proxies]
     try:
-        asked = ip_network(address, strict=False)
+        asked = ip_address(peer)
     except ValueError:  # a socket of another kind
         return False
-    return any(each.version == asked.version and each.overlaps(asked) for each in trusted)
+    return any(asked in each for each in get_settings().trusted_proxies)
 
 
 _crowds: dict[asyncio.AbstractEventLoop, _Crowd] = {}
@@ -132,11 +131,12 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._crowd = _crowd(self.loop)
-        self._address = network(self.client[0] if self.client else None)
+        peer = self.client[0] if self.client else ""
+        self._address = network(peer)
         self._head_bytes = 0
         self._waits_since: float | None = self.loop.time()  # for a request's head
         self._untaken_since: float | None = None
-        if not self._crowd.enter(self, self._address):
+        if not self._crowd.enter(self, self._address, peer):
             transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:

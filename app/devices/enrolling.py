@@ -53,9 +53,10 @@ def enroll(
     enrolled it before. Raises `Unauthenticated` for a private token of a phone that was removed, `Refused` where the
     account has as many phones as it may.
     """
+    # In this order, as whoever takes the account over (`accounts.ownership`).
+    user = session.get_one(User, principal.user_id, with_for_update={"key_share": True})
     if not hold(session, principal):
         raise Unauthenticated
-    user = session.get_one(User, principal.user_id, with_for_update={"key_share": True})
     token = random_text(_SECRET_LENGTH)
     device = _same_phone(session, user.id, name, sim_cards) or _new_phone(session, user, name)
     if user.approve_new_phones and device.enrolled_by != principal.token_id:

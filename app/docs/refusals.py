@@ -123,6 +123,8 @@ NAMES = {
     "503": "Unavailable",
 }
 
+_NO_MAIL = "This server cannot send mail: ask who runs it for a new password."
+_BAD_CODE = "This code is wrong, was used, or has expired."
 _NO_DEVICE = "No active device available"
 # What single operations say besides, by operation and status.
 SPECIAL: dict[str, dict[str, str]] = {
@@ -131,6 +133,18 @@ SPECIAL: dict[str, dict[str, str]] = {
     "POST /api/auth/google": {
         "401": "Invalid Google token",
         "403": "Registration is closed",
+        "429": _TOO_MANY,
+        "503": "Google sign-in is not available",
+    },
+    "POST /api/tokens": {"403": "An API key cannot outlive the token that makes it."},
+    "PUT /api/user/password": {"422": "The password is incorrect.", "429": _TOO_MANY},
+    "POST /api/forgot-password": {"429": _TOO_MANY, "503": _NO_MAIL},
+    "POST /api/reset-password": {"422": _BAD_CODE, "429": _TOO_MANY},
+    "POST /api/user/email/code": {"429": _TOO_MANY, "503": _NO_MAIL},
+    "POST /api/user/email/verify": {"422": _BAD_CODE},
+    "DELETE /api/user": {
+        "403": "Only a session can delete the account: sign in.",
+        "422": "The password is incorrect.",
         "429": _TOO_MANY,
         "503": "Google sign-in is not available",
     },

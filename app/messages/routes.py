@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from app.accounts import account
-from app.accounts.auth import Principal, can, can_alone, require
+from app.accounts.auth import Principal, can, can_alone, hold, require
 from app.core.database import SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.pages import PagingDep
@@ -152,8 +152,9 @@ async def cancel(user: SenderAlone, message: str) -> MessageEnvelope[StatusOut]:
 
 
 @router.post("/sms/{message}/retry")
-def retry(session: SessionDep, row: SentMessage) -> MessageEnvelope[StatusOut]:
+def retry(session: SessionDep, user: Sender, row: SentMessage) -> MessageEnvelope[StatusOut]:
     """Send a failed message again, knowingly: where nobody knows whether it left, it may arrive twice."""
+    hold(session, user)
     retrying.retry(session, row)
     return MessageEnvelope(data=StatusOut(id=row["id"], status=Status.PENDING), message="SMS queued for sending again")
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.accounts.auth import Principal, can, can_alone
+from app.accounts.auth import Principal, can, can_alone, hold
 from app.core.database import SessionDep, transaction
 from app.core.envelope import Envelope, MessageEnvelope, Timestamp
 from app.core.errors import Invalid
@@ -72,18 +72,21 @@ def change_webhooks(session: SessionDep, user: Owner, body: WebhooksChange) -> M
     """Set or, with null, remove the URLs that the request names. Setting one that was switched off enables it."""
     names: dict[str, AccountHook] = {"webhook_url_incoming": "incoming", "webhook_url_status": "status"}
     given = {names[name]: url for name, url in body.given().items()}
+    hold(session, user)
     return MessageEnvelope(data=urls.change(session, user.user_id, given), message="Webhooks updated successfully")
 
 
 @router.get("/secret")
 def show_secret(session: SessionDep, user: Reader) -> Envelope[SecretOut]:
     """The secret that your webhooks are signed with."""
+    hold(session, user)  # one that is made here must not become known to who has the account no longer
     return Envelope(data=_secret(session, user))
 
 
 @router.post("/secret")
 def rotate_secret(session: SessionDep, user: Owner) -> MessageEnvelope[SecretOut]:
     """Make a new secret. For 24 hours every webhook carries the signature of the previous one as well."""
+    hold(session, user)
     signing.rotate(session, user.user_id)
     return MessageEnvelope(data=_secret(session, user), message="Webhook secret rotated")
 

@@ -14,7 +14,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.accounts.auth import Principal, require
+from app.accounts.auth import Principal, hold, require
 from app.contacts import groups
 from app.core import outbound
 from app.core.database import transaction
@@ -114,6 +114,7 @@ def accept_bulk(
     """
     for statement in _UNHURRIED:
         session.execute(statement)
+    hold(session, user)
     recipients = _with_groups(session, user, draft, recipients)
     choice = choose(session, user.user_id, draft.device_id)
     if isinstance(choice, AppError):

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.accounts import ownership
 from app.core import outbound
 from app.core.task_names import TaskName
 from app.messages.life import transitions
@@ -14,6 +15,7 @@ from app.messages.life.transitions import Change
 from app.messages.states import Event
 
 BATCH_SIZE = 1000
+MAX_ACCOUNTS = 100
 
 _BY_USER = "user_id = :user"
 _BY_DEVICE = "device_id IN (SELECT id FROM devices WHERE user_id = :user)"
@@ -53,8 +55,9 @@ _DELETED = text("""
     SELECT id FROM users WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 """)
 _HANDED_OVER = text("""
-    SELECT id, withdraw_before FROM users WHERE withdraw_before IS NOT NULL AND deleted_at IS NULL
-    ORDER BY withdraw_before LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+    SELECT id, withdraw_before, withdraw_before < clock_timestamp() - CAST(:straggling AS interval) AS over
+    FROM users WHERE withdraw_before IS NOT NULL AND deleted_at IS NULL
+    ORDER BY withdraw_before LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
 """)
 # What a phone was given stays: the phone may still report it.
 _WAITING = text("""
@@ -71,15 +74,19 @@ def erase(session: Session) -> None:
 
 
 def _withdraw(session: Session) -> bool:
-    user = session.execute(_HANDED_OVER).one_or_none()
-    if user is None:
-        return False
-    values = {"user": user.id, "before": user.withdraw_before, "most": BATCH_SIZE}
-    waiting = session.scalars(_WAITING, values).all()
-    transitions.apply(session, [Change(number, Event.WITHDRAWN) for number in waiting])
-    if len(waiting) < BATCH_SIZE:
-        session.execute(text("UPDATE users SET withdraw_before = NULL WHERE id = :user"), {"user": user.id})
-    return True
+    """Whether there may be more at once; what a call under way wrote meanwhile is found by the next tick."""
+    left = BATCH_SIZE
+    users = session.execute(_HANDED_OVER, {"most": MAX_ACCOUNTS, "straggling": ownership.STRAGGLING}).all()
+    for user in users:
+        values = {"user": user.id, "before": user.withdraw_before, "most": left}
+        waiting = session.scalars(_WAITING, values).all()
+        transitions.apply(session, [Change(number, Event.WITHDRAWN) for number in waiting])
+        left -= len(waiting)
+        if left <= 0:
+            return True
+        if user.over:
+            session.execute(text("UPDATE users SET withdraw_before = NULL WHERE id = :user"), {"user": user.id})
+    return len(users) == MAX_ACCOUNTS and any(user.over for user in users)
 
 
 def _erase(session: Session) -> bool:

@@ -31,10 +31,12 @@ def retry(session: Session, row: Mapping[str, Any]) -> None:
     While a phone has the message it is pending, or its owner said that it failed and it is refused, so it cannot be
     sent by two. One that named its phone stays with it.
     """
+    if row["status"] != "failed":
+        raise Refused(ONLY_FAILED)
     if row["attempt"] >= MAX_ATTEMPTS:
         raise Refused(TRIED_ENOUGH)
     named = row["device_id"] if row["device_named"] else None
-    if row["status"] == "failed" and not session.scalar(_ABLE, {"user": row["user_id"], "named": named}):
+    if not session.scalar(_ABLE, {"user": row["user_id"], "named": named}):
         raise Refused(NO_ACTIVE_DEVICE)
     applied = transitions.apply(session, [Change(row["id"], Event.RETRIED)])
     if not applied or not applied[row["id"]].changed:

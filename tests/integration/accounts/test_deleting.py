@@ -1,5 +1,6 @@
 """Deleting an account with everything that is its."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import pytest
@@ -8,6 +9,7 @@ from sqlalchemy import text
 from app.core.database import Base, transaction
 from app.messages.life import erasing
 from app.migrations.tables import load_tables
+from tests.integration.accounts.test_google import TOKEN, google, sign_in  # noqa: F401 - a fixture
 from tests.integration.accounts.test_passwords import ALI, bearer, registered
 from tests.support.strict_phone import StrictPhone
 
@@ -77,7 +79,32 @@ def test_a_key_deletes_no_account(api, ali, abilities):
     assert api.delete("/api/user", headers=ali.token(*abilities)).status_code == 403
 
 
-def test_an_account_without_a_password_is_deleted_by_its_session(api, ali, sql):
-    assert api.delete("/api/user", headers=ali.headers).status_code == 200
+def remove(api, headers, **body):
+    return api.request("DELETE", "/api/user", json=body, headers=headers)
+
+
+def test_a_google_account_is_deleted_with_a_token_of_google_and_not_by_its_session_alone(api, google, sql):  # noqa: F811
+    headers = bearer(sign_in(api))
+    assert list(api.delete("/api/user", headers=headers).json()["errors"]) == ["id_token"]
+    assert list(remove(api, headers, id_token="x").json()["errors"]) == ["id_token"]
+    google.claims["sub"] = "2000"
+    refused = remove(api, headers, id_token=TOKEN)
+    assert "not a valid token of the Google account" in refused.json()["errors"]["id_token"][0]
+    google.status = 500
+    assert remove(api, headers, id_token=TOKEN).status_code == 503
+    google.status, google.claims["sub"] = 200, "1000"
+    assert remove(api, headers, id_token=TOKEN).status_code == 200
     erase_all(sql)
     assert sql.execute("SELECT count(*) FROM users").fetchone() == (0,)
+
+
+def test_another_ones_google_account_does_not_stand_in_for_the_password(api, google):  # noqa: F811
+    headers = registered(api)
+    assert list(remove(api, headers, id_token=TOKEN).json()["errors"]) == ["id_token"]
+
+
+def test_deleting_twice_at_once_is_done_once(api, sql):
+    headers = registered(api)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: remove(api, headers, current_password="secret"), range(4)))
+    assert sorted(answer.status_code for answer in answers) == [200, 401, 401, 401]

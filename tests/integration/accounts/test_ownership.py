@@ -49,8 +49,112 @@ def test_what_a_stranger_prepared_ends_when_the_owner_signs_in_with_google(api, 
         erasing.erase(database)
     message = api.get(f"/api/sms/{sent.json()['data']['id']}", headers=owner).json()["data"]
     assert message["status"] == "cancelled", "it would be sent by the owner's phones"
-    assert sql.execute("SELECT withdraw_before FROM users").fetchone() == (None,)
     phone.close()
+
+
+def test_what_a_call_under_way_sends_after_the_takeover_is_withdrawn_too(api, google, sql, work_erasing):  # noqa: F811
+    session = bearer(api.post("/api/register", json=SQUATTER))
+    body = {"message": "x", "recipient_number": "+12025550123"}
+    private = api.post("/api/devices/enrollment", headers=session).json()["data"]["private_token"]
+    api.post("/api/mobile/v1/device", json={"name": "x"}, headers={"Authorization": f"Bearer {private}"})
+    earlier = api.post("/api/sms", json=body, headers=session).json()["data"]["id"]
+    owner = bearer(sign_in(api))
+    work_erasing()
+    # Its token was judged before, and it is written now.
+    late = sql.execute("INSERT INTO messages (message_id, user_id, direction, kind, status, recipient_number, message,"
+        " price) SELECT gen_random_uuid(), user_id, direction, kind, 'pending', recipient_number, message, price"
+        " FROM messages RETURNING id").fetchone()[0]  # fmt: skip
+    sql.execute("INSERT INTO message_queue (message_id, user_id, device_id, lane) VALUES (%s, 1, 0, 0)", [late])
+    work_erasing()
+    for number in (earlier, late):
+        assert api.get(f"/api/sms/{number}", headers=owner).json()["data"]["status"] == "cancelled"
+    assert sql.execute("SELECT withdraw_before IS NULL FROM users").fetchone() == (False,)
+    sql.execute("UPDATE users SET withdraw_before = withdraw_before - interval '11 seconds'")
+    work_erasing()
+    assert sql.execute("SELECT withdraw_before IS NULL FROM users").fetchone() == (True,)
+
+
+@pytest.fixture
+def work_erasing():
+    from app.core.database import transaction
+    from app.messages.life import erasing
+
+    def work():
+        with transaction() as session:
+            erasing.erase(session)
+
+    return work
+
+
+WRITES = {
+    "a webhook": lambda api, h: api.put("/api/webhooks", json={"webhook_url_status": "https://x.example/"}, headers=h),
+    "a secret that is shown": lambda api, h: api.get("/api/webhooks/secret", headers=h),
+    "a new secret": lambda api, h: api.post("/api/webhooks/secret", headers=h),
+    "a key": lambda api, h: api.post("/api/tokens", json={"name": "x"}, headers=h),
+    "a private token": lambda api, h: api.post("/api/devices/enrollment", headers=h),
+    "a bulk": lambda api, h: api.post(
+        "/api/sms/bulk", json={"message": "x", "recipients": ["+12025550123"]}, headers=h
+    ),
+}
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_no_call_under_way_leaves_anything_that_acts_for_the_one_before(api, google, sql, write):  # noqa: F811
+    """The call has been let in; before its own row is written, the account is taken over."""
+    session = bearer(api.post("/api/register", json=SQUATTER))
+    private = api.post("/api/devices/enrollment", headers=session).json()["data"]["private_token"]
+    api.post("/api/mobile/v1/device", json={"name": "x"}, headers={"Authorization": f"Bearer {private}"})
+    tables = ("tokens", "webhook_urls", "webhook_secrets", "messages")
+    with psycopg.connect(sql.info.dsn, password=sql.info.password) as held, ThreadPoolExecutor() as pool:
+        # The takeover's own lock, as it is about to commit: who asks is still in force for others.
+        held.execute("SELECT FROM users WHERE id = 1 FOR NO KEY UPDATE")
+        held.execute("DELETE FROM tokens")
+        under_way = pool.submit(write, api, session)
+        while not sql.execute(WAITING).fetchone()[0]:
+            assert not under_way.done(), under_way.result().text
+            threading.Event().wait(0.01)
+        held.commit()
+        assert under_way.result().status_code == 401
+    assert [sql.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables] == [0, 0, 0, 0]
+
+
+@pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
+def test_a_takeover_waits_for_a_call_under_way_and_ends_what_it_made(api, google, sql, write):  # noqa: F811
+    """The call holds its token while another call of the same account takes the account over."""
+    session = bearer(api.post("/api/register", json=SQUATTER))
+    private = api.post("/api/devices/enrollment", headers=session).json()["data"]["private_token"]
+    api.post("/api/mobile/v1/device", json={"name": "x"}, headers={"Authorization": f"Bearer {private}"})
+    with ThreadPoolExecutor() as pool:
+        calls = [pool.submit(write, api, session) for _ in range(4)]
+        taken = pool.submit(sign_in, api)
+        assert {call.result().status_code for call in calls} <= {200, 201, 401}
+        assert taken.result().status_code == 200
+    owner = bearer(taken.result())
+    assert api.get("/api/webhooks", headers=owner).json()["data"]["webhook_url_status"] is None
+    assert sql.execute("SELECT count(*) FROM webhook_secrets").fetchone() == (0,)
+    assert sql.execute("SELECT kind FROM tokens").fetchall() == [("session",)]
+
+
+def test_one_that_google_was_linked_to_before_addresses_were_proven_counts_as_prepared(api, google, sql):  # noqa: F811
+    """Nobody can tell whether the password, set before, is of the one who signs in."""
+    session = bearer(api.post("/api/register", json=SQUATTER))
+    sql.execute("UPDATE users SET google_subject = '1000'")
+    owner = bearer(sign_in(api))
+    assert api.get("/api/user", headers=owner).json()["data"]["email_verified_at"] is not None
+    assert api.get("/api/user", headers=session).status_code == 401
+    assert api.post("/api/login", json=SQUATTER).status_code == 401
+    # From then on it is theirs, and stays as it is.
+    assert sign_in(api).status_code == 200
+    assert api.get("/api/user", headers=owner).status_code == 200
+
+
+def test_one_of_these_that_was_proven_by_mail_keeps_what_it_has(api, google, sql):  # noqa: F811
+    session = bearer(api.post("/api/register", json=SQUATTER))
+    sql.execute("UPDATE users SET google_subject = '1000', email_verified_at = clock_timestamp()")
+    assert sign_in(api).status_code == 200
+    assert api.get("/api/user", headers=session).status_code == 200
+    assert api.post("/api/login", json=SQUATTER).status_code == 200
 
 
 def test_a_key_made_while_the_account_changes_hands_ends_too(api, google, sql):  # noqa: F811

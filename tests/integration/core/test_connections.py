@@ -118,6 +118,26 @@ def test_one_address_has_its_share(api_process):
             assert time.monotonic() < deadline
 
 
+def test_a_named_proxy_has_the_connections_of_many_clients_and_a_stranger_has_not(api_process):
+    limits = {"CONNECTIONS_PER_ADDRESS": "20", "TRUSTED_PROXIES": "127.0.0.2"}
+    with api_process(**limits) as running, ExitStack() as stack:
+        proxy = [stack.enter_context(running.connect(address="127.0.0.2")) for _ in range(60)]
+        stranger = [stack.enter_context(running.connect(address="127.0.0.3")) for _ in range(30)]
+        deadline = time.monotonic() + 10
+        while sum(is_closed(connection) for connection in stranger) < 10:
+            assert time.monotonic() < deadline
+        assert not any(is_closed(connection) for connection in proxy)
+
+
+@pytest.mark.parametrize(
+    ("peer", "is_proxy"),
+    [("10.1.2.3", True), ("11.1.2.3", False), ("2001:db8::1", True), ("2001:db8::2", False), ("", False)],
+)
+def test_who_counts_as_a_proxy(configured, peer, is_proxy):
+    configured(TRUSTED_PROXIES="10.0.0.0/8, 2001:db8::1")
+    assert connections._is_proxy(peer) is is_proxy
+
+
 def test_the_limit_of_open_files_is_raised_and_its_end_is_told_and_kept_free(api_process):
     """Of 800 files 600 are for connections; nobody has more than half of these."""
     with api_process(files=800) as running, ExitStack() as stack:

@@ -238,3 +238,16 @@ def test_one_whose_phone_is_gone_is_refused_and_keeps_its_state(phone, send, cli
     answer = retry(client, message)
     assert (answer.status_code, answer.json()["message"]) == (422, "No active device available")
     assert status_of(message) == "failed"
+
+
+def test_a_message_is_sent_so_often_and_no_more_and_what_did_not_fail_hears_of_that_first(phone, send, client, sql):
+    message, _ = failed(phone, send)
+    sql.execute("UPDATE messages SET attempt = 989")
+    assert retry(client, message).status_code == 200
+    answer = retry(client, message)
+    assert (answer.status_code, answer.json()["message"]) == (422, "Only failed messages can be sent again")
+    (pulled,) = phone.pull()
+    assert (len(pulled["id"]), pulled["id"].partition(".")[2]) == (36, "990")
+    phone.report(pulled["id"], "Failed", error="Send result: RESULT_ERROR_NO_SERVICE")
+    answer = retry(client, message)
+    assert (answer.status_code, answer.json()["message"]) == (422, "A message can be sent 990 times")
