@@ -7,7 +7,7 @@ and never commit. What must leave the process after the commit (nudges, wakes) i
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, TypeVar
 
 import psycopg
@@ -159,6 +159,11 @@ def repeat_once(work: Callable[[], Result], may_repeat: Callable[[Exception], bo
             raise
         log.info("transaction repeated", error=repr(error.orig))
     return work()
+
+
+def interval(period: timedelta) -> str:
+    """SQL for a constant length of time, of whole seconds."""
+    return f"interval '{int(period.total_seconds())} seconds'"
 
 
 def step_by_index(session: Session) -> None:

@@ -14,7 +14,7 @@ import hmac
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
 from app.core.batching import Later
-from app.core.database import columns_of
+from app.core.database import columns_of, interval
 from app.core.errors import BadRequest, Unauthenticated
 from app.core.ids import uuid7
 from app.core.security import same
@@ -34,6 +34,9 @@ from app.messages.attachments import ACCOUNT_FULL, Attachment
 from app.messages.models import Message
 from app.messages.views import message_object
 from app.webhooks import outbox
+
+# How far apart a phone's two reports of one SMS may put it.
+SAME_WITHIN = timedelta(seconds=5)
 
 _REFUSED = Counter("smsfleet_hooks_refused", "Posts of phones' events that were refused", ["reason"])
 
@@ -201,18 +204,18 @@ def _busy(session: Session, devices: Collection[int]) -> set[int]:
     return set(session.scalars(_BUSY, {"devices": sorted(devices)})) if devices else set()
 
 
-_FIRST = text("""
+_FIRST = text(f"""
     INSERT INTO inbound_seen (device_id, event_id, fingerprint, received_at)
     SELECT u.device_id, u.event_id, u.fingerprint, u.received_at
     FROM unnest(CAST(:devices AS bigint[]), CAST(:events AS text[]), CAST(:fingerprints AS bytea[]),
                 CAST(:moments AS timestamptz[])) AS u(device_id, event_id, fingerprint, received_at)
     WHERE NOT EXISTS (
         SELECT FROM inbound_seen s WHERE s.device_id = u.device_id AND s.fingerprint = u.fingerprint
-           AND s.received_at BETWEEN u.received_at - interval '5 seconds' AND u.received_at + interval '5 seconds')
+           AND s.received_at BETWEEN u.received_at - {interval(SAME_WITHIN)}
+                                 AND u.received_at + {interval(SAME_WITHIN)})
     ON CONFLICT (device_id, event_id) DO NOTHING
     RETURNING device_id, event_id
-""")
-_SAME_WITHIN_SECONDS = 5.0
+""")  # noqa: S608 - constants
 
 _COLUMNS = {
     "message_id": "uuid",
@@ -344,8 +347,8 @@ def _is_same(one: _Received, other: _Received) -> bool:
         return False
     if one.inbound.event_id == other.inbound.event_id:
         return True
-    apart = abs((one.at - other.at).total_seconds())
-    return one.inbound.fingerprint == other.inbound.fingerprint and apart <= _SAME_WITHIN_SECONDS
+    apart = abs(one.at - other.at)
+    return one.inbound.fingerprint == other.inbound.fingerprint and apart <= SAME_WITHIN
 
 
 def _row(message: _Received, now: datetime) -> dict[str, Any]:

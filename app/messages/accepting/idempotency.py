@@ -10,7 +10,7 @@ rolled back where another request has taken over the key. A process that dies in
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import Header
@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Session
 
 from app.core.batching import Later
-from app.core.database import columns_of, transaction
+from app.core.database import columns_of, interval, transaction
 from app.core.errors import Conflict, Invalid, Refused
 from app.messages.models import Message
 
@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 
 KEY_LENGTH = 255
 RETRY_AFTER_SECONDS = 2
+KEYS_HOLD_FOR = timedelta(hours=24)
+# How long a bulk send may take before another request may take over its key.
+BULK_LEASE = timedelta(minutes=1)
 OTHER_REQUEST = "This Idempotency-Key was already used for another request."
 UNDER_WAY = "A request with this Idempotency-Key is being worked on."
 
@@ -47,17 +50,17 @@ def checked(key: str | None) -> str | None:
     return key or None
 
 
-_KNOWN = text("""
+_KNOWN = text(f"""
     SELECT k.user_id, k.key, k.request_hash, k.message_ids[1] AS id, k.device_id
     FROM unnest(CAST(:users AS bigint[]), CAST(:keys AS text[])) AS u(user_id, key)
     JOIN idempotency_keys k ON k.user_id = u.user_id AND k.route = 'sms' AND k.key = u.key
-    WHERE k.created_at > clock_timestamp() - interval '24 hours'
-""")
+    WHERE k.created_at > clock_timestamp() - {interval(KEYS_HOLD_FOR)}
+""")  # noqa: S608 - constants
 
 _MESSAGES = text(f"SELECT {columns_of(Message)} FROM messages WHERE id = ANY(:ids)")  # noqa: S608 - constants
 
 # Whoever is claiming a key at this moment is not waited for: a wait in the unique index would hold the whole batch.
-_CLAIM = text("""
+_CLAIM = text(f"""
     INSERT INTO idempotency_keys (user_id, route, key, request_hash)
     SELECT u.user_id, 'sms', u.key, u.request_hash
     FROM unnest(CAST(:users AS bigint[]), CAST(:keys AS text[]), CAST(:hashes AS bytea[]))
@@ -65,9 +68,9 @@ _CLAIM = text("""
     WHERE pg_try_advisory_xact_lock(hashtextextended(u.key, u.user_id))
     ON CONFLICT (user_id, route, key) DO UPDATE
     SET request_hash = excluded.request_hash, message_ids = NULL, created_at = clock_timestamp()
-    WHERE idempotency_keys.created_at <= clock_timestamp() - interval '24 hours'
+    WHERE idempotency_keys.created_at <= clock_timestamp() - {interval(KEYS_HOLD_FOR)}
     RETURNING user_id, key
-""")
+""")  # noqa: S608 - constants
 
 _REMEMBER = text("""
     UPDATE idempotency_keys k SET message_ids = ARRAY[u.id], device_id = u.device_id
@@ -147,17 +150,17 @@ def remember(session: Session, items: Sequence["Asked"], outcomes: Mapping[int, 
         session.execute(_REMEMBER, {**_keys(keyed), "ids": ids, "devices": devices})
 
 
-_CLAIM_BULK = text("""
+_CLAIM_BULK = text(f"""
     INSERT INTO idempotency_keys (user_id, route, key, request_hash, lease_until)
-    VALUES (:user, 'bulk', :key, :hash, clock_timestamp() + interval '1 minute')
+    VALUES (:user, 'bulk', :key, :hash, clock_timestamp() + {interval(BULK_LEASE)})
     ON CONFLICT (user_id, route, key) DO UPDATE
     SET request_hash = excluded.request_hash, message_ids = NULL, created_at = clock_timestamp(),
-        lease_until = clock_timestamp() + interval '1 minute'
-    WHERE idempotency_keys.created_at <= clock_timestamp() - interval '24 hours'
+        lease_until = clock_timestamp() + {interval(BULK_LEASE)}
+    WHERE idempotency_keys.created_at <= clock_timestamp() - {interval(KEYS_HOLD_FOR)}
        OR (idempotency_keys.message_ids IS NULL AND idempotency_keys.lease_until <= clock_timestamp()
            AND idempotency_keys.request_hash = excluded.request_hash)
     RETURNING lease_until
-""")
+""")  # noqa: S608 - constants
 
 _STANDING = text("""
     SELECT request_hash, message_ids, skipped FROM idempotency_keys

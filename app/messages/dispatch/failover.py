@@ -15,17 +15,14 @@ from app.devices.failures import may_be_tried_elsewhere
 from app.devices.health import FAILING
 from app.devices.presence import ONLINE
 from app.messages import steps
-from app.messages.dispatch.routing import AHEAD, HELD, LARGEST_LOOKAHEAD, lookahead
+from app.messages.dispatch.pace import COUNT_AHEAD, HELD, MAX_LOOKAHEAD, lookahead
 from app.messages.states import Status
 
 MAX_MORE_TRIES = 2
 
 _PHONES = text(f"""
     SELECT d.user_id, d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, a.ahead
-    FROM users u JOIN devices d ON d.user_id = u.id JOIN device_state s ON s.device_id = d.id,
-    LATERAL (SELECT count(*) AS ahead FROM (
-        SELECT FROM message_queue q WHERE q.user_id = d.user_id AND q.device_id = d.id AND {AHEAD}
-        LIMIT :most) AS rows) a
+    FROM users u JOIN devices d ON d.user_id = u.id JOIN device_state s ON s.device_id = d.id, {COUNT_AHEAD}
     WHERE u.id = ANY(:users) AND u.failover AND d.is_active AND d.removed_at IS NULL AND {ONLINE} AND NOT {HELD}
       AND NOT {FAILING}
     ORDER BY d.id
@@ -56,7 +53,7 @@ def choose(session: Session, failed: list[Mapping[str, Any]]) -> dict[int, int]:
     if not failed:
         return {}
     users = sorted({row["user_id"] for row in failed})
-    phones = session.execute(_PHONES, {"users": users, "most": LARGEST_LOOKAHEAD}).mappings().all()
+    phones = session.execute(_PHONES, {"users": users, "most": MAX_LOOKAHEAD}).mappings().all()
     ahead = {(phone["user_id"], phone["id"]): phone["ahead"] for phone in phones}
     room = {phone["id"]: lookahead(phone) for phone in phones}
     tried = steps.tried(session, [row["id"] for row in failed])

@@ -18,6 +18,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from app.devices import sims
+from app.messages.dispatch.pace import TRIAL
 
 PERIODS = {
     "per_minute": timedelta(minutes=1),
@@ -122,7 +123,6 @@ def _slots(state: Mapping[str, Any], wanted: int | None, now: datetime) -> list[
     return later + [slot for slot in cards if slot not in later]
 
 
-_TRIAL = timedelta(minutes=1)
 _NOTE_TRIAL = text("UPDATE device_state SET sim_rests = CAST(:rests AS jsonb) WHERE device_id = :device")
 
 
@@ -130,7 +130,7 @@ def _note_trial(session: Session, state: dict[str, Any], slot: int, now: datetim
     """A failing card whose rest is over was given its one message: no other before its result can be known."""
     rests = state["sim_rests"] or {}
     if str(slot) in rests:
-        state["sim_rests"] = {**rests, str(slot): (now + _TRIAL).timestamp()}
+        state["sim_rests"] = {**rests, str(slot): (now + TRIAL).timestamp()}
         session.execute(_NOTE_TRIAL, {"rests": json.dumps(state["sim_rests"]), "device": state["device_id"]})
 
 

@@ -8,22 +8,15 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core import outbound
+from app.core.database import interval
 from app.core.task_names import TaskName
 from app.devices.health import FAILING, RESTING
 from app.devices.presence import ONLINE
 from app.messages.dispatch import waking
-from app.messages.dispatch.limits import HELD_PARTLY, OF_A_SIM, RECIPIENT_HASH, RECIPIENTS
+from app.messages.dispatch.limits import HELD_PARTLY, OF_A_SIM, PERIODS, RECIPIENT_HASH, RECIPIENTS
+from app.messages.dispatch.pace import COUNT_AHEAD, HELD, MAX_LOOKAHEAD, lookahead
 
 MOST_IN_A_BATCH = 500
-SMALLEST_LOOKAHEAD, LARGEST_LOOKAHEAD = 20, 200
-LOOKS_AHEAD_SECONDS = 60
-
-# A message that its phone accepted and never spoke of again stops to count after ten minutes: the app is known to drop
-# some of its "sent" broadcasts, and they would close the phone's window for a day.
-AHEAD = "(q.stage = 0 OR q.released_at > clock_timestamp() - interval '10 minutes')"
-
-# Its limits hold a phone back for longer than it is filled ahead.
-HELD = f"COALESCE(s.held_until > clock_timestamp() + interval '{LOOKS_AHEAD_SECONDS} seconds', false)"
 
 _CURSOR = text("SELECT last_device_id FROM dispatch_cursors WHERE user_id = :user FOR NO KEY UPDATE")
 
@@ -31,10 +24,7 @@ _PHONES = text(f"""
     SELECT d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, {ONLINE} AS online, a.ahead,
            {FAILING} AS failing, {RESTING} AS resting,
            {HELD} AS held, {HELD} AND {HELD_PARTLY} AS held_partly
-    FROM devices d JOIN device_state s ON s.device_id = d.id,
-    LATERAL (SELECT count(*) AS ahead FROM (
-        SELECT FROM message_queue q WHERE q.user_id = d.user_id AND q.device_id = d.id AND {AHEAD}
-        LIMIT :most) AS rows) a
+    FROM devices d JOIN device_state s ON s.device_id = d.id, {COUNT_AHEAD}
     WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL ORDER BY d.id
 """)  # noqa: S608 - a constant
 
@@ -53,7 +43,7 @@ _CLAIM_PAST_LIMITS = text(f"""
         ORDER BY lane, message_id LIMIT :looked_at FOR NO KEY UPDATE SKIP LOCKED
     ), known AS MATERIALIZED (
         SELECT DISTINCT device_id, recipient FROM device_releases
-        WHERE device_id = ANY(:devices) AND released_at > clock_timestamp() - interval '30 days'
+        WHERE device_id = ANY(:devices) AND released_at > clock_timestamp() - {interval(PERIODS["per_month"])}
     )
     SELECT DISTINCT ON (q.lane, q.message_id) q.message_id, d.id AS device_id
     FROM waiting q JOIN messages m ON m.id = q.message_id
@@ -76,20 +66,13 @@ _ASSIGN = text("""
 """)
 
 
-def lookahead(phone: Mapping[Any, Any]) -> int:
-    """How many messages a phone may have ahead of it: what it can send in the next minute, and at least 20."""
-    delay = phone["send_delay_seconds"] + phone["send_delay_spread_seconds"] / 2
-    can_send = int(LOOKS_AHEAD_SECONDS / delay) if delay else 2 * phone["send_window"]
-    return min(max(SMALLEST_LOOKAHEAD, can_send), LARGEST_LOOKAHEAD)
-
-
 def route_waiting(session: Session, user_id: int) -> int:
     """Give the user's waiting messages phones, one batch of them, and say how many were given.
 
     The user's cursor is locked first, so two workers take turns with one user and no message is chosen twice.
     """
     last = _lock_cursor(session, user_id)
-    phones = session.execute(_PHONES, {"user": user_id, "most": LARGEST_LOOKAHEAD}).mappings().all()
+    phones = session.execute(_PHONES, {"user": user_id, "most": MAX_LOOKAHEAD}).mappings().all()
     if any(not phone["held"] for phone in phones):
         rooms = room_of([phone for phone in phones if not phone["held"]])
         total = min(MOST_IN_A_BATCH, sum(rooms.values()))

@@ -1,7 +1,6 @@
 """The sweep: finds what is overdue and nudges again. It is the only recovery there is, and needs no other."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -9,9 +8,8 @@ from sqlalchemy.orm import Session
 from app.core import outbound
 from app.core.database import step_by_index
 from app.core.task_names import TaskName
+from app.messages.dispatch.pace import OVERDUE
 from app.webhooks import claims
-
-OVERDUE = timedelta(seconds=2)
 
 _MOST_ACCOUNTS = 500
 

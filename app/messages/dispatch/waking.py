@@ -8,26 +8,24 @@ from sqlalchemy.orm import Session
 from app.core import outbound
 from app.core.task_names import TaskName
 from app.messages.dispatch.limits import HELD_PARTLY
-from app.messages.states import Lane
-
-# What a phone was given and has not sent, as hand-out counts it (`routing.AHEAD`).
-_IN_FLIGHT = "q.stage IN (1, 2) AND q.released_at > clock_timestamp() - interval '10 minutes'"
+from app.messages.dispatch.pace import IN_FLIGHT, PACED, REPEAT_IS_DUE, SLOT_IS_FREE, UNREPORTED
+from app.messages.states import Lane, Stage
 
 _STANDING = text(f"""
     SELECT u.user_id, u.device_id,
            (SELECT q.lane FROM message_queue q
-            WHERE q.user_id = u.user_id AND q.device_id = u.device_id AND q.stage = 0
+            WHERE q.user_id = u.user_id AND q.device_id = u.device_id AND q.stage = {Stage.WAITING}
             ORDER BY q.lane, q.message_id LIMIT 1) AS waiting,
            (SELECT count(*) FROM (
                SELECT FROM message_queue q
-               WHERE q.user_id = u.user_id AND q.device_id = u.device_id AND {_IN_FLIGHT}
+               WHERE q.user_id = u.user_id AND q.device_id = u.device_id AND {IN_FLIGHT}
                LIMIT s.send_window / 2) AS released) >= s.send_window / 2 AS busy,
            EXISTS (SELECT FROM message_queue q
-                   WHERE q.user_id = u.user_id AND q.device_id = 0 AND q.stage = 0) AS queued,
+                   WHERE q.user_id = u.user_id AND q.device_id = 0 AND q.stage = {Stage.WAITING}) AS queued,
            EXTRACT(EPOCH FROM GREATEST(s.next_slot_at - clock_timestamp(), interval '0')) AS slot_in
     FROM unnest(CAST(:users AS bigint[]), CAST(:devices AS bigint[])) AS u(user_id, device_id)
     LEFT JOIN device_state s ON s.device_id = u.device_id
-""")  # noqa: S608 - a constant
+""")  # noqa: S608 - constants
 
 
 def wake(session: Session, device_id: int, after: float = 0) -> None:
@@ -60,24 +58,23 @@ def stir(session: Session, places: Collection[tuple[int, int]]) -> None:
 _DUE = text(f"""
     SELECT u.device_id FROM unnest(CAST(:ids AS bigint[])) AS u(device_id)
     JOIN devices d ON d.id = u.device_id JOIN device_state s ON s.device_id = u.device_id,
-    LATERAL (SELECT d.send_delay_seconds + d.send_delay_spread_seconds > 0 AS paced) p
+    LATERAL (SELECT {PACED} AS paced) p
     WHERE d.is_active AND d.removed_at IS NULL AND (COALESCE(s.held_until <= clock_timestamp(), true) OR {HELD_PARTLY})
-      AND (NOT p.paced OR COALESCE(s.next_slot_at <= clock_timestamp(), true))
+      AND (NOT p.paced OR {SLOT_IS_FREE})
       AND ((EXISTS (SELECT FROM message_queue q
-                    WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage = 0)
+                    WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage = {Stage.WAITING})
             AND CASE WHEN p.paced THEN NOT EXISTS (
                     SELECT FROM message_queue q
-                    WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage = 1
-                      AND q.released_at > clock_timestamp() - interval '1 minute')
+                    WHERE q.user_id = d.user_id AND q.device_id = d.id AND {UNREPORTED})
                 ELSE s.send_window > (SELECT count(*) FROM (
                     SELECT FROM message_queue q
-                    WHERE q.user_id = d.user_id AND q.device_id = d.id AND {_IN_FLIGHT}
+                    WHERE q.user_id = d.user_id AND q.device_id = d.id AND {IN_FLIGHT}
                     LIMIT s.send_window) AS released)
                 END)
            OR EXISTS (SELECT FROM message_queue q
-                      WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage = 1
-                        AND COALESCE(q.offered_at < clock_timestamp() - interval '30 seconds', true)))
-""")  # noqa: S608 - a constant
+                      WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage = {Stage.RELEASED}
+                        AND {REPEAT_IS_DUE}))
+""")  # noqa: S608 - constants
 
 
 def due(session: Session, devices: list[int]) -> list[int]:

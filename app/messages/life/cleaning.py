@@ -1,45 +1,56 @@
 """Deleting for good what nobody can ask for any more, in batches that hold no lock for long."""
 
+from datetime import timedelta
+
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core.database import interval
+from app.messages.accepting.idempotency import KEYS_HOLD_FOR
+from app.messages.dispatch.limits import PERIODS
+
 MOST_IN_A_BATCH = 2000
+# A deleted message still takes reports for a while.
+DELETED_KEPT = timedelta(days=7)
+EVENTS_KEPT = timedelta(days=7)
+RELEASES_KEPT = PERIODS["per_month"] + timedelta(days=1)
+KEYS_KEPT = KEYS_HOLD_FOR + timedelta(hours=1)
 
 STATEMENTS = (
-    # A deleted message still takes reports for a while; one that waits for a report stays until it ended.
-    """
+    # One that waits for a report stays until it ended.
+    f"""
     WITH gone AS (
         DELETE FROM messages WHERE id IN (
-            SELECT id FROM messages WHERE deleted_at < clock_timestamp() - interval '7 days' AND status <> 'pending'
+            SELECT id FROM messages
+            WHERE deleted_at < clock_timestamp() - {interval(DELETED_KEPT)} AND status <> 'pending'
             ORDER BY deleted_at LIMIT :most FOR UPDATE SKIP LOCKED)
         RETURNING id
     ), parts AS (
         DELETE FROM message_attachments WHERE message_id IN (SELECT id FROM gone)
     )
     DELETE FROM message_steps WHERE message_id IN (SELECT id FROM gone)
-    """,
-    """
+    """,  # noqa: S608 - constants
+    f"""
     DELETE FROM inbound_seen WHERE (device_id, event_id) IN (
-        SELECT device_id, event_id FROM inbound_seen WHERE created_at < clock_timestamp() - interval '7 days'
+        SELECT device_id, event_id FROM inbound_seen WHERE created_at < clock_timestamp() - {interval(EVENTS_KEPT)}
         LIMIT :most)
-    """,
-    # Releases count for 30 days.
-    """
+    """,  # noqa: S608 - constants
+    f"""
     DELETE FROM device_releases WHERE id IN (
-        SELECT id FROM device_releases WHERE released_at < clock_timestamp() - interval '31 days'
+        SELECT id FROM device_releases WHERE released_at < clock_timestamp() - {interval(RELEASES_KEPT)}
         ORDER BY released_at LIMIT :most)
-    """,
+    """,  # noqa: S608 - constants
     # Figures of phones are shown for 30 days.
     """
     DELETE FROM device_totals WHERE (device_id, day, sim_slot, kind, detail) IN (
         SELECT device_id, day, sim_slot, kind, detail FROM device_totals
         WHERE day < (clock_timestamp() AT TIME ZONE 'UTC')::date - 31 LIMIT :most)
     """,
-    """
+    f"""
     DELETE FROM idempotency_keys WHERE (user_id, route, key) IN (
-        SELECT user_id, route, key FROM idempotency_keys WHERE created_at < clock_timestamp() - interval '25 hours'
+        SELECT user_id, route, key FROM idempotency_keys WHERE created_at < clock_timestamp() - {interval(KEYS_KEPT)}
         LIMIT :most)
-    """,
+    """,  # noqa: S608 - constants
 )
 
 

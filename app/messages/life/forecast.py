@@ -12,10 +12,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.messages.dispatch.limits import PERIODS
-from app.messages.dispatch.window import MEASURED_OVER
+from app.messages.dispatch.pace import is_paced, seconds_each
 
-# An expectation that was not met by then is over.
-LATE = timedelta(seconds=15)
 MAX_COUNTED = 10_000
 _MAX_PHONES = 20
 
@@ -39,16 +37,9 @@ _RELEASED_AT = text("""
 """)
 
 
-def seconds_each(phone: Mapping[str, Any]) -> float:
-    """Seconds from one message of the phone to the next: its mean delay, or what it was seen to need."""
-    delay: float = phone["send_delay_seconds"] + phone["send_delay_spread_seconds"] / 2
-    return delay or MEASURED_OVER.total_seconds() / phone["send_window"]
-
-
 def on_phone(session: Session, standing: Mapping[str, Any]) -> datetime:
     """For a message that waits for its phone, behind `ahead` others; `standing` is its queue row with its phone's."""
-    paced = standing["send_delay_seconds"] or standing["send_delay_spread_seconds"]
-    after: datetime | None = standing["next_slot_at"] if paced else standing["last_release_at"]
+    after: datetime | None = standing["next_slot_at"] if is_paced(standing) else standing["last_release_at"]
     start: datetime = max(after or standing["since"], standing["since"])
     expected = start + timedelta(seconds=seconds_each(standing) * standing["ahead"])
     if standing["limits"]:

@@ -14,7 +14,7 @@ from app.devices import presence
 from app.devices.health import RESTING
 from app.devices.presence import ONLINE, SILENT, SUSPECT, WATCHED
 from app.messages.dispatch import waking
-from app.messages.dispatch.routing import HELD
+from app.messages.dispatch.pace import HELD
 from app.messages.life import transitions
 from app.messages.life.transitions import Change
 from app.messages.states import Event, Lane

@@ -1,16 +1,21 @@
 """Phones that went quiet as Android's own limit makes them: about 30 parts sent, and then none, though online."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core.database import interval
 from app.devices.android_limit import PARTS, WINDOW_MINUTES
 from app.devices.presence import ONLINE
 
 MOST_ACCOUNTS = 100
 # About as many parts as Android allows; one that sent many more has no such limit.
 _FEWEST, _MOST = PARTS - 5, PARTS + 10
+_WINDOW = timedelta(minutes=WINDOW_MINUTES)
+# Longer than any pause of a working phone.
+SILENT_FOR = timedelta(minutes=5)
 
 _WITH_NEWEST = " UNION ALL ".join(
     f"(SELECT segments, sent_at FROM messages WHERE user_id = w.user_id AND device_id = w.id AND status = '{status}'"  # noqa: S608 - constants
@@ -24,14 +29,14 @@ _QUIET = text(f"""
         WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL AND {ONLINE} AND EXISTS (
             SELECT FROM message_queue q
             WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage IN (1, 2)
-              AND q.released_at < clock_timestamp() - interval '5 minutes'
-              AND q.released_at > clock_timestamp() - interval '{WINDOW_MINUTES} minutes')
+              AND q.released_at < clock_timestamp() - {interval(SILENT_FOR)}
+              AND q.released_at > clock_timestamp() - {interval(_WINDOW)})
     ), quiet AS (
         SELECT w.id, last.sent_at AS since FROM waiting w,
         LATERAL (SELECT max(sent_at) AS sent_at FROM ({_WITH_NEWEST}) newest) last,
         LATERAL (SELECT sum(COALESCE(segments, 1)) AS parts FROM ({_WITH_NEWEST}) newest
-                 WHERE newest.sent_at > last.sent_at - interval '{WINDOW_MINUTES} minutes') sent
-        WHERE last.sent_at < clock_timestamp() - interval '5 minutes' AND sent.parts BETWEEN {_FEWEST} AND {_MOST}
+                 WHERE newest.sent_at > last.sent_at - {interval(_WINDOW)}) sent
+        WHERE last.sent_at < clock_timestamp() - {interval(SILENT_FOR)} AND sent.parts BETWEEN {_FEWEST} AND {_MOST}
     ), changed AS MATERIALIZED (
         SELECT s.device_id, quiet.since FROM devices d JOIN device_state s ON s.device_id = d.id
         LEFT JOIN quiet ON quiet.id = s.device_id

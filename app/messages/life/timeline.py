@@ -1,7 +1,7 @@
 """The life of one message as its owner is shown it, and why it is not sent yet."""
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel
@@ -14,7 +14,7 @@ from app.devices.failures import reason_of
 from app.devices.health import FAILING, RESTING
 from app.devices.presence import LAST_SEEN, ONLINE, SILENT, SUSPECT
 from app.messages import steps
-from app.messages.dispatch import routing
+from app.messages.dispatch import pace, routing
 from app.messages.life import forecast
 from app.messages.life.sentences import Reason, limit_code
 from app.messages.models import Queued
@@ -23,9 +23,6 @@ from app.webhooks import history
 from app.webhooks.history import DeliveryOut
 
 MAX_WEBHOOKS = 100
-# Routing takes milliseconds, and where its nudge was lost a sweep. What waits for longer although a phone has room
-# waits for a worker.
-ROUTED_WITHIN = timedelta(seconds=10)
 
 
 class StageOut(BaseModel):
@@ -73,7 +70,7 @@ _STANDING = text(f"""
                  AND (o.lane, o.message_id) < (q.lane, q.message_id) LIMIT :most) AS before) AS ahead,
            (SELECT count(*) FROM (
                SELECT FROM message_queue q
-               WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage IN (1, 2) AND {routing.AHEAD}
+               WHERE q.user_id = d.user_id AND q.device_id = d.id AND {pace.IN_FLIGHT}
                LIMIT s.send_window) AS given) AS in_flight
     FROM message_queue q
     LEFT JOIN devices d ON d.id = q.device_id LEFT JOIN device_state s ON s.device_id = q.device_id
@@ -84,10 +81,7 @@ _FLEET = text(f"""
     SELECT d.id, d.id AS device_id, d.send_delay_seconds, d.send_delay_spread_seconds, d.limits, d.default_sim_slot,
            d.sim_selection, s.send_window, s.last_release_at, s.held_until, a.ahead, {ONLINE} AS online,
            {FAILING} AS failing, {RESTING} AS resting, COALESCE(s.held_until > clock_timestamp(), false) AS held
-    FROM devices d JOIN device_state s ON s.device_id = d.id,
-    LATERAL (SELECT count(*) AS ahead FROM (
-        SELECT FROM message_queue q WHERE q.user_id = d.user_id AND q.device_id = d.id AND {routing.AHEAD}
-        LIMIT :most) AS rows) a
+    FROM devices d JOIN device_state s ON s.device_id = d.id, {pace.COUNT_AHEAD}
     WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL ORDER BY d.id
 """)  # noqa: S608 - constants
 
@@ -169,7 +163,7 @@ _Answer = tuple[Reason, datetime | None]
 
 
 def _without_phone(session: Session, standing: Mapping[str, Any]) -> _Answer:
-    values = {"user": standing["user_id"], "most": routing.LARGEST_LOOKAHEAD}
+    values = {"user": standing["user_id"], "most": pace.MAX_LOOKAHEAD}
     phones = [dict(phone) for phone in session.execute(_FLEET, values).mappings()]
     if not phones:
         return Reason("no_phone_enabled"), None
@@ -181,7 +175,7 @@ def _without_phone(session: Session, standing: Mapping[str, Any]) -> _Answer:
     if not online:
         return Reason("no_phone_online"), None
     room = sum(routing.room_of([phone for phone in phones if not phone["held"]]).values())
-    if standing["ahead"] < room and standing["now"] - standing["since"] > ROUTED_WITHIN:
+    if standing["ahead"] < room and standing["now"] - standing["since"] > pace.ROUTED_WITHIN:
         return Reason("not_routed", {"since": timestamp(standing["since"])}), None
     expected = forecast.of_fleet(session, standing, phones)
     return _in_line("queued", standing, {}), _unless_over(expected, standing)
@@ -200,8 +194,7 @@ def _before_the_phone(session: Session, standing: Mapping[str, Any]) -> _Answer:
         if standing["in_flight"] >= standing["send_window"]:
             return Reason("phone_busy", ahead), None
         return Reason("phone_late", {**ahead, "expected": timestamp(expected)}), None
-    delay = standing["send_delay_seconds"] + standing["send_delay_spread_seconds"] / 2
-    if delay:
+    if delay := pace.mean_delay(standing):
         return _in_line("paced", standing, {"device": device, "delay": f"{delay:g}"}), expected
     return _in_line("in_line", standing, {"device": device}), expected
 
@@ -217,7 +210,7 @@ def _away(standing: Mapping[str, Any]) -> Reason:
 
 
 def _unless_over(expected: datetime, standing: Mapping[str, Any]) -> datetime | None:
-    return None if expected + forecast.LATE < standing["now"] else expected
+    return None if expected + pace.EXPECTED_WITHIN < standing["now"] else expected
 
 
 def _in_line(code: str, standing: Mapping[str, Any], parameters: dict[str, str | int | float]) -> Reason:

@@ -4,7 +4,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from app.messages.dispatch import window
+from app.messages.dispatch import pace
 
 NOW = datetime(2026, 11, 22, 7, tzinfo=UTC)
 
@@ -23,13 +23,13 @@ NOW = datetime(2026, 11, 22, 7, tzinfo=UTC)
 )
 def test_the_window_follows_what_was_sent(seconds, released, in_flight, expected):
     state = {"send_window": 20, "measured_since": NOW, "measured_in_flight": 0, "measured_released": released}
-    window.measure(state, NOW + timedelta(seconds=seconds), in_flight)
+    pace.measure(state, NOW + timedelta(seconds=seconds), in_flight)
     assert state["send_window"] == expected
 
 
 def test_a_period_begins_with_the_first_pull_and_again_when_it_is_over():
     state = {"send_window": 20, "measured_since": None, "measured_in_flight": 0, "measured_released": 0}
     for seconds, since in ((0, 0), (29, 0), (30, 30)):
-        window.measure(state, NOW + timedelta(seconds=seconds), 3)
+        pace.measure(state, NOW + timedelta(seconds=seconds), 3)
         assert state["measured_since"] == NOW + timedelta(seconds=since)
     assert (state["send_window"], state["measured_in_flight"]) == (20, 3)

@@ -1,0 +1,152 @@
+"""Offers: which messages a phone is given when it pulls, new ones and those that it was given before.
+
+The statements here set the stage and the times of queue rows, under the lock of the phone's state row.
+"""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.orm import Session
+
+from app.core.settings import get_settings
+from app.devices import versions
+from app.messages.dispatch import limits
+from app.messages.dispatch.pace import MAX_ANSWER, REPEAT_IS_DUE
+from app.messages.states import Stage
+
+
+@dataclass(slots=True)
+class Phone:
+    """A locked phone during one hand-out."""
+
+    state: dict[str, Any]
+    now: datetime
+    in_flight: int = 0
+    youngest_unreported: datetime | None = None
+    recalled: bool = False
+    held_until: datetime | None = None
+    room: int = 0
+    released: int = 0
+
+    @property
+    def idle(self) -> bool:
+        return not self.state["is_active"]
+
+
+_CLAIM = text(f"""
+    WITH claimed AS MATERIALIZED (
+        SELECT q.message_id, p.sim_slot, p.now
+        FROM unnest(CAST(:users AS bigint[]), CAST(:devices AS bigint[]), CAST(:rooms AS integer[]),
+                    CAST(:sims AS smallint[]), CAST(:nows AS timestamptz[]))
+             AS p(user_id, device_id, room, sim_slot, now),
+        LATERAL (
+            SELECT message_id FROM message_queue
+            WHERE user_id = p.user_id AND device_id = p.device_id AND stage = {Stage.WAITING}
+              AND COALESCE(valid_until > clock_timestamp(), true)
+            ORDER BY lane, message_id LIMIT p.room FOR NO KEY UPDATE SKIP LOCKED
+        ) q
+    )
+    UPDATE message_queue q
+    SET stage = {Stage.RELEASED}, released_at = claimed.now, offered_at = claimed.now,
+        valid_until = COALESCE(q.valid_until, claimed.now + CAST(:validity AS interval)),
+        sim_slot = COALESCE(q.sim_slot, claimed.sim_slot)
+    FROM claimed WHERE q.message_id = claimed.message_id
+    RETURNING q.message_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, true AS new
+""")  # noqa: S608 - constants
+
+_CLAIM_CHOSEN = text(f"""
+    UPDATE message_queue q
+    SET stage = {Stage.RELEASED}, released_at = :now, offered_at = :now, sim_slot = u.sim_slot,
+        valid_until = COALESCE(q.valid_until, CAST(:now AS timestamptz) + CAST(:validity AS interval))
+    FROM unnest(CAST(:messages AS bigint[]), CAST(:slots AS smallint[])) AS u(message_id, sim_slot)
+    WHERE q.message_id = u.message_id
+    RETURNING q.message_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, true AS new
+""")  # noqa: S608 - constants
+
+_AGAIN = """
+    WITH again AS MATERIALIZED (
+        SELECT q.message_id
+        FROM unnest(CAST(:users AS bigint[]), CAST(:devices AS bigint[]), CAST(:rooms AS integer[]),
+                    CAST(:all AS boolean[])) AS p(user_id, device_id, room, everything),
+        LATERAL (
+            SELECT message_id FROM message_queue q
+            WHERE user_id = p.user_id AND device_id = p.device_id AND {which} AND (p.everything OR {repeat_is_due})
+            ORDER BY lane, message_id LIMIT p.room FOR NO KEY UPDATE SKIP LOCKED
+        ) q
+    )
+    UPDATE message_queue q SET offered_at = clock_timestamp()
+    FROM again WHERE q.message_id = again.message_id
+    RETURNING q.message_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, false AS new
+"""
+_REPEAT = text(_AGAIN.format(which=f"stage = {Stage.RELEASED} AND NOT cancelling", repeat_is_due=REPEAT_IS_DUE))
+# Also what the phone accepted; and never to an app that would not see the difference.
+_RECALL = text(
+    _AGAIN.format(which=f"stage IN ({Stage.RELEASED}, {Stage.ACCEPTED}) AND cancelling", repeat_is_due=REPEAT_IS_DUE)
+)
+
+
+def claim(session: Session, phones: Mapping[int, Phone]) -> list[Row[Any]]:
+    """Rows to hand out, as many as fit into the answers: one that is left out would count as offered.
+
+    Repeats are looked for first, so that none of the new ones is among them.
+    """
+    claims: list[Row[Any]] = []
+    awake = {device_id: phone for device_id, phone in phones.items() if not phone.idle}
+    unreported = {device_id: phone for device_id, phone in awake.items() if phone.youngest_unreported}
+    recalled = {
+        device_id: phone
+        for device_id, phone in awake.items()
+        if phone.recalled and versions.can_cancel(phone.state["app_version"])
+    }
+    for statement, asked in ((_RECALL, recalled), (_REPEAT, unreported)):
+        if asked:
+            claims += session.execute(statement, _again(asked, Counter(claim.device_id for claim in claims))).all()
+    for phone in awake.values():
+        if phone.room and limits.needs_care(phone.state):
+            claims += _claim_with_care(session, phone)
+    able = {
+        device_id: phone for device_id, phone in phones.items() if phone.room and not limits.needs_care(phone.state)
+    }
+    if able:
+        claims += session.execute(
+            _CLAIM,
+            {
+                "users": [phone.state["user_id"] for phone in able.values()],
+                "devices": list(able),
+                "rooms": [phone.room for phone in able.values()],
+                "sims": [phone.state["default_sim_slot"] for phone in able.values()],
+                # The slot was judged at this moment, and the next one counts from it.
+                "nows": [phone.now for phone in able.values()],
+                "validity": get_settings().message_validity,
+            },
+        ).all()
+    return claims
+
+
+def _claim_with_care(session: Session, phone: Phone) -> Sequence[Row[Any]]:
+    chosen = limits.choose(session, phone.state, phone.now, phone.room)
+    phone.held_until = chosen.until
+    hold = chosen.hold
+    phone.state["held_until"], phone.state["held_by"] = (hold.until, hold.by) if hold else (None, None)
+    if not chosen.messages:
+        return []
+    values = {"messages": chosen.messages, "slots": chosen.slots, "now": phone.now}
+    return session.execute(_CLAIM_CHOSEN, {**values, "validity": get_settings().message_validity}).all()
+
+
+def _again(phones: Mapping[int, Phone], taken: Counter[int]) -> dict[str, Any]:
+    return {
+        "users": [phone.state["user_id"] for phone in phones.values()],
+        "devices": list(phones),
+        "rooms": [MAX_ANSWER - phone.room - taken[device_id] for device_id, phone in phones.items()],
+        "all": [_first_pull_of_a_stream(phone) for phone in phones.values()],
+    }
+
+
+def _first_pull_of_a_stream(phone: Phone) -> bool:
+    opened, pulled = phone.state["stream_opened_at"], phone.state["pulled_at"]
+    return opened is not None and (pulled is None or pulled < opened)
