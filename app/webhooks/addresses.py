@@ -62,10 +62,14 @@ class AddressRates:
             raise HeldAddressError(_sentence(address))
         self._held.pop(_subject(address), None)
 
+    def accepts(self, address: str) -> bool:
+        """Whether `address` accepted something lately, so that nobody counts how often it is called."""
+        known = self._accepting.get(_subject(address))
+        return known is not None and time.monotonic() < known.since + ACCEPTED_SECONDS
+
     async def admit(self, address: str) -> None:
         """Count a call to `address` that is about to be made. Raises `HeldAddressError` for one too many."""
-        known = self._accepting.get(_subject(address))
-        if (known and time.monotonic() < known.since + ACCEPTED_SECONDS) or is_allowed(address):
+        if self.accepts(address) or is_allowed(address):
             return
         self.judge(address)
         counted = await asyncio.to_thread(run_shared, _NAME, _subject(address), _COUNT, _WINDOW_SECONDS)

@@ -8,7 +8,7 @@ from collections import Counter, deque
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID, uuid4
 
 from sqlalchemy import BigInteger, Integer, text
@@ -39,8 +39,7 @@ _WINDOW = 20
 Target = tuple[int, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """A claimed delivery: what to post, where, signed with which secrets, and the lease it is claimed by."""
 
     delivery_id: int

@@ -19,7 +19,7 @@ from yarl import URL
 from app.core.http_client import create_ssl_context
 from app.webhooks.addresses import AddressRates, HeldAddressError
 from app.webhooks.exchange import MAX_HEAD, AnswerKeeper, current_exchange
-from app.webhooks.guard import ForbiddenAddressError, host_and_target, judge_address
+from app.webhooks.guard import ForbiddenAddressError, host_and_target, judge_address, judge_name
 
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 15.0
@@ -124,13 +124,14 @@ class Connector(aiohttp.TCPConnector):
     async def connect(self, req: Any, traces: Any, timeout: Any) -> Any:  # noqa: ASYNC109 - aiohttp's own signature
         """A connection for the call that is under way. Raises `HeldAddressError` if its address is not to be called."""
         connection = await super().connect(req, traces, timeout)
-        exchange = current_exchange()
-        try:
-            exchange.address = cast("AnswerKeeper", connection.protocol).address
-            await self.rates.admit(exchange.address)
-        except BaseException:
-            connection.release()
-            raise
+        keeper = cast("AnswerKeeper", connection.protocol)
+        if not self.rates.accepts(keeper.address):
+            try:
+                await self.rates.admit(keeper.address)
+            except BaseException:
+                connection.release()
+                raise
+        keeper.serve(current_exchange())
         return connection
 
     async def _get(self, key: Any, traces: Any) -> Any:
@@ -169,9 +170,11 @@ def guarded_session(lookup: Lookup = system_lookup) -> aiohttp.ClientSession:
 def wire_url(url: str) -> URL:
     """A judged `url` for aiohttp, to which the rest behind the host is one path: it goes out as it was registered.
 
-    The host is the one that was judged; a second parser could see another.
+    The host is the one that was judged; a second parser could see another. Raises `RefusedHostError` where the operator
+    has come to refuse it since.
     """
     scheme, host, port, target = host_and_target(url)
+    judge_name(host)
     authority = f"[{host}]" if ":" in host else host
     return URL.build(scheme=scheme, authority=f"{authority}:{port}", path=target, encoded=True)
 

@@ -49,10 +49,6 @@ class Exchange:
     reused: bool = False
     seen: bytearray = field(default_factory=bytearray)
 
-    def begin(self, *, reused: bool) -> None:
-        self.reused = reused
-        self.seen.clear()
-
     def may_repeat(self) -> bool:
         """Whether a reused connection ended before any byte of an answer.
 
@@ -101,18 +97,18 @@ class AnswerKeeper(ResponseHandler):
         self.address = transport.get_extra_info("peername")[0]
         super().connection_made(transport)
 
-    def set_response_params(self, **options: Any) -> None:
+    def serve(self, exchange: Exchange) -> None:
         """Begin a call."""
-        exchange = current_exchange()
-        exchange.begin(reused=self._exchange is not None)
+        exchange.address = self.address
+        exchange.reused = self._exchange is not None
+        exchange.seen.clear()
         self._exchange, self._answered = exchange, False
-        super().set_response_params(**options)
 
     def data_received(self, data: bytes) -> None:
-        exchange = self._exchange
         if not data:  # aiohttp's own way to have the parser go on
             super().data_received(data)
             return
+        exchange = self._exchange
         if exchange is None or (self._answered and (self._payload is None or self._payload.is_eof())):
             self._drop()  # nobody asked: it could only be taken for the next call's answer
             return
@@ -126,9 +122,10 @@ class AnswerKeeper(ResponseHandler):
     def feed_data(self, data: Any, size: int = 0) -> None:
         """Take a message that was read; informational ones are no answer yet."""
         message = data[0]
-        if message.code >= _FINAL or message.code == _SWITCHING_PROTOCOLS:
+        code = message.code
+        if code >= _FINAL or code == _SWITCHING_PROTOCOLS:
             self._answered = True
-        if message.code in _WITHOUT_BODY and (
+        if code in _WITHOUT_BODY and (
             message.headers.get(hdrs.CONTENT_LENGTH, "0") != "0" or hdrs.TRANSFER_ENCODING in message.headers
         ):
             self.force_close()  # a body may follow where there must be none

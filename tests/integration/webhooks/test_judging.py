@@ -1,7 +1,6 @@
 """What is made of results over time: URLs that are gone or fail for days, late results, retention, secrets."""
 
 import threading
-from dataclasses import replace
 from datetime import timedelta
 from uuid import uuid4
 
@@ -111,7 +110,7 @@ def test_a_result_recorded_twice_ends_the_delivery_once() -> None:
     write(callback(make_user(), "http://127.0.0.1:9/", 1))
     [call] = claimed()
     recorded(result(call))
-    recorded(result(call), result(replace(call, lease_id=uuid4()), 500))
+    recorded(result(call), result(call._replace(lease_id=uuid4()), 500))
     assert rows("SELECT state, attempts FROM webhook_deliveries") == [("delivered", 1)]
 
 
@@ -153,11 +152,11 @@ def test_a_pause_that_was_asked_for_outlives_successes_and_shorter_wishes() -> N
     def left() -> float:
         return value("SELECT extract(epoch FROM next_try_at - clock_timestamp())::float FROM webhook_targets")
 
-    recorded(replace(result(wish, 429), retry_after=600))
+    recorded(result(wish, 429)._replace(retry_after=600))
     assert 590 < left() <= 600
     recorded(result(others[0]))
     assert 590 < left() <= 600
-    recorded(replace(result(shorter, 503), retry_after=5), result(others[1]))
+    recorded(result(shorter, 503)._replace(retry_after=5), result(others[1]))
     assert 590 < left() <= 600
     recorded(*(result(call, 500) for call in others[2:]))
     assert 590 < left() <= 600

@@ -1,7 +1,6 @@
 """Room, back-off, schedule and the receiver's wishes, as plain functions."""
 
 from collections import Counter
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from uuid import uuid4
@@ -122,11 +121,11 @@ def test_room_doubles_with_success_and_shrinks_to_one_after_a_time_out() -> None
 
 
 def test_only_a_quick_receiver_has_more_than_32_under_way() -> None:
-    slow = replace(result(200), duration_ms=251)
+    slow = result(200)._replace(duration_ms=251)
     assert Standing(max_in_flight=16).after(slow).max_in_flight == 32
     assert Standing(max_in_flight=32).after(slow).max_in_flight == 32
     assert Standing(max_in_flight=128).after(slow).max_in_flight == 32
-    assert Standing(max_in_flight=32).after(replace(slow, duration_ms=250)).max_in_flight == 64
+    assert Standing(max_in_flight=32).after(slow._replace(duration_ms=250)).max_in_flight == 64
 
 
 def test_pauses_grow_from_the_third_failure_in_a_row_to_five_minutes() -> None:
