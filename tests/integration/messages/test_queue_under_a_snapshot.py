@@ -49,9 +49,8 @@ def accept(numbers: int) -> tuple[int, list[str]]:
             ),
             {"user": user_id, "hash": digest("secret")},
         )
-        tokens = [enroll(session, user_id, f"phone-{n}", [], None)[1] for n in range(PHONES)]
-    with transaction() as session:
         principal = principal_of(session, (token_id, digest("secret")))
+        tokens = [enroll(session, principal, f"phone-{n}", [], None)[1] for n in range(PHONES)]
     draft = BulkDraft(message="Hello", recipients=[f"+99890{n:07d}" for n in range(numbers)], device_id="active")
     bulk.send(principal, draft, None, b"")
     return user_id, tokens
