@@ -173,7 +173,7 @@ class Agent:
         self._post_now.set()
 
     async def _fetch_settings(self) -> None:
-        self._settings.apply(await self._client.settings())
+        self._settings.apply(await self._client.settings(), parse_version(VERSION))
         self._send_now.set()
         self._post_now.set()
 

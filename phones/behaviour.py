@@ -41,9 +41,9 @@ class Behaviour:
     `duplicates` of the reports are sent a second time and `reorder` are held back, each by a draw of `disorder`.
     The event stream is dropped after each draw of `disconnect_every`.
 
-    The app: its version and its `sims` SIM cards. It reports each state alone, as the stock app does, with at most
-    `parallel_reports` calls at once; or in arrays, gathered for `report_gather`, one call at once. A trigger starts a
-    pull after `pull_latency`; one that comes while a pull is in flight replaces it, as in the app, or is joined to it
+    The app: its version and its `sims` SIM cards; with `old_android` on an Android before 7, whose dates west of UTC
+    are odd. It reports each state alone, as the stock app does, with at most `parallel_reports` calls at once; or in
+    arrays, gathered for `report_gather`, one call at once. A trigger starts a pull after `pull_latency`; one that comes while a pull is in flight replaces it, as in the app, or is joined to it
     and pulls once more. `time_factor` scales the app's own waits (reconnect, back-off, the 15-minute pull): 0.01 makes
     five seconds fifty milliseconds. `clock_skew` is how far its clock is ahead. After `dies_after` it falls silent for
     good.
@@ -70,4 +70,5 @@ class Behaviour:
     time_factor: float = 1.0
     clock_skew: float = 0.0
     utc_offset_minutes: int = 300
+    old_android: bool = False
     dies_after: Seconds | None = None

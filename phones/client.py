@@ -25,6 +25,7 @@ from phones.wire import (
     Announcement,
     Hook,
     HookEvent,
+    InboxItem,
     PulledMessage,
     Registered,
     Registration,
@@ -111,6 +112,7 @@ class GatewayClient:
         self._webhooks_url = Url.parse(f"{base}/webhooks")
         self._settings_url = Url.parse(f"{base}/settings")
         self._events_url = Url.parse(f"{base}/events")
+        self._inbox_url = Url.parse(f"{base}/inbox")
         self._headers = Headers({})
         self.token = ""
 
@@ -133,17 +135,20 @@ class GatewayClient:
             }
         )
 
-    async def register(self, private_token: str, name: str, sim_cards: list[SimCard] | None) -> Registered:
+    async def register(
+        self, private_token: str, name: str, sim_cards: list[SimCard] | None, public_key: str | None = None
+    ) -> Registered:
         """`POST /device`: enroll, and use the token received from now on."""
-        body = _encode(Registration(name=name, sim_cards=sim_cards))
+        body = _encode(Registration(name, sim_cards, public_key, _key_version(public_key)))
         content = await self._call("POST", self._device_url, body, self._headers_with(private_token))
         registered = _read(_registered, content)
         self.token = registered.token
         return registered
 
-    async def announce(self, device_id: str, sim_cards: list[SimCard] | None) -> None:
+    async def announce(self, device_id: str, sim_cards: list[SimCard] | None, public_key: str | None = None) -> None:
         """`PATCH /device`: what the app does at each start."""
-        await self._call("PATCH", self._device_url, _encode(Announcement(id=device_id, sim_cards=sim_cards)))
+        body = _encode(Announcement(device_id, sim_cards, public_key, _key_version(public_key)))
+        await self._call("PATCH", self._device_url, body)
 
     async def pull(self, order: str = "lifo") -> list[PulledMessage]:
         """`GET /message`: what is there to send."""
@@ -160,6 +165,10 @@ class GatewayClient:
     async def settings(self) -> dict[str, Any]:
         """`GET /settings`: the settings to apply, by section."""
         return _read(_settings, await self._call("GET", self._settings_url))
+
+    async def push_inbox(self, items: list[InboxItem]) -> None:
+        """`POST /inbox`: a copy of what was received."""
+        await self._call("POST", self._inbox_url, _encode(items))
 
     async def post_hook(self, url: str, event: HookEvent, signing_key: str) -> None:
         """Post an event to a webhook, signed now."""
@@ -204,6 +213,10 @@ class GatewayClient:
         if not _is_success(answer.status):
             raise RefusedError(answer.status, f"{method} {url.target}")
         return answer.body
+
+
+def _key_version(public_key: str | None) -> int | None:
+    return None if public_key is None else 1
 
 
 def _hook_address(url: str) -> Url:

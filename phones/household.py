@@ -36,6 +36,8 @@ class Stats:
     gave_up: int = 0
     hooks_taken: int = 0
     hooks_dropped: int = 0
+    inbox_taken: int = 0
+    inbox_dropped: int = 0
     errors: int = 0
     dead: int = 0
 

@@ -171,7 +171,9 @@ class Radio:
         """Seconds until the message in turn may be sent."""
         if -self._queue[0][0] > MAX_PRIORITY_WITH_PACE or not self._behaviour().keeps_pace:
             return 0.0
-        return max(0.0, max(self._next_slot, self._limit_ends()) - self._loop.time())
+        now = self._loop.time()
+        closed = self._settings.until_work_hours((self.wall() + 60 * self._behaviour().utc_offset_minutes) % 86400)
+        return max(0.0, closed, max(self._next_slot, self._limit_ends()) - now)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:

@@ -6,6 +6,7 @@ the webhooks it was told of. What it knows, messages included, outlives its stre
 """
 
 import asyncio
+import base64
 import random
 import secrets
 from http import HTTPStatus
@@ -17,9 +18,11 @@ from phones.behaviour import Behaviour, sample
 from phones.client import GatewayClient, PhoneError, RefusedError
 from phones.hooks import Hooks
 from phones.household import Household, Work
+from phones.inbox import InboxCopy
 from phones.radio import Message, Radio
 from phones.reports import Reporter
 from phones.wire import (
+    INBOX_SINCE,
     DateFormat,
     PhoneSettings,
     PulledMessage,
@@ -53,7 +56,8 @@ class Phone:
         self.settings = PhoneSettings(signing_key=secrets.token_urlsafe(6))
         self._home = home
         self._version = parse_version(behaviour.app_version)
-        self._date = DateFormat(behaviour.utc_offset_minutes)
+        self._date = DateFormat(behaviour.utc_offset_minutes, old_android=behaviour.old_android)
+        self._public_key = base64.b64encode(secrets.token_bytes(91)).decode() if self._version >= INBOX_SINCE else None
         self.work = Work(home, lambda: self.behaviour, random.Random(name))  # noqa: S311  (chooses when to misbehave)
         self.client = GatewayClient(
             home.http,
@@ -64,6 +68,7 @@ class Phone:
         self.radio = Radio(name, self.settings, lambda: self.behaviour, home.ledger, self.work.random, self._changed)
         self.reporter = Reporter(self.client, self.work, lambda: self.behaviour, self._date)
         self.hooks = Hooks(self.client, self.work, self.settings, self._version)
+        self.inbox = InboxCopy(self.client, self.work, self._version)
         self._pull_again = False
         self._failed_pulls = 0
 
@@ -76,6 +81,7 @@ class Phone:
             if self._version >= (1, 66):
                 cards = [msgspec.to_builtins(card) for card in self._sim_cards()]
                 self.hooks.emit("app:started", self.device_id, {"simCards": cards})
+        self.inbox.push()
         self.work.job("life", self._live())
         self._ping_later()
         if self.behaviour.dies_after is not None:
@@ -105,7 +111,7 @@ class Phone:
     @property
     def idle(self) -> bool:
         """Nothing to send and nothing to report; a message may still be waiting for its delivery report."""
-        return self.dead or (self.radio.idle and not self.reporter and not self.hooks)
+        return self.dead or (self.radio.idle and not self.reporter and not self.hooks and not self.inbox)
 
     def disconnect(self) -> None:
         """Drop the event stream. The app opens it again after a while."""
@@ -122,13 +128,13 @@ class Phone:
         cards = [card.redacted() for card in self._sim_cards()] if self._version >= (1, 65) else None
         if self.device_id:
             try:
-                await self.client.announce(self.device_id, cards)
+                await self.client.announce(self.device_id, cards, self._public_key)
             except RefusedError as error:
                 if error.status != HTTPStatus.UNAUTHORIZED:
                     raise
             else:
                 return
-        registered = await self.client.register(self._home.private_token, self.name, cards)
+        registered = await self.client.register(self._home.private_token, self.name, cards, self._public_key)
         self.device_id = registered.id
         self._home.stats.registrations += 1
 
@@ -252,7 +258,7 @@ class Phone:
 
     async def _fetch_settings(self) -> None:
         order = self.settings.processing_order
-        self.settings.apply(await self.client.settings())
+        self.settings.apply(await self.client.settings(), self._version)
         if self.settings.processing_order != order:
             self.radio.reorder()
         self.radio.turn()
@@ -274,7 +280,17 @@ class Phone:
 
         Raises PhoneError where the phone knows no webhook for it, and CancelledError where it ends or gives up first.
         """
-        sms = ReceivedSms(
+        sms = self._received(sender, text, sim)
+        self.inbox.add(sms)
+        return await self._emit("sms:received", sms)
+
+    async def receive_batch(self, messages: list[tuple[str, str]], sim: int = 1) -> str:
+        """Hand on several SMS, by sender and text, as one event, as apps from 1.71 on do when asked for their inbox."""
+        received = [self._received(sender, text, sim) for sender, text in messages]
+        return await self._emit("sms:batch:received", {"messages": received})
+
+    def _received(self, sender: str, text: str, sim: int) -> ReceivedSms:
+        return ReceivedSms(
             message=text,
             received_at=self._date(self.radio.wall()),
             message_id=f"{self.work.random.getrandbits(32):08x}",
@@ -283,9 +299,11 @@ class Phone:
             sim_number=sim,
             recipient=self._sim_cards()[sim - 1].phone_number,
         )
-        emitted = self.hooks.emit("sms:received", self.device_id, sms)
+
+    async def _emit(self, event: str, payload: ReceivedSms | dict[str, Any]) -> str:
+        emitted = self.hooks.emit(event, self.device_id, payload)
         if not emitted:
-            raise PhoneError(f"{self.name} knows no webhook for sms:received")
+            raise PhoneError(f"{self.name} knows no webhook for {event}")
         for _, taken in emitted:
             await taken
         return emitted[0][0]

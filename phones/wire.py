@@ -1,7 +1,7 @@
 """What travels between a phone and the gateway: JSON shapes, dates, signatures, event streams.
 
-Written from the phone protocol of "SMS Gateway for Android" 1.68. Field names on the wire are camelCase; absent and
-null are the same here, and null is never sent.
+Written from the phone protocol of "SMS Gateway for Android" 1.68 and its changes up to 1.75. Field names on the wire
+are camelCase; absent and null are the same here, and null is never sent.
 """
 
 import hashlib
@@ -59,10 +59,12 @@ def _last_four(text: str | None) -> str | None:
 
 
 class Registration(Struct, rename="camel", omit_defaults=True):
-    """Body of `POST /device`. `sim_cards` is left out by apps older than 1.65."""
+    """Body of `POST /device`. `sim_cards` is left out by apps older than 1.65, the key by those older than 1.75."""
 
     name: str
     sim_cards: list[SimCard] | None = None
+    public_key: str | None = None
+    key_version: int | None = None
 
 
 class Announcement(Struct, rename="camel", omit_defaults=True):
@@ -70,6 +72,8 @@ class Announcement(Struct, rename="camel", omit_defaults=True):
 
     id: str
     sim_cards: list[SimCard] | None = None
+    public_key: str | None = None
+    key_version: int | None = None
 
 
 class Registered(Struct, rename="camel"):
@@ -160,6 +164,19 @@ class ReceivedSms(Struct, rename="camel", omit_defaults=True):
     recipient: str | None = None
 
 
+class InboxItem(Struct, rename="camel", omit_defaults=True):
+    """One element of `POST /inbox`: a copy of what was received. Sender, recipient and content are encrypted."""
+
+    id: str
+    type: str
+    sender: str
+    content: str
+    created_at: str
+    is_encrypted: bool
+    sim_number: int | None = None
+    recipient: str | None = None
+
+
 class HookEvent(Struct, rename="camel"):
     """Body of what a phone posts to a webhook. `id` stays the same over retries."""
 
@@ -181,31 +198,46 @@ HOOK_EVENTS_SINCE: dict[str, tuple[int, ...]] = {
     "mms:downloaded": (1, 56),
     "app:started": (1, 66),
     "sms:cancelled": (1, 67),
+    "sms:batch:received": (1, 71),
+    "sms:batch:data-received": (1, 71),
+    "mms:batch:received": (1, 71),
+    "mms:batch:downloaded": (1, 71),
 }
 """The app version that first knew an event. A list with an event it does not know fails whole."""
+
+WORK_HOURS_SINCE = (1, 69)
+INBOX_SINCE = (1, 75)
 
 LIMIT_PERIODS = {"Disabled": 0.0, "PerMinute": 60.0, "Per30Minutes": 1800.0, "PerHour": 3600.0, "PerDay": 86400.0}
 
 
 class PhoneSettings(Struct):
-    """What the app keeps of `GET /settings`. Intervals in seconds; a period of 0 is no limit."""
+    """What the app keeps of `GET /settings`. Intervals in seconds; a period of 0 is no limit; work hours in minutes."""
 
     send_interval_min: float = 0.0
     send_interval_max: float = 0.0
     limit_period: float = 0.0
     limit_value: int = 0
     processing_order: str = "LIFO"
+    work_hours_enabled: bool = False
+    work_hours_start: int = 9 * 60
+    work_hours_end: int = 19 * 60
     ping_interval: float = 0.0
     signing_key: str = ""
 
-    def apply(self, document: dict[str, Any]) -> None:
-        """Take over what is present; an absent key stays, null resets. One bad value refuses the whole document."""
+    def apply(self, document: dict[str, Any], version: tuple[int, ...]) -> None:
+        """Take over what is present and what an app of this version knows; an absent key stays, null resets.
+
+        One bad value refuses the whole document.
+        """
         if not all(isinstance(section, dict) for section in document.values()):
             raise WireError("a settings section is not an object")
         messages = document.get("messages", {})
         period, order = messages.get("limit_period") or "Disabled", messages.get("processing_order") or "LIFO"
         if period not in LIMIT_PERIODS or order not in {"LIFO", "FIFO"}:
             raise WireError(f"unknown limit_period {period!r} or processing_order {order!r}")
+        if version >= WORK_HOURS_SINCE:
+            self._apply_work_hours(messages)
         if "limit_period" in messages:
             self.limit_period = LIMIT_PERIODS[period]
         if "processing_order" in messages:
@@ -215,6 +247,38 @@ class PhoneSettings(Struct):
         if "interval_seconds" in document.get("ping", {}):
             self.ping_interval = document["ping"]["interval_seconds"] or 0
         self.signing_key = document.get("webhooks", {}).get("signing_key") or self.signing_key
+
+    def _apply_work_hours(self, messages: dict[str, Any]) -> None:
+        start = _minutes(messages.get("work_hours_start"), 9 * 60)
+        end = _minutes(messages.get("work_hours_end"), 19 * 60)
+        if "work_hours_start" in messages:
+            self.work_hours_start = start
+        if "work_hours_end" in messages:
+            self.work_hours_end = end
+        if "work_hours_enabled" in messages:
+            self.work_hours_enabled = messages["work_hours_enabled"] in {True, "true"}
+
+    def until_work_hours(self, second_of_day: float) -> float:
+        """Seconds until the work hours begin, 0 within them. They may go past midnight; where both ends are the same
+        they are the whole day.
+        """
+        start, end = 60 * self.work_hours_start, 60 * self.work_hours_end
+        if not self.work_hours_enabled or start == end:
+            return 0.0
+        within = start <= second_of_day < end if start < end else not end <= second_of_day < start
+        return 0.0 if within else (start - second_of_day) % 86400
+
+
+_TIME_OF_DAY = re.compile(r"([01]\d|2[0-3]):([0-5]\d)")
+
+
+def _minutes(text: str | None, default: int) -> int:
+    if text is None:
+        return default
+    match = _TIME_OF_DAY.fullmatch(text)
+    if match is None:
+        raise WireError(f"not a time of day: {text!r}")
+    return 60 * int(match[1]) + int(match[2])
 
 
 def parse_version(text: str) -> tuple[int, ...]:
@@ -242,12 +306,17 @@ _SECONDS_KEPT = 64
 
 
 class DateFormat:
-    """Writes dates with three fraction digits and the phone's zone. Renders each second once."""
+    """Writes dates with three fraction digits and the phone's zone. Renders each second once.
 
-    def __init__(self, utc_offset_minutes: int = 0) -> None:
+    Android before 7 writes zones west of UTC as `+-5:00`.
+    """
+
+    def __init__(self, utc_offset_minutes: int = 0, *, old_android: bool = False) -> None:
         self._zone = timezone(timedelta(minutes=utc_offset_minutes))
         offset = datetime.now(self._zone).strftime("%z")
         self._suffix = "Z" if utc_offset_minutes == 0 else f"{offset[:3]}:{offset[3:]}"
+        if old_android and utc_offset_minutes < 0:
+            self._suffix = f"+-{int(offset[1:3])}:{offset[3:]}"
         self._seconds: dict[int, str] = {}
 
     def __call__(self, timestamp: float) -> str:

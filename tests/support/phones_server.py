@@ -26,10 +26,13 @@ TOKEN = "1|private-token"
 SIGNING_KEY = "testkey1"
 BATCH = 100
 DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}(Z|[+-]\d\d:\d\d)")
+OLD_DATE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}\+-\d{1,2}:\d\d")
 REPORTABLE = {"Pending", "Processed", "Sent", "Delivered", "Failed", "Cancelled"}
 AGENT = re.compile(r"me\.capcom\.smsgateway/\d+\.\d+\.\d+")
 SIM_KEYS = {"slotIndex", "simNumber", "phoneNumber", "carrierName", "iccid"}
-EVENT_EXTRAS = {"sms:received": {"message", "receivedAt", "messageId", "sender", "phoneNumber"}}
+SMS_KEYS = {"message", "receivedAt", "messageId", "sender", "phoneNumber"}
+INBOX_KEYS = {"id", "type", "sender", "recipient", "simNumber", "content", "isEncrypted", "createdAt"}
+ENCRYPTED = re.compile(r"\$aes-256-cbc/pbkdf2-sha1\$i=\d+\$[^$]+\$[^$]+")
 
 
 class ViolationError(Exception):
@@ -69,7 +72,8 @@ class ReferenceServer:
     """The gateway. Enter to listen on a free loopback port; `url` is its address.
 
     `faults["PATCH /message"]` holds statuses to give, in turn, instead of doing the work; `delays` seconds by call.
-    `webhooks` are the events offered, `settings` the document given out. `posts` are the hook calls taken, by event id.
+    `webhooks` are the events offered, `settings` the document given out. `posts` are the hook calls taken, by event id,
+    `inbox` the sizes of the batches of `POST /inbox`. `date` is how the phones are to write dates.
     """
 
     def __init__(self, *, single_reports: bool = True, port: int = 0) -> None:
@@ -84,6 +88,8 @@ class ReferenceServer:
             "webhooks": {"signing_key": SIGNING_KEY},
         }
         self.posts: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.inbox: list[int] = []
+        self.date = DATE
         self.url = ""
         self.first_reports = 0
         self.single_reports = single_reports
@@ -103,6 +109,7 @@ class ReferenceServer:
                 web.get(f"{base}/webhooks", self._list_webhooks),
                 web.get(f"{base}/settings", self._give_settings),
                 web.get(f"{base}/events", self._stream),
+                web.post(f"{base}/inbox", self._take_inbox),
                 web.post("/hooks/{secret}", self._hook),
                 web.post("/control/fill", self._fill),
                 web.get("/control/figures", self._figures),
@@ -206,9 +213,10 @@ class ReferenceServer:
         if request.headers["Authorization"] != f"Bearer {TOKEN}":
             return web.json_response({"message": "bad private token"}, status=401)
         body = await request.json()
-        check(set(body) <= {"name", "pushToken", "simCards"}, f"keys {set(body)}")
+        check(set(body) <= {"name", "pushToken", "simCards", "publicKey", "keyVersion"}, f"keys {set(body)}")
         check(isinstance(body["name"], str) and 0 < len(body["name"]) <= 128, "name")
         _check_cards(body, request)
+        _check_key(body, request)
         device_id = f"dev{len(self.devices) + 1:05d}"
         device = self.devices[device_id] = Device(device_id, body["name"], f"{device_id}.{secrets.token_hex(8)}")
         return web.json_response(
@@ -218,8 +226,10 @@ class ReferenceServer:
     async def _announce(self, request: web.Request) -> web.Response:
         device = self._device_of(request)
         body = await request.json()
-        check(set(body) <= {"id", "pushToken", "simCards"} and body["id"] == device.id, "announcement")
+        keys = {"id", "pushToken", "simCards", "publicKey", "keyVersion"}
+        check(set(body) <= keys and body["id"] == device.id, "announcement")
         _check_cards(body, request)
+        _check_key(body, request)
         device.announcements += 1
         return web.Response(status=204)
 
@@ -237,7 +247,7 @@ class ReferenceServer:
         check(isinstance(reports, list) and reports, "an array")
         check(len(reports) == 1 or not self.single_reports, "exactly one report")
         for report in reports:
-            _check_report(report)
+            _check_report(report, self.date)
             message_id = report["id"]
             expected = device.numbers.get(message_id)
             check(expected == [item["phoneNumber"] for item in report["recipients"]], "numbers exactly as given")
@@ -285,11 +295,25 @@ class ReferenceServer:
         body = json.loads(raw)
         check(set(body) == {"id", "webhookId", "event", "deviceId", "payload"}, f"keys {set(body)}")
         check(body["deviceId"] == device.id and body["webhookId"] == f"{device.id}-{body['event']}", "ids")
-        check(EVENT_EXTRAS.get(body["event"], set()) <= set(body["payload"]), "payload")
-        if body["event"] == "sms:received":
-            check(DATE.fullmatch(body["payload"]["receivedAt"]), "receivedAt")
+        check(_is_known(body["event"], request), "an event of this version")
+        received = {"sms:received": [body["payload"]], "sms:batch:received": body["payload"].get("messages")}
+        for sms in received.get(body["event"], []):
+            check(set(sms) >= SMS_KEYS, "payload")
+            check(self.date.fullmatch(sms["receivedAt"]), "receivedAt")
         self.posts[body["id"]].append(body)
         return web.json_response({})
+
+    async def _take_inbox(self, request: web.Request) -> web.Response:
+        self._device_of(request)
+        check(_version(request) >= (1, 75), "only newer apps push their inbox")
+        items = await request.json()
+        check(isinstance(items, list) and 1 <= len(items) <= BATCH, "a batch")
+        for item in items:
+            check(set(item) <= INBOX_KEYS and item["type"] == "SMS" and item["isEncrypted"] is True, f"item {item}")
+            check(all(ENCRYPTED.fullmatch(item[key]) for key in ("sender", "recipient", "content")), "encrypted")
+            check(self.date.fullmatch(item["createdAt"]), "createdAt")
+        self.inbox.append(len(items))
+        return web.Response(status=201)
 
     # --- for measuring --------------------------------------------------------------------------------------------
 
@@ -314,9 +338,21 @@ class ReferenceServer:
         )
 
 
+def _version(request: web.Request) -> tuple[int, ...]:
+    return tuple(int(part) for part in request.headers["User-Agent"].partition("/")[2].split("."))
+
+
+def _is_known(event: str, request: web.Request) -> bool:
+    return ":batch:" not in event or _version(request) >= (1, 71)
+
+
+def _check_key(body: dict[str, Any], request: web.Request) -> None:
+    told = {"publicKey", "keyVersion"} & set(body)
+    check(len(told) == (2 if _version(request) >= (1, 75) else 0), "a public key since 1.75")
+
+
 def _check_cards(body: dict[str, Any], request: web.Request) -> None:
-    version = tuple(int(part) for part in request.headers["User-Agent"].partition("/")[2].split("."))
-    check(("simCards" in body) == (version >= (1, 65)), "simCards since 1.65")
+    check(("simCards" in body) == (_version(request) >= (1, 65)), "simCards since 1.65")
     for card in body.get("simCards", []):
         check(set(card) <= SIM_KEYS and None not in card.values(), "nulls are left out")
         check(card["simNumber"] == card["slotIndex"] + 1, "simNumber")
@@ -324,14 +360,14 @@ def _check_cards(body: dict[str, Any], request: web.Request) -> None:
             check(re.fullmatch(r"\**.{0,4}", card[key]), f"{key} is redacted")
 
 
-def _check_report(report: dict[str, Any]) -> None:
+def _check_report(report: dict[str, Any], written: re.Pattern[str]) -> None:
     check(set(report) == {"id", "state", "recipients", "states"}, f"keys {set(report)}")
     check(report["state"] in REPORTABLE and report["recipients"], "state and recipients")
     for item in report["recipients"]:
         check(set(item) in ({"phoneNumber", "state"}, {"phoneNumber", "state", "error"}), "recipient")
         check("error" not in item or (item["state"] == "Failed" and item["error"]), "error only when set")
     check(report["state"] in report["states"], "the state is in the history")
-    check(all(DATE.fullmatch(date) for date in report["states"].values()), f"dates {report['states']}")
+    check(all(written.fullmatch(date) for date in report["states"].values()), f"dates {report['states']}")
 
 
 async def _serve(port: int) -> None:

@@ -1,5 +1,6 @@
 """Simulated phones against a strict server of their protocol, over real sockets."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -11,7 +12,7 @@ from phones.behaviour import Behaviour
 from phones.client import PhoneError
 from phones.fleet import Fleet, FleetError, FleetThread
 from phones.virtual import Phone
-from tests.support.phones_server import TOKEN, ReferenceServer
+from tests.support.phones_server import OLD_DATE, TOKEN, ReferenceServer
 
 pytestmark = pytest.mark.anyio
 
@@ -332,6 +333,81 @@ async def test_a_list_with_an_event_the_app_does_not_know_fails_whole(server: Re
     async with fleet_of(server, app_version="1.65.0") as fleet:
         await fleet.wait_until(lambda: server.calls["GET /webhooks"] >= 3)
         assert fleet.phones[0].hooks.known == []
+
+
+@pytest.mark.parametrize(("version", "knows"), [("1.68.0", False), ("1.75.0", True)])
+async def test_batches_of_events_since_1_71(server: ReferenceServer, version: str, *, knows: bool) -> None:
+    async with fleet_of(server, app_version=version) as fleet:
+        await configured(fleet)
+        server.webhooks = [
+            "sms:batch:received",
+            "sms:batch:data-received",
+            "mms:batch:received",
+            "mms:batch:downloaded",
+        ]
+        fetched = server.calls["GET /webhooks"]
+        await server.tell(server.device, "WebhooksUpdated")
+        if not knows:
+            await fleet.wait_until(lambda: server.calls["GET /webhooks"] >= fetched + 2)
+            assert [hook.event for hook in fleet.phones[0].hooks.known] == ["sms:received"], "the new list failed whole"
+            return
+        await fleet.wait_until(lambda: len(fleet.phones[0].hooks.known) == 4)
+        event_id = await fleet.phones[0].receive_batch([("+15550001111", "one"), ("+15550002222", "two")])
+        (post,) = server.posts[event_id]
+        assert [item["message"] for item in post["payload"]["messages"]] == ["one", "two"]
+
+
+@pytest.mark.parametrize(("version", "pushed"), [("1.68.0", []), ("1.75.0", [1, 1, 1])])
+async def test_a_newer_app_pushes_a_copy_of_its_inbox(server: ReferenceServer, version: str, pushed: list[int]) -> None:
+    async with fleet_of(server, app_version=version) as fleet:
+        await configured(fleet)
+        for number in range(3):
+            await fleet.receive_inbound(0, "+15550001111", f"{number}")
+            await fleet.wait_until(lambda: fleet.idle)
+        assert server.inbox == pushed
+        assert len(server.posts) == 3
+
+
+async def test_a_refused_batch_of_the_inbox_is_halved_and_single_messages_are_dropped(server: ReferenceServer) -> None:
+    async with fleet_of(server, app_version="1.75.0") as fleet:
+        await configured(fleet)
+        server.faults["POST /inbox"].extend([404, 404, 404, 404])
+        await asyncio.gather(*(fleet.receive_inbound(0, "+15550001111", f"{number}") for number in range(5)))
+        await fleet.wait_until(lambda: fleet.idle)
+        stats = fleet.stats
+        assert (stats.inbox_taken, stats.inbox_dropped, sum(server.inbox)) == (3, 2, 3), (
+            "of five the first two alone, and three together"
+        )
+
+
+@pytest.mark.parametrize(("version", "waits"), [("1.68.0", False), ("1.75.0", True)])
+async def test_a_newer_app_keeps_its_work_hours(server: ReferenceServer, version: str, *, waits: bool) -> None:
+    local = datetime.now(UTC) + timedelta(minutes=Behaviour().utc_offset_minutes)
+    server.settings["messages"] |= {
+        "work_hours_enabled": True,
+        "work_hours_start": f"{local + timedelta(hours=2):%H:%M}",
+        "work_hours_end": f"{local + timedelta(hours=4):%H:%M}",
+    }
+    async with fleet_of(server, app_version=version) as fleet:
+        await configured(fleet)
+        message_id = await server.send(server.device)
+        await fleet.wait_until(lambda: fleet.stats.messages == 1)
+        urgent = await server.send(server.device, priority=100)
+        await fleet.wait_until(lambda: urgent in fleet.ledger.message_ids())
+        assert (message_id in fleet.ledger.message_ids()) is not waits
+        server.settings["messages"]["work_hours_enabled"] = False
+        await server.tell(server.device, "SettingsUpdated")
+        await fleet.wait_until(lambda: message_id in fleet.ledger.message_ids())
+
+
+async def test_an_old_android_west_of_utc_writes_odd_dates(server: ReferenceServer) -> None:
+    server.date = OLD_DATE
+    async with fleet_of(server, app_version="1.75.0", old_android=True, utc_offset_minutes=-300) as fleet:
+        await configured(fleet)
+        message_id = await server.send(server.device)
+        await fleet.wait_until(lambda: "Delivered" in server.device.states(message_id))
+        await fleet.receive_inbound(0, "+15550001111", "hi")
+        await fleet.wait_until(lambda: server.inbox == [1])
 
 
 async def test_pings_and_starts_are_posted_and_a_ping_pulls(server: ReferenceServer) -> None:

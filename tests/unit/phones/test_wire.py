@@ -25,6 +25,7 @@ from phones.wire import (
     sign,
 )
 
+OLDER, NEWER = (1, 68, 0), (1, 75, 0)
 SEVEN = datetime(2026, 11, 22, 7, 0, tzinfo=UTC).timestamp()
 
 
@@ -55,6 +56,14 @@ def test_what_is_no_date_is_refused(text: str) -> None:
 )
 def test_dates_are_written_with_three_digits_and_the_zone(offset: int, expected: str) -> None:
     assert DateFormat(offset)(SEVEN + 0.12) == expected
+
+
+@pytest.mark.parametrize(
+    ("offset", "expected"),
+    [(0, "2026-11-22T07:00:00.120Z"), (300, "2026-11-22T12:00:00.120+05:00"), (-300, "2026-11-22T02:00:00.120+-5:00")],
+)
+def test_dates_of_an_old_android_are_odd_west_of_utc(offset: int, expected: str) -> None:
+    assert DateFormat(offset, old_android=True)(SEVEN + 0.12) == expected
 
 
 def test_signature_is_that_of_the_protocols_example() -> None:
@@ -137,18 +146,64 @@ def test_sim_cards_are_redacted_to_four_characters() -> None:
 
 def test_settings_absent_keys_stay_and_null_resets() -> None:
     settings = PhoneSettings(signing_key="own")
-    settings.apply({"messages": {"send_interval_min": 5, "send_interval_max": 7, "processing_order": "FIFO"}})
-    settings.apply({"messages": {"limit_period": "PerHour", "limit_value": 30}, "webhooks": {"signing_key": "given"}})
+    settings.apply({"messages": {"send_interval_min": 5, "send_interval_max": 7, "processing_order": "FIFO"}}, NEWER)
+    limit = {"limit_period": "PerHour", "limit_value": 30}
+    settings.apply({"messages": limit, "webhooks": {"signing_key": "given"}}, NEWER)
     assert (settings.send_interval_min, settings.send_interval_max, settings.processing_order) == (5, 7, "FIFO")
     assert (settings.limit_period, settings.limit_value, settings.signing_key) == (3600, 30, "given")
-    settings.apply({"messages": {"send_interval_min": None, "processing_order": None}, "unknown": {}})
+    settings.apply({"messages": {"send_interval_min": None, "processing_order": None}, "unknown": {}}, NEWER)
     assert (settings.send_interval_min, settings.send_interval_max, settings.processing_order) == (0, 7, "LIFO")
 
 
-@pytest.mark.parametrize("document", [{"messages": {"processing_order": "Sideways"}}, {"messages": None}, {"ping": 5}])
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"messages": {"processing_order": "Sideways"}},
+        {"messages": None},
+        {"ping": 5},
+        {"messages": {"work_hours_start": "9:00"}},
+        {"messages": {"work_hours_end": "24:00"}},
+    ],
+)
 def test_settings_that_the_app_could_not_read_are_refused(document: dict[str, object]) -> None:
     with pytest.raises(WireError):
-        PhoneSettings().apply(document)
+        PhoneSettings().apply(document, NEWER)
+
+
+def work_hours(start: str, end: str, version: tuple[int, ...]) -> PhoneSettings:
+    settings = PhoneSettings()
+    hours = {"work_hours_enabled": True, "work_hours_start": start, "work_hours_end": end}
+    settings.apply({"messages": hours}, version)
+    return settings
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "hour", "hours"),
+    [
+        ("09:00", "19:00", 8, 1),
+        ("09:00", "19:00", 9, 0),
+        ("09:00", "19:00", 18.99, 0),
+        ("09:00", "19:00", 19, 14),
+        ("22:00", "06:30", 23, 0),
+        ("22:00", "06:30", 6, 0),
+        ("22:00", "06:30", 12, 10),
+        ("10:00", "10:00", 3, 0),
+    ],
+)
+def test_outside_its_work_hours_a_newer_app_waits_for_their_beginning(
+    start: str, end: str, hour: float, hours: float
+) -> None:
+    assert work_hours(start, end, NEWER).until_work_hours(hour * 3600) == pytest.approx(hours * 3600)
+    assert work_hours(start, end, OLDER).until_work_hours(hour * 3600) == 0, "it does not know the setting"
+
+
+def test_work_hours_that_are_switched_off_or_reset_hold_nothing_back() -> None:
+    settings = work_hours("10:00", "11:00", NEWER)
+    settings.apply({"messages": {"work_hours_start": None, "work_hours_end": None}}, NEWER)
+    assert settings.until_work_hours(8 * 3600) == 3600, "nine to nineteen"
+    settings.apply({"messages": {"work_hours_enabled": False}}, NEWER)
+    assert settings.until_work_hours(0) == 0
+    PhoneSettings().apply({"messages": {"work_hours_start": "never"}}, OLDER)
 
 
 def test_seconds_of_the_command_line() -> None:
