@@ -147,14 +147,18 @@ def release(context: typer.Context) -> None:
 @app.command(context_settings=_ELSEWHERE, add_help_option=False)
 def phones(context: typer.Context) -> None:
     """Pair a phone; run simulated ones, for trying a gateway."""
-    from phones.simulate import phones_app
+    from phones.simulate import default_state, phones_app
 
     given = context.args
-    if given[:1] == ["pair"]:
+    if given[:1] == ["remove"] and not any(arg == "--help" or arg.startswith("--state") for arg in given):
+        given = [*given, "--state", str(default_state())]  # which attaching may change
+    if given[:1] in (["pair"], ["remove"]):
         _attach_unless_help(given)
     from app.devices.commands import pair
+    from app.local.simulated import remove
 
     phones_app.command()(pair)
+    phones_app.command()(remove)
     if given[:1] == ["simulate"] and not any(arg == "--help" or arg.startswith("--server") for arg in given):
         given = [*given, "--server", _running_address()]
     phones_app(given, prog_name="smsfleet phones")

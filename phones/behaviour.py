@@ -43,10 +43,10 @@ class Behaviour:
 
     The app: its version and its `sims` SIM cards; with `old_android` on an Android before 7, whose dates west of UTC
     are odd. It reports each state alone, as the stock app does, with at most `parallel_reports` calls at once; or in
-    arrays, gathered for `report_gather`, one call at once. A trigger starts a pull after `pull_latency`; one that comes while a pull is in flight replaces it, as in the app, or is joined to it
-    and pulls once more. `time_factor` scales the app's own waits (reconnect, back-off, the 15-minute pull): 0.01 makes
-    five seconds fifty milliseconds. `clock_skew` is how far its clock is ahead. After `dies_after` it falls silent for
-    good.
+    arrays, gathered for `report_gather`, one call at once. A trigger starts a pull after `pull_latency`; one that
+    comes while a pull is in flight replaces it, as in the app, or is joined to it and pulls once more. `time_factor`
+    scales the app's own waits (reconnect, back-off, the 15-minute pull): 0.01 makes five seconds fifty milliseconds.
+    `clock_skew` is how far its clock is ahead. After `dies_after` it falls silent for good.
     """
 
     send_time: Seconds = 0.3

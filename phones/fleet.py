@@ -23,6 +23,7 @@ from phones.client import RefusedError
 from phones.household import Household, Stats
 from phones.http import HttpClient
 from phones.ledger import Ledger
+from phones.memory import Memory
 from phones.virtual import Phone
 
 _STARTED_AT_ONCE = 50
@@ -40,9 +41,10 @@ class Fleet:
     """`count` phones that enroll with one private token. `server_url` without a path is completed by the usual one.
 
     `behaviour` is one for all, or a function of a phone's index. `name` makes the phones' names and numbers, which stay
-    the same from run to run, so that a gateway can recognise them. Entering waits until every phone is enrolled and
-    has its stream open, and raises FleetError after `ready_within` seconds, for a refused token at once. Leaving ends
-    all phones at once, and raises what unexpected errors there were.
+    the same from run to run, so that a gateway can recognise them; with a `memory` they go on as who they were.
+
+    Entering waits until every phone is enrolled and has its stream open, and raises FleetError after `ready_within`
+    seconds, for a refused token at once. Leaving ends all phones at once, and raises what unexpected errors there were.
     """
 
     def __init__(
@@ -53,12 +55,14 @@ class Fleet:
         count: int = 1,
         behaviour: Behaviour | Callable[[int], Behaviour] | None = None,
         ledger: Ledger | None = None,
+        memory: Memory | None = None,
         name: str = "virtual/phone",
         ready_within: float = 60.0,
     ) -> None:
         self.phones: list[Phone] = []
         self.ledger = Ledger() if ledger is None else ledger
         self.stats = Stats()
+        self._memory = Memory() if memory is None else memory
         self._server_url = server_url
         self._token = token
         self._count = count
@@ -68,7 +72,9 @@ class Fleet:
         self._home: Household | None = None
 
     async def __aenter__(self) -> Self:
-        self._home = Household(HttpClient(), self._server_url, self._token, self.ledger, self.stats)
+        self._home = Household(
+            HttpClient(), self._server_url, self._token, self.ledger, self.stats, memory=self._memory
+        )
         try:
             async with asyncio.timeout(self._ready_within):
                 for first in range(0, self._count, _STARTED_AT_ONCE):

@@ -10,6 +10,7 @@ from phones.behaviour import Behaviour
 from phones.client import PhoneError
 from phones.http import HttpClient
 from phones.ledger import Ledger
+from phones.memory import Memory
 from phones.wire import State, WireError
 
 _FIRST_BACKOFF = 10.0
@@ -55,7 +56,7 @@ class Stats:
 
 @dataclass(slots=True)
 class Household:
-    """The connections, address, private token, ledger and figures that phones share.
+    """The connections, address, private token, ledger, figures and memory that phones share.
 
     `failures` collects errors that are bugs (of a phone, or of a gateway that sends what no app could parse).
     """
@@ -66,6 +67,7 @@ class Household:
     ledger: Ledger
     stats: Stats = field(default_factory=Stats)
     failures: list[BaseException] = field(default_factory=list)
+    memory: Memory = field(default_factory=Memory)
 
 
 class Work:

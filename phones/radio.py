@@ -9,6 +9,7 @@ from random import Random
 
 from phones.behaviour import Behaviour, sample
 from phones.ledger import Ledger, OnAir
+from phones.memory import Kept, Memory
 from phones.wire import PhoneSettings, PulledMessage, RecipientReport, Report, State, WireError, parse_date
 
 MAX_PRIORITY_WITH_PACE = 99
@@ -78,6 +79,7 @@ class Radio:
         settings: PhoneSettings,
         behaviour: Callable[[], Behaviour],
         ledger: Ledger,
+        memory: Memory,
         random: Random,
         changed: Callable[[Message], None],
     ) -> None:
@@ -85,6 +87,7 @@ class Radio:
         self._settings = settings
         self._behaviour = behaviour
         self._ledger = ledger
+        self._memory = memory
         self._random = random
         self._changed = changed
         self._loop = asyncio.get_running_loop()
@@ -119,7 +122,29 @@ class Radio:
         valid_until = parse_date(pulled.valid_until) if pulled.valid_until else None
         not_before = parse_date(pulled.schedule_at) if pulled.schedule_at and version >= (1, 61) else 0.0
         message = Message(pulled, text, valid_until, now)
+        self._memory.accept(self._phone, pulled, message.history)
+        self._keep(message, created_at, not_before)
+
+    def recall(self, kept: Kept, text: str, version: tuple[int, ...]) -> Message:
+        """Go on with a message of an earlier process.
+
+        One that had been begun stays so, because nobody can know whether it went on air.
+        """
+        pulled, now = kept.pulled, self.wall()
+        message = Message(pulled, text, parse_date(pulled.valid_until) if pulled.valid_until else None, now)
+        message.history, message.error = kept.history, kept.error
+        if message.state is State.PENDING:
+            not_before = parse_date(pulled.schedule_at) if pulled.schedule_at and version >= (1, 61) else 0.0
+            self._keep(message, parse_date(pulled.created_at) if pulled.created_at else now, not_before)
+            return message
         self._known[message.id] = message
+        if message.state is State.SENT and message.delivery_report:
+            self._await_delivery(message)
+        return message
+
+    def _keep(self, message: Message, created_at: float, not_before: float) -> None:
+        self._known[message.id] = message
+        now = self.wall()
         if not_before > now:
             self._loop.call_later(not_before - now, self._enqueue, message, created_at)
         else:
@@ -237,14 +262,18 @@ class Radio:
         if behaviour.failure_rate and self._random.random() < behaviour.failure_rate:
             self._fail(message, "Send result: RESULT_ERROR_GENERIC_FAILURE (Failed because of the network)")
             return
+        self._memory.step(self._phone, message.id, message.history, None)
         monotonic, wall = time.monotonic(), time.time()
         for number in message.numbers:
             self._ledger.append(OnAir(self._phone, message.id, number, message.text, monotonic, wall))
         message.text = ""
         self._pass(message, State.SENT)
         if message.delivery_report:
-            delay = sample(behaviour.delivery_delay, self._random)
-            self._loop.call_later(delay, self._deliver, message)
+            self._await_delivery(message)
+
+    def _await_delivery(self, message: Message) -> None:
+        delay = sample(self._behaviour().delivery_delay, self._random)
+        self._loop.call_later(delay, self._deliver, message)
 
     def _deliver(self, message: Message) -> None:
         if not self._off:
@@ -256,4 +285,6 @@ class Radio:
 
     def _pass(self, message: Message, state: State) -> None:
         message.history = (*message.history, (state, self.wall()))
+        if state is not State.PROCESSED:  # which is kept at the moment when it goes on air
+            self._memory.step(self._phone, message.id, message.history, message.error)
         self._changed(message)

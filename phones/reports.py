@@ -16,9 +16,12 @@ _ARRAY = 1000
 class Reporter:
     """The reports of one phone. A report tells the state a message had when it was made, however late it leaves."""
 
-    def __init__(self, client: GatewayClient, work: Work, behaviour: Callable[[], Behaviour], date: DateFormat) -> None:
+    def __init__(
+        self, phone: str, client: GatewayClient, work: Work, behaviour: Callable[[], Behaviour], date: DateFormat
+    ) -> None:
         first = behaviour()
         in_arrays = first.reports == "array"
+        self._phone = phone
         self._client = client
         self._work = work
         self._behaviour = behaviour
@@ -74,6 +77,8 @@ class Reporter:
         except PhoneError as error:
             self._work.note(error)
             raise
+        for message, steps in furthest.values():
+            self._work.home.memory.tell(self._phone, message.id, steps)
 
     def _gave_up(self, items: list[tuple[Message, int]]) -> None:
         self._work.home.stats.gave_up += len(items)

@@ -1,7 +1,9 @@
-"""`smsfleet phones simulate`: a fleet on the command line."""
+"""`smsfleet phones simulate`: a fleet on the command line, and `receive`, which gives it an SMS."""
 
 import asyncio
+import contextlib
 import gc
+import os
 import signal
 import time
 from pathlib import Path
@@ -11,20 +13,40 @@ import typer
 import uvloop
 
 from phones.behaviour import Behaviour, Seconds, parse_seconds
-from phones.client import PhoneError
+from phones.client import GatewayClient, PhoneError, RefusedError
+from phones.control import Command, End, NotRunningError, Receive, RefusedCommandError, command, listening
 from phones.fleet import Fleet, FleetError
-from phones.http import Url
+from phones.http import HttpClient, Url
 from phones.ledger import Ledger
+from phones.memory import FolderError, Memory
+from phones.wire import parse_version
 
 _BETWEEN_LINES = 1.0
+_HOOKS_WITHIN = 5.0
+_TAKEN_WITHIN = 30.0
+_ENDED_WITHIN = 20.0
+DEFAULT_PHONES = 5
+
+
+def default_state() -> Path:
+    """Where simulated phones are kept: in the data folder of the installation that is tried."""
+    return Path(os.environ.get("SMSFLEET_DATA_DIR") or ".smsfleet") / "simulated"
 
 
 async def run(
-    server: str, token: str, *, phones: int, behaviour: Behaviour, ledger: Path | None, duration: float | None
+    server: str,
+    token: str,
+    *,
+    phones: int,
+    behaviour: Behaviour,
+    ledger: Path | None,
+    duration: float | None,
+    state: Path,
+    memory: Memory,
 ) -> None:
-    """Run a fleet until `duration` seconds are over, or SIGINT or SIGTERM comes, with a line of figures a second.
+    """Run a fleet until `duration` seconds are over, a signal or a command ends it, with a line of figures a second.
 
-    Raises FleetError if the phones cannot connect, or such a signal comes before they have.
+    Raises FleetError if the phones cannot connect, or are to end before they have.
     """
     stop = asyncio.Event()
     starting = asyncio.current_task()
@@ -37,10 +59,21 @@ async def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, end)
     book = Ledger(ledger)
+    fleet = Fleet(server, token, count=phones, behaviour=behaviour, ledger=book, memory=memory)
+
+    async def carry_out(order: Command) -> str:
+        if isinstance(order, Receive):
+            return await _receive(fleet, order)
+        end()
+        return ""
+
     try:
-        async with Fleet(server, token, count=phones, behaviour=behaviour, ledger=book) as fleet:
+        await _check_gateway(server, state, memory)
+        async with listening(state, carry_out), fleet:
             starting = None
             typer.echo(f"{phones} phones are connected to {server}; Ctrl-C ends them")
+            if (others := len(memory.phones) - phones) > 0:
+                typer.echo(f"{others} more of {state} stay off")
             await _watch(fleet, stop, duration)
             typer.echo(f"\n{_summary(fleet, 0.0)}")
             typer.echo(f"sent twice: {len(book.sent_twice())}, reports not taken: {fleet.stats.gave_up}")
@@ -48,6 +81,46 @@ async def run(
         raise FleetError("ended before the phones were connected") from None
     finally:
         book.close()
+
+
+async def _check_gateway(server: str, state: Path, memory: Memory) -> None:
+    """Keep the gateway's address. FleetError: the phones are another one's, where they would stay behind, dead."""
+    if memory.phones and memory.server != server:
+        http = HttpClient()
+        client = GatewayClient(http, server)
+        client.token = next(iter(memory.phones.values())).token
+        try:
+            await client.settings()
+        except RefusedError:
+            raise FleetError(
+                f"the phones of {state} are enrolled at {memory.server}; --state names a folder for others"
+            ) from None
+        except PhoneError:
+            pass  # which the phones will tell
+        finally:
+            await http.close()
+    memory.belong_to(server)
+
+
+async def _receive(fleet: Fleet, order: Receive) -> str:
+    if not 0 <= order.phone < len(fleet.phones):
+        raise RefusedCommandError(f"there is no phone {order.phone}: they are 0 to {len(fleet.phones) - 1}")
+    phone = fleet.phones[order.phone]
+    if not 1 <= order.sim <= phone.behaviour.sims:
+        raise RefusedCommandError(f"{phone.name} has no SIM {order.sim}")
+    try:
+        await fleet.wait_until(lambda: bool(phone.hooks.known), _HOOKS_WITHIN)
+        async with asyncio.timeout(_TAKEN_WITHIN):
+            await phone.receive(order.sender, order.text, order.sim)
+    except FleetError:
+        reason = f"the gateway has told {phone.name} nowhere to post what it receives; does it await approval?"
+        raise RefusedCommandError(reason) from None
+    except PhoneError as error:
+        raise RefusedCommandError(str(error)) from None
+    except TimeoutError:
+        reason = f"the gateway has not taken it within {_TAKEN_WITHIN:g} s; {phone.name} goes on trying"
+        raise RefusedCommandError(reason) from None
+    return f"{phone.name} has received it, and the gateway has taken it"
 
 
 async def _watch(fleet: Fleet, stop: asyncio.Event, duration: float | None) -> None:
@@ -87,6 +160,14 @@ def _address(text: str) -> str:
     return text
 
 
+def _version(text: str) -> str:
+    try:
+        parse_version(text)
+    except ValueError:
+        raise typer.BadParameter("give it as 1.68.0") from None
+    return text
+
+
 def _rate(value: float) -> float:
     if not 0 <= value <= 1:
         raise typer.BadParameter("give a share from 0 to 1")
@@ -96,19 +177,30 @@ def _rate(value: float) -> float:
 Share = Annotated[float, typer.Option(callback=_rate)]
 
 
+State = Annotated[
+    Path,
+    typer.Option(
+        default_factory=default_state, show_default="simulated in the data folder", help="folder of the phones"
+    ),
+]
+
 phones_app = typer.Typer(help="Simulated phones, for trying a gateway.", no_args_is_help=True)
-
-
-@phones_app.callback()
-def _commands() -> None:
-    """Keep `simulate` a command of its own although it is the only one."""
 
 
 @phones_app.command()
 def simulate(  # noqa: PLR0917  (called by name, from the command line)
-    token: Annotated[str, typer.Option(help="private token: an API key with phone:enroll", envvar="SMSFLEET_TOKEN")],
+    state: State,
+    token: Annotated[
+        str,
+        typer.Option(
+            help="private token: an API key with phone:enroll; not needed for phones that come back",
+            envvar="SMSFLEET_TOKEN",
+        ),
+    ] = "",
     server: Annotated[str, typer.Option(callback=_address, help="the gateway's address")] = "http://127.0.0.1:8000",
-    phones: Annotated[int, typer.Option(min=1)] = 5,
+    phones: Annotated[
+        int | None, typer.Option(min=1, help=f"not given: those of before, {DEFAULT_PHONES} at first")
+    ] = None,
     send_time: Annotated[str, typer.Option(help="seconds an SMS takes: 0.3, or 0.1-0.5")] = "0.3",
     delivery_delay: Annotated[str, typer.Option(help="seconds until the delivery report")] = "1",
     failure_rate: Share = 0,
@@ -116,12 +208,14 @@ def simulate(  # noqa: PLR0917  (called by name, from the command line)
     duplicates: Share = 0,
     reorder: Share = 0,
     disconnects: Annotated[str, typer.Option(help="seconds until a phone's stream drops; 0: never")] = "0",
-    app_version: Annotated[str, typer.Option(help="version of the app to behave as")] = Behaviour().app_version,
+    app_version: Annotated[
+        str, typer.Option(callback=_version, help="version of the app to behave as, 1.75.0 for one")
+    ] = Behaviour().app_version,
     reports: Annotated[Literal["single", "array"], typer.Option()] = "single",
     ledger: Annotated[Path | None, typer.Option(help="file to note what went on air, JSON lines")] = None,
     duration: Annotated[float | None, typer.Option(min=0, help="seconds to run; not given: until Ctrl-C")] = None,
 ) -> None:
-    """Run simulated phones against a gateway."""
+    """Run simulated phones against a gateway. Run again, they are the same phones."""
     drop_after = _seconds(disconnects)
     behaviour = Behaviour(
         send_time=_seconds(send_time),
@@ -138,11 +232,51 @@ def simulate(  # noqa: PLR0917  (called by name, from the command line)
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
     try:
+        memory = Memory(state)
+        count = phones or len(memory.phones) or DEFAULT_PHONES
+        if count > len(memory.phones) and not token:
+            raise typer.BadParameter("phones that are new need a private token", param_hint="--token")
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(run(server, token, phones=phones, behaviour=behaviour, ledger=ledger, duration=duration))
-    except (FleetError, PhoneError) as error:
+            runner.run(
+                run(
+                    server,
+                    token,
+                    phones=count,
+                    behaviour=behaviour,
+                    ledger=ledger,
+                    duration=duration,
+                    state=state,
+                    memory=memory,
+                )
+            )
+    except (FleetError, PhoneError, FolderError) as error:
         typer.echo(f"smsfleet: {error}", err=True)
         raise typer.Exit(1) from error
+
+
+@phones_app.command()
+def receive(
+    text: Annotated[str, typer.Argument(help="the message")],
+    state: State,
+    sender: Annotated[str, typer.Option("--from", help="who sends it: a number or a name")],
+    phone: Annotated[int, typer.Option(min=0, help="which phone, by the number in its name")] = 0,
+    sim: Annotated[int, typer.Option(min=1, help="by which of its SIM cards")] = 1,
+) -> None:
+    """Let a simulated phone that runs receive an SMS."""
+    if not sender.strip():
+        raise typer.BadParameter("is empty", param_hint="--from")
+    try:
+        typer.echo(command(state, Receive(sender, text, phone, sim)))
+    except (NotRunningError, RefusedCommandError) as error:
+        typer.echo(f"smsfleet: {error}", err=True)
+        raise typer.Exit(1) from error
+
+
+def end_and_hold(state: Path) -> Memory:
+    """End the phones that run from the folder, if any do, and hold it. Raises FolderError."""
+    with contextlib.suppress(NotRunningError, RefusedCommandError):
+        command(state, End())
+    return Memory(state, wait=_ENDED_WITHIN)
 
 
 if __name__ == "__main__":

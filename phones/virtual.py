@@ -2,7 +2,8 @@
 
 Its life: it registers or announces itself, opens the event stream, pulls messages when the stream opens, when an event
 says so, at each ping and every 15 minutes, gives them to its radio, reports each new state, and posts inbound SMS to
-the webhooks it was told of. What it knows, messages included, outlives its stream and `restart`, but not the process.
+the webhooks it was told of. What it knows, messages included, outlives its stream and `restart`; the process only where
+there is a memory.
 """
 
 import asyncio
@@ -65,12 +66,26 @@ class Phone:
             behaviour.app_version,
             lambda: self.work.chance(self.behaviour.lost_answers),
         )
-        self.radio = Radio(name, self.settings, lambda: self.behaviour, home.ledger, self.work.random, self._changed)
-        self.reporter = Reporter(self.client, self.work, lambda: self.behaviour, self._date)
+        self.radio = Radio(
+            name, self.settings, lambda: self.behaviour, home.ledger, home.memory, self.work.random, self._changed
+        )
+        self.reporter = Reporter(name, self.client, self.work, lambda: self.behaviour, self._date)
         self.hooks = Hooks(self.client, self.work, self.settings, self._version)
         self.inbox = InboxCopy(self.client, self.work, self._version)
         self._pull_again = False
         self._failed_pulls = 0
+        self._recall()
+
+    def _recall(self) -> None:
+        """Be who it was in an earlier process."""
+        enrolled = self._home.memory.phones.get(self.name)
+        if enrolled is None:
+            return
+        self.device_id, self.client.token = enrolled.device_id, enrolled.token
+        for kept in self._home.memory.recall(self.name):
+            message = self.radio.recall(kept, kept.pulled.content(self._version), self._version)
+            if kept.told < len(kept.history):
+                self.reporter.report(message)
 
     def start(self) -> None:
         """What the app does when it is started. Webhooks and settings are fetched only by one already registered."""
@@ -136,6 +151,7 @@ class Phone:
                 return
         registered = await self.client.register(self._home.private_token, self.name, cards, self._public_key)
         self.device_id = registered.id
+        self._home.memory.enroll(self.name, registered.id, registered.token)
         self._home.stats.registrations += 1
 
     def _sim_cards(self) -> list[SimCard]:

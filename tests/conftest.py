@@ -53,7 +53,19 @@ def database(servers: Servers) -> Servers:
 
 
 def empty(servers: Servers) -> None:
-    # The server's own background work, or a thread that has not ended yet, may hold a table for a moment.
+    # The server's own background work, or a thread that has not ended yet, may hold a table for a moment. Where it then
+    # wants another one that is locked here already, the database ends one of the two, which may be this.
+    for tries_left in reversed(range(5)):
+        try:
+            _empty(servers)
+        except psycopg.errors.DeadlockDetected:
+            if not tries_left:
+                raise
+        else:
+            return
+
+
+def _empty(servers: Servers) -> None:
     with psycopg.connect(servers.postgres.url, autocommit=True, options="-c lock_timeout=30s") as connection:
         names = connection.execute(
             "SELECT quote_ident(tablename) FROM pg_tables"

@@ -1,9 +1,9 @@
 """Phones as their owner sees and changes them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import RowMapping, text, update
+from sqlalchemy import RowMapping, select, text, update
 from sqlalchemy.orm import Session
 
 from app.accounts.models import User
@@ -139,3 +139,15 @@ def remove(session: Session, user_id: int, device_id: int) -> None:
     session.execute(_NO_DEFAULT, {"user": user_id, "id": device_id})
     outbound.signal(session, device_id, "end")
     outbound.nudge(session, TaskName.MOVE)
+
+
+def remove_enrolled(session: Session, names: Sequence[str]) -> int:
+    """Remove phones of any user by the ids that they were given when they enrolled; how many there were."""
+    found = session.execute(
+        select(Device.id, Device.user_id)
+        .where(Device.device_id.in_(names), Device.removed_at.is_(None))
+        .order_by(Device.user_id, Device.id)
+    ).all()
+    for device_id, user_id in found:
+        remove(session, user_id, device_id)
+    return len(found)

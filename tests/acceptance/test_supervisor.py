@@ -476,6 +476,47 @@ def test_a_phone_in_the_network_is_paired(up) -> None:
     assert (unknown.returncode, unknown.stderr) == (1, "there is no user nobody@example.com\n")
 
 
+def test_simulated_phones_receive_come_back_and_are_removed(up) -> None:
+    running = up()
+    url = running.ready()
+    with httpx.Client(base_url=url + "/api", timeout=30) as client, ExitStack() as processes:
+
+        def simulate(options: str = "") -> Up:
+            simulated = Up(running.data_dir, command=f"phones simulate {options}")
+            processes.callback(simulated.popen.wait)
+            processes.callback(simulated.popen.kill)
+            wait_for(lambda: "2 phones are connected" in simulated.output)
+            return simulated
+
+        def receive(text: str, *options: str) -> None:
+            done = command(running.data_dir, "phones", "receive", text, *options)
+            assert (done.returncode, done.stderr) == (0, "")
+
+        def devices() -> set[str]:
+            return {device["device_id"] for device in client.get("/devices").json()["data"]}
+
+        client.headers["Authorization"] = "Bearer " + client.post("/register", json=PERSON).json()["data"]["token"]
+        token = client.post("/devices/enrollment").json()["data"]["private_token"]
+        first = simulate(f"--phones 2 --token {token} --app-version 1.75.0")
+        enrolled = devices()
+        receive("Code 1", "--from", "+12025550148", "--phone", "1")
+        first.popen.kill()
+        first.popen.wait()
+
+        again = simulate()
+        assert devices() == enrolled, "no new ones"
+        receive("Code 2", "--from", "Bank")
+        inbox = client.get("/sms/inbox").json()["data"]["data"]
+        received = sorted((message["sender_number"], message["message"]) for message in inbox)
+        assert received == [("+12025550148", "Code 1"), ("Bank", "Code 2")]
+
+        removed = command(running.data_dir, "phones", "remove")
+        assert (removed.returncode, removed.stdout) == (0, "2 simulated phones are removed\n")
+        assert again.popen.wait(20) == 0
+        assert devices() == set()
+        assert client.get("/tokens").json()["data"] == [], "the private token ended with them"
+
+
 @pytest.mark.parametrize(
     ("settings", "is_reached"),
     [
