@@ -98,7 +98,7 @@ def main() -> None:
     kept = json.loads(options.json.read_text()) if options.json.exists() else {}
     kept["machine"] = machine()
     kept.setdefault("parts", {})
-    table = Table("figure", "measured", "wanted", "beside it")
+    table = Table("figure", "measured", "target", "baseline")
     for part in options.parts or [name for name in PARTS if name not in LONG]:
         figures, kept["parts"][part] = run(part, smoke=options.smoke)
         options.json.write_text(json.dumps(kept, indent=2) + "\n")

@@ -43,7 +43,7 @@ def run(*, smoke: bool = False) -> list[Figure]:
     rate, limit = rates[1], bare[1]
     return [
         Figure(f"bulk of {recipients:,}, accepted", rate, "messages/s", "25,000/s", f"{limit:,.0f}/s bare COPY"),
-        Figure("of a bare COPY of the same rows", rate / limit, "times", "0.25"),
+        Figure("share of a bare COPY of the same rows", rate / limit, "times", "0.25"),
         Figure(
             "single send while a bulk is accepted and routed, p99",
             percentile(beside, 99),

@@ -46,7 +46,7 @@ def run(*, smoke: bool = False) -> list[Figure]:
     dearest = max(ratios)
     return [
         Figure(
-            f"cost with {large:,} messages against {small:,}, the dearest call",
+            f"cost with {large:,} messages against {small:,}, the slowest call",
             dearest,
             "times",
             "≤ 1.3",

@@ -34,11 +34,11 @@ def run(*, smoke: bool = False) -> list[Figure]:
         for kind in REPORTS:
             busy[kind] = uvloop.run(_busy(Account(running), messages, sends, kind, to))
     return [
-        Figure("POST to the phone having it, idle, median", percentile(idle, 50), "ms", "< 30 ms"),
-        Figure("POST to the phone having it, idle, p99", percentile(idle, 99), "ms", "< 100 ms"),
+        Figure("POST until the phone has it, idle, median", percentile(idle, 50), "ms", "< 30 ms"),
+        Figure("POST until the phone has it, idle, p99", percentile(idle, 99), "ms", "< 100 ms"),
         *(
             Figure(
-                f"POST to the phone having it, during a campaign of {messages:,}, {REPORTS[kind]}, p99",
+                f"POST until the phone has it, during a campaign of {messages:,}, {REPORTS[kind]}, p99",
                 percentile(taken, 99),
                 "ms",
                 "< 500 ms",

@@ -34,7 +34,7 @@ def page(file: Path) -> str:
 
 def table(reports: list[dict[str, Any]], shortened: set[str]) -> str:
     """Markdown; of the parts in `shortened` only the figures of which something is wanted."""
-    rows = ["", "| figure | measured | wanted | beside it, in the same run |", "| --- | --- | --- | --- |"]
+    rows = ["", "| figure | measured | target | baseline in the same run |", "| --- | --- | --- | --- |"]
     for part in PARTS:
         figures: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for report in reports:

@@ -299,8 +299,8 @@ def run(*, smoke: bool = False) -> list[Figure]:
     beside = f"{httpx:,.0f}/s bare httpx, {aiohttp:,.0f}/s bare aiohttp"
     return [
         Figure("webhooks, one worker process", worker, "/s", "1,500/s", beside),
-        Figure("of a bare httpx client on the same transport", worker / httpx, "times", "0.7"),
-        Figure("of a bare aiohttp client", worker / aiohttp, "times"),
+        Figure("share of a bare httpx client on the same transport", worker / httpx, "times", "0.7"),
+        Figure("share of a bare aiohttp client", worker / aiohttp, "times"),
         Figure("webhooks, two worker processes", two, "/s"),
         Figure("one Celery task per delivery instead", one_task_each, "/s"),
     ]
