@@ -12,7 +12,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-versi
 WANTED = $(shell cat $(LOCKS) pyproject.toml | cksum)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install up demo check format test test-only migration bench audit lock FORCE
+.PHONY: help setup install up demo check format test test-only migration endpoints bench audit lock FORCE
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ test-only: $(READY) ## tests without the checks; ARGS="tests/unit -k number" for
 migration: $(READY) ## NAME="what it does": the next migration, from what the models say
 	@$(BIN)/python -m app.migrations.new "$(NAME)"
 	@$(BIN)/ruff check --quiet --fix app/migrations/versions && $(BIN)/ruff format --quiet app/migrations/versions
+
+endpoints: $(READY) ## write the table of endpoints in docs/developing/
+	@$(BIN)/python -m app.endpoints
 
 bench: $(READY) ## PART=… of the performance table
 	@exec $(BIN)/python -m benchmarks $(PART)

@@ -3,18 +3,20 @@
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
+from app.features import PACKAGES
 from app.local.errors import LocalError
 
 app = typer.Typer(
     name="smsfleet",
-    help="Your own phones as one SMS gateway.",
+    help="An SMS gateway made of your own phones.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -36,10 +38,10 @@ def _prepare(context: typer.Context) -> None:
 @app.command()
 def up(
     lan: Annotated[
-        bool, typer.Option("--lan", help="Listen on the network, so that phones in it can be paired.")
+        bool, typer.Option("--lan", help="Listen on the network, so that phones on it can be paired.")
     ] = False,
 ) -> None:
-    """Run the gateway in the foreground with everything it needs, until Ctrl-C."""
+    """Run the gateway and everything it needs in the foreground, until Ctrl-C."""
     from app.core.settings import Settings
     from app.local.exposure import statements
     from app.local.installation import Installation, Interrupted
@@ -66,7 +68,7 @@ def up(
 
 @app.command()
 def migrate() -> None:
-    """Bring the database to the newest schema."""
+    """Update the database to the newest schema."""
     attach(broker=False)
     from sqlalchemy.exc import ArgumentError, OperationalError
 
@@ -75,7 +77,7 @@ def migrate() -> None:
     try:
         migrate()
     except ArgumentError:
-        _refuse("SMSFLEET_DATABASE_URL is not of the form postgresql://user:password@host:5432/database")
+        _refuse("SMSFLEET_DATABASE_URL must have the form postgresql://user:password@host:5432/database")
     except OperationalError as error:
         if error.statement:  # it was reached; what a step of the migration met is for a developer
             raise
@@ -84,7 +86,7 @@ def migrate() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Say what works and what does not, of the running installation."""
+    """Check the running installation."""
     from app.core.settings import get_settings
     from app.local.doctor import examine
     from app.local.folder import find_running
@@ -106,7 +108,7 @@ def demo(
     phones: Annotated[int, typer.Option(min=1, max=1000, help="Virtual phones.")] = 5,
     keep: Annotated[bool, typer.Option("--keep", help="Stay up afterwards, until Ctrl-C.")] = False,
 ) -> None:
-    """Send a campaign through a gateway of its own with virtual phones, and count what became of it."""
+    """Run a gateway with virtual phones, send a campaign through it, and print the results."""
     from app.local.demo import run_demo
 
     with _plain_refusals():
@@ -117,36 +119,25 @@ def demo(
 _ELSEWHERE: dict[str, Any] = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
-@app.command(context_settings=_ELSEWHERE, add_help_option=False)
-def user(context: typer.Context) -> None:
-    """Users: create, list, delete, set a password, give premium."""
-    _attach_unless_help(context.args)
-    from app.accounts.commands import user_app
+def _group(package: str, name: str) -> Callable[[typer.Context], None]:
+    """A group of commands that a package defines."""
 
-    user_app(context.args, prog_name="smsfleet user")
+    def run(context: typer.Context) -> None:
+        _attach_unless_help(context.args)
+        commands = import_module(f"app.{package}.commands")
+        getattr(commands, f"{name}_app")(context.args, prog_name=f"smsfleet {name}")
 
-
-@app.command(context_settings=_ELSEWHERE, add_help_option=False)
-def promo(context: typer.Context) -> None:
-    """Promo codes: create and list."""
-    _attach_unless_help(context.args)
-    from app.accounts.commands import promo_app
-
-    promo_app(context.args, prog_name="smsfleet promo")
+    return run
 
 
-@app.command(context_settings=_ELSEWHERE, add_help_option=False)
-def release(context: typer.Context) -> None:
-    """Versions of the phone app: publish, list, withdraw."""
-    _attach_unless_help(context.args)
-    from app.releases.commands import release_app
-
-    release_app(context.args, prog_name="smsfleet release")
+for _package in PACKAGES:
+    for _name, _help in _package.commands.items():
+        app.command(_name, help=_help, context_settings=_ELSEWHERE, add_help_option=False)(_group(_package.name, _name))
 
 
 @app.command(context_settings=_ELSEWHERE, add_help_option=False)
 def phones(context: typer.Context) -> None:
-    """Pair a phone; run simulated ones, for trying a gateway."""
+    """Pair a phone, or run simulated phones to try a gateway."""
     from phones.simulate import default_state, phones_app
 
     given = context.args
@@ -174,8 +165,8 @@ def _running_address() -> str:
         runtime = find_running(data_dir)
     if runtime is None:
         _refuse(
-            f"smsfleet is not running from {Path(data_dir).resolve()}: start it with `make up`, or name another gateway"
-            " with --server"
+            f"smsfleet is not running from {Path(data_dir).resolve()}: start it with `make up`, or give the address of"
+            " another gateway with --server"
         )
     return runtime.url
 
@@ -202,7 +193,7 @@ def attach(*, broker: bool = True) -> None:
     if runtime is None or not runtime.settings:  # or it is of an earlier version
         _refuse(
             f"smsfleet is not running from {Path(settings.data_dir).resolve()}: start it with `make up`,"
-            " or name it by SMSFLEET_DATA_DIR"
+            " or set SMSFLEET_DATA_DIR"
         )
     for name, value in runtime.settings.items():
         os.environ.setdefault(name, value)

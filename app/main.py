@@ -2,8 +2,9 @@
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from importlib import import_module
 
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.concurrency import run_in_threadpool
@@ -11,17 +12,8 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp
 
-import app.accounts.routes
-import app.contacts.routes
-import app.core.health
-import app.devices.routes
-import app.docs.routes
-import app.messages.routes
-import app.mobile.routes
-import app.releases.routes
-import app.webhooks.routes
 from app.accounts.auth import write_token_usage
-from app.core.direct import DirectCalls
+from app.core.direct import Call, DirectCalls
 from app.core.edge import Bodies, Edge
 from app.core.errors import AppError, Invalid, MethodNotAllowed, RouteNotFound, as_app_error
 from app.core.gc_tuning import share_the_interpreter
@@ -31,23 +23,13 @@ from app.core.proxies import TrustedProxies
 from app.core.validation import sentences
 from app.devices.askers import account_of
 from app.devices.streams import Streams
+from app.features import PACKAGES
 from app.messages.accepting.sending import Sending
 from app.messages.dispatch import waking
 from app.mobile.calls import PhoneCalls
 
 Hook = Callable[[], AbstractAsyncContextManager[None]]
 
-ROUTERS: tuple[APIRouter, ...] = (
-    app.core.health.router,
-    app.accounts.routes.router,
-    app.devices.routes.router,
-    app.contacts.routes.router,
-    app.messages.routes.router,
-    app.mobile.routes.router,
-    app.releases.routes.router,
-    app.webhooks.routes.router,
-    app.docs.routes.router,
-)
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
 
@@ -55,10 +37,14 @@ def create_app() -> ASGIApp:
     """What uvicorn runs: `uvicorn app.main:create_app --factory`."""
     configure_logging()
     phones = Streams(waking.due)
-    calls = [*Sending(account_of).calls, *PhoneCalls(phones, account_of).calls]
-    application = TrustedProxies(Edge(DirectCalls(create_api([phones.held]), calls)))
+    application = TrustedProxies(Edge(DirectCalls(create_api([phones.held]), direct_calls(phones))))
     share_the_interpreter()
     return application
+
+
+def direct_calls(phones: Streams) -> list[Call]:
+    """The calls that are answered in front of FastAPI."""
+    return [*Sending(account_of).calls, *PhoneCalls(phones, account_of).calls]
 
 
 def create_api(hooks: Sequence[Hook] = ()) -> FastAPI:
@@ -72,8 +58,8 @@ def create_api(hooks: Sequence[Hook] = ()) -> FastAPI:
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    for router in ROUTERS:
-        api.include_router(router)
+    for package in PACKAGES:
+        api.include_router(import_module(f"app.{package.name}.{package.routes}").router)
     api.add_exception_handler(AppError, _app_error)
     api.add_exception_handler(RequestValidationError, _validation_error)
     api.add_exception_handler(HTTPException, _http_error)

@@ -198,12 +198,12 @@ def command(
     token: Annotated[str, typer.Option(help="private token: an API key with phone:enroll", envvar="SMSFLEET_TOKEN")],
     *,
     device: Annotated[str, typer.Option(help="the modem's serial device")] = "/dev/ttyUSB0",
-    connection: Annotated[str, typer.Option(help="gammu's name of the connection")] = "at",
-    config: Annotated[Path | None, typer.Option(help="a gammurc file, in place of the two above")] = None,
-    state: Annotated[Path, typer.Option(help="file that the agent's memory is in")] = Path("smsfleet-modem.db"),
+    connection: Annotated[str, typer.Option(help="gammu's connection type")] = "at",
+    config: Annotated[Path | None, typer.Option(help="a gammurc file, instead of the two options above")] = None,
+    state: Annotated[Path, typer.Option(help="file with the agent's state")] = Path("smsfleet-modem.db"),
     name: Annotated[str, typer.Option(help="the modem's name")] = "gammu/modem",
     own_number: Annotated[str | None, typer.Option(help="the modem's own number")] = None,
-    poll_every: Annotated[float, typer.Option(min=0.01, help="seconds between looks for new SMS")] = 5,
+    poll_every: Annotated[float, typer.Option(min=0.01, help="seconds between checks for new SMS")] = 5,
     patience: Annotated[float, typer.Option(hidden=True)] = 1,
 ) -> None:
     """Make a USB modem one of the gateway's phones, by python-gammu."""

@@ -184,7 +184,7 @@ State = Annotated[
     ),
 ]
 
-phones_app = typer.Typer(help="Simulated phones, for trying a gateway.", no_args_is_help=True)
+phones_app = typer.Typer(help="Simulated phones to try a gateway.", no_args_is_help=True)
 
 
 @phones_app.command()
@@ -209,11 +209,11 @@ def simulate(  # noqa: PLR0917  (called by name, from the command line)
     reorder: Share = 0,
     disconnects: Annotated[str, typer.Option(help="seconds until a phone's stream drops; 0: never")] = "0",
     app_version: Annotated[
-        str, typer.Option(callback=_version, help="version of the app to behave as, 1.75.0 for one")
+        str, typer.Option(callback=_version, help="app version to imitate, such as 1.75.0")
     ] = Behaviour().app_version,
     reports: Annotated[Literal["single", "array"], typer.Option()] = "single",
-    ledger: Annotated[Path | None, typer.Option(help="file to note what went on air, JSON lines")] = None,
-    duration: Annotated[float | None, typer.Option(min=0, help="seconds to run; not given: until Ctrl-C")] = None,
+    ledger: Annotated[Path | None, typer.Option(help="file to log sent SMS to, as JSON lines")] = None,
+    duration: Annotated[float | None, typer.Option(min=0, help="seconds to run; default: until Ctrl-C")] = None,
 ) -> None:
     """Run simulated phones against a gateway. Run again, they are the same phones."""
     drop_after = _seconds(disconnects)

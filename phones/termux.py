@@ -119,12 +119,14 @@ def command(
     server: Annotated[str, typer.Option(help="the gateway's address")],
     token: Annotated[str, typer.Option(help="private token: an API key with phone:enroll", envvar="SMSFLEET_TOKEN")],
     *,
-    state: Annotated[Path, typer.Option(help="file that the agent's memory is in")] = Path("smsfleet-termux.db"),
+    state: Annotated[Path, typer.Option(help="file with the agent's state")] = Path("smsfleet-termux.db"),
     name: Annotated[str, typer.Option(help="the phone's name")] = "termux/phone",
     sims: Annotated[int, typer.Option(min=1, max=3)] = 1,
     own_number: Annotated[str | None, typer.Option(help="the phone's own number")] = None,
-    poll_every: Annotated[float, typer.Option(min=0.01, help="seconds between looks for new SMS")] = 10,
-    count_handover_as_sent: Annotated[bool, typer.Option(help="report sent when Android was told to send")] = False,
+    poll_every: Annotated[float, typer.Option(min=0.01, help="seconds between checks for new SMS")] = 10,
+    count_handover_as_sent: Annotated[
+        bool, typer.Option(help="report an SMS as sent once Android has accepted it")
+    ] = False,
     patience: Annotated[float, typer.Option(hidden=True)] = 1,
 ) -> None:
     """Make this Android phone one of the gateway's, by Termux:API."""

@@ -9,9 +9,10 @@ from app.core.logs import configure_logging
 from app.core.outbound import SWEEP_SECONDS
 from app.core.queue import celery_app
 from app.core.task_names import TaskName
+from app.features import PACKAGES
 
 app = celery_app()
-app.conf.imports = ("workers.dispatch", "workers.webhooks", "workers.upkeep")
+app.conf.imports = tuple(package.tasks for package in PACKAGES if package.tasks)
 app.conf.beat_scheduler = "workers.beat:Scheduler"
 
 _EVERY_SECONDS = {

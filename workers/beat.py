@@ -40,4 +40,4 @@ def _say_it_runs() -> None:
     try:
         beat_ticked(get_redis())
     except redis.RedisError as error:
-        log.warning("beat cannot say that it runs", error=type(error).__name__)
+        log.warning("writing beat's heartbeat failed", error=type(error).__name__)

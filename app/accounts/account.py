@@ -9,13 +9,13 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts import usage
-from app.accounts.auth import PREMIUM_FEATURES, Principal
+from app.accounts.auth import Principal
 from app.accounts.models import User
 from app.accounts.schemas import (
     AccountOut,
+    AccountStats,
     Payment,
     Prices,
-    Stats,
     SubscriptionOut,
     SubscriptionWithPayment,
     UsageOut,
@@ -23,7 +23,7 @@ from app.accounts.schemas import (
 )
 from app.accounts.usage import UsageKind
 from app.core.errors import Invalid
-from app.core.settings import get_settings
+from app.core.settings import FEATURES, get_settings
 
 # By name: the devices' own module lies above this one.
 _DEVICES = text("""
@@ -51,7 +51,7 @@ def overview(session: Session, principal: Principal) -> AccountOut:
             month_sms=accepted.month,
             month_spent=accepted.amount_month,
         ),
-        stats=Stats(
+        stats=AccountStats(
             total_sent=sent.total,
             total_delivered=figures[UsageKind.DELIVERED].total,
             total_failed=figures[UsageKind.FAILED].total,
@@ -76,12 +76,12 @@ def subscription(user: User, *, is_premium: bool) -> SubscriptionOut:
             yearly=Decimal(str(settings.price_yearly)),
             currency=settings.price_currency,
         ),
-        features=[name for name in PREMIUM_FEATURES if is_premium or name in settings.free_features],
+        features=[name for name in FEATURES if is_premium or name in settings.free_features],
     )
 
 
 def subscription_with_payment(user: User, *, is_premium: bool) -> SubscriptionWithPayment:
-    """The plan, and how to pay for premium."""
+    """Show the plan, and how to pay for premium."""
     settings = get_settings()
     payment = Payment(
         wallet_address=settings.payment_wallet,
@@ -108,9 +108,7 @@ _STATS = {"sent": UsageKind.SENT, "delivered": UsageKind.DELIVERED, "failed": Us
 _PERIODS = {"today": "today", "this_week": "week", "this_month": "month"}
 
 
-_NOBODY_ALERTED = (
-    "This server has no mail server configured: switch device events on as well, so that your webhook gets the alert."
-)
+_NOBODY_ALERTED = "No mail server is configured; enable device events as well, so that your webhook receives the alert."
 
 
 def change_settings(user: User, given: Mapping[str, Any]) -> None:

@@ -6,11 +6,10 @@ at once in every process.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, get_args
 
 import structlog
 from fastapi import Depends
@@ -25,7 +24,9 @@ from app.core.once import once
 from app.core.security import parse_token, same
 from app.core.settings import Feature, get_settings
 
-PREMIUM_FEATURES: tuple[Feature, ...] = ("api", "webhooks", "bulk")
+# What a token may be allowed; `*` is everything.
+Ability = Literal["*", "sms:send", "sms:read", "contacts", "devices", "webhooks", "account", "tokens", "phone:enroll"]
+ABILITIES: tuple[Ability, ...] = get_args(Ability)
 _USED_EVERY_SECONDS = 10.0
 
 log = structlog.get_logger(__name__)
@@ -96,7 +97,7 @@ def hold(session: Session, principal: Principal) -> bool:
     return enrolls
 
 
-def require(principal: Principal, ability: str, feature: Feature | None = None) -> None:
+def require(principal: Principal, ability: Ability, feature: Feature | None = None) -> None:
     """Raise `Forbidden` where the token lacks `ability`, `NeedsPremium` where the plan lacks `feature`.
 
     API keys also need the feature `api`; enrolling a phone does not, it only takes a key because an app can type one.
@@ -144,7 +145,7 @@ class _Usage:
                 lasts = {"idle": settings.session_idle, "life": settings.session_lifetime}
                 session.execute(_TOUCH, {"ids": sorted(used), **lasts})
         except SQLAlchemyError as error:  # the next use of the token is as good
-            log.warning("last use of tokens not written", error=type(error).__name__)
+            log.warning("writing last use of tokens failed", error=type(error).__name__)
 
     def _run(self) -> None:
         while True:
@@ -162,7 +163,11 @@ def write_token_usage() -> None:
     _usage().write()
 
 
-_bearer = HTTPBearer(auto_error=False, description="`<id>|<secret>`, as signing in or creating an API key gives it")
+_bearer = HTTPBearer(
+    scheme_name="token",
+    auto_error=False,
+    description="`<id>|<secret>`, returned by signing in or creating an API key",
+)
 
 
 def current(
@@ -179,25 +184,33 @@ def current(
 CurrentUser = Annotated[Principal, Depends(current)]
 
 
-@lru_cache
-def can(ability: str, feature: Feature | None = None) -> Callable[[Principal], Principal]:
-    """Dependency: the principal, who has been found to be allowed `ability` and to have `feature`."""
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What a call asks for: an ability of its token, and a feature of its user's plan."""
 
-    def allowed(principal: CurrentUser) -> Principal:
-        require(principal, ability, feature)
+    ability: Ability
+    feature: Feature | None
+
+
+class _Can(Need):
+    def __call__(self, principal: CurrentUser) -> Principal:
+        require(principal, self.ability, self.feature)
         return principal
 
-    return allowed
 
-
-@lru_cache
-def can_alone(ability: str, feature: Feature | None = None) -> Callable[..., Principal]:
-    """As `can`, in a transaction that is over before the route begins: for routes that wait for something else."""
-
-    def allowed(credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Principal:
+class _CanAlone(Need):
+    def __call__(self, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Principal:
         with transaction() as session:
             principal = current(session, credentials)
-        require(principal, ability, feature)
+        require(principal, self.ability, self.feature)
         return principal
 
-    return allowed
+
+def can(ability: Ability, feature: Feature | None = None) -> _Can:
+    """Dependency: the principal, who has been found to be allowed `ability` and to have `feature`."""
+    return _Can(ability, feature)
+
+
+def can_alone(ability: Ability, feature: Feature | None = None) -> _CanAlone:
+    """As `can`, in a transaction that is over before the route begins: for routes that wait for something else."""
+    return _CanAlone(ability, feature)

@@ -18,7 +18,7 @@ Purpose = Literal["password", "email"]
 
 VALID_FOR = timedelta(minutes=30)
 _SECRET_LENGTH = 43
-_BAD_CODE = "This code is wrong, was used, or has expired."
+_BAD_CODE = "This code is invalid, was already used, or has expired."
 
 log = structlog.get_logger(__name__)
 
@@ -38,22 +38,22 @@ _SUBJECTS: dict[Purpose, str] = {
 }
 _TEXTS: dict[Purpose, str] = {
     "password": """\
-Somebody asked to set a new password for the smsfleet account of this address.
+Someone asked to set a new password for the smsfleet account with this address.
 
-The code for it, good once within 30 minutes:
+The code, valid once within 30 minutes:
 
 {code}
 
-If it was not you, do nothing: your password stays as it is.
+If it was not you, do nothing; your password stays the same.
 """,
     "email": """\
-Somebody registered an smsfleet account with this address.
+Someone registered an smsfleet account with this address.
 
-To confirm that it is yours, enter this code while signed in to it, within 30 minutes:
+To confirm that the address is yours, sign in and enter this code within 30 minutes:
 
 {code}
 
-If it was not you, do nothing, and give the code to nobody.
+If it was not you, do nothing, and do not share the code.
 """,
 }
 
@@ -87,7 +87,7 @@ def _mail(user: User, purpose: Purpose, code: str) -> None:
         # To the spelling that counts: another spelling may be another mailbox.
         send(user.email_key or user.email, _SUBJECTS[purpose], _TEXTS[purpose].format(code=code))
     except MailNotSentError as error:
-        log.warning("code not mailed", user=user.id, purpose=purpose, error=str(error))
+        log.warning("sending code failed", user=user.id, purpose=purpose, error=str(error))
 
 
 def _use(session: Session, purpose: Purpose, code: str, user_id: int | None = None) -> int:

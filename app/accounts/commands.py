@@ -21,18 +21,18 @@ promo_app = typer.Typer(help="Promo codes that give premium.", no_args_is_help=T
 _PASSWORD_LENGTH = 20
 _MOST_USES = 1_000_000_000
 
-Address = Annotated[str, typer.Argument(help="The e-mail address, or the number of the user.")]
+Address = Annotated[str, typer.Argument(help="The user's e-mail address or number.")]
 Months = Annotated[int, typer.Option(min=1, max=plans.MOST_MONTHS, help="Calendar months of premium.")]
 
 
 @user_app.command("create")
-def create_user(email: str, name: Annotated[str, typer.Option(help="What the user is called.")]) -> None:
-    """Create a user, also where registration is closed. The password is drawn, and printed once."""
+def create_user(email: str, name: Annotated[str, typer.Option(help="The user's name.")]) -> None:
+    """Create a user, even if registration is closed. A password is generated and printed once."""
     address, called = email.strip(), name.strip()
     try:
         TypeAdapter(Email).validate_python(address)
     except ValidationError:
-        raise typer.BadParameter(f"{address} is no e-mail address") from None
+        raise typer.BadParameter(f"{address} is not an e-mail address") from None
     if not called or len(called) > 255:  # noqa: PLR2004 - as when registering
         raise typer.BadParameter("a name has 1 to 255 characters")
     password = random_text(_PASSWORD_LENGTH)
@@ -40,14 +40,14 @@ def create_user(email: str, name: Annotated[str, typer.Option(help="What the use
     with transaction() as session:
         user = signin.add_user(session, name=called, email=address, password_hash=hashed)
     if user is None:
-        _fail(f"there is a user {address} already")
+        _fail(f"user {address} already exists")
         return
     typer.echo(f"user {user.id} {address} created, password: {password}")
 
 
 @user_app.command("premium")
 def give_premium(email: Address, months: Months) -> None:
-    """Add premium to a user, after what they have."""
+    """Extend a user's premium."""
     with transaction() as session:
         end = plans.add_premium(session, _user(session, email).id, months)
     assert end is not None
@@ -56,18 +56,18 @@ def give_premium(email: Address, months: Months) -> None:
 
 @user_app.command("list")
 def list_users() -> None:
-    """Show all users: number, address, whether the address is proven, plan, when they were created."""
+    """List all users: number, address, whether it is confirmed, plan, date of creation."""
     with transaction() as session:
         query = select(User).where(User.deleted_at.is_(None)).order_by(User.id)
         for user in session.scalars(query.execution_options(yield_per=500)):
-            proven = "proven" if user.email_verified_at else "not proven"
+            confirmed = "confirmed" if user.email_verified_at else "not confirmed"
             premium = f"premium until {timestamp(user.premium_expires_at)}" if user.premium_expires_at else "free"
-            typer.echo(f"{user.id}  {user.email}  {proven}  {premium}  created: {timestamp(user.created_at)}")
+            typer.echo(f"{user.id}  {user.email}  {confirmed}  {premium}  created: {timestamp(user.created_at)}")
 
 
 @user_app.command("password")
 def set_password(email: Address) -> None:
-    """Draw a new password for a user and print it once. The user's sessions end; API keys stay."""
+    """Generate a new password for a user and print it once. Sessions end; API keys remain valid."""
     password = random_text(_PASSWORD_LENGTH)
     hashed = passwords.hash_password(password)
     with transaction() as session:
@@ -78,24 +78,28 @@ def set_password(email: Address) -> None:
 
 
 @user_app.command("delete")
-def delete_user(email: Address, *, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
-    """Delete a user with everything that is theirs: messages, contacts, phones, keys."""
+def delete_user(
+    email: Address, *, yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False
+) -> None:
+    """Delete a user with all messages, contacts, phones and keys."""
     with transaction() as session:
         user = _user(session, email)
     if not yes:
         typer.confirm(f"Delete user {user.id} {user.email} with all messages, contacts and phones?", abort=True)
     with transaction() as session:
         ownership.delete_account(session, user.id)
-    typer.echo(f"user {user.id} {user.email} deleted; the rest of their data goes within minutes")
+    typer.echo(f"user {user.id} {user.email} deleted; the remaining data is removed within minutes")
 
 
 @promo_app.command("create")
 def create_promo(
     code: str,
     months: Months,
-    uses: Annotated[int | None, typer.Option(min=1, max=_MOST_USES, help="How many users; unset, any number.")] = None,
+    uses: Annotated[
+        int | None, typer.Option(min=1, max=_MOST_USES, help="Maximum number of users; unlimited if not set.")
+    ] = None,
     until: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day it can be used (UTC); unset, for ever.")
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day it can be used (UTC); no end if not set.")
     ] = None,
 ) -> None:
     """Create a promo code."""
@@ -103,21 +107,21 @@ def create_promo(
         raise typer.BadParameter("a code has 1 to 64 characters")
     end = until.replace(tzinfo=UTC) + timedelta(days=1) if until else None
     if end is not None and end <= datetime.now(UTC):
-        raise typer.BadParameter("that day is over", param_hint="--until")
+        raise typer.BadParameter("this day has passed", param_hint="--until")
     with transaction() as session:
         promo = plans.create_promo(session, code, months, uses=uses, until=end)
     if promo is None:
-        _fail(f"there is a promo code {code.strip().upper()} already")
+        _fail(f"promo code {code.strip().upper()} already exists")
         return
     typer.echo(f"promo code {promo.code} created: {months} months")
 
 
 @promo_app.command("list")
 def list_promos() -> None:
-    """Show all promo codes: months, uses, and when they end."""
+    """List all promo codes: months, uses, and end."""
     with transaction() as session:
         for promo in plans.promos(session):
-            limit = "any number" if promo.uses_limit is None else promo.uses_limit
+            limit = "unlimited" if promo.uses_limit is None else promo.uses_limit
             end = timestamp(promo.valid_until) if promo.valid_until else "never"
             typer.echo(f"{promo.code}  months: {promo.months}  used: {promo.used} of {limit}  ends: {end}")
 

@@ -17,6 +17,7 @@ from app.core.database import transaction
 from app.core.emails import is_email
 from app.core.errors import Invalid, Refused, Unauthenticated, Unavailable
 from app.core.http_client import HTTPError, InvalidURL, plain_client
+from app.core.refusals import GOOGLE_UNAVAILABLE, INVALID_GOOGLE_TOKEN, OTHER_GOOGLE_ACCOUNT
 from app.core.settings import get_settings
 
 _THREE_PARTS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
@@ -62,9 +63,6 @@ def identify(id_token: str) -> Identity:
     return Identity(subject, email, name[:_LONGEST] if _is_text(name) else email.partition("@")[0])
 
 
-_OTHER_OWNER = "The account of this address belongs to another Google account: sign in with that one."
-
-
 def sign_in(session: Session, identity: Identity, client: str | None) -> tuple[User, tokens.NewToken]:
     """The user of this Google account, or of its verified e-mail, or a new one; and a new session.
 
@@ -80,7 +78,7 @@ def sign_in(session: Session, identity: Identity, client: str | None) -> tuple[U
         user = user or _known(session, identity)
     assert user is not None
     if user.google_subject not in {None, identity.subject}:
-        raise Refused(_OTHER_OWNER)
+        raise Refused(OTHER_GOOGLE_ACCOUNT)
     # Also one that a version before `email_verified_at` linked: its password may be of whoever registered the address.
     ownership.prove(session, user)
     user.google_subject = identity.subject
@@ -121,10 +119,10 @@ def _ask(url: str, id_token: str) -> dict[str, Any]:
             raise _invalid()
         claims = answer.json() if answer.is_success else None
     except (HTTPError, InvalidURL, ValueError) as error:
-        log.warning("Google cannot be asked", error=type(error).__name__)
+        log.warning("Google cannot be reached", error=type(error).__name__)
         raise _unavailable() from error
     if not isinstance(claims, dict):
-        log.warning("Google cannot be asked", status=answer.status_code)
+        log.warning("Google cannot be reached", status=answer.status_code)
         raise _unavailable()
     return claims
 
@@ -142,8 +140,8 @@ def _is_later(expiry: Any) -> bool:
 
 
 def _invalid() -> Unauthenticated:
-    return Unauthenticated("Invalid Google token")
+    return Unauthenticated(INVALID_GOOGLE_TOKEN)
 
 
 def _unavailable() -> Unavailable:
-    return Unavailable("Google sign-in is not available")
+    return Unavailable(GOOGLE_UNAVAILABLE)

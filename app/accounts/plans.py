@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import PromoCode, PromoRedemption, User
 from app.core.errors import Refused
+from app.core.refusals import PROMO_UNAVAILABLE
 
 MOST_MONTHS = 1200
 
@@ -56,7 +57,7 @@ def redeem(session: Session, user_id: int, code: str) -> datetime:
         )
         if first is not None:
             return add_premium(session, user_id, promo.months)
-    raise Refused("This promo code is invalid or no longer available.")
+    raise Refused(PROMO_UNAVAILABLE)
 
 
 def create_promo(

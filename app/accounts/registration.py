@@ -5,6 +5,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.core.errors import Forbidden
+from app.core.refusals import REGISTRATION_CLOSED
 from app.core.settings import get_settings
 
 # Held to the end of the transaction: of several that register at once where nobody has, one is the first.
@@ -24,4 +25,4 @@ def refuse_if_closed(session: Session) -> None:
         session.execute(_ONE_AT_A_TIME)
         if not session.scalar(_SOMEBODY):
             return
-    raise Forbidden("Registration is closed")
+    raise Forbidden(REGISTRATION_CLOSED)

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path
 
 from app.accounts import account, codes, google, ownership, plans, sessions, signin, tokens
 from app.accounts.auth import CurrentUser, Principal, can, can_alone, hold
@@ -33,10 +33,38 @@ from app.core.database import SessionDep, transaction
 from app.core.emails import normalize
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.errors import Forbidden, Invalid, Unauthenticated, Unavailable
+from app.core.refusals import (
+    GOOGLE_UNAVAILABLE,
+    INVALID_CREDENTIALS,
+    INVALID_GOOGLE_TOKEN,
+    KEY_OUTLIVES,
+    NO_MAIL,
+    NO_PASSWORD,
+    OTHER_GOOGLE_ACCOUNT,
+    PROMO_UNAVAILABLE,
+    REGISTRATION_CLOSED,
+    SESSION_NEEDED,
+    refuses,
+)
 from app.core.settings import get_settings
 from app.core.throttling import failures, per_address
 
 router = APIRouter(prefix="/api", tags=["Accounts"])
+
+# What an answer's `message` says.
+REGISTERED = "Registration successful"
+LOGGED_IN = "Login successful"
+LOGGED_OUT = "Logout successful"
+API_KEY_CREATED = "API key created. Copy it now — it will not be shown again."
+API_KEY_REVOKED = "API key revoked"
+SESSION_ENDED = "Session ended"
+PASSWORD_CHANGED = "Password changed"  # noqa: S105 - a sentence
+RESET_CODE_SENT = "If there is an account with this address, a code was sent to it."
+CODE_SENT = "A code was sent to your address."
+EMAIL_CONFIRMED = "E-mail address confirmed"
+ACCOUNT_DELETED = "Account deleted"
+SETTINGS_UPDATED = "Settings updated successfully"
+PROMO_CODE_REDEEMED = "Promo code redeemed — Premium activated."
 
 # Tries a minute.
 FAILED_LOGINS = 10
@@ -46,48 +74,76 @@ RESETS_PER_ADDRESS = 30
 
 # What the program that signs in calls itself, as a session's name.
 Client = Annotated[str | None, Header(alias="User-Agent", include_in_schema=False)]
+KeyId = Annotated[str, Path(description="The key's number", examples=["6"], json_schema_extra={"model": tokens.MODEL})]
+SessionId = Annotated[
+    str, Path(description="The session's number", examples=["9"], json_schema_extra={"model": tokens.MODEL})
+]
 AccountUserAlone = Annotated[Principal, Depends(can_alone("account"))]
 AccountUser = Annotated[Principal, Depends(can("account"))]
 KeysUser = Annotated[Principal, Depends(can("tokens"))]
 KeyMaker = Annotated[Principal, Depends(can("tokens", "api"))]
 
 
-@router.post("/register", status_code=201, dependencies=[Depends(per_address("register", REGISTRATIONS_PER_ADDRESS))])
+@router.post(
+    "/register",
+    status_code=201,
+    dependencies=[Depends(per_address("register", REGISTRATIONS_PER_ADDRESS))],
+    response_description=REGISTERED,
+    responses={**refuses(403, REGISTRATION_CLOSED), **refuses(429)},
+)
 def register(body: Registration, client: Client, later: BackgroundTasks) -> MessageEnvelope[SignedIn]:
-    """Create an account and sign in. Where the server sends mail, a code to confirm the address goes out."""
+    """Create an account and sign in. If the server sends mail, it sends a code to confirm the address."""
     user, token = signin.register(name=body.name, email=body.email, password=body.password, client=client)
     if get_settings().smtp_url is not None:
         later.add_task(codes.mail_proof, user.id)
-    return MessageEnvelope(data=_signed_in(user, token), message="Registration successful")
+    return MessageEnvelope(data=_signed_in(user, token), message=REGISTERED)
 
 
-@router.post("/login", dependencies=[Depends(per_address("login", LOGINS_PER_ADDRESS))])
+@router.post(
+    "/login",
+    dependencies=[Depends(per_address("login", LOGINS_PER_ADDRESS))],
+    summary="Sign in",
+    response_description=LOGGED_IN,
+    responses={**refuses(401, INVALID_CREDENTIALS), **refuses(429)},
+)
 def login(body: Credentials, client: Client) -> MessageEnvelope[SignedIn]:
     """Sign in with e-mail and password."""
     with failures("failed-login", normalize(body.email), FAILED_LOGINS, Unauthenticated):
         user, token = signin.login(email=body.email, password=body.password, client=client)
-    return MessageEnvelope(data=_signed_in(user, token), message="Login successful")
+    return MessageEnvelope(data=_signed_in(user, token), message=LOGGED_IN)
 
 
-@router.post("/auth/google", dependencies=[Depends(per_address("login", LOGINS_PER_ADDRESS))])
+@router.post(
+    "/auth/google",
+    dependencies=[Depends(per_address("login", LOGINS_PER_ADDRESS))],
+    summary="Sign in with Google",
+    response_description=LOGGED_IN,
+    responses={
+        **refuses(401, INVALID_GOOGLE_TOKEN),
+        **refuses(403, REGISTRATION_CLOSED),
+        **refuses(422, OTHER_GOOGLE_ACCOUNT),
+        **refuses(429),
+        **refuses(503, GOOGLE_UNAVAILABLE),
+    },
+)
 def login_with_google(body: GoogleToken, client: Client) -> MessageEnvelope[SignedIn]:
-    """Sign in with the ID token that Google gave your app."""
+    """Sign in with the ID token your app received from Google."""
     identity = google.identify(body.id_token)
     with transaction() as session:
         user, token = google.sign_in(session, identity, client)
-    return MessageEnvelope(data=_signed_in(user, token), message="Login successful")
+    return MessageEnvelope(data=_signed_in(user, token), message=LOGGED_IN)
 
 
-@router.post("/logout")
+@router.post("/logout", summary="Sign out", response_description=LOGGED_OUT)
 def logout(session: SessionDep, principal: CurrentUser) -> Done:
-    """Revoke the token this request came with."""
+    """Revoke the token used for this request."""
     tokens.sign_out(session, principal)
-    return Done(message="Logout successful")
+    return Done(message=LOGGED_OUT)
 
 
 @router.get("/user")
 def show_user(session: SessionDep, principal: AccountUser) -> Envelope[UserOut]:
-    """The signed-in user."""
+    """Show the signed-in user."""
     user = session.get_one(User, principal.user_id)
     plan = "premium" if principal.is_premium else "free"
     return Envelope(
@@ -102,16 +158,22 @@ def show_user(session: SessionDep, principal: AccountUser) -> Envelope[UserOut]:
     )
 
 
-@router.get("/tokens")
+@router.get("/tokens", summary="List API keys")
 def list_keys(session: SessionDep, principal: KeysUser) -> Envelope[list[KeyOut]]:
-    """Your API keys. Their secrets are not kept and cannot be shown."""
+    """List your API keys. Secrets are stored hashed and cannot be shown again."""
     rows = tokens.keys(session, principal.user_id)
     return Envelope(data=[KeyOut.model_validate(key, from_attributes=True) for key in rows])
 
 
-@router.post("/tokens", status_code=201)
+@router.post(
+    "/tokens",
+    status_code=201,
+    summary="Create an API key",
+    response_description=API_KEY_CREATED,
+    responses=refuses(403, KEY_OUTLIVES),
+)
 def create_key(session: SessionDep, principal: KeyMaker, body: NewKey) -> MessageEnvelope[KeyCreated]:
-    """Make an API key. Without `abilities` it may do everything this token may."""
+    """Create an API key. Without `abilities` it may do everything."""
     key = tokens.create_key(session, principal, body.name, body.abilities, body.expires_at)
     data = KeyCreated(
         id=key.id,
@@ -121,74 +183,102 @@ def create_key(session: SessionDep, principal: KeyMaker, body: NewKey) -> Messag
         expires_at=key.expires_at,
         created_at=key.created_at,
     )
-    return MessageEnvelope(data=data, message="API key created. Copy it now — it will not be shown again.")
+    return MessageEnvelope(data=data, message=API_KEY_CREATED)
 
 
-@router.delete("/tokens/{key_id}")
-def revoke_key(session: SessionDep, principal: KeysUser, key_id: str) -> Done:
-    """Revoke an API key, at once. One that may do more than the token of this call is not revoked by it."""
+@router.delete("/tokens/{key_id}", summary="Revoke an API key", response_description=API_KEY_REVOKED)
+def revoke_key(session: SessionDep, principal: KeysUser, key_id: KeyId) -> Done:
+    """Revoke an API key at once. A token cannot revoke a key that may do more than itself."""
     tokens.revoke(session, principal, "key", key_id)
-    return Done(message="API key revoked")
+    return Done(message=API_KEY_REVOKED)
 
 
-@router.get("/sessions")
+@router.get("/sessions", summary="List sessions")
 def list_sessions(session: SessionDep, principal: KeysUser) -> Envelope[list[SessionOut]]:
-    """Where you are signed in. `current` is the session of this call."""
+    """List where you are signed in."""
     return Envelope(data=[SessionOut(**row) for row in sessions.shown(session, principal)])
 
 
-@router.delete("/sessions/{session_id}")
-def end_session(session: SessionDep, principal: KeysUser, session_id: str) -> Done:
-    """Sign out one session, at once."""
+@router.delete("/sessions/{session_id}", summary="End a session", response_description=SESSION_ENDED)
+def end_session(session: SessionDep, principal: KeysUser, session_id: SessionId) -> Done:
+    """End a session at once."""
     tokens.revoke(session, principal, "session", session_id)
-    return Done(message="Session ended")
+    return Done(message=SESSION_ENDED)
 
 
-@router.put("/user/password")
+@router.put(
+    "/user/password",
+    summary="Change password",
+    response_description=PASSWORD_CHANGED,
+    responses={**refuses(422, NO_PASSWORD), **refuses(429)},
+)
 def change_password(principal: AccountUserAlone, body: PasswordChange) -> Done:
-    """Change your password. All other sessions end; API keys stay."""
+    """Change your password. All other sessions end; API keys remain valid."""
     with failures("password", str(principal.user_id), FAILED_LOGINS, Invalid):
         signin.change_password(principal, body.current_password, body.password)
-    return Done(message="Password changed")
+    return Done(message=PASSWORD_CHANGED)
 
 
-@router.post("/forgot-password", dependencies=[Depends(per_address("forgot", RESETS_PER_ADDRESS))])
+@router.post(
+    "/forgot-password",
+    dependencies=[Depends(per_address("forgot", RESETS_PER_ADDRESS))],
+    summary="Request a password reset code",
+    response_description=RESET_CODE_SENT,
+    responses={**refuses(429), **refuses(503, NO_MAIL)},
+)
 def forgot_password(body: ResetRequest, later: BackgroundTasks) -> Done:
-    """Have a code mailed that sets a new password. The answer is the same whether the address is known or not."""
+    """E-mail a code for setting a new password. The answer does not reveal whether the address is known."""
     _require_mail()
     later.add_task(codes.mail_reset, body.email)
-    return Done(message="If there is an account with this address, a code was sent to it.")
+    return Done(message=RESET_CODE_SENT)
 
 
-@router.post("/reset-password", dependencies=[Depends(per_address("reset", RESETS_PER_ADDRESS))])
+@router.post(
+    "/reset-password",
+    dependencies=[Depends(per_address("reset", RESETS_PER_ADDRESS))],
+    summary="Reset password",
+    response_description=PASSWORD_CHANGED,
+    responses=refuses(429),
+)
 def reset_password(body: PasswordReset) -> Done:
-    """Set a new password with the code from the mail. All sessions end."""
+    """Set a new password with the code from the e-mail. All sessions end."""
     codes.reset_password(body.code, body.password)
-    return Done(message="Password changed")
+    return Done(message=PASSWORD_CHANGED)
 
 
-@router.post("/user/email/code", dependencies=[Depends(per_address("email-code", RESETS_PER_ADDRESS))])
+@router.post(
+    "/user/email/code",
+    dependencies=[Depends(per_address("email-code", RESETS_PER_ADDRESS))],
+    summary="Request a confirmation code",
+    response_description=CODE_SENT,
+    responses={**refuses(429), **refuses(503, NO_MAIL)},
+)
 def send_email_code(principal: AccountUserAlone, later: BackgroundTasks) -> Done:
-    """Have a code mailed that confirms your address."""
+    """E-mail a code that confirms your address."""
     _require_mail()
     later.add_task(codes.mail_proof, principal.user_id)
-    return Done(message="A code was sent to your address.")
+    return Done(message=CODE_SENT)
 
 
-@router.post("/user/email/verify")
+@router.post("/user/email/verify", summary="Confirm e-mail address", response_description=EMAIL_CONFIRMED)
 def verify_email(session: SessionDep, principal: AccountUser, body: EmailProof) -> Done:
-    """Confirm your address with the code from the mail."""
+    """Confirm your address with the code from the e-mail."""
     codes.prove_email(session, principal.user_id, body.code)
-    return Done(message="E-mail address confirmed")
+    return Done(message=EMAIL_CONFIRMED)
 
 
-@router.delete("/user")
+@router.delete(
+    "/user",
+    summary="Delete account",
+    response_description=ACCOUNT_DELETED,
+    responses={**refuses(403, SESSION_NEEDED), **refuses(429), **refuses(503, GOOGLE_UNAVAILABLE)},
+)
 def delete_account(principal: AccountUserAlone, body: AccountRemoval) -> Done:
-    """Delete your account with everything in it: messages, contacts, phones, keys. Needs a session and your password;
-    without a password a new ID token of the Google account that you sign in with.
+    """Delete your account with all its messages, contacts, phones and keys. Requires a session and your password;
+    without a password, a new ID token of the Google account you sign in with.
     """
     if principal.kind != "session":
-        raise Forbidden("Only a session can delete the account: sign in.")
+        raise Forbidden(SESSION_NEEDED)
     with failures("password", str(principal.user_id), FAILED_LOGINS, Invalid):
         if body.id_token is not None or signin.confirm(principal.user_id, body.current_password) is None:
             google.confirm(principal.user_id, body.id_token)
@@ -197,16 +287,16 @@ def delete_account(principal: AccountUserAlone, body: AccountRemoval) -> Done:
         session.get(User, principal.user_id, with_for_update={"key_share": True})
         hold(session, principal)
         ownership.delete_account(session, principal.user_id)
-    return Done(message="Account deleted")
+    return Done(message=ACCOUNT_DELETED)
 
 
 @router.get("/account")
 def show_account(session: SessionDep, principal: AccountUser) -> Envelope[AccountOut]:
-    """Usage, figures and plan at a glance."""
+    """Show usage, figures and plan."""
     return Envelope(data=account.overview(session, principal))
 
 
-@router.get("/balance")
+@router.get("/balance", summary="Show account (as balance)")
 def show_balance(session: SessionDep, principal: AccountUser) -> Envelope[AccountOut]:
     """The same answer as `/api/account`."""
     return Envelope(data=account.overview(session, principal))
@@ -214,37 +304,39 @@ def show_balance(session: SessionDep, principal: AccountUser) -> Envelope[Accoun
 
 @router.get("/settings")
 def show_settings(session: SessionDep, principal: AccountUser) -> Envelope[SettingsOut]:
-    """The account's settings."""
+    """Show the account's settings."""
     user = session.get_one(User, principal.user_id)
     return Envelope(data=SettingsOut.model_validate(user, from_attributes=True))
 
 
-@router.put("/settings")
-@router.patch("/settings")
+@router.put("/settings", response_description=SETTINGS_UPDATED)
+@router.patch("/settings", summary="Change settings (PATCH)", response_description=SETTINGS_UPDATED)
 def change_settings(session: SessionDep, principal: AccountUser, body: SettingsChange) -> MessageEnvelope[SettingsOut]:
-    """Change the settings that the request names; null clears one that may be empty."""
+    """Change the given settings; null clears an optional one."""
     user = session.get_one(User, principal.user_id)
     account.change_settings(user, body.given())
     data = SettingsOut.model_validate(user, from_attributes=True)
-    return MessageEnvelope(data=data, message="Settings updated successfully")
+    return MessageEnvelope(data=data, message=SETTINGS_UPDATED)
 
 
 @router.get("/subscription")
 def show_subscription(session: SessionDep, principal: AccountUser) -> Envelope[SubscriptionWithPayment]:
-    """The plan, and how to pay for premium."""
+    """Show the plan, and how to pay for premium."""
     user = session.get_one(User, principal.user_id)
     return Envelope(data=account.subscription_with_payment(user, is_premium=principal.is_premium))
 
 
-@router.post("/subscriptions/redeem-promo")
+@router.post(
+    "/subscriptions/redeem-promo", response_description=PROMO_CODE_REDEEMED, responses=refuses(422, PROMO_UNAVAILABLE)
+)
 def redeem_promo(
     session: SessionDep, principal: AccountUser, body: PromoUse
 ) -> MessageEnvelope[SubscriptionWithPayment]:
-    """Add a promo code's months to premium."""
+    """Extend premium by a promo code's months."""
     plans.redeem(session, principal.user_id, body.code)
     user = session.get_one(User, principal.user_id, populate_existing=True)
     data = account.subscription_with_payment(user, is_premium=True)
-    return MessageEnvelope(data=data, message="Promo code redeemed — Premium activated.")
+    return MessageEnvelope(data=data, message=PROMO_CODE_REDEEMED)
 
 
 def _signed_in(user: User, token: tokens.NewToken) -> SignedIn:
@@ -253,4 +345,4 @@ def _signed_in(user: User, token: tokens.NewToken) -> SignedIn:
 
 def _require_mail() -> None:
     if get_settings().smtp_url is None:
-        raise Unavailable("This server cannot send mail: ask who runs it for a new password.")
+        raise Unavailable(NO_MAIL)

@@ -4,10 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 
-from app.accounts.tokens import Ability
+from app.accounts.auth import Ability
 from app.core.envelope import Money, Timestamp
 from app.core.numbers import is_region
-from app.core.settings import Feature
+from app.core.settings import FEATURES, Feature
 from app.core.validation import Body, Boolean, Email, Integer, Moment, fault
 
 # Of a phone, in seconds between two messages.
@@ -23,95 +23,112 @@ def _confirmed(password: str, info: ValidationInfo) -> str:
 
 
 class Registration(Body):
-    name: str = Field(max_length=255)
-    email: Email
+    name: str = Field(max_length=255, examples=["Ali Valiyev"])
+    email: Email = Field(examples=["ali@example.com"])
     # Before the password, whose validator compares with it.
-    password_confirmation: str | None = None
-    password: Annotated[str, Field(min_length=6), AfterValidator(_confirmed)]
+    password_confirmation: str | None = Field(default=None, examples=["correct horse"])
+    password: Annotated[str, Field(min_length=6), AfterValidator(_confirmed)] = Field(
+        description="At least 6 characters", examples=["correct horse"]
+    )
 
 
 class PasswordChange(Body):
-    current_password: Annotated[str, Field(min_length=1)]
-    password_confirmation: str | None = None
-    password: Annotated[str, Field(min_length=6), AfterValidator(_confirmed)]
+    current_password: Annotated[str, Field(min_length=1)] = Field(examples=["correct horse"])
+    password_confirmation: str | None = Field(default=None, examples=["battery staple"])
+    password: Annotated[str, Field(min_length=6), AfterValidator(_confirmed)] = Field(examples=["battery staple"])
 
 
 class ResetRequest(Body):
-    email: Email
+    email: Email = Field(examples=["ali@example.com"])
 
 
 class PasswordReset(Body):
-    code: str
-    password_confirmation: str | None = None
-    password: Annotated[str, Field(min_length=6), AfterValidator(_confirmed)]
+    code: str = Field(
+        description="From the e-mail; valid once, for 30 minutes",
+        examples=["7Hq2mXfZ0aLr9TnWc4Kd1VbYp6Sg8JeUo3Qi5RtMhCx"],
+    )
+    password_confirmation: str | None = Field(default=None, examples=["battery staple"])
+    password: Annotated[str, Field(min_length=6), AfterValidator(_confirmed)] = Field(examples=["battery staple"])
 
 
 class EmailProof(Body):
-    code: str
+    code: str = Field(
+        description="From the e-mail; valid once, for 30 minutes",
+        examples=["7Hq2mXfZ0aLr9TnWc4Kd1VbYp6Sg8JeUo3Qi5RtMhCx"],
+    )
 
 
 class AccountRemoval(Body):
-    current_password: Annotated[str, Field(min_length=1)] | None = None
-    id_token: Annotated[str, Field(min_length=1)] | None = None
+    current_password: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="Required if the account has a password", examples=["correct horse"]
+    )
+    id_token: Annotated[str, Field(min_length=1)] | None = Field(
+        default=None, description="A new Google ID token; required if the account has no password"
+    )
 
 
 class Credentials(Body):
-    email: str
-    password: Annotated[str, Field(min_length=1)]
+    email: str = Field(examples=["ali@example.com"])
+    password: Annotated[str, Field(min_length=1)] = Field(examples=["correct horse"])
 
 
 class GoogleToken(Body):
-    id_token: str
+    id_token: str = Field(examples=["eyJhbGciOiJSUzI1NiJ9.eyJlbWFpbCI6ImFsaUBleGFtcGxlLmNvbSJ9.c2lnbmF0dXJl"])
 
 
 class NewKey(Body):
-    name: str = Field(max_length=255)
-    abilities: Annotated[list[Ability], Field(max_length=100)] | None = None
-    expires_at: Moment | None = None
+    name: str = Field(max_length=255, examples=["Production server"])
+    abilities: Annotated[list[Ability], Field(max_length=100)] | None = Field(
+        default=None, description='What the key may do; absent: `["*"]`', examples=[["sms:send", "sms:read"]]
+    )
+    expires_at: Moment | None = Field(
+        default=None,
+        description="When it expires, no later than the API key that creates it; absent: with that key, or never",
+    )
 
 
 class UserBrief(BaseModel):
-    id: int
-    name: str
-    email: str
+    id: int = Field(examples=[2])
+    name: str = Field(examples=["Ali Valiyev"])
+    email: str = Field(examples=["ali@example.com"])
 
 
 class SignedIn(BaseModel):
-    token: str
+    token: str = Field(examples=["10|pQ3kV9sLw2ZtYb7RmXcJ5uN1aHdG8eFoT4iKqCvB6xA"])
     user: UserBrief
     token_type: Literal["Bearer"] = "Bearer"  # noqa: S105 - a scheme's name
 
 
 class UserOut(UserBrief):
     email_verified_at: Timestamp | None
-    plan: Plan
-    premium_expires_at: Timestamp | None
+    plan: Plan = Field(examples=["premium"])
+    premium_expires_at: Timestamp | None = Field(examples=["2027-06-08T00:00:00.000000Z"])
 
 
 class KeyOut(BaseModel):
-    id: int
-    name: str
-    abilities: list[str]
+    id: int = Field(examples=[6])
+    name: str = Field(examples=["Production server"])
+    abilities: list[str] = Field(examples=[["*"]])
     last_used_at: Timestamp | None
-    expires_at: Timestamp | None
+    expires_at: Timestamp | None = Field(examples=[None])
     created_at: Timestamp
 
 
 class SessionOut(BaseModel):
-    id: int
-    name: str
-    current: bool
+    id: int = Field(examples=[101])
+    name: str = Field(examples=["Ali Valiyev"])
+    current: bool = Field(description="Whether this is the session of this request")
     last_used_at: Timestamp | None
-    expires_at: Timestamp | None
+    expires_at: Timestamp | None = Field(examples=[None])
     created_at: Timestamp
 
 
 class KeyCreated(BaseModel):
-    id: int
-    name: str
-    token: str
-    abilities: list[str]
-    expires_at: Timestamp | None
+    id: int = Field(examples=[6])
+    name: str = Field(examples=["Production server"])
+    token: str = Field(examples=["6|pQ3kV9sLw2ZtYb7RmXcJ5uN1aHdG8eFoT4iKqCvB6xA"])
+    abilities: list[str] = Field(examples=[["sms:send", "sms:read"]])
+    expires_at: Timestamp | None = Field(examples=[None])
     created_at: Timestamp
 
 
@@ -122,48 +139,60 @@ def _region(code: str | None) -> str | None:
 
 
 class SettingsChange(Body):
-    keep_inbound: Boolean = True
-    device_events: Boolean = False
-    default_region: Annotated[str | None, AfterValidator(_region)] = None
-    offline_alert_minutes: Annotated[Integer, Field(ge=1, le=10_080)] | None = None
-    failover: Boolean = True
-    default_send_delay_seconds: Annotated[Integer, Field(ge=0, le=MAX_SEND_DELAY)] = 0
-    approve_new_phones: Boolean = False
+    keep_inbound: Boolean = Field(
+        default=True, description="Store received messages; webhooks are called either way", examples=[True]
+    )
+    device_events: Boolean = Field(
+        default=False, description="Call the status webhook when a phone goes offline or fails, and when it recovers"
+    )
+    default_region: Annotated[str | None, AfterValidator(_region)] = Field(
+        default=None, description="ISO country code used to read numbers without `+`", examples=["UZ"]
+    )
+    offline_alert_minutes: Annotated[Integer, Field(ge=1, le=10_080)] | None = Field(
+        default=None, description="Send an e-mail when a phone has been offline this many minutes; null: never"
+    )
+    failover: Boolean = Field(
+        default=True, description="Retry a message that certainly did not leave its phone on up to two other phones"
+    )
+    default_send_delay_seconds: Annotated[Integer, Field(ge=0, le=MAX_SEND_DELAY)] = Field(
+        default=0, description="`send_delay_seconds` of phones enrolled from now on"
+    )
+    approve_new_phones: Boolean = Field(default=False, description="New phones wait until you enable them")
 
 
 class SettingsOut(BaseModel):
-    keep_inbound: bool
+    keep_inbound: bool = Field(examples=[True])
     device_events: bool
-    default_region: str | None
-    offline_alert_minutes: int | None
-    failover: bool
-    default_send_delay_seconds: int
-    approve_new_phones: bool
+    default_region: str | None = Field(examples=["UZ"])
+    offline_alert_minutes: int | None = Field(examples=[30])
+    failover: bool = Field(examples=[True])
+    default_send_delay_seconds: int = Field(examples=[0])
+    approve_new_phones: bool = Field(examples=[False])
 
 
 class PromoUse(Body):
-    code: str
+    code: str = Field(examples=["SPRING26"])
 
 
 class Prices(BaseModel):
-    monthly: Money
-    yearly: Money
-    currency: str
+    monthly: Money = Field(examples=[5])
+    yearly: Money = Field(examples=[50])
+    currency: str = Field(examples=["USD"])
 
 
 class SubscriptionOut(BaseModel):
-    plan: Plan
-    is_premium: bool
-    premium_expires_at: Timestamp | None
+    plan: Plan = Field(examples=["premium"])
+    is_premium: bool = Field(examples=[True])
+    premium_expires_at: Timestamp | None = Field(examples=["2027-06-08T00:00:00.000000Z"])
     prices: Prices
-    features: list[Feature]
+    features: list[Feature] = Field(examples=[FEATURES])
 
 
 class Payment(BaseModel):
-    wallet_address: str
-    asset: str
-    network: str
-    admin_telegram: str
+    wallet_address: str = Field(examples=["TXk3…"])
+    asset: str = Field(examples=["USDT"])
+    network: str = Field(examples=["TRC20"])
+    admin_telegram: str = Field(examples=["@example"])
 
 
 class SubscriptionWithPayment(SubscriptionOut):
@@ -171,22 +200,22 @@ class SubscriptionWithPayment(SubscriptionOut):
 
 
 class UsageOut(BaseModel):
-    total_sms: int
-    total_spent: Money
-    today_sms: int
-    today_spent: Money
-    month_sms: int
-    month_spent: Money
+    total_sms: int = Field(examples=[1200])
+    total_spent: Money = Field(examples=[120000])
+    today_sms: int = Field(examples=[8])
+    today_spent: Money = Field(examples=[800])
+    month_sms: int = Field(examples=[240])
+    month_spent: Money = Field(examples=[24000])
 
 
-class Stats(BaseModel):
-    total_sent: int
-    total_delivered: int
-    total_failed: int
-    total_pending: int
-    total_received: int
-    devices: int
-    active_devices: int
+class AccountStats(BaseModel):
+    total_sent: int = Field(examples=[1100])
+    total_delivered: int = Field(examples=[1050])
+    total_failed: int = Field(examples=[50])
+    total_pending: int = Field(examples=[0])
+    total_received: int = Field(examples=[30])
+    devices: int = Field(examples=[2])
+    active_devices: int = Field(examples=[1])
 
 
 class AccountOut(BaseModel):
@@ -194,5 +223,5 @@ class AccountOut(BaseModel):
     balance: Literal[0] = 0
     sms_rate: Money
     usage: UsageOut
-    stats: Stats
+    stats: AccountStats
     subscription: SubscriptionOut

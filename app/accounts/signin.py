@@ -12,6 +12,7 @@ from app.accounts.models import User
 from app.core.database import transaction
 from app.core.emails import normalize
 from app.core.errors import Invalid, Refused, Unauthenticated
+from app.core.refusals import INVALID_CREDENTIALS, NO_PASSWORD
 
 
 def add_user(session: Session, *, name: str, email: str, password_hash: str | None, **values: Any) -> User | None:
@@ -51,19 +52,18 @@ def login(*, email: str, password: str, client: str | None) -> tuple[User, token
     with transaction() as session:
         user = ownership.find(session, email)
     if not passwords.matches(user.password_hash if user else None, password) or user is None:
-        raise Unauthenticated("Invalid credentials")
+        raise Unauthenticated(INVALID_CREDENTIALS)
     renewed = passwords.renewed(user.password_hash, password)
     with transaction() as session:
         # The password may have been changed meanwhile, and no session of the old one may begin then.
         same = session.scalar(select(User.password_hash).where(User.id == user.id).with_for_update(key_share=True))
         if same != user.password_hash:
-            raise Unauthenticated("Invalid credentials")
+            raise Unauthenticated(INVALID_CREDENTIALS)
         if renewed:
             session.execute(update(User).where(User.id == user.id).values(password_hash=renewed))
         return user, sessions.begin(session, user.id, client)
 
 
-NO_PASSWORD = "This account has no password: sign in with Google, or have a code mailed to set one."  # noqa: S105 - a sentence
 _WRONG_PASSWORD = "The password is incorrect."  # noqa: S105 - a sentence
 
 

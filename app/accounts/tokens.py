@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, get_args
+from typing import Literal
 
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
@@ -11,13 +11,12 @@ from sqlalchemy.orm import Session
 from app.accounts.auth import Principal, hold
 from app.accounts.models import Token
 from app.core.errors import Forbidden, Invalid, NotFound
+from app.core.refusals import KEY_OUTLIVES
 from app.core.security import digest, random_text
 from app.core.validation import row_id
 
+MODEL = "PersonalAccessToken"
 Kind = Literal["key", "session"]
-Ability = Literal["*", "sms:send", "sms:read", "contacts", "devices", "webhooks", "account", "tokens", "phone:enroll"]
-ABILITIES: frozenset[str] = frozenset(get_args(Ability))
-OUTLIVES = "An API key cannot outlive the token that makes it."
 _SECRET_LENGTH = 43
 
 
@@ -75,7 +74,7 @@ def create_key(
     if maker.kind == "key" and maker.expires_at is not None:
         expires_at = expires_at or maker.expires_at
         if expires_at > maker.expires_at:
-            raise Forbidden(OUTLIVES)
+            raise Forbidden(KEY_OUTLIVES)
     if expires_at is not None and not session.scalar(select(expires_at > func.clock_timestamp())):
         raise Invalid({"expires_at": ["The expires at field must be a date after now."]})
     return issue(session, maker.user_id, "key", name, abilities=wanted, expires_at=expires_at)
@@ -95,7 +94,7 @@ def revoke(session: Session, revoker: Principal, kind: Kind, token: str) -> None
     named = (Token.id == (row_id(token) or 0), Token.user_id == revoker.user_id, Token.kind == kind)
     abilities = session.scalar(select(Token.abilities).where(*named).with_for_update())
     if abilities is None:
-        raise NotFound("PersonalAccessToken")
+        raise NotFound(MODEL)
     if not all(map(revoker.can, abilities)):
         raise Forbidden
     session.execute(delete(Token).where(*named))

@@ -17,8 +17,8 @@ from app.contacts.schemas import (
     NAME_LENGTH,
     NOTES_LENGTH,
     NUMBER_LENGTH,
-    Import,
-    SkippedRow,
+    ContactImport,
+    SkippedContact,
 )
 from app.core.arrays import copy_table, sql_type
 from app.core.errors import Invalid
@@ -38,15 +38,15 @@ class Judged:
 
     rows: list[Row] = field(default_factory=list)
     skipped: int = 0
-    skipped_rows: list[SkippedRow] = field(default_factory=list)
+    skipped_rows: list[SkippedContact] = field(default_factory=list)
 
     def skip(self, place: int, reason: str) -> None:
         self.skipped += 1
         if self.skipped <= MAX_LISTED_SKIPS:
-            self.skipped_rows.append(SkippedRow(index=place, reason=reason))
+            self.skipped_rows.append(SkippedContact(index=place, reason=reason))
 
 
-def judge(body: Import, region: str | None) -> Judged:
+def judge(body: ContactImport, region: str | None) -> Judged:
     """Read the rows of an import. Raises `Invalid` for rows that are no objects and for too long fields.
 
     Reading 100,000 national numbers takes seconds: to be called while no transaction is open.

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
 from app.accounts.auth import Principal, can, can_alone
@@ -11,14 +11,14 @@ from app.contacts.models import Contact, ContactGroup
 from app.contacts.schemas import (
     ContactChange,
     ContactFilter,
+    ContactImport,
     ContactOut,
     ExportFilter,
     GroupChange,
     GroupFilter,
+    GroupMembers,
     GroupOut,
-    Import,
     Imported,
-    Members,
     MembersAdded,
     NewContact,
     NewGroup,
@@ -26,27 +26,45 @@ from app.contacts.schemas import (
 from app.core.database import SessionDep, transaction
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.pages import Page, PagingDep
-from app.core.validation import large
+from app.core.refusals import refuses
+from app.core.validation import Large
 
 router = APIRouter(prefix="/api", tags=["Contacts"])
 
+# What an answer's `message` says.
+CONTACT_CREATED = "Contact created successfully"
+IMPORTED_CONTACTS = "Imported {n} contacts"
+CONTACT_UPDATED = "Contact updated successfully"
+CONTACT_DELETED = "Contact deleted successfully"
+GROUP_CREATED = "Contact group created successfully"
+GROUP_UPDATED = "Contact group updated successfully"
+GROUP_DELETED = "Contact group deleted successfully"
+CONTACTS_ADDED = "Contacts added to the group"
+CONTACT_REMOVED = "Contact removed from the group"
+
+ContactId = Annotated[
+    str, Path(description="The contact's number", examples=["12"], json_schema_extra={"model": book.MODEL})
+]
+GroupId = Annotated[
+    str, Path(description="The group's number", examples=["3"], json_schema_extra={"model": groups.MODEL})
+]
 Owner = Annotated[Principal, Depends(can("contacts"))]
 OwnerAlone = Annotated[Principal, Depends(can_alone("contacts"))]
 
 
-def contact_of(session: SessionDep, user: Owner, contact_id: str) -> Contact:
+def contact_of(session: SessionDep, user: Owner, contact_id: ContactId) -> Contact:
     return book.find(session, user.user_id, contact_id)
 
 
-def group_of(session: SessionDep, user: Owner, group_id: str) -> ContactGroup:
+def group_of(session: SessionDep, user: Owner, group_id: GroupId) -> ContactGroup:
     return groups.find(session, user.user_id, group_id)
 
 
-def contact_to_change(session: SessionDep, user: Owner, contact_id: str) -> Contact:
+def contact_to_change(session: SessionDep, user: Owner, contact_id: ContactId) -> Contact:
     return book.find(session, user.user_id, contact_id, lock=True)
 
 
-def group_to_change(session: SessionDep, user: Owner, group_id: str) -> ContactGroup:
+def group_to_change(session: SessionDep, user: Owner, group_id: GroupId) -> ContactGroup:
     return groups.find(session, user.user_id, group_id, lock=True)
 
 
@@ -60,27 +78,29 @@ LockedGroup = Annotated[ContactGroup, Depends(group_to_change)]
 def list_contacts(
     session: SessionDep, user: Owner, paging: PagingDep, wanted: Annotated[ContactFilter, Query()]
 ) -> Envelope[Page[ContactOut]]:
-    """Your contacts, newest first."""
+    """List your contacts, newest first."""
     return Envelope(data=book.page(session, user.user_id, wanted, paging))
 
 
-@router.post("/contacts", status_code=201)
+@router.post("/contacts", status_code=201, response_description=CONTACT_CREATED)
 def create_contact(session: SessionDep, user: Owner, body: NewContact) -> MessageEnvelope[ContactOut]:
-    """Add a contact. A number can be there once."""
+    """Add a contact. Each number can exist once."""
     contact = book.create(session, user, body)
-    return MessageEnvelope(data=book.shown(session, [contact])[0], message="Contact created successfully")
+    return MessageEnvelope(data=book.shown(session, [contact])[0], message=CONTACT_CREATED)
 
 
-@router.post("/contacts/import", status_code=201)
+@router.post(
+    "/contacts/import", status_code=201, response_description=IMPORTED_CONTACTS.format(n=42), responses=refuses(429)
+)
 async def import_contacts(
-    user: OwnerAlone, request: Request, body: Annotated[Import, Depends(large(Import))]
+    user: OwnerAlone, request: Request, body: Annotated[ContactImport, Depends(Large(ContactImport))]
 ) -> MessageEnvelope[Imported]:
-    """Add or update up to 100,000 contacts, and put them into a group where you name one."""
+    """Add or update up to 100,000 contacts, and add them to a group if you name one."""
     data = await request.state.heavy.run(_import, user, body)
-    return MessageEnvelope(data=data, message=f"Imported {data.imported} contacts")
+    return MessageEnvelope(data=data, message=IMPORTED_CONTACTS.format(n=data.imported))
 
 
-def _import(user: Principal, body: Import) -> Imported:
+def _import(user: Principal, body: ContactImport) -> Imported:
     judged = importing.judge(body, user.default_region)
     with transaction() as session:
         importing.merge(session, user.user_id, judged.rows, body.group_id)
@@ -90,14 +110,17 @@ def _import(user: Principal, body: Import) -> Imported:
 @router.get(
     "/contacts/export",
     response_class=StreamingResponse,
-    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}, "example": exporting.EXAMPLE}}}},
+    responses={
+        200: {"content": {"text/csv": {"schema": {"type": "string"}, "example": exporting.EXAMPLE}}},
+        **refuses(429),
+    },
 )
 async def export_contacts(
     user: OwnerAlone, request: Request, wanted: Annotated[ExportFilter, Query()]
 ) -> StreamingResponse:
-    """Your contacts as CSV, all or those that the filters leave. An import takes the same columns.
+    """Download your contacts as CSV, filtered if you like. Import accepts the same columns.
 
-    Every field is quoted. Text that a spreadsheet would run as a formula has an apostrophe in front of it.
+    Every field is quoted. Text that a spreadsheet would run as a formula is prefixed with an apostrophe.
     """
     return StreamingResponse(
         request.state.heavy.each(exporting.rows(user.user_id, wanted, bom=wanted.bom)),
@@ -108,80 +131,80 @@ async def export_contacts(
 
 @router.get("/contacts/{contact_id}")
 def show_contact(session: SessionDep, contact: OneContact) -> Envelope[ContactOut]:
-    """One contact."""
+    """Show one contact."""
     return Envelope(data=book.shown(session, [contact])[0])
 
 
-@router.put("/contacts/{contact_id}")
-@router.patch("/contacts/{contact_id}")
+@router.put("/contacts/{contact_id}", response_description=CONTACT_UPDATED)
+@router.patch("/contacts/{contact_id}", summary="Change contact (PATCH)", response_description=CONTACT_UPDATED)
 def change_contact(
     session: SessionDep, user: Owner, contact: LockedContact, body: ContactChange
 ) -> MessageEnvelope[ContactOut]:
-    """Change what the request names; null clears a field, `group_ids` replaces the groups."""
+    """Change the given fields; null clears a field, `group_ids` replaces the groups."""
     book.change(session, user, contact, body)
-    return MessageEnvelope(data=book.shown(session, [contact])[0], message="Contact updated successfully")
+    return MessageEnvelope(data=book.shown(session, [contact])[0], message=CONTACT_UPDATED)
 
 
-@router.delete("/contacts/{contact_id}")
+@router.delete("/contacts/{contact_id}", response_description=CONTACT_DELETED)
 def delete_contact(session: SessionDep, contact: LockedContact) -> Done:
-    """Delete a contact. Its messages stay."""
+    """Delete a contact. Its messages are kept."""
     session.delete(contact)
-    return Done(message="Contact deleted successfully")
+    return Done(message=CONTACT_DELETED)
 
 
 @router.get("/contact-groups")
 def list_groups(
     session: SessionDep, user: Owner, paging: PagingDep, wanted: Annotated[GroupFilter, Query()]
 ) -> Envelope[Page[GroupOut]]:
-    """Your groups, newest first."""
+    """List your groups, newest first."""
     return Envelope(data=groups.page(session, user.user_id, wanted.search, paging))
 
 
-@router.post("/contact-groups", status_code=201)
+@router.post("/contact-groups", status_code=201, response_description=GROUP_CREATED)
 def create_group(session: SessionDep, user: Owner, body: NewGroup) -> MessageEnvelope[GroupOut]:
-    """Make a group."""
+    """Create a group."""
     group = ContactGroup(user_id=user.user_id, name=body.name)
     session.add(group)
     session.flush()
-    return MessageEnvelope(data=groups.shown(session, [group])[0], message="Contact group created successfully")
+    return MessageEnvelope(data=groups.shown(session, [group])[0], message=GROUP_CREATED)
 
 
 @router.get("/contact-groups/{group_id}")
 def show_group(session: SessionDep, group: OneGroup) -> Envelope[GroupOut]:
-    """One group."""
+    """Show one group."""
     return Envelope(data=groups.shown(session, [group])[0])
 
 
-@router.put("/contact-groups/{group_id}")
-@router.patch("/contact-groups/{group_id}")
+@router.put("/contact-groups/{group_id}", response_description=GROUP_UPDATED)
+@router.patch("/contact-groups/{group_id}", summary="Change group (PATCH)", response_description=GROUP_UPDATED)
 def change_group(session: SessionDep, group: LockedGroup, body: GroupChange) -> MessageEnvelope[GroupOut]:
     """Rename a group."""
     groups.change(session, group, body)
-    return MessageEnvelope(data=groups.shown(session, [group])[0], message="Contact group updated successfully")
+    return MessageEnvelope(data=groups.shown(session, [group])[0], message=GROUP_UPDATED)
 
 
-@router.delete("/contact-groups/{group_id}")
+@router.delete("/contact-groups/{group_id}", response_description=GROUP_DELETED)
 def delete_group(session: SessionDep, group: LockedGroup) -> Done:
-    """Delete a group. Its contacts stay."""
+    """Delete a group. Its contacts are kept."""
     session.delete(group)
-    return Done(message="Contact group deleted successfully")
+    return Done(message=GROUP_DELETED)
 
 
 @router.get("/contact-groups/{group_id}/contacts")
 def list_members(session: SessionDep, user: Owner, group: OneGroup, paging: PagingDep) -> Envelope[Page[ContactOut]]:
-    """The contacts in a group, newest first."""
+    """List the contacts in a group, newest first."""
     return Envelope(data=book.page(session, user.user_id, ContactFilter(group_id=group.id), paging))
 
 
-@router.post("/contact-groups/{group_id}/contacts")
-def add_members(session: SessionDep, user: Owner, group: OneGroup, body: Members) -> MessageEnvelope[MembersAdded]:
-    """Put contacts into a group. Those in it already stay."""
+@router.post("/contact-groups/{group_id}/contacts", response_description=CONTACTS_ADDED)
+def add_members(session: SessionDep, user: Owner, group: OneGroup, body: GroupMembers) -> MessageEnvelope[MembersAdded]:
+    """Add contacts to a group. Existing members stay."""
     added = groups.add(session, user.user_id, group, body.contact_ids)
-    return MessageEnvelope(data=MembersAdded(added=added), message="Contacts added to the group")
+    return MessageEnvelope(data=MembersAdded(added=added), message=CONTACTS_ADDED)
 
 
-@router.delete("/contact-groups/{group_id}/contacts/{contact_id}")
-def remove_member(session: SessionDep, group: OneGroup, contact_id: str) -> Done:
-    """Take a contact out of a group. The contact stays."""
+@router.delete("/contact-groups/{group_id}/contacts/{contact_id}", response_description=CONTACT_REMOVED)
+def remove_member(session: SessionDep, group: OneGroup, contact_id: ContactId) -> Done:
+    """Remove a contact from a group. The contact is kept."""
     groups.remove(session, group, contact_id)
-    return Done(message="Contact removed from the group")
+    return Done(message=CONTACT_REMOVED)

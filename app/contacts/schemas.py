@@ -18,104 +18,126 @@ Ids = Annotated[list[Integer], Field(max_length=MOST_MEMBERS_AT_ONCE)]
 
 
 class NewContact(Body):
-    phone_number: Number
-    name: Name | None = None
+    phone_number: Number = Field(examples=["+12025550123"])
+    name: Name | None = Field(default=None, examples=["Ali"])
     email: Email | None = None
     notes: Notes | None = None
-    group_ids: Ids | None = None
+    group_ids: Ids | None = Field(default=None, examples=[[3]])
 
 
 class ContactChange(Body):
-    """What a `PUT` or `PATCH` names is changed; `group_ids` replaces the groups."""
+    """Fields to change; `group_ids` replaces the groups."""
 
     phone_number: Number = ""
-    name: Name | None = None
+    name: Name | None = Field(default=None, examples=["Ali V."])
     email: Email | None = None
-    notes: Notes | None = None
+    notes: Notes | None = Field(default=None, examples=[None])
     group_ids: Ids | None = None
 
 
 class ContactFilter(Filter):
-    """`search` looks into name, number, e-mail address and notes."""
-
-    search: Annotated[str, Field(max_length=255)] | None = None
-    group_id: Integer | None = None
+    search: Annotated[str, Field(max_length=255)] | None = Field(
+        default=None, description="Text in name, number, e-mail address or notes"
+    )
+    group_id: Integer | None = Field(default=None, description="Contacts in this group")
 
 
 class ExportFilter(ContactFilter):
-    """`bom` puts a byte order mark in front, without which Excel takes the file for another encoding."""
-
-    bom: Boolean = False
+    bom: Boolean = Field(
+        default=False, description="Start the file with a byte order mark, so that Excel reads it as UTF-8"
+    )
 
 
 class GroupFilter(Filter):
-    search: Annotated[str, Field(max_length=255)] | None = None
+    search: Annotated[str, Field(max_length=255)] | None = Field(default=None, description="Text in the name")
 
 
-class Import(Body):
-    """The body of an import. Its rows are checked one by one outside of the schema, for speed."""
+class ImportRow(BaseModel):
+    """A contact to add or to update."""
+
+    phone_number: Number | None = Field(default=None, examples=["+12025550123"])
+    name: Name | None = Field(default=None, examples=["Ali"])
+    email: Annotated[str, Field(max_length=EMAIL_LENGTH)] | None = None
+    notes: Notes | None = None
+
+
+# Rows are checked one by one outside of the schema, for speed; this is what it would say of them.
+ROWS: dict[str, Any] = {"items": ImportRow.model_json_schema(), "minItems": 1, "maxItems": MOST_IMPORTED}
+
+
+class ContactImport(Body):
+    """Contacts to add or update, and a group to add them to."""
 
     verbatim: ClassVar[frozenset[str]] = frozenset()
 
-    contacts: list[Any]
-    group_id: Integer | None = None
+    contacts: list[Any] = Field(
+        json_schema_extra=ROWS,
+        description="Up to 100,000; duplicates and rows without a usable number are skipped",
+        examples=[
+            [
+                {"phone_number": "+12025550123", "name": "Ali"},
+                {"phone_number": "+12025550148", "name": "Laylo", "notes": "Prefers mornings"},
+            ]
+        ],
+    )
+    group_id: Integer | None = Field(default=None, description="A group to add them to", examples=[3])
 
 
-class SkippedRow(BaseModel):
-    """A row that an import left out: its place in the request, and why."""
+class SkippedContact(BaseModel):
+    """A row that was skipped: its index in the request, and why."""
 
-    index: int
-    reason: str
+    index: int = Field(examples=[4])
+    reason: str = Field(examples=["The phone number is empty."])
 
 
 class Imported(BaseModel):
-    """`imported` were created or updated; `skipped` have no usable number, or one that came before.
+    """`imported` rows were created or updated; `skipped` rows have no usable number or are duplicates.
 
-    `skipped_rows` names the first 10,000 of them.
+    `skipped_rows` lists the first 10,000 of them.
     """
 
-    imported: int
+    imported: int = Field(examples=[42])
     skipped: int
-    skipped_rows: list[SkippedRow]
+    skipped_rows: list[SkippedContact]
 
 
 class GroupBrief(BaseModel):
-    id: int
-    name: str
+    id: int = Field(examples=[3])
+    name: str = Field(examples=["Customers"])
 
 
 class ContactOut(BaseModel):
-    id: int
-    name: str | None
-    phone_number: str
-    email: str | None
-    notes: str | None
+    id: int = Field(examples=[12])
+    name: str | None = Field(examples=["Ali"])
+    phone_number: str = Field(examples=["+12025550123"])
+    email: str | None = Field(examples=["ali@example.com"])
+    notes: str | None = Field(examples=["Prefers mornings"])
     groups: list[GroupBrief]
     created_at: Timestamp
     updated_at: Timestamp
 
 
 class NewGroup(Body):
-    name: Name
+    name: Name = Field(examples=["Customers"])
 
 
 class GroupChange(Body):
-    name: Name = ""
+    name: Name = Field(default="", examples=["Regular customers"])
 
 
 class GroupOut(BaseModel):
-    id: int
-    name: str
-    contacts_count: int
+    id: int = Field(examples=[3])
+    name: str = Field(examples=["Customers"])
+    contacts_count: int = Field(examples=[42])
     created_at: Timestamp
     updated_at: Timestamp
 
 
-class Members(Body):
-    """Contacts to add to a group, by id."""
+class GroupMembers(Body):
+    """Contacts to add to a group, by number."""
 
-    contact_ids: Annotated[Ids, Field(min_length=1)]
+    contact_ids: Annotated[Ids, Field(min_length=1)] = Field(examples=[[12, 13]])
 
 
 class MembersAdded(BaseModel):
-    added: int
+    added: int = Field(examples=[2])

@@ -162,7 +162,7 @@ class Batcher(Generic[Item, Outcome]):
         except Exception as error:
             if not (is_locked(error) or (_is_of_one_item(error) and len(items) > 1)):
                 raise
-            log.warning("batch failed, repeated one by one", items=len(items), error=_told(error))
+            log.warning("batch failed, retrying items one by one", items=len(items), error=_told(error))
         else:
             return self._apart(batch, loop) if outcomes is None else outcomes
         return repeat_once(lambda: self._one_by_one(items))
@@ -175,7 +175,7 @@ class Batcher(Generic[Item, Outcome]):
         except DBAPIError as error:
             if len(items) == 1 or not is_out_of_time(error):
                 raise
-            log.warning("batch ran out of time, repeated in single transactions", items=len(items), error=_told(error))
+            log.warning("batch timed out, retrying in single transactions", items=len(items), error=_told(error))
             return None
 
     def _apart(

@@ -91,7 +91,7 @@ def _set_up(connection: psycopg.Connection[Any], _: object) -> None:
 
 @once
 def _log_pooler() -> bool:
-    log.warning("the database is behind a pooler such as PgBouncer: prepared statements are switched off")
+    log.warning("the database is behind a pooler such as PgBouncer: prepared statements are disabled")
     return True
 
 

@@ -1,4 +1,4 @@
-"""Errors a client may be told about, and the envelope they travel in.
+"""Errors that clients receive, and the envelope they travel in; their sentences are in `refusals`.
 
 AppError
 ├── BadRequest        400, to phones only
@@ -12,14 +12,14 @@ AppError
 ├── TooSlow           408
 ├── TooLarge          413
 ├── UnsupportedMediaType  415
-├── Refused           422, a business refusal: success and message only
+├── Refused           422, a business refusal
 │   └── Invalid       422, names the fields
 ├── TooManyAttempts   429 with Retry-After
 ├── Unavailable       503, a service of others that this one needs
 └── Overloaded        503 with Retry-After
 """
 
-# ruff: noqa: N818 - named for what the client is told
+# ruff: noqa: N818 - named for what the client receives
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -28,41 +28,54 @@ import psycopg
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.core import refusals
+from app.core.refusals import Refusal
+
 
 class AppError(Exception):
-    """Base of what a client is told; anything else is a 500 that says nothing."""
+    """Base of what a client may see; anything else is a 500 without details."""
 
     status = 500
-    message = "Server Error"
+    refusal = refusals.SERVER_ERROR
 
-    def __init__(self, message: str | None = None, *, headers: Mapping[str, str] | None = None) -> None:
-        super().__init__(message or self.message)
-        self.message = message or self.message
+    def __init__(
+        self, refusal: Refusal | None = None, *, headers: Mapping[str, str] | None = None, **parameters: Any
+    ) -> None:
+        self.refusal = refusal or self.refusal
+        self.parameters = parameters
         self.headers = dict(headers or {})
+        super().__init__(self.message)
+
+    @property
+    def message(self) -> str:
+        return self.refusal.sentence.format(**self.parameters)
 
     def body(self) -> dict[str, Any]:
         """The JSON envelope."""
-        return {"success": False, "message": self.message}
+        return refusals.body(self.refusal, self.parameters)
 
 
 class BadRequest(AppError):
-    """A request that a phone must not repeat; the public API tells such things as `Invalid`."""
+    """A request that a phone must not repeat, in words for the app's log; the public API has `Invalid`."""
 
     status = 400
+
+    def __init__(self, message: str) -> None:
+        super().__init__(Refusal("bad_request", "{message}", fixed=True), message=message)
 
 
 class Unauthenticated(AppError):
     status = 401
-    message = "Unauthenticated."
+    refusal = refusals.UNAUTHENTICATED
 
 
 class Forbidden(AppError):
     status = 403
-    message = "Invalid ability provided."
+    refusal = refusals.LACKS_ABILITY
 
 
 class NeedsPremium(Forbidden):
-    message = "This feature requires Premium."
+    refusal = refusals.NEEDS_PREMIUM
 
     def body(self) -> dict[str, Any]:
         return {**super().body(), "upgrade": True}
@@ -72,14 +85,14 @@ class NotFound(AppError):
     status = 404
 
     def __init__(self, model: str) -> None:
-        super().__init__(f"No query results for model [{model}].")
+        super().__init__(refusals.NOT_FOUND, model=model)
 
 
 class RouteNotFound(AppError):
     status = 404
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"The route {path.strip('/') or '/'} could not be found.")
+        super().__init__(refusals.ROUTE_NOT_FOUND, path=path.strip("/") or "/")
 
 
 class MethodNotAllowed(AppError):
@@ -88,54 +101,60 @@ class MethodNotAllowed(AppError):
     def __init__(self, method: str, path: str, supported: Sequence[str]) -> None:
         allowed = ", ".join(supported)
         super().__init__(
-            f"The {method} method is not supported for route {path.strip('/') or '/'}. Supported methods: {allowed}.",
+            refusals.METHOD_NOT_ALLOWED,
             headers={"Allow": allowed},
+            method=method,
+            path=path.strip("/") or "/",
+            allowed=allowed,
         )
 
 
 class Conflict(AppError):
     status = 409
 
-    def __init__(self, message: str, *, retry_after: int) -> None:
-        super().__init__(message, headers={"Retry-After": str(retry_after)})
+    def __init__(self, refusal: Refusal, *, retry_after: int) -> None:
+        super().__init__(refusal, headers={"Retry-After": str(retry_after)})
 
 
 class TooSlow(AppError):
     status = 408
-    message = "The request body did not arrive in time."
+    refusal = refusals.TOO_SLOW
 
 
 class TooLarge(AppError):
     status = 413
-    message = "The request body is too large."
+    refusal = refusals.TOO_LARGE
 
 
 class UnsupportedMediaType(AppError):
     status = 415
-    message = "The request body must be JSON or a form."
+    refusal = refusals.UNSUPPORTED_MEDIA_TYPE
 
 
 class Refused(AppError):
     status = 422
 
-    def __init__(self, message: str | None = None, *, reason: str | None = None) -> None:
-        """`reason`: why, for people, where the message is a fixed one."""
-        super().__init__(message)
+    def __init__(self, refusal: Refusal, *, reason: Refusal | None = None, **parameters: Any) -> None:
+        """`reason`: why, where the refusal's own sentence is a fixed one."""
+        super().__init__(refusal, **parameters)
         self.reason = reason
 
     def body(self) -> dict[str, Any]:
-        return {**super().body(), **({"reason": self.reason} if self.reason else {})}
+        if self.reason is None:
+            return super().body()
+        why = {"reason": self.reason.sentence.format(**self.parameters), "reason_code": self.reason.code}
+        return {**super().body(), **why}
 
 
 class Invalid(Refused):
-    """Validation errors: dotted field name to sentences, in the order they are told; and how many more there are."""
+    """Validation errors: dotted field name to sentences, in the order they are given; and how many more there are."""
 
     def __init__(self, errors: Mapping[str, list[str]], *, unnamed: int = 0) -> None:
         self.errors = dict(errors)
         sentences = [sentence for field in self.errors.values() for sentence in field]
         more = len(sentences) - 1 + unnamed
         suffix = f" (and {more} more error{'s' if more > 1 else ''})" if more else ""
-        super().__init__(sentences[0] + suffix)
+        super().__init__(Refusal("invalid", "{message}", fixed=True), message=sentences[0] + suffix)
 
     def body(self) -> dict[str, Any]:
         return {**super().body(), "errors": self.errors}
@@ -143,10 +162,10 @@ class Invalid(Refused):
 
 class TooManyAttempts(AppError):
     status = 429
-    message = "Too Many Attempts."
+    refusal = refusals.TOO_MANY_ATTEMPTS
 
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(headers={"Retry-After": str(retry_after)})
+    def __init__(self, retry_after: int, refusal: Refusal | None = None, **parameters: Any) -> None:
+        super().__init__(refusal, headers={"Retry-After": str(retry_after)}, **parameters)
 
 
 class Unavailable(AppError):
@@ -155,7 +174,7 @@ class Unavailable(AppError):
 
 class Overloaded(AppError):
     status = 503
-    message = "The server is busy, try again shortly."
+    refusal = refusals.OVERLOADED
 
     def __init__(self) -> None:
         super().__init__(headers={"Retry-After": "1"})
@@ -184,12 +203,12 @@ def loses_connection(error: BaseException) -> bool:
 
 
 def is_deadlock(error: Exception) -> bool:
-    """Whether the database ended the transaction for another's sake: the same again is likely to work."""
+    """True if PostgreSQL aborted the transaction as a deadlock victim; retrying is likely to succeed."""
     return getattr(getattr(error, "orig", None), "sqlstate", None) in _DEADLOCKS
 
 
 def is_locked(error: Exception) -> bool:
-    """Whether it came of a lock that somebody else holds, deadlocks among them."""
+    """True if another transaction holds the lock that was needed; includes deadlocks."""
     return is_deadlock(error) or getattr(getattr(error, "orig", None), "sqlstate", None) == _LOCK_TIMEOUT
 
 
@@ -199,7 +218,7 @@ def is_out_of_time(error: Exception) -> bool:
 
 
 def as_app_error(error: Exception) -> AppError:
-    """What a client is told of any exception: itself, a 503 where the database is away or busy, else a silent 500."""
+    """What a client receives for any exception: itself, a 503 where the database is away or busy, else a silent 500."""
     if isinstance(error, AppError):
         return error
     return Overloaded() if _is_passing(error) else AppError()

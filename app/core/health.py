@@ -14,6 +14,7 @@ from app.core import metrics
 from app.core.database import transaction
 from app.core.errors import Forbidden, Unauthenticated
 from app.core.outbound import get_redis
+from app.core.refusals import METRICS_LOCAL
 from app.core.settings import get_settings, is_loopback
 
 State = Literal["up", "down"]
@@ -26,33 +27,37 @@ _FORWARDING = ("forwarded", "via", "x-forwarded-for", "x-forwarded-host", "x-for
 router = APIRouter(tags=["Health"])
 
 
-class Live(BaseModel):
+class Liveness(BaseModel):
     status: Literal["ok"] = "ok"
 
 
-class Ready(BaseModel):
-    """`degraded`: sends are accepted and kept, but go out only when the broker takes writes again."""
+class Readiness(BaseModel):
+    """`degraded`: sends are accepted and stored, but go out only when the broker accepts writes again."""
 
     status: Literal["ok", "degraded", "unavailable"]
     database: State
     broker: State
 
 
-@router.get("/health/live")
-def live() -> Live:
-    """The process answers."""
-    return Live()
+@router.get("/health/live", summary="Liveness probe")
+def live() -> Liveness:
+    """Succeeds if the process answers."""
+    return Liveness()
 
 
 @router.get(
     "/health/ready",
-    responses={503: {"model": Ready, "description": "The database cannot be reached, or takes no writes"}},
+    responses={
+        200: {"model": Readiness},
+        503: {"model": Readiness, "description": "The database is unreachable or read-only"},
+    },
+    summary="Readiness probe",
 )
 def ready() -> Response:
-    """Whether requests can be served: up is what takes writes. Only the database is needed for that."""
+    """Succeeds if requests can be served; only the database is needed for that. `up` means writes are accepted."""
     database, broker = _database(), _broker()
     status: Literal["ok", "degraded", "unavailable"] = "ok" if broker == "up" else "degraded"
-    found = Ready(status=status if database == "up" else "unavailable", database=database, broker=broker)
+    found = Readiness(status=status if database == "up" else "unavailable", database=database, broker=broker)
     return JSONResponse(found.model_dump(), status_code=200 if database == "up" else 503)
 
 
@@ -64,9 +69,7 @@ def figures(request: Request) -> Response:
         if not secrets.compare_digest(given.encode("latin-1"), f"Bearer {token.get_secret_value()}".encode()):
             raise Unauthenticated
     elif get_settings().public_url or get_settings().trusted_proxies or not _is_from_here(request):
-        raise Forbidden(
-            "Metrics are shown to this machine only. Set SMSFLEET_METRICS_TOKEN and send it as a bearer token."
-        )
+        raise Forbidden(METRICS_LOCAL)
     return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

@@ -8,6 +8,8 @@ from urllib.parse import urlsplit
 from app.core.bodies import header
 from app.core.settings import get_settings, is_loopback
 
+# What stands for the address of this installation in the examples of schemas.
+EXAMPLE_URL = "https://sms.example.com"
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9]([A-Za-z0-9._-]{0,251}[A-Za-z0-9.])?|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?")
 
 
@@ -41,7 +43,7 @@ def why_no_phone_reaches(url: str) -> str | None:
         address = None
     if is_loopback(host) or (address and (address.is_unspecified or address.is_link_local)):
         return (
-            f"No phone can reach {url}: {host} means something only on the machine itself. Start smsfleet with"
-            " `smsfleet up --lan`, or set SMSFLEET_PUBLIC_URL to the address at which phones reach it."
+            f"Phones cannot reach {url}: {host} is valid only on this machine. Start smsfleet with `smsfleet up --lan`,"
+            " or set SMSFLEET_PUBLIC_URL to the address at which phones reach it."
         )
     return None

@@ -26,7 +26,7 @@ def send(to: str, subject: str, text: str) -> None:
     """
     settings = get_settings()
     if settings.smtp_url is None:
-        log.info("no mail server configured, mail left out", subject=subject)
+        log.info("no mail server configured, mail not sent", subject=subject)
         return
     message = EmailMessage()
     message["From"], message["To"] = settings.mail_from, to

@@ -155,4 +155,4 @@ def begin(task: TaskName, x: int | None = None) -> None:
     try:
         get_redis().delete(nudge_key(task, x))
     except redis.RedisError as error:
-        log.warning("nudge key not deleted, it lapses by itself", task=task.value, error=repr(error))
+        log.warning("nudge key not deleted, it will expire", task=task.value, error=repr(error))

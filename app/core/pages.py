@@ -8,7 +8,8 @@ from urllib.parse import parse_qsl, urlencode
 from fastapi import Depends, Query, Request
 from pydantic import BaseModel, BeforeValidator, Field
 
-from app.core.links import base_url
+from app.core.envelope import Named
+from app.core.links import EXAMPLE_URL, base_url
 
 Item = TypeVar("Item")
 
@@ -17,31 +18,34 @@ MOST_PER_PAGE = 200
 _LAST_REACHABLE = 2**53
 _AROUND = 3
 _SHORT = 8
+_PAGE_URL = f"{EXAMPLE_URL}/api/sms?page=1"
 
 
 class PageLink(BaseModel):
-    url: str | None
-    label: str
-    page: int | None
+    url: str | None = Field(examples=[_PAGE_URL])
+    label: str = Field(examples=["1"])
+    page: int | None = Field(examples=[1])
     active: bool
 
 
-class Page(BaseModel, Generic[Item]):
+class Page(Named, Generic[Item]):
     """One page of a list: the answer's `data`, which holds the items as its own `data`."""
 
-    current_page: int
+    suffix = "Page"
+
+    current_page: int = Field(examples=[1])
     data: list[Item]
-    first_page_url: str
-    first: int | None = Field(serialization_alias="from")
-    last_page: int
-    last_page_url: str
+    first_page_url: str = Field(examples=[_PAGE_URL])
+    first: int | None = Field(serialization_alias="from", examples=[1])
+    last_page: int = Field(examples=[1])
+    last_page_url: str = Field(examples=[_PAGE_URL])
     links: list[PageLink]
-    next_page_url: str | None
-    path: str
-    per_page: int
-    prev_page_url: str | None
-    to: int | None
-    total: int
+    next_page_url: str | None = Field(examples=[None])
+    path: str = Field(examples=[_PAGE_URL.partition("?")[0]])
+    per_page: int = Field(examples=[50])
+    prev_page_url: str | None = Field(examples=[None])
+    to: int | None = Field(examples=[1])
+    total: int = Field(examples=[1])
 
 
 def _page_number(value: Any) -> int:

@@ -5,12 +5,14 @@ from datetime import timedelta
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+# What a plan may give: API keys, webhooks, bulk sends.
 Feature = Literal["api", "webhooks", "bulk"]
+FEATURES: tuple[Feature, ...] = get_args(Feature)
 
 
 def _comma_separated(value: object) -> object:
@@ -78,11 +80,7 @@ class Settings(BaseSettings):
     metrics_token: OptionalSecret = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
-    free_features: Annotated[tuple[Feature, ...], NoDecode, BeforeValidator(_comma_separated)] = (
-        "api",
-        "webhooks",
-        "bulk",
-    )
+    free_features: Annotated[tuple[Feature, ...], NoDecode, BeforeValidator(_comma_separated)] = FEATURES
     # A sign-in ends when it was not used for so long, and after so long in all.
     session_idle: Duration = timedelta(days=30)
     session_lifetime: Duration = timedelta(days=365)

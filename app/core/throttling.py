@@ -17,6 +17,7 @@ from redis.retry import Retry
 
 from app.core.errors import TooManyAttempts
 from app.core.once import once
+from app.core.refusals import Refusal
 from app.core.settings import get_settings
 
 WINDOW_SECONDS = 60
@@ -53,7 +54,7 @@ class _Counters:
             answer: list[int] = self._client.eval(script, 1, key, *arguments)
         except redis.RedisError as error:
             self._away_until = time.monotonic() + _PAUSE_SECONDS
-            log.warning("tries are not limited: no shared counters", error=repr(error))
+            log.warning("rate limits are off: shared counters are unreachable", error=repr(error))
             return None
         return answer
 
@@ -63,12 +64,12 @@ def _counters() -> _Counters:
     return _Counters()
 
 
-def hit(name: str, subject: str, most: int) -> None:
+def hit(name: str, subject: str, most: int, refusal: Refusal | None = None) -> None:
     """Count one try of `subject`. Raises `TooManyAttempts` for more than `most` in a minute."""
     if answer := _counters().run(_HIT, _key(name, subject), WINDOW_SECONDS):
         tries, seconds_left = answer
         if tries > most:
-            raise TooManyAttempts(max(1, seconds_left))
+            raise TooManyAttempts(max(1, seconds_left), refusal, limit=most)
 
 
 def run_shared(name: str, subject: str, script: str, *arguments: int) -> list[int] | None:

@@ -4,11 +4,12 @@ can act on for what is wrong.
 
 import math
 import re
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, TypeVar
 
 from fastapi import Request
 from pydantic import (
@@ -194,20 +195,21 @@ def read(model: type[Model], value: Any) -> Model:
         raise invalid(error) from None
 
 
-def large(model: type[Model]) -> Callable[[Request], Awaitable[Model]]:
+@dataclass(frozen=True, slots=True)
+class Large(Generic[Model]):
     """Dependency for the routes with large bodies, which are heavy calls: reads and validates as they work.
 
     Declare it after the dependencies that look up user and row.
     """
 
-    async def validated(request: Request) -> Model:
+    model: type[Model]
+
+    async def __call__(self, request: Request) -> Model:
         state = request.state
         if state.body_error is not None:
             raise state.body_error
         heavy: Heavy = state.heavy
-        return await heavy.run(lambda: read(model, parse_body(state.raw_body, state.content_type)))
-
-    return validated
+        return await heavy.run(lambda: read(self.model, parse_body(state.raw_body, state.content_type)))
 
 
 def invalid(error: ValidationError) -> Invalid:

@@ -101,7 +101,7 @@ def _tell(
         try:
             send(row["email"], subject, body)
         except MailNotSentError as error:
-            log.warning("owner not told of a phone", device=row["device_id"], error=str(error))
+            log.warning("owner not notified about phone", device=row["device_id"], error=str(error))
     return len(changed)
 
 
@@ -124,4 +124,4 @@ def _health_mail(row: Mapping[str, Any]) -> tuple[str, str]:
     name = row["device_name"]
     if row["alerted"]:
         return f"Phone failing: {name}", f"{name}: {row['hint']}\n"
-    return f"Phone works again: {name}", f"{name} sends again and has its turn back.\n"
+    return f"Phone works again: {name}", f"{name} sends again and is back in use.\n"

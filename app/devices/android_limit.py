@@ -11,8 +11,7 @@ COMMANDS = [
 ]
 WHY = (
     f"Android lets an app send about {PARTS} SMS parts in {WINDOW_MINUTES} minutes (on some phones in one minute)."
-    " After that it asks the phone's owner about each SMS, on the phone's screen, and sends nothing until someone"
-    " answers."
+    " After that it asks on the phone's screen about each SMS, and sends nothing until someone answers."
 )
 REMEDY = (
     "To lift the limit, connect the phone to a computer with USB debugging on, run"

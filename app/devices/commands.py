@@ -27,10 +27,10 @@ _CLOCK = text("SELECT EXTRACT(EPOCH FROM clock_timestamp())::float8")
 
 
 def pair(
-    email: Annotated[str | None, typer.Argument(help="Whose phone it is; not needed where there is one user.")] = None,
+    email: Annotated[str | None, typer.Argument(help="The phone's owner; optional if there is only one user.")] = None,
     minutes: Annotated[float, typer.Option(min=0, help="How long to wait for the phone.")] = _MINUTES,
 ) -> None:
-    """Show what to enter on a new phone, with a QR code, and wait until it has connected."""
+    """Show what to enter on a new phone, with a QR code, and wait until it connects."""
     with transaction() as session:
         user_id = _user(session, email)
         since = session.scalar(_CLOCK)
@@ -39,7 +39,7 @@ def pair(
     _show(invited)
     if not _wait(user_id, since, before, time.monotonic() + minutes * 60):
         typer.echo(
-            "No phone has connected. The private token stays valid; DELETE /api/tokens/{id} revokes it.", err=True
+            "No phone has connected. The private token remains valid; DELETE /api/tokens/{id} revokes it.", err=True
         )
         raise typer.Exit(1)
 
@@ -54,9 +54,9 @@ def _user(session: Session, email: str | None) -> int:
     if email is not None:
         reason = f"there is no user {email}"
     elif found:
-        reason = "there are several users: say whose phone it is, `smsfleet phones pair EMAIL`"
+        reason = "there are several users; name the phone's owner: `smsfleet phones pair EMAIL`"
     else:
-        reason = "there is no user yet: `smsfleet user create EMAIL --name NAME` makes one"
+        reason = "there is no user yet; create one: `smsfleet user create EMAIL --name NAME`"
     typer.echo(reason, err=True)
     raise typer.Exit(1)
 
@@ -74,7 +74,7 @@ def _show(invited: Enrollment) -> None:
     typer.echo(f"\n{invited.android_limit.advice}\n")
     if invited.warning:
         typer.echo(f"{invited.warning}\n", err=True)
-    typer.echo("Waiting for the phone; Ctrl-C ends this, and the phone can connect later too.")
+    typer.echo("Waiting for the phone. You can press Ctrl-C; the phone can also connect later.")
 
 
 def _wait(user_id: int, since: float, before: dict[int, str], deadline: float) -> bool:

@@ -10,8 +10,8 @@ from app.devices.failures import LIMIT, OTHER, RATE_LIMIT, REASONS
 State = Literal["online", "offline", "disabled", "failing", "quiet"]
 
 FAILING = (
-    "Most of the last messages of {card} failed, while others succeed. {reason} It gets no messages for now, and one to"
-    " try at {until}."
+    "Most recent messages of {card} failed while other cards succeed. {reason} It is paused until {until}, when one"
+    " message is tried."
 )
 QUIET = (
     "The phone has accepted messages and sent nothing since {since},"

@@ -8,7 +8,8 @@ from sqlalchemy.orm import Session
 from app.accounts.auth import Principal, hold
 from app.accounts.models import User
 from app.core import throttling
-from app.core.errors import Refused, TooManyAttempts, Unauthenticated
+from app.core.errors import Refused, Unauthenticated
+from app.core.refusals import ENROLLING_TOO_FAST, TOO_MANY_PHONES
 from app.core.security import digest, random_text
 from app.core.settings import get_settings
 from app.devices import sims
@@ -33,11 +34,7 @@ _SAME = text(f"""
 def admit(principal: Principal) -> None:
     """Count a phone that is enrolled with this token. Raises `TooManyAttempts`."""
     most = get_settings().max_enrollments_per_minute
-    try:
-        throttling.hit("enroll", str(principal.token_id), most)
-    except TooManyAttempts as error:
-        error.message = f"A private token enrolls at most {most} phones a minute. Try again shortly."
-        raise
+    throttling.hit("enroll", str(principal.token_id), most, ENROLLING_TOO_FAST)
 
 
 def enroll(
@@ -88,7 +85,7 @@ _COUNT = text("SELECT count(*) FROM devices WHERE user_id = :user AND removed_at
 def _new_phone(session: Session, user: User, name: str) -> Device:
     most = get_settings().max_devices
     if (session.scalar(_COUNT, {"user": user.id}) or 0) >= most:
-        raise Refused(f"An account has at most {most} phones. Remove one first.")
+        raise Refused(TOO_MANY_PHONES, limit=most)
     device = Device(
         user_id=user.id,
         device_id=random_text(NAME_LENGTH),

@@ -16,7 +16,7 @@ from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
@@ -84,48 +84,49 @@ def fold(session: Session, limit: int) -> int:
 
 
 class FailureCount(BaseModel):
-    """How many tries failed for one reason."""
+    """How many attempts failed for one reason."""
 
-    reason_code: str
-    reason: str
-    count: int
-
-
-class Brief(BaseModel):
-    """Today's figures in short. `delivery_rate` is per cent of what was sent."""
-
-    sent: int
-    delivered: int
-    failed: int
-    delivery_rate: int | float
+    reason_code: str = Field(examples=["no_service"])
+    reason: str = Field(examples=["The SIM card has no mobile service."])
+    count: int = Field(examples=[1])
 
 
-class Period(Brief):
-    """The figures of some days. Times are medians in seconds: from the phone being given the message to its being
-    sent, and from there to its delivery; null where none is known. One try of a message is counted, so `failed` may
-    count messages that another phone sent.
-    """
+class DeviceToday(BaseModel):
+    """Today's figures in short."""
+
+    sent: int = Field(examples=[8])
+    delivered: int = Field(examples=[7])
+    failed: int = Field(examples=[1])
+    delivery_rate: int | float = Field(description="Per cent of what was sent", examples=[87.5])
+
+
+class DevicePeriod(DeviceToday):
+    """Figures of some days. `failed` counts attempts, so it may include messages that another phone then sent."""
 
     failures: list[FailureCount]
-    median_seconds_to_send: float | None
-    median_seconds_to_deliver: float | None
+    median_seconds_to_send: float | None = Field(
+        description="From handing the message to the phone until it was sent; null if unknown", examples=[4.8]
+    )
+    median_seconds_to_deliver: float | None = Field(
+        description="From sent to delivered; null if unknown", examples=[2.4]
+    )
 
 
-class Periods(BaseModel):
-    """Today, and the last 7 and 30 days, in UTC and with today."""
+class DevicePeriods(BaseModel):
+    """Today, and the last 7 and 30 days including today, in UTC."""
 
-    today: Period
-    last_7_days: Period
-    last_30_days: Period
+    today: DevicePeriod
+    last_7_days: DevicePeriod
+    last_30_days: DevicePeriod
 
 
-class SimStats(Periods):
+class SimStats(DevicePeriods):
     """Figures of one SIM card, by its slot."""
 
-    sim_slot: int
+    sim_slot: int = Field(examples=[0])
 
 
-class DeviceStats(Periods):
+class DeviceStats(DevicePeriods):
     """Figures of a phone, and of each of its SIM cards that sent or failed."""
 
     sims: list[SimStats]
@@ -156,24 +157,24 @@ def of_device(session: Session, device_id: int) -> DeviceStats:
     return DeviceStats(**_periods(rows), sims=sims)
 
 
-def today(session: Session, device_ids: Collection[int]) -> dict[int, Brief]:
+def today(session: Session, device_ids: Collection[int]) -> dict[int, DeviceToday]:
     """Today's figures of phones, in short."""
     sums: dict[int, dict[str, int]] = {device: defaultdict(int) for device in device_ids}
     for row in session.execute(_SUMS, {"devices": sorted(sums), "days": 1}):
         sums[row.device_id][row.kind] += row.today
-    return {device: Brief(**_brief(kinds)) for device, kinds in sums.items()}
+    return {device: DeviceToday(**_brief(kinds)) for device, kinds in sums.items()}
 
 
-def _periods(rows: Collection[Row[Any]]) -> dict[str, Period]:
+def _periods(rows: Collection[Row[Any]]) -> dict[str, DevicePeriod]:
     return {name: _period([(row.kind, row.detail, getattr(row, name)) for row in rows]) for name in _DAYS}
 
 
-def _period(counted: list[tuple[str, str, int]]) -> Period:
+def _period(counted: list[tuple[str, str, int]]) -> DevicePeriod:
     by_kind: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     for kind, detail, n in counted:
         by_kind[kind][detail] += n
     failures = sorted(by_kind[Kind.FAILED].items(), key=lambda item: (-item[1], item[0]))
-    return Period(
+    return DevicePeriod(
         **_brief({kind: sum(details.values()) for kind, details in by_kind.items()}),
         failures=[
             FailureCount(reason_code=code, reason=REASONS[code].sentence, count=n) for code, n in failures if n > 0

@@ -13,7 +13,7 @@ from app.core.errors import NotFound
 from app.core.task_names import TaskName
 from app.core.validation import row_id
 from app.devices import condition, figures, health
-from app.devices.figures import Brief
+from app.devices.figures import DeviceToday
 from app.devices.models import Device
 from app.devices.presence import LAST_SEEN, ONLINE
 from app.devices.schemas import DeviceOut
@@ -47,7 +47,7 @@ def show(session: Session, device_id: int) -> DeviceOut:
     return _out(row, figures.today(session, [device_id])[device_id])
 
 
-def _out(row: RowMapping, today: Brief) -> DeviceOut:
+def _out(row: RowMapping, today: DeviceToday) -> DeviceOut:
     state, hint = condition.of(dict(row))
     return DeviceOut(**row, state=state, hint=hint, today=today)
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from app.docs.examples import HOST
+from app.core.links import EXAMPLE_URL
 from app.docs.openapi import operations
 
 Document = dict[str, Any]
@@ -13,13 +13,13 @@ def index(document: Document) -> str:
     """`/llms.txt`: what this is, and every operation in a line."""
     info = document["info"]
     elsewhere = (
-        f"Every call with its fields, answers, refusals and examples: [llms-full.txt]({HOST}/llms-full.txt). "
-        f"The same as OpenAPI 3.1: [docs.openapi]({HOST}/docs.openapi).\n"
+        f"Every call with its fields, answers, refusals and examples: [llms-full.txt]({EXAMPLE_URL}/llms-full.txt). "
+        f"The same as OpenAPI 3.1: [docs.openapi]({EXAMPLE_URL}/docs.openapi).\n"
     )
     parts = [f"# {info['title']}\n\n> {info['summary']}\n", elsewhere, info["description"]]
     for tag in document["tags"]:
         lines = [
-            f"- [`{key}`]({HOST}/docs#tag/{tag['name'].lower().replace(' ', '-')}): {_first_line(operation)}"
+            f"- [`{key}`]({EXAMPLE_URL}/docs#tag/{tag['name'].lower().replace(' ', '-')}): {_first_line(operation)}"
             for key, _, operation in operations(document)
             if tag["name"] in operation["tags"]
         ]
@@ -30,7 +30,7 @@ def index(document: Document) -> str:
 def full(document: Document) -> str:
     """`/llms-full.txt`: the whole reference."""
     info = document["info"]
-    parts = [f"# {info['title']}\n\n> {info['summary']}\n", f"Base address: {HOST}\n", info["description"]]
+    parts = [f"# {info['title']}\n\n> {info['summary']}\n", f"Base address: {EXAMPLE_URL}\n", info["description"]]
     for tag in document["tags"]:
         parts.append(f"## {tag['name']}\n\n{tag['description']}\n")
         parts += [

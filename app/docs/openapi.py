@@ -1,11 +1,10 @@
-"""The OpenAPI document: what FastAPI knows of the routes, made complete and true.
+"""The OpenAPI document: what the routes say of themselves, made complete and true.
 
-FastAPI does not know the calls that are answered outside of it, the bodies that are read by hand, nor any refusal; its
-schemas are made exact (`tidy`), and every operation gets its title, needs, examples and code.
+FastAPI does not know the calls that are answered outside of it, the bodies that are read by hand, nor the refusals that
+every operation shares; its schemas are made exact (`tidy`), and every operation gets its examples and code.
 """
 
 import copy
-import inspect
 from collections.abc import Iterator
 from importlib.metadata import version
 from typing import Any
@@ -14,36 +13,28 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
+from pydantic import BaseModel
 
+from app.accounts.auth import Need
+from app.core.links import EXAMPLE_URL
+from app.core.validation import Large
 from app.docs import phone_calls, refusals, shapes, words
-from app.docs.examples import BODIES, HOST, PARAMETERS
-from app.docs.instances import example_of
+from app.docs.instances import body_of, example_of
 from app.docs.samples import TOKEN, Request, filled, samples
 from app.docs.tidy import inline_parameters, tidy
+from app.features import PACKAGES
 
 Operation = dict[str, Any]
-Need = tuple[str, str | None]
 
 METHODS = ("get", "post", "put", "patch", "delete")
 _WITH_BODY = ("post", "put", "patch", "delete")
-_BODIES = {
-    "POST /api/sms": "SmsRequest",
-    "POST /api/sms/bulk": "BulkRequest",
-    "POST /api/contacts/import": "ImportRequest",
-}
-_ANSWERS = {"GET /health/ready": "Ready"}
-_BY_DEVICE_TOKEN = {
-    "PATCH /api/mobile/v1/device",
-    "GET /api/mobile/v1/webhooks",
-    "GET /api/mobile/v1/settings",
-}
 _UNSAID = "Successful Response"  # FastAPI's own words
-_DESCRIPTIONS = {"200": "Done", "201": "Made", "204": "Done, with nothing to say"}
+_DESCRIPTIONS = {"200": "OK", "201": "Created", "204": "No content"}
 _WITHOUT_DATABASE = {"GET /health/live", "GET /health/ready", "GET /api/mobile/v1/device"}
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The document of an application. Addresses in it begin with `examples.HOST`."""
+    """The document of an application. Addresses in it begin with `EXAMPLE_URL`."""
     document = get_openapi(
         title=words.TITLE,
         version=version("smsfleet"),
@@ -51,41 +42,29 @@ def describe(app: FastAPI) -> dict[str, Any]:
         summary=words.SUMMARY,
         description=words.INTRODUCTION,
         routes=app.routes,
-        servers=[{"url": HOST}],
+        servers=[{"url": EXAMPLE_URL}],
     )
     document["paths"].update(copy.deepcopy(phone_calls.PATHS))
     document["paths"] = {path: _in_order(item) for path, item in document["paths"].items()}
     components = document["components"]
-    components["schemas"].update(shapes.schemas())
-    needs, sentences = _needs(app), _sentences(app)
-    for key, path, operation in operations(document):
-        _complete(key, path, operation, needs.get(key))
+    needs, bodies = _dependencies(app, Need), _dependencies(app, Large)
+    models: dict[str, type[BaseModel]] = {key: large.model for key, large in bodies.items()}
+    components["schemas"].update(shapes.schemas(models.values()))
+    for key, _, operation in operations(document):
+        if key in models:
+            operation["requestBody"] = {"required": True, "content": _json(models[key].__name__)}
+        _complete(key, operation, needs.get(key))
     _name_operations(document)
     document["webhooks"] = _webhooks()
     inline_parameters(document)
     components["schemas"].update(refusals.SCHEMAS)
     components["responses"] = refusals.RESPONSES
-    components["securitySchemes"] = _SECURITY
     document["tags"] = _tags(document)
     document = tidy(document)
     for key, path, operation in operations(document):
-        _exemplify(key, path, operation, document["components"]["schemas"], sentences.get(key, ""))
+        _exemplify(key, path, operation, document["components"]["schemas"])
     _link(document)
     return document
-
-
-_SECURITY = {
-    "token": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "A token as signing in or creating an API key gives it: `<id>|<secret>`",
-    },
-    "device": {
-        "type": "http",
-        "scheme": "bearer",
-        "description": "The token that a phone was given when it was enrolled",
-    },
-}
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, Operation]]:
@@ -100,44 +79,15 @@ def _in_order(item: dict[str, Any]) -> dict[str, Any]:
     return {method: item[method] for method in METHODS if method in item}
 
 
-def _needs(app: FastAPI) -> dict[str, Need]:
-    """The ability, and the feature of the plan, that each operation asks of a token, read from its dependencies."""
-    found: dict[str, Need] = {}
+def _dependencies(app: FastAPI, kind: type[Any]) -> dict[str, Any]:
+    """The dependency of this kind that each operation has, where it has one."""
+    found = {}
     for route in iter_route_contexts(app.routes):
         original = route.original_route
         for call in _calls(getattr(original, "dependant", None)):
-            if getattr(call, "__qualname__", "") in {"can.<locals>.allowed", "can_alone.<locals>.allowed"}:
-                values = inspect.getclosurevars(call).nonlocals
-                for method in getattr(original, "methods", None) or ():
-                    found[f"{method} {route.path}"] = (values["ability"], values.get("feature"))
+            if isinstance(call, kind):
+                found.update({f"{method} {route.path}": call for method in getattr(original, "methods", None) or ()})
     return found
-
-
-def _sentences(app: FastAPI) -> dict[str, str]:
-    """The `message` of each operation's answer, as its route's code has it."""
-    found: dict[str, str] = {}
-    for route in iter_route_contexts(app.routes):
-        original = route.original_route
-        endpoint = getattr(original, "endpoint", None)
-        if endpoint is None:
-            continue
-        texts = [text for text in _constants(endpoint) if " " in text and text != endpoint.__doc__]
-        for method in getattr(original, "methods", None) or ():
-            key = f"{method} {route.path}"
-            found[key] = _WRITTEN.get(key) or (texts[-1] if texts else "")
-    return found
-
-
-# Sentences with figures in them, and those that are not made by the route itself.
-_WRITTEN = {
-    "POST /api/contacts/import": "Imported 42 contacts",
-    "POST /api/webhooks/deliveries/replay": "Replaying 12 webhook deliveries",
-    "POST /api/sms/bulk": "Bulk SMS queued for sending",
-}
-
-
-def _constants(endpoint: Any) -> list[str]:
-    return [value for value in endpoint.__code__.co_consts if isinstance(value, str)]
 
 
 def _calls(dependant: Dependant | None) -> Iterator[Any]:
@@ -146,37 +96,29 @@ def _calls(dependant: Dependant | None) -> Iterator[Any]:
         yield from _calls(inner)
 
 
-def _complete(key: str, path: str, operation: Operation, need: Need | None) -> None:
-    """Title, security, bodies and refusals."""
-    operation["summary"] = words.TITLES.get(key, operation["summary"].capitalize())
-    if key in _BY_DEVICE_TOKEN:
-        operation["security"] = phone_calls.DEVICE
-    elif operation.get("security") and operation["security"] != phone_calls.DEVICE:
-        operation["security"] = [{"token": []}]
+def _complete(key: str, operation: Operation, need: Need | None) -> None:
+    """Title, needs and refusals."""
+    operation["summary"] = operation["summary"].capitalize() if operation["summary"].istitle() else operation["summary"]
     if need is not None:
-        ability, feature = need
-        plan = f", and the plan's feature `{feature}`" if feature else ""
-        operation["description"] = f"{operation['description']}\n\nNeeds the ability `{ability}`{plan}."
-    if key in _BODIES:
-        operation["requestBody"] = {"required": True, "content": _json(_BODIES[key])}
-    for status, told in operation["responses"].items():
-        if told["description"] == _UNSAID:
-            told["description"] = _DESCRIPTIONS.get(status, _UNSAID)
-    if key in _ANSWERS:
-        status = next(iter(operation["responses"]))
-        operation["responses"][status]["content"] = _json(_ANSWERS[key])
-    _refuse(key, path, operation, need)
+        plan = f" and the plan's feature `{need.feature}`" if need.feature else ""
+        operation["description"] = f"{operation['description']}\n\nRequires the ability `{need.ability}`{plan}."
+    for status, response in operation["responses"].items():
+        if response["description"] == _UNSAID:
+            response["description"] = _DESCRIPTIONS.get(status, _UNSAID)
+    _refuse(key, operation, need)
 
 
 def _json(model: str) -> dict[str, Any]:
     return {"application/json": {"schema": {"$ref": f"#/components/schemas/{model}"}}}
 
 
-def _refuse(key: str, path: str, operation: Operation, need: Need | None) -> None:
+def _refuse(key: str, operation: Operation, need: Need | None) -> None:
+    """Every refusal: those that the route names, and those that follow from what it takes and needs."""
     method = key.partition(" ")[0].lower()
     parameters = operation.get("parameters", [])
-    responses = {status: told for status, told in operation["responses"].items() if status != "422"}
-    statuses = set(refusals.SPECIAL.get(key, ()))
+    said = operation["responses"]
+    responses = {status: response for status, response in said.items() if not refusals.is_refusal(status, response)}
+    statuses = {status for status in said.keys() - responses.keys() if not refusals.is_of_framework(said[status])}
     if operation.get("security"):
         statuses.add("401")
     if need is not None:
@@ -193,10 +135,8 @@ def _refuse(key: str, path: str, operation: Operation, need: Need | None) -> Non
         statuses.add("422")
     if key not in _WITHOUT_DATABASE:
         statuses.add("503")
-    if "Phones" in operation["tags"]:
-        statuses.discard("422") if "requestBody" not in operation or "400" in responses else None
-    told = {status: refusals.refusal(key, path, status) for status in sorted(statuses)}
-    operation["responses"] = {**responses, **told}
+    refused = {status: refusals.response(status, said.get(status, {}), parameters) for status in sorted(statuses)}
+    operation["responses"] = {**refused, **responses} if "503" in responses else {**responses, **refused}
 
 
 def _name_operations(document: dict[str, Any]) -> None:
@@ -218,16 +158,13 @@ def _name_operations(document: dict[str, Any]) -> None:
 
 def _tags(document: dict[str, Any]) -> list[dict[str, str]]:
     used = {tag for _, _, operation in operations(document) for tag in operation["tags"]}
-    known = [tag for tag in words.TAGS if tag in used]
-    return [{"name": tag, "description": words.TAGS[tag]} for tag in known] + [
-        {"name": tag, "description": tag} for tag in sorted(used - set(known))
-    ]
+    return [{"name": each.tag, "description": each.about} for each in PACKAGES if each.tag in used]
 
 
 def _webhooks() -> dict[str, Any]:
     def posted(title: str, text: str, model: str) -> dict[str, Any]:
         body = {"required": True, "content": _json(model)}
-        taken = {"2XX": {"description": "Taken. Anything else, and no answer in 15 seconds, is tried again later"}}
+        accepted = {"2XX": {"description": "Accepted. Any other response, or none within 15 seconds, is retried"}}
         return {
             "post": {
                 "tags": ["Webhooks"],
@@ -235,7 +172,7 @@ def _webhooks() -> dict[str, Any]:
                 "summary": title,
                 "description": text,
                 "requestBody": body,
-                "responses": taken,
+                "responses": accepted,
             }
         }
 
@@ -249,26 +186,31 @@ def _webhooks() -> dict[str, Any]:
         "incoming": posted(
             "A received SMS", "Posted to `webhook_url_incoming` when a phone received an SMS.", "IncomingEvent"
         ),
+        "device": posted(
+            "A phone's state",
+            "Posted to `webhook_url_status` when a phone goes offline, fails or goes quiet, and when it recovers, if "
+            "the setting `device_events` is on.",
+            "DeviceEvent",
+        ),
     }
 
 
-def _exemplify(key: str, path: str, operation: Operation, schemas: dict[str, Any], sentence: str) -> None:
+def _exemplify(key: str, path: str, operation: Operation, schemas: dict[str, Any]) -> None:
     """Examples for parameters, body and answers, and the request as code."""
     for parameter in operation.get("parameters", []):
         if parameter["in"] == "path":
-            parameter["example"] = str(PARAMETERS[parameter["name"]])
-            parameter["description"] = words.PATH_PARAMETERS[parameter["name"]]
+            parameter["example"] = parameter["schema"].pop("examples")[0]
     body = None
     if "requestBody" in operation:
         media = operation["requestBody"]["content"]["application/json"]
-        body = BODIES[key] if key in BODIES else example_of(media["schema"], schemas)
+        body = body_of(media["schema"], schemas)
         model = schemas.get(media["schema"].get("$ref", "").rpartition("/")[2], {})
         operation["requestBody"]["required"] = bool(model.get("required")) or media["schema"].get("type") == "array"
         media["example"] = body
     for status, response in operation["responses"].items():
         media = response.get("content", {}).get("application/json")
         if media and status.startswith("2"):
-            media["example"] = example_of(media["schema"], schemas, sentence=sentence)
+            media["example"] = example_of(media["schema"], schemas, sentence=response["description"])
     operation["x-codeSamples"] = samples(_request(key, path, operation, body))
 
 
@@ -285,8 +227,8 @@ def _request(key: str, path: str, operation: Operation, body: Any) -> Request:
     else:
         answer = "json" if media == "application/json" else "file"
         headers["Accept"] = media
-    values = {name: value for name, value in PARAMETERS.items() if f"{{{name}}}" in path}
-    url = f"{HOST}{filled(path, values)}"
+    values = {each["name"]: each["example"] for each in operation.get("parameters", ()) if each["in"] == "path"}
+    url = f"{EXAMPLE_URL}{filled(path, values)}"
     return Request(key.partition(" ")[0], url, headers, body, answer)  # type: ignore[arg-type]  # one of the three
 
 

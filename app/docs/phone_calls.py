@@ -17,7 +17,7 @@ _ORDER = {
     "name": "order",
     "in": "query",
     "required": False,
-    "description": "Taken, and of no consequence: single messages always come before bulk",
+    "description": "Accepted and ignored: single messages always come before bulk",
     "schema": {"type": "string", "enum": ["lifo", "fifo"]},
 }
 _MESSAGES = {"type": "array", "items": {"$ref": "#/components/schemas/PhoneMessage"}}
@@ -28,25 +28,26 @@ PATHS: dict[str, Any] = {
         "get": {
             "tags": ["Phones"],
             "summary": "Pull messages",
-            "description": "What the phone is to send now, within its pace. Repeated until the phone reports it.",
+            "description": "Messages to send now, within the phone's pace. Repeated until the phone reports them.",
             "operationId": "phones_pull",
             "security": DEVICE,
             "parameters": [_ORDER],
             "responses": {
                 "200": {"description": "Messages to send", "content": _json(_MESSAGES)},
-                "400": _refused("An order that there is not"),
+                "400": _refused("Unknown order"),
             },
         },
         "patch": {
             "tags": ["Phones"],
             "summary": "Report messages",
-            "description": "What became of messages. Late, repeated and mixed up reports are fine, unknown ids too.",
+            "description": "Report the results of messages. Reports may be late, repeated or out of order; unknown ids"
+            " are ignored.",
             "operationId": "phones_report",
             "security": DEVICE,
             "requestBody": {"required": True, "content": _json(_REPORTS)},
             "responses": {
-                "204": {"description": "Taken"},
-                "400": _refused("A body that is no list of reports"),
+                "204": {"description": "Accepted"},
+                "400": _refused("The body is not a list of reports"),
             },
         },
     },

@@ -1,25 +1,27 @@
-"""Every way in which the API refuses a request, as components of the document, and which operation may answer which."""
+"""The refusals that operations share, as components of the document, and those that a route names besides."""
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from app.core import refusals as r
+from app.core.errors import Invalid
+from app.core.refusals import Refusal
+
 REFUSAL = {"$ref": "#/components/schemas/Refusal"}
-MODELS = {
-    "/api/tokens": "PersonalAccessToken",
-    "/api/devices": "Device",
-    "/api/contacts": "Contact",
-    "/api/contact-groups": "ContactGroup",
-    "/api/sms": "SmsMessage",
-    "/api/webhooks/deliveries": "WebhookDelivery",
-    "/api/app/download": "Release",
-}
 _RETRY_AFTER = {"description": "Seconds to wait", "schema": {"type": "string", "pattern": "^[0-9]+$"}, "example": "30"}
-_TOO_MANY = "Too Many Attempts."
+
+_CODE = {
+    "reason_code": {
+        "type": "string",
+        "description": "A code for `message`, or for `reason` if there is one; absent for the most common refusals",
+    }
+}
 
 SCHEMAS: dict[str, Any] = {
     "Refusal": {
         "type": "object",
         "required": ["success", "message"],
-        "properties": {"success": {"type": "boolean", "const": False}, "message": {"type": "string"}},
+        "properties": {"success": {"type": "boolean", "const": False}, "message": {"type": "string"}, **_CODE},
     },
     "ForbiddenRefusal": {
         "type": "object",
@@ -27,11 +29,8 @@ SCHEMAS: dict[str, Any] = {
         "properties": {
             "success": {"type": "boolean", "const": False},
             "message": {"type": "string"},
-            "upgrade": {
-                "type": "boolean",
-                "const": True,
-                "description": "There where the plan lacks a feature, absent where the token lacks an ability",
-            },
+            "upgrade": {"type": "boolean", "const": True, "description": "Present when the plan lacks a feature"},
+            **_CODE,
         },
     },
     "InvalidRefusal": {
@@ -42,18 +41,19 @@ SCHEMAS: dict[str, Any] = {
             "message": {"type": "string", "description": "The first sentence, and how many more there are"},
             "errors": {
                 "type": "object",
-                "description": "Sentences by field; a nested field is dotted, as `recipients.3.number`. Absent where "
-                "the request is well-formed and is refused for another reason",
+                "description": "Sentences by field; nested fields are dotted: `recipients.3.number`. Absent if the "
+                "request is well-formed and refused for another reason",
                 "additionalProperties": {"type": "array", "items": {"type": "string"}, "minItems": 1},
             },
             "reason": {"type": "string", "description": "Why a message cannot be cancelled"},
+            **_CODE,
         },
     },
 }
 
 
-def _said(message: str, **more: Any) -> dict[str, Any]:
-    return {"value": {"success": False, "message": message, **more}}
+def _said(refusal: Refusal, *, upgrade: bool = False, **parameters: str) -> dict[str, Any]:
+    return {"value": {**r.body(refusal, parameters), **({"upgrade": True} if upgrade else {})}}
 
 
 def _response(description: str, examples: dict[str, Any], schema: str = "Refusal", **more: Any) -> dict[str, Any]:
@@ -61,51 +61,48 @@ def _response(description: str, examples: dict[str, Any], schema: str = "Refusal
     return {"description": description, "content": {"application/json": media}, **more}
 
 
-_INVALID = _said(
-    "The recipient number field is required. (and 1 more error)",
-    errors={
-        "recipient_number": ["The recipient number field is required."],
-        "message": ["The message field must not be greater than 1600 characters."],
-    },
-)
+_INVALID = {
+    "value": Invalid(
+        {
+            "recipient_number": ["The recipient number field is required."],
+            "message": ["The message field must not be greater than 1600 characters."],
+        }
+    ).body()
+}
 _RETRY = {"Retry-After": {**_RETRY_AFTER, "required": True}}
 
 RESPONSES: dict[str, Any] = {
     "Unauthenticated": _response(
-        "There is no token, or it is unknown, revoked or expired", {"token": _said("Unauthenticated.")}
+        "The token is missing, unknown, revoked or expired", {"token": _said(r.UNAUTHENTICATED)}
     ),
     "Forbidden": _response(
-        "The token lacks the ability, or the plan the feature",
+        "The token lacks the ability, or the plan lacks the feature",
         {
-            "ability": _said("Invalid ability provided."),
-            "plan": _said("This feature requires Premium.", upgrade=True),
+            "ability": _said(r.LACKS_ABILITY),
+            "plan": _said(r.NEEDS_PREMIUM, upgrade=True),
         },
         "ForbiddenRefusal",
     ),
-    "NotFound": _response("There is no such thing, or it is another user's", {"missing": _said("No query results.")}),
+    "NotFound": _response("Not found, or owned by another user", {"missing": _said(r.NOT_FOUND, model="SmsMessage")}),
     "MethodNotAllowed": _response(
-        "The path exists, with other methods",
-        {"method": _said("The PUT method is not supported for route api/user. Supported methods: GET, HEAD.")},
-        headers={"Allow": {"description": "The methods there are", "schema": {"type": "string"}, "required": True}},
+        "The path exists, but not with this method",
+        {"method": _said(r.METHOD_NOT_ALLOWED, method="PUT", path="api/user", allowed="GET, HEAD")},
+        headers={"Allow": {"description": "The supported methods", "schema": {"type": "string"}, "required": True}},
     ),
     "Conflict": _response(
-        "A request with the same Idempotency-Key is being worked on",
-        {"under_way": _said("A request with this Idempotency-Key is being worked on.")},
+        "A request with the same Idempotency-Key is still being processed",
+        {"in_use": _said(r.KEY_IN_USE)},
         headers=_RETRY,
     ),
-    "TooSlow": _response(
-        "The body did not arrive in time", {"body": _said("The request body did not arrive in time.")}
-    ),
-    "TooLarge": _response("The body is larger than allowed", {"body": _said("The request body is too large.")}),
-    "UnsupportedMediaType": _response(
-        "The body is neither JSON nor a form", {"type": _said("The request body must be JSON or a form.")}
-    ),
-    "Invalid": _response("Something in the request is not right", {"fields": _INVALID}, "InvalidRefusal"),
-    "TooManyAttempts": _response("Too many tries", {"tries": _said(_TOO_MANY)}, headers=_RETRY),
-    "ServerError": _response("A fault of the server's", {"fault": _said("Server Error")}),
+    "TooSlow": _response("The body did not arrive in time", {"body": _said(r.TOO_SLOW)}),
+    "TooLarge": _response("The body is larger than allowed", {"body": _said(r.TOO_LARGE)}),
+    "UnsupportedMediaType": _response("The body is neither JSON nor a form", {"type": _said(r.UNSUPPORTED_MEDIA_TYPE)}),
+    "Invalid": _response("The request is invalid", {"fields": _INVALID}, "InvalidRefusal"),
+    "TooManyAttempts": _response("Too many attempts", {"tries": _said(r.TOO_MANY_ATTEMPTS)}, headers=_RETRY),
+    "ServerError": _response("Internal server error", {"error": _said(r.SERVER_ERROR)}),
     "Unavailable": _response(
-        "The server cannot serve this now",
-        {"busy": _said("The server is busy, try again shortly.")},
+        "The server cannot handle the request now",
+        {"busy": _said(r.OVERLOADED)},
         headers={"Retry-After": _RETRY_AFTER},
     ),
 }
@@ -123,61 +120,31 @@ NAMES = {
     "503": "Unavailable",
 }
 
-_NO_MAIL = "This server cannot send mail: ask who runs it for a new password."
-_BAD_CODE = "This code is wrong, was used, or has expired."
-_NO_DEVICE = "No active device available"
-# What single operations say besides, by operation and status.
-SPECIAL: dict[str, dict[str, str]] = {
-    "POST /api/register": {"403": "Registration is closed", "429": _TOO_MANY},
-    "POST /api/login": {"401": "Invalid credentials", "429": _TOO_MANY},
-    "POST /api/auth/google": {
-        "401": "Invalid Google token",
-        "403": "Registration is closed",
-        "429": _TOO_MANY,
-        "503": "Google sign-in is not available",
-    },
-    "POST /api/tokens": {"403": "An API key cannot outlive the token that makes it."},
-    "PUT /api/user/password": {"422": "The password is incorrect.", "429": _TOO_MANY},
-    "POST /api/forgot-password": {"429": _TOO_MANY, "503": _NO_MAIL},
-    "POST /api/reset-password": {"422": _BAD_CODE, "429": _TOO_MANY},
-    "POST /api/user/email/code": {"429": _TOO_MANY, "503": _NO_MAIL},
-    "POST /api/user/email/verify": {"422": _BAD_CODE},
-    "DELETE /api/user": {
-        "403": "Only a session can delete the account: sign in.",
-        "422": "The password is incorrect.",
-        "429": _TOO_MANY,
-        "503": "Google sign-in is not available",
-    },
-    "POST /api/subscriptions/redeem-promo": {"422": "This promo code is invalid or no longer available."},
-    "POST /api/devices/default-device": {"404": "No query results for model [Device]."},
-    "POST /api/sms": {"422": _NO_DEVICE},
-    "POST /api/sms/bulk": {"422": _NO_DEVICE, "429": _TOO_MANY},
-    "POST /api/contacts/import": {"429": _TOO_MANY},
-    "GET /api/contacts/export": {"429": _TOO_MANY},
-    "POST /api/sms/{message}/cancel": {"422": "Only pending messages can be cancelled"},
-    "POST /api/sms/{message}/retry": {"422": "Only failed messages can be sent again"},
-    "POST /api/webhooks/deliveries/{delivery_id}/replay": {
-        "429": _TOO_MANY,
-        "422": "This webhook delivery is still waiting to be delivered.",
-    },
-    "POST /api/webhooks/deliveries/replay": {"429": _TOO_MANY},
-    "POST /api/webhooks/test": {"422": "No webhook URL is set.", "429": _TOO_MANY},
-    "GET /api/app/download/{release_id}": {"503": "The file of this release is not in the data folder of this server."},
-    "PATCH /api/mobile/v1/device": {"403": "The id is not this device's."},
-}
+# Where the sentences that a route names are all there are; elsewhere they come beside the shared ones.
+_OWN = {"401", "403", "404"}
 
 
-def refusal(key: str, path: str, status: str) -> dict[str, Any]:
-    """The response of one operation: a shared one, or with the sentences that are its own."""
+def is_refusal(status: str, response: Mapping[str, Any]) -> bool:
+    """Whether a route's response is one that `response` writes; not where the route has a model for it."""
+    media = response.get("content", {}).get("application/json", {})
+    return status in NAMES and ("schema" not in media or is_of_framework(response))
+
+
+def is_of_framework(response: Mapping[str, Any]) -> bool:
+    """The 422 that FastAPI writes by itself, of a shape that is not ours."""
+    return "HTTPValidationError" in str(response)
+
+
+def response(status: str, said: Mapping[str, Any], parameters: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The response of one operation: a shared one, or with the examples that its route names."""
     name = NAMES[status]
-    special = SPECIAL.get(key, {}).get(status)
-    if status == "404" and special is None:
-        model = next((MODELS[start] for start in sorted(MODELS, key=len, reverse=True) if path.startswith(start)), None)
-        special = model and f"No query results for model [{model}]."
-    if special is None or special == _TOO_MANY:
+    examples = said.get("content", {}).get("application/json", {}).get("examples", {})
+    if status == "404" and not examples:
+        models = [each["schema"]["model"] for each in parameters if "model" in each["schema"]]
+        examples = {model: _said(r.NOT_FOUND, model=model) for model in models}
+    if not examples:
         return {"$ref": f"#/components/responses/{name}"}
     shared = RESPONSES[name]
     media = shared["content"]["application/json"]
-    own = status in {"401", "403", "404"}
-    examples = {**({} if own else media["examples"]), "refused": _said(special)}
-    return {**shared, "content": {"application/json": {"schema": media["schema"], "examples": examples}}}
+    whole = {**({} if status in _OWN else media["examples"]), **examples}
+    return {**shared, "content": {"application/json": {"schema": media["schema"], "examples": whole}}}

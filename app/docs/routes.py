@@ -13,9 +13,8 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 
 from app.core.errors import RouteNotFound
-from app.core.links import base_url
+from app.core.links import EXAMPLE_URL, base_url
 from app.docs import llms
-from app.docs.examples import HOST
 from app.docs.openapi import describe
 
 router = APIRouter(include_in_schema=False)
@@ -114,7 +113,7 @@ def _document(request: Request, write: Callable[[dict[str, Any]], str]) -> Serve
 @lru_cache(maxsize=3 * _ADDRESSES_KEPT)
 def _written(app: FastAPI, write: Callable[[dict[str, Any]], str], address: str) -> Served:
     """A form of the document in which addresses begin with that of this installation."""
-    return Served.of(write(_described(app)).replace(HOST, json.dumps(address)[1:-1]).encode())
+    return Served.of(write(_described(app)).replace(EXAMPLE_URL, json.dumps(address)[1:-1]).encode())
 
 
 def _answer(request: Request, served: Served, media_type: str, headers: dict[str, str] | None = None) -> Response:

@@ -1,52 +1,20 @@
 """Schemas of what the routes read or write by hand, for speed, and of the webhooks that the gateway posts."""
 
-from typing import Annotated, Any, Literal
+from collections.abc import Iterable
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
-from app.contacts.schemas import MOST_IMPORTED, Import, Name, Notes, Number
 from app.core.envelope import Timestamp
-from app.messages.accepting.bulk import MOST_RECIPIENTS
-from app.messages.schemas import BulkDraft, MessageOut, SmsDraft
+from app.devices.schemas import DeviceOut
+from app.messages.schemas import MessageOut
 
 REFERENCE = "#/components/schemas/{model}"
 
 
-class Recipient(BaseModel):
-    """A recipient by number, with the name that `{name}` in the message becomes."""
-
-    number: str
-    name: str | None = None
-
-
-class BulkRequest(BulkDraft):
-    """One text to many recipients: `recipients`, `group_ids`, or both."""
-
-    recipients: Annotated[list[str | Recipient], Field(min_length=1, max_length=MOST_RECIPIENTS)] | None = None
-
-
-class SmsRequest(SmsDraft):
-    """One SMS."""
-
-
-class ImportRow(BaseModel):
-    """A contact to add or to update."""
-
-    phone_number: Number | None = None
-    name: Name | None = None
-    email: Annotated[str, Field(max_length=255)] | None = None
-    notes: Notes | None = None
-
-
-class ImportRequest(Import):
-    """Contacts to add or update, and the group to put them into."""
-
-    contacts: Annotated[list[ImportRow], Field(min_length=1, max_length=MOST_IMPORTED)]
-
-
 class StatusEvent(BaseModel):
-    """What is posted when a message of yours was sent, delivered, cancelled, or has failed."""
+    """Posted when a message of yours was sent, delivered or cancelled, or has failed."""
 
     event: Literal["status"]
     data: MessageOut
@@ -54,61 +22,71 @@ class StatusEvent(BaseModel):
 
 
 class InboundMessage(MessageOut):
-    """A received message; `id` is null where the account does not keep them."""
+    """A received message; `id` is null if the account does not store them."""
 
-    id: int | None  # type: ignore[assignment]  # wider
+    id: int | None = Field(examples=[101])  # type: ignore[assignment]  # wider
 
 
 class IncomingEvent(BaseModel):
-    """What is posted when a phone received an SMS."""
+    """Posted when a phone received an SMS."""
 
     event: Literal["incoming"]
     data: InboundMessage
     timestamp: Timestamp
 
 
+class DeviceEvent(BaseModel):
+    """Posted when a phone went offline, fails or went quiet, and when it recovered."""
+
+    event: Literal["device"]
+    data: DeviceOut
+    timestamp: Timestamp
+
+
 class PhoneText(BaseModel):
-    text: str
+    text: str = Field(examples=["Your code is 4821"])
 
 
 class PhoneMessage(BaseModel):
-    """A message as the phone app reads it; dates have three digits behind the second."""
+    """A message as the phone app reads it; times have three decimals."""
 
-    id: str
-    message: str
+    id: str = Field(examples=["01977a5e-8f00-7c1d-9b44-3f5a6d2c7e10"])
+    message: str = Field(examples=["Your code is 4821"])
     textMessage: PhoneText  # noqa: N815 - as the app spells it
-    phoneNumbers: list[str]  # noqa: N815
-    simNumber: int  # noqa: N815
-    withDeliveryReport: bool  # noqa: N815
-    isEncrypted: bool  # noqa: N815
-    priority: int
-    validUntil: str  # noqa: N815
-    scheduleAt: str | None  # noqa: N815
+    phoneNumbers: list[str] = Field(examples=[["+12025550123"]])  # noqa: N815
+    simNumber: int = Field(examples=[1])  # noqa: N815
+    withDeliveryReport: bool = Field(examples=[True])  # noqa: N815
+    isEncrypted: bool = Field(examples=[False])  # noqa: N815
+    priority: int = Field(examples=[50])
+    validUntil: str = Field(examples=["2026-06-09T10:00:00.000Z"])  # noqa: N815
+    scheduleAt: str | None = Field(examples=[None])  # noqa: N815
     state: Literal["Pending", "Cancelling"]
-    createdAt: str  # noqa: N815
+    createdAt: str = Field(examples=["2026-06-08T10:00:00.000Z"])  # noqa: N815
 
 
 class PhoneRecipient(BaseModel):
-    phoneNumber: str  # noqa: N815
-    state: str
+    phoneNumber: str = Field(examples=["+12025550123"])  # noqa: N815
+    state: str = Field(examples=["Sent"])
     error: str | None = None
 
 
 class PhoneReport(BaseModel):
-    """What became of a message on the phone."""
+    """The result of a message on the phone."""
 
-    id: str
-    state: str
-    recipients: list[PhoneRecipient]
-    states: dict[str, str] | None = None
-
-
-_ASKED = (SmsRequest, BulkRequest, ImportRequest, PhoneReport)
-_TOLD = (StatusEvent, IncomingEvent, PhoneMessage)
+    id: str = Field(examples=["01977a5e-8f00-7c1d-9b44-3f5a6d2c7e10"])
+    state: str = Field(examples=["Sent"])
+    recipients: list[PhoneRecipient] = Field(examples=[[{"phoneNumber": "+12025550123", "state": "Sent"}]])
+    states: dict[str, str] | None = Field(
+        default=None, examples=[{"Processed": "2026-06-08T10:00:03.000Z", "Sent": "2026-06-08T10:00:05.000Z"}]
+    )
 
 
-def schemas() -> dict[str, Any]:
-    """All of them, as components of an OpenAPI document."""
-    _, asked = models_json_schema([(model, "validation") for model in _ASKED], ref_template=REFERENCE)
-    _, told = models_json_schema([(model, "serialization") for model in _TOLD], ref_template=REFERENCE)
-    return {**asked["$defs"], **told["$defs"]}
+_POSTED = (StatusEvent, IncomingEvent, DeviceEvent, PhoneMessage)
+
+
+def schemas(bodies: Iterable[type[BaseModel]]) -> dict[str, Any]:
+    """All of them, and the bodies that routes read by hand, as components of an OpenAPI document."""
+    read: list[type[BaseModel]] = [*bodies, PhoneReport]
+    _, asked = models_json_schema([(model, "validation") for model in read], ref_template=REFERENCE)
+    _, posted = models_json_schema([(model, "serialization") for model in _POSTED], ref_template=REFERENCE)
+    return {**asked["$defs"], **posted["$defs"]}

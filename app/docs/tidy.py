@@ -4,8 +4,6 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
-from app.docs import words
-
 Schema = dict[str, Any]
 _PREFIX = "#/components/schemas/"
 # How pydantic passes on limits that stand outside of a validator.
@@ -14,23 +12,32 @@ _LIMITS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "ex
 
 def tidy(document: dict[str, Any]) -> dict[str, Any]:
     """A copy of the document without noise, whose answers' schemas demand every field that is always there."""
-    document = copy.deepcopy(document)
+    document = _with_short_names(copy.deepcopy(document))
     schemas: dict[str, Schema] = document["components"]["schemas"]
     for schema in _every_schema(document):
         _tidy_schema(schema)
-    for name, schema in schemas.items():
-        _explain(name, schema)
     asked = _reachable(schemas, _bodies(document))
     for name, schema in schemas.items():
         if name in asked:
             for field in schema.get("properties", {}).values():
                 field.pop("default", None)  # in a body, absent means absent
-        elif "properties" in schema and name not in {"ForbiddenRefusal", "InvalidRefusal", "BulkQueued"}:
+        elif "properties" in schema and name not in {"Refusal", "ForbiddenRefusal", "InvalidRefusal", "BulkQueued"}:
             schema["required"] = list(schema["properties"])
-    for parameter in _parameters(document):
-        parameter.setdefault("description", words.FIELDS.get(parameter["name"], ""))
     for name in set(schemas) - _reachable(schemas, document, document["components"].get("responses")):
         del schemas[name]
+    return document
+
+
+def _with_short_names(document: dict[str, Any]) -> dict[str, Any]:
+    """Schemas are called by their titles, where pydantic spells out modules and generic classes."""
+    schemas: dict[str, Schema] = document["components"]["schemas"]
+    names = {name: schema.get("title", name) for name, schema in schemas.items()}
+    assert len(set(names.values())) == len(names), "two schemas have one title"
+    document["components"]["schemas"] = {names[name]: schema for name, schema in schemas.items()}
+    for schema in _every_schema(document):
+        if schema.get("$ref", "").startswith(_PREFIX):
+            name = schema["$ref"].removeprefix(_PREFIX)
+            schema["$ref"] = f"{_PREFIX}{names.get(name, name)}"
     return document
 
 
@@ -79,13 +86,6 @@ def _tidy_schema(schema: Schema) -> None:
             for option in schema.get("anyOf", [schema]):
                 if option.get("type") in {"integer", "number"}:
                     option[theirs] = limit
-
-
-def _explain(name: str, schema: Schema) -> None:
-    for field, inner in schema.get("properties", {}).items():
-        text = words.FIELDS.get(f"{name}.{field}")
-        if text:
-            inner["description"] = text
 
 
 def _references(value: Any) -> Iterator[str]:

@@ -60,8 +60,8 @@ def find_account() -> Account:
         entry = pwd.getpwnam(NAME)
     except KeyError:
         raise LocalError(
-            f"as root, smsfleet runs as the account {NAME!r}, which cannot be made here: make it, or start smsfleet as"
-            " another user"
+            f"started as root, smsfleet runs as the account {NAME!r}, which cannot be created here: create it, or start"
+            " smsfleet as another user"
         ) from None
     return Account(entry.pw_uid, entry.pw_gid)
 

@@ -99,7 +99,7 @@ class TaskCounter:
     def __enter__(self) -> Self:
         self._thread.start()
         if not self._listening.wait(10):
-            raise LocalError("the broker does not hand out Celery's events")
+            raise LocalError("the broker does not deliver Celery's events")
         return self
 
     def __exit__(

@@ -82,7 +82,7 @@ def run_demo(messages: int, phones: int, *, keep: bool) -> bool:
             complete = summary.adds_up(messages)
             if not complete:
                 console.print(
-                    "This does not add up. The last lines of the log:", *tail, sep="\n", markup=False, soft_wrap=True
+                    "The results do not add up. Last lines of the log:", *tail, sep="\n", markup=False, soft_wrap=True
                 )
             if keep:
                 _keep_up(installation)
@@ -108,11 +108,11 @@ def _campaign(installation: Installation, messages: int, phones: int, stack: Exi
     client.headers["Authorization"] = "Bearer " + _call(client, "POST", "/api/register", person)["token"]
     _call(client, "PUT", "/api/webhooks", {"webhook_url_status": receiver.url})
     key = _call(client, "POST", "/api/tokens", {"name": "Phones", "abilities": ["phone:enroll"]})
-    console.print(f"{phones} virtual phones enroll …")
+    console.print(f"Enrolling {phones} virtual phones …")
     fleet = stack.enter_context(FleetThread(installation.url, key["token"], count=phones, behaviour=BRISK))
     tasks = stack.enter_context(TaskCounter(installation.redis_url))
 
-    console.print(f"A campaign of {messages} messages goes out:")
+    console.print(f"Sending a campaign of {messages} messages:")
     # No country has the code 999.
     recipients = [{"number": f"+99993{index:07d}", "name": f"Reader {index}"} for index in range(messages)]
     started = time.monotonic()
@@ -139,7 +139,7 @@ def _call(client: Client, method: str, path: str, body: object = None) -> Any:
     response = client.request(method, path, json=body)
     answer = response.json()
     if not response.is_success:
-        raise LocalError(f"{method} {path} was answered with {response.status_code}: {answer.get('message')}")
+        raise LocalError(f"{method} {path} failed with status {response.status_code}: {answer.get('message')}")
     return answer.get("data")
 
 
@@ -149,7 +149,7 @@ def _counts(client: Client, fleet: FleetThread, receiver: WebhookReceiver) -> di
         "on air": len(fleet.ledger),
         "sent": stats["total_sent"],
         "delivered or failed": stats["total_delivered"] + stats["total_failed"],
-        "told by webhook": sum(1 for statuses in list(receiver.statuses.values()) if FINAL & set(statuses)),
+        "reported by webhook": sum(1 for statuses in list(receiver.statuses.values()) if FINAL & set(statuses)),
     }
 
 
@@ -177,7 +177,7 @@ def _print(summary: Summary) -> None:
 
 
 def _keep_up(installation: Installation) -> None:
-    console.print(f"The gateway stays at {installation.url} until Ctrl-C.")
-    console.print("Its user is demo@example.com with the password demo-password.")
+    console.print(f"The gateway runs at {installation.url} until Ctrl-C.")
+    console.print("User: demo@example.com, password: demo-password")
     console.print(f"Flower: {installation.flower_url}, user smsfleet, password {installation.flower_password()}")
     installation.wait()

@@ -44,7 +44,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
             is_pooled = pin_settings(connection)
             yield _server(connection)
             if is_pooled:
-                detail = "switched off, since the database is behind a pooler such as PgBouncer"
+                detail = "disabled, because the database is behind a pooler such as PgBouncer"
                 yield Finding("prepared statements", good=True, detail=detail)
             found = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except psycopg.errors.UndefinedTable:
@@ -55,7 +55,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
     schema = found[0] if found else "none"
     good = schema == wanted
     yield Finding(
-        "schema", good=good, detail=schema if good else f"{schema}, this version wants {wanted}: `smsfleet migrate`"
+        "schema",
+        good=good,
+        detail=schema if good else f"{schema}, but this version requires {wanted}: run `smsfleet migrate`",
     )
 
 
@@ -65,9 +67,11 @@ def _server(connection: psycopg.Connection) -> Finding:
     assert row
     version, number, is_read_only = row
     if number < OLDEST_POSTGRES * 10_000:
-        return Finding("database", good=False, detail=f"PostgreSQL {version}, wanted is {OLDEST_POSTGRES} or newer")
+        return Finding(
+            "database", good=False, detail=f"PostgreSQL {version}, but {OLDEST_POSTGRES} or newer is required"
+        )
     if is_read_only:
-        detail = f"PostgreSQL {version} takes no writes: it is a standby, or set to read-only"
+        detail = f"PostgreSQL {version} is read-only: it is a standby, or configured so"
         return Finding("database", good=False, detail=detail)
     return Finding("database", good=True, detail=f"PostgreSQL {version}")
 
@@ -83,12 +87,10 @@ def _broker(settings: Settings) -> Iterator[Finding]:
         yield Finding("broker", good=False, detail=str(error))
         return
     if int(version.partition(".")[0]) < OLDEST_REDIS:
-        yield Finding("broker", good=False, detail=f"version {version}, wanted is {OLDEST_REDIS}.0 or newer")
+        yield Finding("broker", good=False, detail=f"version {version}, but {OLDEST_REDIS}.0 or newer is required")
     else:
-        yield Finding("broker", good=True, detail=f"takes writes, version {version}")
-    yield Finding(
-        "ticks", good=is_ticking, detail="beat sends them" if is_ticking else "beat has sent none for half a minute"
-    )
+        yield Finding("broker", good=True, detail=f"version {version}, accepts writes")
+    yield Finding("ticks", good=is_ticking, detail="sent by beat" if is_ticking else "none from beat for 30 seconds")
     yield Finding("eviction", good=policy == "noeviction", detail=f"maxmemory-policy is {policy}")
 
 
@@ -96,11 +98,11 @@ def _workers(_settings: Settings) -> Iterator[Finding]:
     try:
         consumed = celery_app().control.inspect(timeout=2).active_queues() or {}
     except Exception as error:  # noqa: BLE001 - a broker is down in many ways; that is what is to be said
-        yield Finding("workers", good=False, detail=f"the broker cannot be asked for them: {error}")
+        yield Finding("workers", good=False, detail=f"the broker cannot be reached: {error}")
         return
     for queue in QueueName:
         names = [worker for worker, queues in consumed.items() if any(entry["name"] == queue for entry in queues)]
-        yield Finding(f"queue {queue}", good=bool(names), detail=", ".join(sorted(names)) or "no worker takes from it")
+        yield Finding(f"queue {queue}", good=bool(names), detail=", ".join(sorted(names)) or "no worker consumes it")
 
 
 def _reach(settings: Settings) -> Iterator[Finding]:

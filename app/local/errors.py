@@ -1,2 +1,2 @@
 class LocalError(Exception):
-    """Something the person at the terminal can put right; its text says what, and how."""
+    """Something the operator can fix; its text says what, and how."""

@@ -15,21 +15,21 @@ _SOMEWHERE = ("192.0.2.1", 9)
 def registration(settings: Settings) -> str:
     """Who may make an account."""
     if settings.registration == "closed":
-        return "closed; `smsfleet user create` makes accounts"
+        return "closed; create accounts with `smsfleet user create`"
     if settings.registration == "open":
-        return "open to everybody who can reach this gateway (SMSFLEET_REGISTRATION)"
+        return "open to everyone who can reach this gateway (SMSFLEET_REGISTRATION)"
     if settings.is_local:
-        return "open, since only programs of this machine can reach the gateway"
+        return "open, because only programs on this machine can reach the gateway"
     return "open until the first account exists, then closed; SMSFLEET_REGISTRATION=open keeps it open"
 
 
 def webhook_reach(settings: Settings) -> str:
     """Whether users' webhooks reach programs of this machine."""
     if not reaches_loopback(settings):
-        return "never to this machine itself or a private network, unless SMSFLEET_WEBHOOK_ALLOWED_NETWORKS names it"
+        return "to public addresses only; SMSFLEET_WEBHOOK_ALLOWED_NETWORKS allows others"
     if settings.is_local:
-        return "to this machine itself too, since only its own programs can reach the gateway"
-    return "to this machine itself too (SMSFLEET_WEBHOOK_ALLOWED_NETWORKS): every account reaches what listens here"
+        return "to this machine as well, because only its own programs can reach the gateway"
+    return "to this machine as well (SMSFLEET_WEBHOOK_ALLOWED_NETWORKS): every account can reach what listens here"
 
 
 def reaches_loopback(settings: Settings) -> bool:
@@ -61,6 +61,6 @@ def lan_address() -> str:
             return str(probe.getsockname()[0])
     except OSError as error:
         raise LocalError(
-            f"this machine's address in the network cannot be made out ({error.strerror}): connect it to the phones'"
-            " network, or set SMSFLEET_PUBLIC_URL to the address at which phones reach it"
+            f"cannot determine this machine's network address ({error.strerror}): connect it to the phones' network,"
+            " or set SMSFLEET_PUBLIC_URL to the address at which phones reach it"
         ) from None

@@ -67,7 +67,9 @@ class Runtime:
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
-            raise LocalError(f"{path} cannot be read ({error.strerror}): it belongs to who runs smsfleet") from None
+            raise LocalError(
+                f"{path} cannot be read ({error.strerror}): run this as the user that runs smsfleet"
+            ) from None
         except (ValueError, TypeError, KeyError):  # cut off when the machine died, or of another version
             return None
 
@@ -91,7 +93,7 @@ class DataFolder:
             self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
             raise LocalError(
-                f"SMSFLEET_DATA_DIR: {self.path} cannot be used as data folder ({error.strerror})"
+                f"SMSFLEET_DATA_DIR: {self.path} cannot be used as the data folder ({error.strerror})"
             ) from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

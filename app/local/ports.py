@@ -18,10 +18,10 @@ def listen(host: str, port: int, *, chosen: bool, setting: str) -> socket.socket
     try:
         return _listening(host, port)
     except socket.gaierror as error:
-        raise LocalError(f"SMSFLEET_HOST: {host} is no address of this machine ({error.strerror})") from None
+        raise LocalError(f"SMSFLEET_HOST: {host} is not an address of this machine ({error.strerror})") from None
     except OSError as error:
         if error.errno == errno.EADDRNOTAVAIL:
-            raise LocalError(f"SMSFLEET_HOST: {host} is no address of this machine") from None
+            raise LocalError(f"SMSFLEET_HOST: {host} is not an address of this machine") from None
         if error.errno == errno.EADDRINUSE and not chosen:
             return _next_free(host, port)
         reason = "is taken" if error.errno == errno.EADDRINUSE else f"cannot be used ({error.strerror})"

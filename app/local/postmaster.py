@@ -32,7 +32,7 @@ def mend_lock(path: Path) -> None:
     with os.fdopen(opened, "r+b") as file:
         found = os.fstat(opened)
         if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1:  # as root: nothing that others put there
-            raise LocalError(f"{path} is in the way, it is not a file of PostgreSQL's: remove it")
+            raise LocalError(f"{path} was not written by PostgreSQL: remove it")
         lines = file.read().split(b"\n")
         if not lines[0].isdigit() or runs_postgres(int(lines[0])):
             return  # PostgreSQL says what is wrong with it

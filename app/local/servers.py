@@ -194,7 +194,7 @@ class EmbeddedPostgres(EmbeddedServer):
         except psycopg.OperationalError as error:
             if "password authentication failed" in str(error):  # it looks at passwords only once it is ready
                 raise LocalError(
-                    f"the database in {self.home.folder} was made with another password than the one in"
+                    f"the database in {self.home.folder} was created with a password other than the one in"
                     f" {self.home.password_file}: put its own into that file, or move the folder away to begin with an"
                     " empty database"
                 ) from None

@@ -45,31 +45,35 @@ def _end_of_day(value: Any) -> Any:
 
 
 class MessageFilter(Filter):
-    """Which messages to list.
-
-    `device_id` is a phone's number or its own string; `number` the other party: the recipient of what was sent, the
-    sender of what came in; a date alone as `to` means the end of that day (UTC); `search` finds text inside messages.
-    """
-
-    direction: Literal["inbound", "outbound"] | None = None
-    status: Status | None = None
-    device_id: Annotated[str, Field(max_length=64)] | None = None
-    number: Annotated[str, Field(max_length=64)] | None = None
-    my_id: Annotated[str, Field(max_length=255)] | None = None
-    since: Moment | None = Field(default=None, alias="from")
-    until: Annotated[Moment, BeforeValidator(_end_of_day)] | None = Field(default=None, alias="to")
-    search: Annotated[str, Field(max_length=255)] | None = None
-    cursor: Annotated[str, Field(max_length=100)] | None = None
+    direction: Literal["inbound", "outbound"] | None = Field(
+        default=None, description="`outbound`: sent by you; `inbound`: received by a phone"
+    )
+    status: Status | None = Field(default=None, description="Messages with this status")
+    device_id: Annotated[str, Field(max_length=64)] | None = Field(
+        default=None, description="A phone, by number or by its own string"
+    )
+    number: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="The other party's number")
+    my_id: Annotated[str, Field(max_length=255)] | None = Field(default=None, description="Your reference")
+    since: Moment | None = Field(
+        default=None, alias="from", description="From this time on (ISO 8601; a date means its midnight in UTC)"
+    )
+    until: Annotated[Moment, BeforeValidator(_end_of_day)] | None = Field(
+        default=None, alias="to", description="Until this time (ISO 8601; a date means its end in UTC)"
+    )
+    search: Annotated[str, Field(max_length=255)] | None = Field(default=None, description="Text to search for")
+    cursor: Annotated[str, Field(max_length=100)] | None = Field(
+        default=None,
+        description="Continue after the previous page, with its `next_cursor`; cost does not grow with depth",
+    )
 
 
 class MessagePage(Page[MessageOut]):
-    """`next_cursor` reads on from here at the same cost however deep; null at the end.
-
-    `total` counts to 10,000 where other filters than status and direction are given; with more, `total_exact` is false.
+    """With filters other than status and direction `total` is exact up to 10,000; beyond that it is 10,000 and
+    `total_exact` is false.
     """
 
-    total_exact: bool
-    next_cursor: str | None
+    total_exact: bool = Field(description="False if there are more than `total`", examples=[True])
+    next_cursor: str | None = Field(description="`cursor` of the next page; null at the end", examples=[None])
 
 
 @dataclass

@@ -3,27 +3,29 @@
 import hashlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from app.accounts import account
 from app.accounts.auth import Principal, can, can_alone, hold, require
 from app.core.database import SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.pages import PagingDep
+from app.core.refusals import KEY_USED, NO_ACTIVE_DEVICE, ONLY_FAILED, ONLY_PENDING, STILL_HELD, TRIED_ENOUGH, refuses
 from app.core.security import bearer, parse_token
-from app.core.validation import large
+from app.core.validation import Large
 from app.messages import attachments, queries
 from app.messages.accepting import bulk, intake
 from app.messages.accepting.idempotency import IdempotencyKey, checked
+from app.messages.accepting.sending import QUEUED
 from app.messages.life import cancelling, editing, retrying, timeline, transitions
 from app.messages.life.transitions import Change
-from app.messages.lookup import find
+from app.messages.lookup import MODEL, find
 from app.messages.queries import MessageFilter, MessagePage
 from app.messages.schemas import (
     BulkDraft,
     BulkQueued,
     DeliveryStats,
-    MessageWhole,
+    MessageDetail,
     SmsChange,
     SmsDraft,
     SmsQueued,
@@ -33,13 +35,30 @@ from app.messages.states import Event, Status
 
 router = APIRouter(prefix="/api", tags=["SMS"])
 
+# What an answer's `message` says.
+DELIVERY_STATISTICS_RETRIEVED = "Delivery statistics retrieved successfully"
+SMS_UPDATED = "SMS updated successfully"
+SMS_DELETED = "SMS deleted successfully"
+SMS_CANCELLED = "SMS cancelled successfully"
+QUEUED_AGAIN = "SMS queued for sending again"
+
+MessageName = Annotated[
+    str, Path(description="The message's number or its UUID", examples=["101"], json_schema_extra={"model": MODEL})
+]
 Reader = Annotated[Principal, Depends(can("sms:read"))]
 Sender = Annotated[Principal, Depends(can("sms:send"))]
 SenderAlone = Annotated[Principal, Depends(can_alone("sms:send"))]
 Wanted = Annotated[MessageFilter, Query()]
 
 
-@router.post("/sms", status_code=201, dependencies=[Depends(can("sms:send"))])
+@router.post(
+    "/sms",
+    status_code=201,
+    dependencies=[Depends(can("sms:send"))],
+    summary="Send an SMS",
+    response_description=QUEUED,
+    responses=refuses(422, NO_ACTIVE_DEVICE, KEY_USED),
+)
 def send(
     session: SessionDep, request: Request, draft: SmsDraft, idempotency_key: IdempotencyKey = None
 ) -> MessageEnvelope[SmsQueued]:
@@ -51,7 +70,7 @@ def send(
         idempotency_key=checked(idempotency_key),
         request_hash=hashlib.sha256(request.state.raw_body).digest(),
     )
-    return MessageEnvelope(data=SmsQueued(**intake.accept_one(session, item)), message="SMS queued for sending")
+    return MessageEnvelope(data=SmsQueued(**intake.accept_one(session, item)), message=QUEUED)
 
 
 def bulk_sender(user: SenderAlone, idempotency_key: IdempotencyKey = None) -> Principal:
@@ -61,16 +80,25 @@ def bulk_sender(user: SenderAlone, idempotency_key: IdempotencyKey = None) -> Pr
     return user
 
 
-@router.post("/sms/bulk", status_code=201, responses={201: {"model": BulkQueued}})
+@router.post(
+    "/sms/bulk",
+    status_code=201,
+    responses={
+        201: {"model": BulkQueued, "description": bulk.QUEUED},
+        **refuses(422, NO_ACTIVE_DEVICE, KEY_USED),
+        **refuses(429),
+    },
+    summary="Send to many recipients",
+)
 async def send_bulk(
     user: Annotated[Principal, Depends(bulk_sender)],
     request: Request,
-    draft: Annotated[BulkDraft, Depends(large(BulkDraft))],
+    draft: Annotated[BulkDraft, Depends(Large(BulkDraft))],
     idempotency_key: IdempotencyKey = None,
 ) -> Response:
     """Send one text to up to 100,000 recipients.
 
-    Needs the plan's feature `bulk`.
+    Requires the plan's feature `bulk`.
     """
 
     def work() -> bytes:
@@ -81,36 +109,36 @@ async def send_bulk(
 
 @router.get("/sms")
 def list_messages(session: SessionDep, user: Reader, paging: PagingDep, wanted: Wanted) -> Envelope[MessagePage]:
-    """Your messages, newest first."""
+    """List your messages, newest first."""
     return Envelope(data=queries.page(session, user, wanted, paging))
 
 
-@router.get("/sms/outbox")
+@router.get("/sms/outbox", summary="List outbox")
 def outbox(session: SessionDep, user: Reader, paging: PagingDep, wanted: Wanted) -> Envelope[MessagePage]:
-    """What you sent, newest first."""
+    """List sent messages, newest first."""
     wanted = wanted.model_copy(update={"direction": "outbound"})
     return Envelope(data=queries.page(session, user, wanted, paging))
 
 
-@router.get("/sms/inbox")
+@router.get("/sms/inbox", summary="List inbox")
 def inbox(session: SessionDep, user: Reader, paging: PagingDep, wanted: Wanted) -> Envelope[MessagePage]:
-    """What your phones received, newest first."""
+    """List received messages, newest first."""
     wanted = wanted.model_copy(update={"direction": "inbound"})
     return Envelope(data=queries.page(session, user, wanted, paging))
 
 
-@router.get("/sms/delivery-stats")
+@router.get("/sms/delivery-stats", response_description=DELIVERY_STATISTICS_RETRIEVED)
 def delivery_stats(session: SessionDep, user: Reader) -> MessageEnvelope[DeliveryStats]:
-    """How much was sent, delivered and failed today, this week (from Monday) and this month, in UTC."""
+    """Counts of messages sent, delivered and failed today, this week (from Monday) and this month, in UTC."""
     stats = DeliveryStats.model_validate(account.delivery_stats(session, user.user_id))
-    return MessageEnvelope(data=stats, message="Delivery statistics retrieved successfully")
+    return MessageEnvelope(data=stats, message=DELIVERY_STATISTICS_RETRIEVED)
 
 
-def message_of_reader(session: SessionDep, user: Reader, message: str) -> dict[str, Any]:
+def message_of_reader(session: SessionDep, user: Reader, message: MessageName) -> dict[str, Any]:
     return find(session, user.user_id, message)
 
 
-def message_of_sender(session: SessionDep, user: Sender, message: str) -> dict[str, Any]:
+def message_of_sender(session: SessionDep, user: Sender, message: MessageName) -> dict[str, Any]:
     return find(session, user.user_id, message)
 
 
@@ -118,48 +146,58 @@ ReadMessage = Annotated[dict[str, Any], Depends(message_of_reader)]
 SentMessage = Annotated[dict[str, Any], Depends(message_of_sender)]
 
 
-@router.get("/sms/{message}")
-def show(session: SessionDep, row: ReadMessage) -> Envelope[MessageWhole]:
-    """One message, by its number or its UUID."""
-    return Envelope(data=MessageWhole.model_validate(row | {"attachments": attachments.whole(session, row)}))
+@router.get("/sms/{message}", summary="Show message")
+def show(session: SessionDep, row: ReadMessage) -> Envelope[MessageDetail]:
+    """Show one message, by number or UUID."""
+    return Envelope(data=MessageDetail.model_validate(row | {"attachments": attachments.whole(session, row)}))
 
 
-@router.put("/sms/{message}")
-@router.patch("/sms/{message}")
+@router.put("/sms/{message}", summary="Report status", response_description=SMS_UPDATED)
+@router.patch("/sms/{message}", summary="Report status (PATCH)", response_description=SMS_UPDATED)
 def change(session: SessionDep, row: SentMessage, body: SmsChange) -> MessageEnvelope[StatusOut]:
-    """Report what became of a message. A status never moves backwards: the answer tells the one it has."""
+    """Report the result of a message. A status never moves backwards; the answer has the current one."""
     status = editing.change(session, row, body)
-    return MessageEnvelope(data=StatusOut(id=row["id"], status=status), message="SMS updated successfully")
+    return MessageEnvelope(data=StatusOut(id=row["id"], status=status), message=SMS_UPDATED)
 
 
-@router.delete("/sms/{message}")
+@router.delete("/sms/{message}", summary="Delete message", response_description=SMS_DELETED)
 def delete(session: SessionDep, user: Sender, row: SentMessage) -> Done:
-    """Delete a message. One that no phone was given is withdrawn too; figures keep what was counted.
+    """Delete a message. If no phone was given it, it is also cancelled; the account's figures stay.
 
-    A received one also needs the ability `sms:read`.
+    Deleting a received message also requires the ability `sms:read`.
     """
     if row["direction"] == "inbound":
         require(user, "sms:read")
     transitions.apply(session, [Change(row["id"], Event.DELETED)])
-    return Done(message="SMS deleted successfully")
+    return Done(message=SMS_DELETED)
 
 
-@router.post("/sms/{message}/cancel")
-async def cancel(user: SenderAlone, message: str) -> MessageEnvelope[StatusOut]:
-    """Cancel a message. A phone that has it already is asked for it, and has three seconds to give it back."""
+@router.post(
+    "/sms/{message}/cancel",
+    summary="Cancel message",
+    response_description=SMS_CANCELLED,
+    responses=refuses(422, ONLY_PENDING),
+)
+async def cancel(user: SenderAlone, message: MessageName) -> MessageEnvelope[StatusOut]:
+    """Cancel a message. A phone that already has it is asked to give it back, and has three seconds to confirm."""
     number = await cancelling.cancel(user.user_id, message)
-    return MessageEnvelope(data=StatusOut(id=number, status=Status.CANCELLED), message="SMS cancelled successfully")
+    return MessageEnvelope(data=StatusOut(id=number, status=Status.CANCELLED), message=SMS_CANCELLED)
 
 
-@router.post("/sms/{message}/retry")
+@router.post(
+    "/sms/{message}/retry",
+    summary="Send a failed message again",
+    response_description=QUEUED_AGAIN,
+    responses=refuses(422, ONLY_FAILED, STILL_HELD, TRIED_ENOUGH, NO_ACTIVE_DEVICE, limit=retrying.MAX_ATTEMPTS),
+)
 def retry(session: SessionDep, user: Sender, row: SentMessage) -> MessageEnvelope[StatusOut]:
-    """Send a failed message again, knowingly: where nobody knows whether it left, it may arrive twice."""
+    """Send a failed message again. If it is unknown whether the SMS was sent, it may arrive twice."""
     hold(session, user)
     retrying.retry(session, row)
-    return MessageEnvelope(data=StatusOut(id=row["id"], status=Status.PENDING), message="SMS queued for sending again")
+    return MessageEnvelope(data=StatusOut(id=row["id"], status=Status.PENDING), message=QUEUED_AGAIN)
 
 
 @router.get("/sms/{message}/timeline")
 def show_timeline(session: SessionDep, row: ReadMessage) -> Envelope[timeline.Timeline]:
-    """Every stage of a message with its time and phone, its webhooks, and why it is not sent yet."""
+    """Show every stage of a message with time and phone, its webhooks, and why it is not sent yet."""
     return Envelope(data=timeline.of(session, row))

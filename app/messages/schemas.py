@@ -12,6 +12,7 @@ from app.webhooks.guard import WebhookUrl
 
 MESSAGE_LENGTH = 1600
 MOST_GROUPS = 1000
+MAX_RECIPIENTS = 100_000
 NOT_A_NUMBER = "The {name} field must be a valid phone number, with + and the country code."
 
 
@@ -20,6 +21,8 @@ RECIPIENTS: dict[str, Any] = {
     "anyOf": [
         {
             "type": "array",
+            "minItems": 1,
+            "maxItems": MAX_RECIPIENTS,
             "items": {
                 "anyOf": [
                     {"type": "string"},
@@ -92,18 +95,32 @@ def _means_later(name: str) -> bool:
 
 
 class SmsDraft(Draft):
-    """The body of `POST /api/sms`."""
+    """One SMS."""
 
     aliases: ClassVar[frozenset[str]] = frozenset({"phone"})
 
-    message: MessageText
-    recipient_number: Annotated[str, Field(max_length=64)]
-    device_id: DeviceReference | None = None
-    price: Price | None = None
-    my_id: Annotated[str, Field(max_length=255)] | None = None
-    callback_url: WebhookUrl | None = None
-    sim_slot: SimSlot | None = None
-    validity_period: ValidityPeriod | None = None
+    message: MessageText = Field(description="The text, up to 1600 characters", examples=["Your code is 4821"])
+    recipient_number: Annotated[str, Field(max_length=64)] = Field(
+        description="The recipient; `phone` is accepted as well", examples=["+12025550123"]
+    )
+    device_id: DeviceReference | None = Field(
+        default=None,
+        description='A phone, by number or by its own string; `"active"` takes the active phones in turn; absent: the'
+        " default phone, otherwise as `active`",
+    )
+    price: Price | None = Field(default=None, description="What the message costs; absent: the phone's `sms_rate`")
+    my_id: Annotated[str, Field(max_length=255)] | None = Field(
+        default=None, description="Your own reference, returned wherever the message is shown", examples=["order-1001"]
+    )
+    callback_url: WebhookUrl | None = Field(
+        default=None, description="Called once, when the message is delivered or has failed"
+    )
+    sim_slot: SimSlot | None = Field(default=None, description="Which SIM card sends, from 0")
+    validity_period: ValidityPeriod | None = Field(
+        default=None,
+        description="Seconds from now after which the message must no longer be sent; absent: it waits for its phone"
+        " without limit",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -114,56 +131,79 @@ class SmsDraft(Draft):
 
 
 class BulkDraft(Draft):
-    """The body of `POST /api/sms/bulk`: `recipients`, `group_ids` or both."""
+    """One text to many recipients: `recipients`, `group_ids` or both."""
 
     verbatim: ClassVar[frozenset[str]] = frozenset({"message"})
 
-    message: MessageText
+    message: MessageText = Field(
+        description="The text; `{name}` is replaced with each recipient's name",
+        examples=["Hello {name}, we open at nine."],
+    )
     # Before the recipients, which may be left out where there are groups.
-    group_ids: Annotated[list[Integer], Field(max_length=MOST_GROUPS)] | None = None
-    recipients: Annotated[
-        list[Any] | None, Field(json_schema_extra=RECIPIENTS, validate_default=True), AfterValidator(_anybody)
-    ] = None
-    device_id: DeviceReference | None = None
-    price: Price | None = None
-    my_id: Annotated[str, Field(max_length=255)] | None = None
-    callback_url: WebhookUrl | None = None
-    sim_slot: SimSlot | None = None
-    validity_period: ValidityPeriod | None = None
-    skip_invalid: Boolean | None = None
-    allow_duplicates: Boolean | None = None
+    group_ids: Annotated[list[Integer], Field(max_length=MOST_GROUPS)] | None = Field(
+        default=None, description="Groups whose contacts are recipients as well"
+    )
+    recipients: Annotated[list[Any] | None, AfterValidator(_anybody)] = Field(
+        default=None,
+        validate_default=True,
+        json_schema_extra=RECIPIENTS,
+        description="Up to 100,000 numbers, or objects with number and name; duplicates are sent to once",
+        examples=[["+12025550123", {"number": "+12025550148", "name": "Laylo"}]],
+    )
+    device_id: DeviceReference | None = Field(
+        default=None,
+        description='As in a single send; `"active"` spreads the messages over all active phones',
+        examples=["active"],
+    )
+    price: Price | None = Field(default=None, description="What each message costs")
+    my_id: Annotated[str, Field(max_length=255)] | None = Field(
+        default=None, description="Your own reference, the same for every message"
+    )
+    callback_url: WebhookUrl | None = Field(
+        default=None, description="Called once per message, when it is delivered or has failed"
+    )
+    sim_slot: SimSlot | None = Field(default=None, description="Which SIM card sends, from 0")
+    validity_period: ValidityPeriod | None = Field(default=None, description="As in a single send")
+    skip_invalid: Boolean | None = Field(
+        default=None, description="Skip invalid recipients instead of refusing the request"
+    )
+    allow_duplicates: Boolean | None = Field(
+        default=None, description="Send to a repeated number as often as it is listed"
+    )
 
 
 class SmsChange(Body):
-    """The body of `PUT` and `PATCH /api/sms/{id}`."""
+    """The result of a message, as a phone app would report it."""
 
-    status: Literal["pending", "sent", "delivered", "failed", "received"] | None = None
+    status: Literal["pending", "sent", "delivered", "failed", "received"] | None = Field(
+        default=None, description="The new status; a status never moves backwards", examples=["delivered"]
+    )
     error_message: Annotated[str, Field(max_length=1000)] | None = None
 
 
 class SmsQueued(BaseModel):
     """A message that was accepted."""
 
-    id: int
-    message_id: str
-    recipient_number: str
-    status: str
+    id: int = Field(examples=[101])
+    message_id: str = Field(examples=["01977a5e-8f00-7c1d-9b44-3f5a6d2c7e10"])
+    recipient_number: str = Field(examples=["+12025550123"])
+    status: str = Field(examples=["pending"])
     price: Money
-    is_charged: bool
-    direction: str
-    callback_url: str | None
-    my_id: str | None
-    device_id: int | None
-    segments: int
-    encoding: str
+    is_charged: bool = Field(examples=[False])
+    direction: str = Field(examples=["outbound"])
+    callback_url: str | None = Field(examples=[None])
+    my_id: str | None = Field(examples=["order-1001"])
+    device_id: int | None = Field(examples=[5])
+    segments: int = Field(examples=[1])
+    encoding: str = Field(examples=["gsm7"])
 
 
 class AttachmentOut(BaseModel):
-    """A part of an MMS, as the phone told it. Where its content is not kept, `omitted` says why."""
+    """A part of an MMS as the phone reported it. If its content is not stored, `omitted` says why."""
 
     part_id: int | str | None = None
     content_type: str | None = None
-    name: str | None = None
+    name: str | None = Field(default=None, examples=["photo.jpg"])
     size: int | None = None
     omitted: Annotated[
         Literal["part_too_large", "message_too_large", "account_full", "too_many_parts"] | None,
@@ -171,8 +211,8 @@ class AttachmentOut(BaseModel):
     ] = None
 
 
-class AttachmentWhole(AttachmentOut):
-    """With its content, base64."""
+class AttachmentDetail(AttachmentOut):
+    """An attachment with its content in base64."""
 
     data: str | None = None
 
@@ -184,84 +224,88 @@ def _none_are_no_parts(value: Any) -> Any:
 class BulkItem(BaseModel):
     """A message of a bulk send."""
 
-    id: int
-    message_id: UUID
-    recipient_number: str
+    id: int = Field(examples=[101])
+    message_id: UUID = Field(examples=["01977a5e-8f00-7c1d-9b44-3f5a6d2c7e10"])
+    recipient_number: str = Field(examples=["+12025550123"])
     status: Literal["pending"]
     price: Money
     is_charged: Literal[False]
     direction: Literal["outbound"]
-    my_id: str | None
+    my_id: str | None = Field(examples=["order-1001"])
 
 
-class Skipped(BaseModel):
-    """A recipient that `skip_invalid` left out: its place in the request, and why."""
+class SkippedRecipient(BaseModel):
+    """A recipient that was skipped: its index in the request, and why."""
 
-    index: int
-    reason: str
+    index: int = Field(examples=[4])
+    reason: str = Field(examples=["The recipients.4 field must be a string."])
 
 
 class BulkQueued(BaseModel):
-    """The messages in the order of their recipients; `skipped` is there where any were left out."""
+    """The messages, in the order of their recipients."""
 
     success: Literal[True]
-    message: str
+    message: str = Field(examples=["Your code is 4821"])
     data: list[BulkItem]
-    skipped: list[Skipped] = []
+    skipped: list[SkippedRecipient] = Field(
+        default=[], description="The recipients that were skipped; present if `skip_invalid` was set and any were"
+    )
 
 
 class MessageOut(BaseModel):
-    """A message, whole; what is not known (yet) is null."""
+    """The full message; unknown values are null."""
 
-    id: int
-    message_id: UUID
-    my_id: str | None
-    device_id: int | None
-    recipient_number: str | None
-    sender_number: str | None
-    message: str | None
-    direction: Literal["inbound", "outbound"]
-    status: Status
+    id: int = Field(examples=[101])
+    message_id: UUID = Field(examples=["01977a5e-8f00-7c1d-9b44-3f5a6d2c7e10"])
+    my_id: str | None = Field(examples=["order-1001"])
+    device_id: int | None = Field(description="The phone's number; null until one is chosen", examples=[5])
+    recipient_number: str | None = Field(examples=["+12025550123"])
+    sender_number: str | None = Field(examples=["+12025550199"])
+    message: str | None = Field(examples=["Your code is 4821"])
+    direction: Literal["inbound", "outbound"] = Field(examples=["outbound"])
+    status: Status = Field(examples=["delivered"])
     price: Money | None
     is_charged: Literal[False] = False
-    sim_slot: int | None
-    segments: int | None
-    encoding: str | None
-    uncertain: bool
-    callback_url: str | None
-    error_message: str | None
+    sim_slot: int | None = Field(examples=[0])
+    segments: int | None = Field(description="Number of SMS parts", examples=[1])
+    encoding: str | None = Field(description="`gsm7` or `ucs2`", examples=["gsm7"])
+    uncertain: bool = Field(
+        description="True if nobody knows whether the SMS was sent: its phone never reported", examples=[False]
+    )
+    callback_url: str | None = Field(examples=[None])
+    error_message: str | None = Field(examples=[None])
     kind: Literal["sms", "data", "mms"]
-    attachments: Annotated[list[AttachmentOut], BeforeValidator(_none_are_no_parts)] = []
+    attachments: Annotated[list[AttachmentOut], BeforeValidator(_none_are_no_parts)] = Field(default=[], examples=[[]])
     sent_at: Timestamp | None
     delivered_at: Timestamp | None
-    received_at: Timestamp | None
+    received_at: Timestamp | None = Field(examples=[None])
     created_at: Timestamp
     updated_at: Timestamp
 
 
-class MessageWhole(MessageOut):
-    """With what is in the attachments."""
+class MessageDetail(MessageOut):
+    """The full message with the contents of its attachments."""
 
-    attachments: Annotated[list[AttachmentWhole], BeforeValidator(_none_are_no_parts)] = []  # type: ignore[assignment]  # narrower
+    attachments: Annotated[list[AttachmentDetail], BeforeValidator(_none_are_no_parts)] = []  # type: ignore[assignment]  # narrower
 
 
 class StatusOut(BaseModel):
-    """Where a message stands."""
+    """The status of a message."""
 
-    id: int
-    status: Status
+    id: int = Field(examples=[101])
+    status: Status = Field(examples=["delivered"])
 
 
 PerCent = Annotated[float, PlainSerializer(plain_number, return_type=int | float)]
 
 
 class PeriodStats(BaseModel):
-    """Sent (delivered and failed ones too), delivered and failed; `delivery_rate` is per cent of what was sent."""
+    """Sent (including delivered and failed), delivered and failed."""
 
-    sent: int
-    delivered: int
-    failed: int
-    delivery_rate: PerCent
+    sent: int = Field(examples=[8])
+    delivered: int = Field(examples=[7])
+    failed: int = Field(examples=[1])
+    delivery_rate: PerCent = Field(description="Per cent of what was sent", examples=[87.5])
 
 
 class DeliveryStats(BaseModel):

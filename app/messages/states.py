@@ -14,7 +14,7 @@ from enum import IntEnum, StrEnum
 
 
 class Status(StrEnum):
-    """The public status."""
+    """The status of a message."""
 
     PENDING = "pending"
     SENT = "sent"

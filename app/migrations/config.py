@@ -16,5 +16,5 @@ def alembic_config() -> Config:
 
 
 def migrate() -> None:
-    """Bring the database to the newest schema. Safe to run in several processes at once."""
+    """Update the database to the newest schema. Safe to run in several processes at once."""
     command.upgrade(alembic_config(), "head")

@@ -2,10 +2,11 @@
 
 import importlib
 
-_FEATURES = ("accounts", "contacts", "devices", "messages", "releases", "webhooks")
+from app.features import PACKAGES
 
 
 def load_tables() -> None:
-    """Import every feature's models."""
-    for feature in _FEATURES:
-        importlib.import_module(f"app.{feature}.models")
+    """Import every package's models."""
+    for package in PACKAGES:
+        if package.models:
+            importlib.import_module(f"app.{package.name}.models")

@@ -127,7 +127,7 @@ def _text(value: Any, limit: int = MAX_TEXT_LENGTH) -> str | None:
     if not isinstance(value, str):
         return None
     if len(value) > limit:
-        log.warning("text of a phone cut", length=len(value), limit=limit)
+        log.warning("text from phone truncated", length=len(value), limit=limit)
     return mended(value[:limit])
 
 

@@ -20,17 +20,17 @@ _NAME_LENGTH = 64
 @release_app.command("publish")
 def publish(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="The APK.")],
-    version_name: Annotated[str, typer.Option(help="As people read it: 1.0.1.")],
-    version_code: Annotated[int, typer.Option(min=1, max=_HIGHEST_CODE, help="The highest one is offered.")],
+    version_name: Annotated[str, typer.Option(help="Shown to people, such as 1.0.1.")],
+    version_code: Annotated[int, typer.Option(min=1, max=_HIGHEST_CODE, help="The highest active one is offered.")],
     notes: Annotated[str, typer.Option(help="What is new.")] = "",
-    mandatory: Annotated[bool, typer.Option("--mandatory", help="The app must be updated to go on.")] = False,  # noqa: FBT002 - a flag
+    mandatory: Annotated[bool, typer.Option("--mandatory", help="The app must be updated before further use.")] = False,  # noqa: FBT002 - a flag
 ) -> None:
-    """Offer a version of the phone app to all phones."""
+    """Publish a version of the phone app for all phones."""
     name = version_name.strip()
     if not name or len(name) > _NAME_LENGTH:
         raise typer.BadParameter(f"a version name has 1 to {_NAME_LENGTH} characters")
     if not storage.is_apk(file):
-        raise typer.BadParameter(f"{file} is no APK: an archive with an AndroidManifest.xml")
+        raise typer.BadParameter(f"{file} is not an APK (an archive with an AndroidManifest.xml)")
     with file.open("rb") as source:
         sha256, size = storage.store(source)
     release = Release(
@@ -39,14 +39,14 @@ def publish(
     with transaction() as session:
         published = storage.publish(session, release)
     if not published:
-        typer.echo(f"version code {version_code} is published already: raise it, or withdraw that release", err=True)
+        typer.echo(f"version code {version_code} is already published; raise it, or withdraw that release", err=True)
         raise typer.Exit(1)
     typer.echo(f"release {release.id} published: {name} ({version_code}), {size} bytes, SHA-256 {sha256}")
 
 
 @release_app.command("list")
 def list_releases() -> None:
-    """Show all versions, the newest first."""
+    """List all versions, newest first."""
     with transaction() as session:
         offered = storage.latest(session)
         for release in storage.releases(session):
@@ -61,7 +61,7 @@ def list_releases() -> None:
 
 @release_app.command("withdraw")
 def withdraw(release_id: Annotated[int, typer.Argument(metavar="ID")]) -> None:
-    """Offer a version no more. Phones that have it keep it."""
+    """Stop offering a version. Phones that have it keep it."""
     with transaction() as session:
         withdrawn = storage.withdraw(session, release_id)
     if not withdrawn:

@@ -3,35 +3,39 @@
 import re
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import FileResponse
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.core.database import SessionDep
 from app.core.envelope import Envelope
 from app.core.errors import Unavailable
-from app.core.links import base_url
+from app.core.links import EXAMPLE_URL, base_url
+from app.core.refusals import FILE_MISSING, refuses
 from app.releases import storage
 from app.releases.models import Release
 
 router = APIRouter(prefix="/api/app", tags=["App updates"])
 
+ReleaseId = Annotated[
+    str, Path(description="The version's number", examples=["3"], json_schema_extra={"model": storage.MODEL})
+]
 APK = "application/vnd.android.package-archive"
 _ONE_RANGE = re.compile(r"bytes=([0-9]+-[0-9]*|-[0-9]+)")
 
 
 class ReleaseOut(BaseModel):
-    version_name: str
-    version_code: int
-    release_notes: str
-    mandatory: bool
-    apk_url: str
-    apk_size: int
+    version_name: str = Field(examples=["1.0.1"])
+    version_code: int = Field(examples=[2])
+    release_notes: str = Field(examples=["Fixes the pace of dual-SIM phones."])
+    mandatory: bool = Field(examples=[False])
+    apk_url: str = Field(examples=[f"{EXAMPLE_URL}/api/app/download/3"])
+    apk_size: int = Field(examples=[27418624])
 
 
-@router.get("/latest")
+@router.get("/latest", summary="Latest version")
 def latest(session: SessionDep, request: Request) -> Envelope[ReleaseOut | None]:
-    """The newest version of the phone app, null where none is offered."""
+    """Show the newest version of the phone app, or null if there is none."""
     release = storage.latest(session)
     if release is None:
         return Envelope(data=None)
@@ -47,7 +51,7 @@ def latest(session: SessionDep, request: Request) -> Envelope[ReleaseOut | None]
     )
 
 
-def release_of(session: SessionDep, release_id: str) -> Release:
+def release_of(session: SessionDep, release_id: ReleaseId) -> Release:
     return storage.find(session, release_id)
 
 
@@ -56,16 +60,18 @@ def release_of(session: SessionDep, release_id: str) -> Release:
     response_class=FileResponse,
     responses={
         200: {
-            "description": "The file; one range of it as a 206",
+            "description": "The file; a range of it as a 206",
             "content": {APK: {"schema": {"type": "string", "format": "binary"}, "example": "The bytes of the APK"}},
-        }
+        },
+        **refuses(503, FILE_MISSING),
     },
+    summary="Download a version",
 )
 def download(request: Request, release: Annotated[Release, Depends(release_of)]) -> FileResponse:
-    """The file of a version, whole or one range of it."""
+    """Download the APK of a version, all of it or one range."""
     path = storage.path_of(release)
     if not path.is_file():
-        raise Unavailable("The file of this release is not in the data folder of this server.")
+        raise Unavailable(FILE_MISSING)
     _forget_odd_range(request)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", release.version_name)
     headers = {"ETag": f'"{release.sha256}"', "Cache-Control": "public, max-age=31536000, immutable"}

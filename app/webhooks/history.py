@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -15,6 +15,7 @@ from app.core.errors import NotFound, Refused
 from app.core.lanes import Lane
 from app.core.outbound import nudge
 from app.core.pages import Page, Paging
+from app.core.refusals import DELIVERY_PENDING, DELIVERY_URL_GONE
 from app.core.task_names import TaskName
 from app.webhooks.guard import origin_of
 from app.webhooks.models import WebhookQueued
@@ -26,43 +27,43 @@ State = Literal["pending", "delivered", "failed"]
 
 
 class AttemptOut(BaseModel):
-    """What one call came to; `answer` is the first KiB of what the receiver said."""
+    """The result of one attempt."""
 
-    url: str
-    status: int | None
-    answer: str | None
-    error: str | None
-    duration_ms: int
+    url: str = Field(examples=["https://app.example/sms/status"])
+    status: int | None = Field(examples=[200])
+    answer: str | None = Field(description="The first KiB of the response", examples=["ok"])
+    error: str | None = Field(examples=[None])
+    duration_ms: int = Field(examples=[84])
     at: Timestamp
 
 
 class DeliveryOut(BaseModel):
-    """One event for one URL. `sms_id` is the number of the message it tells of."""
+    """One event for one URL."""
 
-    id: int
-    webhook_id: UUID
-    event: str
-    hook: str
-    url: str
-    sms_id: int | None
-    state: State
-    error: str | None
+    id: int = Field(examples=[77])
+    webhook_id: UUID = Field(examples=["5b0c2a52-77e4-4a5e-9d57-2f6f1f0c9a11"])
+    event: str = Field(examples=["status"])
+    hook: str = Field(examples=["status"])
+    url: str = Field(examples=["https://app.example/sms/status"])
+    sms_id: int | None = Field(description="The number of the message it is about", examples=[101])
+    state: State = Field(examples=["delivered"])
+    error: str | None = Field(examples=[None])
     attempts: list[AttemptOut]
-    next_attempt_at: Timestamp | None
+    next_attempt_at: Timestamp | None = Field(examples=[None])
     created_at: Timestamp
     finished_at: Timestamp | None
 
 
-class DeliveryWhole(DeliveryOut):
-    """With the body as it is posted, byte for byte."""
+class DeliveryDetail(DeliveryOut):
+    """A delivery with its body, byte for byte."""
 
-    body: str
+    body: str = Field(examples=['{"event":"status","data":{"id":101},"timestamp":"2026-06-08T10:00:07.000000Z"}'])
 
 
 class DeliveryPage(Page[DeliveryOut]):
-    """`total` is exact up to 10,000; where there are more it is 10,000 and `total_exact` is false."""
+    """`total` is exact up to 10,000; beyond that it is 10,000 and `total_exact` is false."""
 
-    total_exact: bool
+    total_exact: bool = Field(description="False if there are more than `total`", examples=[True])
 
 
 _COLUMNS = """
@@ -104,7 +105,7 @@ def page(session: Session, user_id: int, filters: Mapping[str, Any], paging: Pag
     return DeliveryPage(**paging.fields(items, min(counted or 0, MOST_COUNTED)), total_exact=exact)
 
 
-def show(session: Session, user_id: int, delivery_id: int | None) -> DeliveryWhole:
+def show(session: Session, user_id: int, delivery_id: int | None) -> DeliveryDetail:
     """One delivery of the user's. Raises `NotFound`."""
     row = session.execute(
         text(
@@ -116,7 +117,7 @@ def show(session: Session, user_id: int, delivery_id: int | None) -> DeliveryWho
     found = row.mappings().one_or_none()
     if found is None:
         raise NotFound(MODEL)
-    return DeliveryWhole(**found, attempts=_attempts(session, [found["id"]])[found["id"]])
+    return DeliveryDetail(**found, attempts=_attempts(session, [found["id"]])[found["id"]])
 
 
 _OF_MESSAGE = text(f"""
@@ -169,7 +170,7 @@ _AGAIN = text(f"""
 """)  # noqa: S608 - names of columns
 
 
-def replay(session: Session, user_id: int, delivery_id: int | None) -> DeliveryWhole:
+def replay(session: Session, user_id: int, delivery_id: int | None) -> DeliveryDetail:
     """Post an ended delivery again, with the same body and `webhook-id`, by a new round of the schedule.
 
     Raises `NotFound`, and `Refused` where it still waits or has no URL to go to.
@@ -178,9 +179,9 @@ def replay(session: Session, user_id: int, delivery_id: int | None) -> DeliveryW
     if row is None:
         raise NotFound(MODEL)
     if row.state == "pending":
-        raise Refused("This webhook delivery is still waiting to be delivered.")
+        raise Refused(DELIVERY_PENDING)
     if row.url is None:
-        raise Refused("The webhook URL of this delivery is not set or was disabled.")
+        raise Refused(DELIVERY_URL_GONE)
     _requeue(session, [row], Lane.SINGLE)
     return show(session, user_id, delivery_id)
 

@@ -38,9 +38,9 @@ def tell_owners() -> int:
     told = 0
     for user, hook, url, disabled_at, reason, email in due:
         try:
-            send(email, f"Your webhook for {hook} events was switched off", _letter(hook, url, reason))
+            send(email, f"Your webhook for {hook} events was disabled", _letter(hook, url, reason))
         except MailNotSentError as error:
-            log.warning("owner not told that a webhook URL was switched off", user=user, error=str(error))
+            log.warning("owner not notified of disabled webhook URL", user=user, error=str(error))
             continue
         with transaction() as session:
             session.execute(_TOLD, {"user": user, "hook": hook, "disabled_at": disabled_at})
@@ -50,9 +50,9 @@ def tell_owners() -> int:
 
 def _letter(hook: str, url: str, reason: str) -> str:
     return (
-        f"The webhook URL for {hook} events of your account was switched off:\n\n"
+        f"The webhook URL for {hook} events of your account was disabled:\n\n"
         f"  {url}\n\n"
         f"{reason}\n\n"
-        "Deliveries that failed are kept for 30 days. To switch the URL on again, set it again with PUT /api/webhooks; "
+        "Failed deliveries are kept for 30 days. To enable the URL, set it again with PUT /api/webhooks; "
         "the answer says how many failed deliveries can be replayed with POST /api/webhooks/deliveries/replay.\n"
     )

@@ -283,7 +283,7 @@ def _judge_urls(session: Session, results: Iterable[Result]) -> None:
     )
     for user, hook, reason in changed:
         if reason is not None:
-            log.warning("webhook URL switched off", user=user, hook=hook, reason=reason)
+            log.warning("webhook URL disabled", user=user, hook=hook, reason=reason)
 
 
 def _judge_targets(session: Session, results: Iterable[Result]) -> list[float]:

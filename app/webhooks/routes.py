@@ -3,7 +3,7 @@
 from typing import Annotated, Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
@@ -13,14 +13,15 @@ from app.core.database import SessionDep, transaction
 from app.core.envelope import Envelope, MessageEnvelope, Timestamp
 from app.core.errors import Invalid
 from app.core.pages import PagingDep
+from app.core.refusals import DELIVERY_PENDING, DELIVERY_URL_GONE, NO_WEBHOOK_URL, refuses
 from app.core.throttling import hit
 from app.core.validation import Body, Filter, Moment, row_id
 from app.webhooks import history, signing, trial, urls
 from app.webhooks.claims import Call
 from app.webhooks.guard import WebhookUrl
-from app.webhooks.history import DeliveryPage, DeliveryWhole, State
+from app.webhooks.history import DeliveryDetail, DeliveryPage, State
 from app.webhooks.outbox import AccountHook, EventName
-from app.webhooks.trial import TrialOut
+from app.webhooks.trial import WebhookTestOut
 from app.webhooks.urls import WebhooksChanged, WebhooksOut
 
 # In a minute, of one account over all processes.
@@ -30,65 +31,83 @@ MAX_REPLAYS_OF_MANY = 10
 
 router = APIRouter(prefix="/api/webhooks", tags=["Webhooks"])
 
+# What an answer's `message` says.
+WEBHOOKS_UPDATED = "Webhooks updated successfully"
+WEBHOOK_SECRET_ROTATED = "Webhook secret rotated"  # noqa: S105 - a sentence
+REPLAYING_MANY = "Replaying {n} webhook deliveries"
+REPLAYING = "Replaying the webhook delivery"
+TEST_WEBHOOK_SENT = "Test webhook sent"
+
+DeliveryId = Annotated[
+    str, Path(description="The delivery's number", examples=["77"], json_schema_extra={"model": history.MODEL})
+]
 Reader = Annotated[Principal, Depends(can("webhooks"))]
 Owner = Annotated[Principal, Depends(can("webhooks", "webhooks"))]
 OwnerAlone = Annotated[Principal, Depends(can_alone("webhooks", "webhooks"))]
 
 
 class WebhooksChange(Body):
-    webhook_url_incoming: WebhookUrl | None = None
-    webhook_url_status: WebhookUrl | None = None
+    webhook_url_incoming: WebhookUrl | None = Field(default=None, examples=["https://app.example/sms/incoming"])
+    webhook_url_status: WebhookUrl | None = Field(default=None, examples=["https://app.example/sms/status"])
 
 
 class SecretOut(BaseModel):
-    """`previous_valid_until` is set for a day after a rotation: until then a previous secret signs too."""
+    """The secret that signs webhooks."""
 
-    secret: str
-    previous_valid_until: Timestamp | None
+    secret: str = Field(examples=["whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"])
+    previous_valid_until: Timestamp | None = Field(
+        description="Set for 24 hours after a rotation; until then the previous secret signs as well", examples=[None]
+    )
 
 
 class ReplayRange(Body):
-    since: Moment = Field(alias="from")
-    until: Moment | None = Field(default=None, alias="to")
+    since: Moment = Field(
+        alias="from", description="Deliveries created from this time on", examples=["2026-06-07T00:00:00Z"]
+    )
+    until: Moment | None = Field(
+        default=None, alias="to", description="And until this time; absent: now", examples=["2026-06-08T00:00:00Z"]
+    )
 
 
 class Replayed(BaseModel):
-    replayed: int
+    replayed: int = Field(examples=[12])
 
 
-class TrialRequest(Body):
-    event: AccountHook | None = None
+class WebhookTest(Body):
+    event: AccountHook | None = Field(
+        default=None, description="Which of the two URLs; absent: the one that is set", examples=["status"]
+    )
 
 
 @router.get("")
 def show_webhooks(session: SessionDep, user: Reader) -> Envelope[WebhooksOut]:
-    """Your webhook URLs, and whether one was switched off because its receiver failed for days."""
+    """Show your webhook URLs, and whether one was disabled because its receiver failed for days."""
     return Envelope(data=urls.shown(session, user.user_id))
 
 
-@router.put("")
-@router.patch("")
+@router.put("", response_description=WEBHOOKS_UPDATED)
+@router.patch("", summary="Change webhooks (PATCH)", response_description=WEBHOOKS_UPDATED)
 def change_webhooks(session: SessionDep, user: Owner, body: WebhooksChange) -> MessageEnvelope[WebhooksChanged]:
-    """Set or, with null, remove the URLs that the request names. Setting one that was switched off enables it."""
+    """Set the given URLs, or remove them with null. Setting a disabled URL enables it."""
     names: dict[str, AccountHook] = {"webhook_url_incoming": "incoming", "webhook_url_status": "status"}
     given = {names[name]: url for name, url in body.given().items()}
     hold(session, user)
-    return MessageEnvelope(data=urls.change(session, user.user_id, given), message="Webhooks updated successfully")
+    return MessageEnvelope(data=urls.change(session, user.user_id, given), message=WEBHOOKS_UPDATED)
 
 
 @router.get("/secret")
 def show_secret(session: SessionDep, user: Reader) -> Envelope[SecretOut]:
-    """The secret that your webhooks are signed with."""
+    """Show the secret that signs your webhooks."""
     hold(session, user)  # one that is made here must not become known to who has the account no longer
     return Envelope(data=_secret(session, user))
 
 
-@router.post("/secret")
+@router.post("/secret", response_description=WEBHOOK_SECRET_ROTATED)
 def rotate_secret(session: SessionDep, user: Owner) -> MessageEnvelope[SecretOut]:
-    """Make a new secret. For 24 hours every webhook carries the signature of the previous one as well."""
+    """Create a new secret. For 24 hours webhooks are signed with the previous one as well."""
     hold(session, user)
     signing.rotate(session, user.user_id)
-    return MessageEnvelope(data=_secret(session, user), message="Webhook secret rotated")
+    return MessageEnvelope(data=_secret(session, user), message=WEBHOOK_SECRET_ROTATED)
 
 
 def _secret(session: Session, user: Principal) -> SecretOut:
@@ -97,12 +116,10 @@ def _secret(session: Session, user: Principal) -> SecretOut:
 
 
 class DeliveryFilter(Filter):
-    """Which deliveries to list; `message_id` is the message's number or its UUID."""
-
-    state: State | None = None
-    event: EventName | None = None
-    url: str | None = None
-    message_id: str | None = None
+    state: State | None = Field(default=None, description="Deliveries in this state")
+    event: EventName | None = Field(default=None, description="Deliveries of this event")
+    url: str | None = Field(default=None, description="Deliveries to this URL")
+    message_id: str | None = Field(default=None, description="Deliveries about this message, by number or UUID")
 
     def values(self) -> dict[str, Any]:
         given = self.model_dump(exclude_none=True)
@@ -122,39 +139,54 @@ class DeliveryFilter(Filter):
 def list_deliveries(
     session: SessionDep, user: Reader, paging: PagingDep, wanted: Annotated[DeliveryFilter, Query()]
 ) -> Envelope[DeliveryPage]:
-    """Deliveries, newest first, with every attempt."""
+    """List deliveries with every attempt, newest first."""
     return Envelope(data=history.page(session, user.user_id, wanted.values(), paging))
 
 
 @router.get("/deliveries/{delivery_id}")
-def show_delivery(session: SessionDep, user: Reader, delivery_id: str) -> Envelope[DeliveryWhole]:
-    """One delivery, with the body that is posted."""
+def show_delivery(session: SessionDep, user: Reader, delivery_id: DeliveryId) -> Envelope[DeliveryDetail]:
+    """Show one delivery with its body."""
     return Envelope(data=history.show(session, user.user_id, row_id(delivery_id)))
 
 
-@router.post("/deliveries/replay")
+@router.post(
+    "/deliveries/replay",
+    summary="Replay failed deliveries",
+    response_description=REPLAYING_MANY.format(n=12),
+    responses=refuses(429),
+)
 def replay_failed(session: SessionDep, user: Owner, body: ReplayRange) -> MessageEnvelope[Replayed]:
-    """Post all failed deliveries made between `from` and `to` (default now) again, up to 10,000 in one call."""
+    """Retry all failed deliveries created between `from` and `to` (default: now), up to 10,000 per call."""
     hit("webhook-replay-many", str(user.user_id), MAX_REPLAYS_OF_MANY)
     if body.until is not None and body.until < body.since:
         raise Invalid({"to": ["The to field must be a date after or equal to from."]})
     n = history.replay_failed(session, user.user_id, body.since, body.until)
-    return MessageEnvelope(data=Replayed(replayed=n), message=f"Replaying {n} webhook deliveries")
+    return MessageEnvelope(data=Replayed(replayed=n), message=REPLAYING_MANY.format(n=n))
 
 
-@router.post("/deliveries/{delivery_id}/replay")
-def replay(session: SessionDep, user: Owner, delivery_id: str) -> MessageEnvelope[DeliveryWhole]:
-    """Post one delivery again, whether it failed or was accepted. It keeps its body and its `webhook-id`."""
+@router.post(
+    "/deliveries/{delivery_id}/replay",
+    summary="Replay one delivery",
+    response_description=REPLAYING,
+    responses={**refuses(422, DELIVERY_PENDING, DELIVERY_URL_GONE), **refuses(429)},
+)
+def replay(session: SessionDep, user: Owner, delivery_id: DeliveryId) -> MessageEnvelope[DeliveryDetail]:
+    """Post one delivery again, whether it failed or succeeded. Its body and `webhook-id` stay the same."""
     hit("webhook-replay", str(user.user_id), MAX_REPLAYS)
     again = history.replay(session, user.user_id, row_id(delivery_id))
-    return MessageEnvelope(data=again, message="Replaying the webhook delivery")
+    return MessageEnvelope(data=again, message=REPLAYING)
 
 
-@router.post("/test")
-async def test(user: OwnerAlone, body: TrialRequest) -> MessageEnvelope[TrialOut]:
-    """Send a sample to one of your URLs now, and see what came back. It is tried once."""
+@router.post(
+    "/test",
+    summary="Send a test webhook",
+    response_description=TEST_WEBHOOK_SENT,
+    responses={**refuses(422, NO_WEBHOOK_URL), **refuses(429)},
+)
+async def test(user: OwnerAlone, body: WebhookTest) -> MessageEnvelope[WebhookTestOut]:
+    """Send a sample to one of your URLs now, once, and show the response."""
     call = await run_in_threadpool(_prepare, user.user_id, body.event)
-    return MessageEnvelope(data=await trial.send(call), message="Test webhook sent")
+    return MessageEnvelope(data=await trial.send(call), message=TEST_WEBHOOK_SENT)
 
 
 def _prepare(user_id: int, hook: AccountHook | None) -> Call:

@@ -3,12 +3,13 @@
 from datetime import UTC, datetime
 from uuid import uuid4
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core.envelope import timestamp
 from app.core.errors import Refused
+from app.core.refusals import NO_WEBHOOK_URL
 from app.webhooks.claims import Call
 from app.webhooks.client import guarded_session
 from app.webhooks.guard import origin_of
@@ -19,16 +20,16 @@ from app.webhooks.signing import ensure_secrets
 _URLS = text("SELECT hook, url FROM webhook_urls WHERE user_id = :user ORDER BY hook = :hook DESC, hook DESC")
 
 
-class TrialOut(BaseModel):
-    """What came back. `delivered` is whether the receiver accepted it; `status` is null where it did not answer."""
+class WebhookTestOut(BaseModel):
+    """The response to the sample."""
 
-    delivered: bool
-    url: str
-    webhook_id: str
-    status: int | None
-    answer: str | None
-    error: str | None
-    duration_ms: int
+    delivered: bool = Field(description="Whether the receiver accepted it", examples=[True])
+    url: str = Field(examples=["https://app.example/sms/status"])
+    webhook_id: str = Field(examples=["5b0c2a52-77e4-4a5e-9d57-2f6f1f0c9a11"])
+    status: int | None = Field(description="HTTP status; null if there was no response", examples=[200])
+    answer: str | None = Field(description="The first KiB of the response", examples=["ok"])
+    error: str | None = Field(examples=[None])
+    duration_ms: int = Field(examples=[84])
 
 
 def prepare(session: Session, user_id: int, hook: AccountHook | None) -> Call:
@@ -38,7 +39,7 @@ def prepare(session: Session, user_id: int, hook: AccountHook | None) -> Call:
     """
     urls = session.execute(_URLS, {"user": user_id, "hook": hook}).all()
     if not urls or (hook is not None and urls[0].hook != hook):
-        raise Refused("No webhook URL is set.")
+        raise Refused(NO_WEBHOOK_URL)
     found, url = urls[0]
     moment = timestamp(datetime.now(UTC))
     secrets = ensure_secrets(session, [user_id])[user_id]
@@ -46,11 +47,11 @@ def prepare(session: Session, user_id: int, hook: AccountHook | None) -> Call:
     return Call(0, uuid4(), uuid4(), user_id, found, url, origin_of(url), body, 0, secrets)
 
 
-async def send(call: Call) -> TrialOut:
+async def send(call: Call) -> WebhookTestOut:
     """Post the sample, once, under the same guard and limits as any webhook."""
     async with guarded_session() as session:
         result = await post(session, call)
-    return TrialOut(
+    return WebhookTestOut(
         delivered=result.accepted,
         url=call.url,
         webhook_id=str(call.webhook_id),

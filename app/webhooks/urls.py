@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -14,30 +14,30 @@ from app.webhooks.guard import origin_of
 from app.webhooks.outbox import AccountHook
 
 
-class HookOut(BaseModel):
-    """One account URL and how it fares."""
+class WebhookOut(BaseModel):
+    """A URL and its health."""
 
-    url: str | None
-    failing_since: Timestamp | None = None
-    disabled_at: Timestamp | None = None
-    disabled_reason: str | None = None
+    url: str | None = Field(examples=["https://app.example/sms/status"])
+    failing_since: Timestamp | None = Field(default=None, examples=[None])
+    disabled_at: Timestamp | None = Field(default=None, examples=[None])
+    disabled_reason: str | None = Field(default=None, examples=[None])
 
 
 class WebhooksOut(BaseModel):
-    """The account's URLs. `disabled_at` and `disabled_reason` are those of the URL that was switched off last."""
+    """The account's URLs. `disabled_at` and `disabled_reason` are those of the URL disabled last."""
 
-    webhook_url_incoming: str | None
-    webhook_url_status: str | None
-    disabled_at: Timestamp | None
-    disabled_reason: str | None
-    incoming: HookOut
-    status: HookOut
+    webhook_url_incoming: str | None = Field(examples=["https://app.example/sms/incoming"])
+    webhook_url_status: str | None = Field(examples=["https://app.example/sms/status"])
+    disabled_at: Timestamp | None = Field(examples=[None])
+    disabled_reason: str | None = Field(examples=[None])
+    incoming: WebhookOut
+    status: WebhookOut
 
 
 class WebhooksChanged(WebhooksOut):
-    """`replayable` says how many failed deliveries of the URLs that were set can be replayed."""
+    """The URLs after a change."""
 
-    replayable: int
+    replayable: int = Field(description="How many failed deliveries of these URLs can be replayed", examples=[0])
 
 
 _SHOW = text("""
@@ -103,11 +103,11 @@ def change(session: Session, user_id: int, urls: Mapping[AccountHook, str | None
 
 def _fields(session: Session, user_id: int) -> dict[str, Any]:
     found = {
-        hook: HookOut(url=url, failing_since=since, disabled_at=at, disabled_reason=reason)
+        hook: WebhookOut(url=url, failing_since=since, disabled_at=at, disabled_reason=reason)
         for hook, url, since, at, reason in session.execute(_SHOW, {"user": user_id})
     }
-    last = list(found.values())[-1] if found else HookOut(url=None)
-    hooks = {hook: found.get(hook, HookOut(url=None)) for hook in get_args(AccountHook)}
+    last = list(found.values())[-1] if found else WebhookOut(url=None)
+    hooks = {hook: found.get(hook, WebhookOut(url=None)) for hook in get_args(AccountHook)}
     return {
         "webhook_url_incoming": hooks["incoming"].url,
         "webhook_url_status": hooks["status"].url,

@@ -389,7 +389,7 @@ def test_the_doctor_says_what_is_down(tmp_path: Path, url: str) -> None:
 def test_an_address_of_another_machine_is_named(tmp_path: Path) -> None:
     done = command(tmp_path, "up", SMSFLEET_HOST="192.0.2.1")
     assert done.returncode == 1
-    assert done.stderr == "SMSFLEET_HOST: 192.0.2.1 is no address of this machine\n"
+    assert done.stderr == "SMSFLEET_HOST: 192.0.2.1 is not an address of this machine\n"
 
 
 @pytest.mark.parametrize("name", ["up", "demo", "migrate", "doctor"])
@@ -448,7 +448,7 @@ def test_a_phone_in_the_network_is_paired(up) -> None:
     public = f"http://{lan_address()}:{httpx.URL(url).port}"
     assert f"Phones reach it at {public}; `smsfleet phones pair` pairs one" in running.lines
     assert any(line.startswith("Registration is open until the first account exists") for line in running.lines)
-    assert any(line.startswith("Webhooks go never to this machine") for line in running.lines)
+    assert any(line.startswith("Webhooks go to public addresses only") for line in running.lines)
     assert "SMSFLEET_WEBHOOK_ALLOWED_NETWORKS" not in Runtime.read(running.data_dir).settings
 
     assert httpx.post(public + "/api/register", json=PERSON).status_code == 201
@@ -460,7 +460,7 @@ def test_a_phone_in_the_network_is_paired(up) -> None:
     try:
         wait_for(lambda: "Waiting for the phone" in pairing.output)
         assert f"API URL:        {public}/api/mobile/v1" in pairing.lines
-        assert "No phone can reach" not in pairing.output
+        assert "Phones cannot reach" not in pairing.output
         (token,) = [line.split()[-1] for line in pairing.lines if line.startswith("Private token:")]
         words = ["phones", "simulate", "--phones", "1", "--duration", "5", "--token", token]
         assert command(running.data_dir, *words).returncode == 0

@@ -27,12 +27,11 @@ from app.messages import storing
 from app.messages.accepting import idempotency
 from app.messages.accepting.device_choice import Choice, choose
 from app.messages.dispatch import waking
-from app.messages.schemas import MESSAGE_LENGTH, NOT_A_NUMBER, BulkDraft
+from app.messages.schemas import MAX_RECIPIENTS, MESSAGE_LENGTH, NOT_A_NUMBER, BulkDraft
 from app.messages.segments import segments
 
-MOST_RECIPIENTS = 100_000
 MOST_NAMED_ERRORS = 100
-TOO_MANY = f"The recipients field must not have more than {MOST_RECIPIENTS} items."
+TOO_MANY = f"The recipients field must not have more than {MAX_RECIPIENTS} items."
 # What is wrong with each field that names somebody, where in the end there is nobody.
 NOBODY = {
     "recipients": "None of the recipients is a valid phone number.",
@@ -40,6 +39,8 @@ NOBODY = {
 }
 NAME = "{name}"
 
+# What the answer's `message` says.
+QUEUED = "Bulk SMS queued for sending"
 Skipped = dict[str, Any]
 
 
@@ -156,7 +157,7 @@ def judge(draft: BulkDraft, region: str | None) -> tuple[list[Recipient], list[S
     Raises `Invalid` for numbers that are none, by their place in the request.
     """
     asked = draft.recipients or []
-    if len(asked) > MOST_RECIPIENTS:
+    if len(asked) > MAX_RECIPIENTS:
         raise Invalid({"recipients": [TOO_MANY]})
     found: list[Recipient] = []
     wrong: dict[str, list[str]] = {}
@@ -195,9 +196,9 @@ def _with_groups(
     if draft.group_ids:
         groups.refuse_unknown("group_ids", draft.group_ids, groups.owned(session, user.user_id, draft.group_ids))
         named = {recipient.number for recipient in recipients}
-        members = groups.members(session, draft.group_ids, MOST_RECIPIENTS + 1)
+        members = groups.members(session, draft.group_ids, MAX_RECIPIENTS + 1)
         everyone += [Recipient(number, name) for number, name in members if number not in named]
-    if len(everyone) > MOST_RECIPIENTS:
+    if len(everyone) > MAX_RECIPIENTS:
         raise Invalid({"recipients": [TOO_MANY]})
     if not everyone:
         raise Invalid({field: [sentence] for field, sentence in NOBODY.items() if getattr(draft, field)})
@@ -287,4 +288,4 @@ def answer(accepted: Accepted) -> bytes:
         ]
     )
     skipped = f',"skipped":{json.dumps(accepted.skipped)}' if accepted.skipped else ""
-    return f'{{"success":true,"message":"Bulk SMS queued for sending","data":[{items}]{skipped}}}'.encode()
+    return f'{{"success":true,"message":"{QUEUED}","data":[{items}]{skipped}}}'.encode()

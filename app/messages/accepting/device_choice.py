@@ -13,12 +13,12 @@ from sqlalchemy.orm import Session
 
 from app.accounts.auth import IN_FORCE, PRINCIPAL, Credentials, Principal, read_principal
 from app.core.errors import Invalid, Refused
+from app.core.refusals import NO_ACTIVE_DEVICE
 from app.core.settings import get_settings
 from app.core.validation import row_id
 from app.devices.health import FAILING
 
 ACTIVE = "active"
-NO_ACTIVE_DEVICE = "No active device available"
 
 Reference = int | str | None
 

@@ -21,6 +21,7 @@ from sqlalchemy.orm import Session
 from app.core.batching import Later
 from app.core.database import columns_of, interval, transaction
 from app.core.errors import Conflict, Invalid, Refused
+from app.core.refusals import KEY_IN_USE, KEY_USED
 from app.messages.models import Message
 
 if TYPE_CHECKING:
@@ -31,8 +32,6 @@ RETRY_AFTER_SECONDS = 2
 KEYS_HOLD_FOR = timedelta(hours=24)
 # How long a bulk send may take before another request may take over its key.
 BULK_LEASE = timedelta(minutes=1)
-OTHER_REQUEST = "This Idempotency-Key was already used for another request."
-UNDER_WAY = "A request with this Idempotency-Key is being worked on."
 
 IdempotencyKey = Annotated[
     str | None,
@@ -126,7 +125,7 @@ def _first_answer(
     answer: Callable[[Mapping[str, Any], int], Any],
 ) -> Any:
     if bytes(known.request_hash) != item.send.request_hash:
-        return Refused(OTHER_REQUEST)
+        return Refused(KEY_USED)
     # The phone as it was told then: routing may have chosen one since.
     return answer({**messages[known.id], "device_id": known.device_id}, known.id)
 
@@ -198,11 +197,11 @@ def claim_bulk(user_id: int, key: str, request_hash: bytes) -> datetime | Finish
             return lease
         standing = session.execute(_STANDING, values).one_or_none()
     if standing is None:  # Given up between the two statements.
-        raise Conflict(UNDER_WAY, retry_after=RETRY_AFTER_SECONDS)
+        raise Conflict(KEY_IN_USE, retry_after=RETRY_AFTER_SECONDS)
     if bytes(standing.request_hash) != request_hash:
-        raise Refused(OTHER_REQUEST)
+        raise Refused(KEY_USED)
     if standing.message_ids is None:
-        raise Conflict(UNDER_WAY, retry_after=RETRY_AFTER_SECONDS)
+        raise Conflict(KEY_IN_USE, retry_after=RETRY_AFTER_SECONDS)
     return Finished(list(standing.message_ids), standing.skipped)
 
 
@@ -210,7 +209,7 @@ def finish_bulk(session: Session, user_id: int, key: str, lease: datetime, done:
     """Trade the lease for what came of it. Raises `Conflict` where it ran out and another request took over."""
     values = {"user": user_id, "key": key, "lease": lease, "ids": done.ids, "skipped": done.skipped}
     if session.execute(_FINISH, values).first() is None:
-        raise Conflict(UNDER_WAY, retry_after=RETRY_AFTER_SECONDS)
+        raise Conflict(KEY_IN_USE, retry_after=RETRY_AFTER_SECONDS)
 
 
 def release_bulk(user_id: int, key: str, lease: datetime) -> None:

@@ -18,6 +18,7 @@ from app.core.envelope import plain_number
 from app.core.errors import AppError, Conflict, Invalid, Refused, Unauthenticated
 from app.core.ids import uuid7
 from app.core.numbers import normalize_number
+from app.core.refusals import KEY_IN_USE
 from app.core.task_names import TaskName
 from app.messages import storing
 from app.messages.accepting import idempotency
@@ -94,7 +95,7 @@ def accept_one(session: Session, send: Send) -> dict[str, Any]:
     """As `accept`, for one request that shares its transaction with no other."""
     [outcome] = accept(session, [send])
     if isinstance(outcome, Later):
-        raise Conflict(idempotency.UNDER_WAY, retry_after=idempotency.RETRY_AFTER_SECONDS)
+        raise Conflict(KEY_IN_USE, retry_after=idempotency.RETRY_AFTER_SECONDS)
     if isinstance(outcome, Exception):
         raise outcome
     return outcome

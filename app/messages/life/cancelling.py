@@ -17,6 +17,7 @@ from app.core.batching import Batcher
 from app.core.database import transaction
 from app.core.errors import Refused
 from app.core.once import once
+from app.core.refusals import NOT_CONFIRMED, NOT_PENDING, OLD_APP, ONLY_PENDING
 from app.devices import versions
 from app.messages.dispatch import waking
 from app.messages.life import transitions
@@ -25,16 +26,6 @@ from app.messages.life.transitions import Change
 from app.messages.lookup import find
 from app.messages.states import Event, Stage, Status
 
-ONLY_PENDING = "Only pending messages can be cancelled"
-ENDED = "The message's status is {status}."
-UNCONFIRMED = (
-    "The phone has the message and was asked to give it back, but has not confirmed yet. "
-    "If it does, the message becomes cancelled then."
-)
-OLD_APP = (
-    "{phone} has the message already, and its app (version {version}) cannot give one back: "
-    f"that takes version {'.'.join(map(str, versions.CANCELS))} or later."
-)
 CONFIRMS_WITHIN_SECONDS = 3.0
 LOOKS_EVERY_SECONDS = 0.1
 
@@ -46,7 +37,7 @@ class _Asked:
     message_id: int
     status: Status
     waits: bool = False
-    reason: str | None = None
+    refused: Refused | None = None
 
 
 async def cancel(user_id: int, name: str) -> int:
@@ -62,9 +53,21 @@ async def cancel(user_id: int, name: str) -> int:
             await asyncio.sleep(LOOKS_EVERY_SECONDS)
             status = await _lookers().submit(asked.message_id)
     if status is not Status.CANCELLED:
-        became = UNCONFIRMED if status is Status.PENDING else ENDED.format(status=status)
-        raise Refused(ONLY_PENDING, reason=asked.reason or became)
+        raise asked.refused or (_not_confirmed() if status is Status.PENDING else _not_pending(status))
     return asked.message_id
+
+
+def _not_pending(status: Status | Exception) -> Refused:
+    return Refused(ONLY_PENDING, reason=NOT_PENDING, status=str(status))
+
+
+def _not_confirmed() -> Refused:
+    return Refused(ONLY_PENDING, reason=NOT_CONFIRMED)
+
+
+def _old_app(phone: str, version: str | None) -> Refused:
+    required = ".".join(map(str, versions.CANCELS))
+    return Refused(ONLY_PENDING, reason=OLD_APP, phone=phone, version=version or "unknown", required=required)
 
 
 def _in_transaction(user_id: int, name: str) -> _Asked:
@@ -103,10 +106,9 @@ def ask(session: Session, user_id: int, name: str) -> _Asked:
     queued = applied.queued
     if queued is None or phone is None:
         [status] = _statuses(session, [row["id"]])  # what it became while its row was waited for
-        return _Asked(row["id"], Status.FAILED, reason=ENDED.format(status=status))
+        return _Asked(row["id"], Status.FAILED, refused=_not_pending(status))
     if not able:
-        reason = OLD_APP.format(phone=phone.device_name, version=phone.app_version or "unknown")
-        return _Asked(row["id"], Status.FAILED, reason=reason)
+        return _Asked(row["id"], Status.FAILED, refused=_old_app(phone.device_name, phone.app_version))
     device = queued["device_id"]
     outbound.signal(session, device, "MessageCancelled", messageId=wire_name(row["message_id"], row["attempt"]))
     if queued["stage"] == Stage.RELEASED:

@@ -7,7 +7,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core.errors import Refused
-from app.messages.accepting.device_choice import NO_ACTIVE_DEVICE
+from app.core.refusals import NO_ACTIVE_DEVICE, ONLY_FAILED, STILL_HELD, TRIED_ENOUGH
 from app.messages.life import transitions
 from app.messages.life.transitions import Change
 from app.messages.states import Event
@@ -15,9 +15,6 @@ from app.messages.states import Event
 # A name of 36 characters is what the app can report, and it ends with the number of the attempt; the last ones are left
 # to trying another phone by itself.
 MAX_ATTEMPTS = 990
-TRIED_ENOUGH = f"A message can be sent {MAX_ATTEMPTS} times"
-ONLY_FAILED = "Only failed messages can be sent again"
-STILL_HELD = "A phone was given this message and may still send it"
 
 _ABLE = text("""
     SELECT EXISTS (SELECT FROM devices WHERE user_id = :user AND is_active AND removed_at IS NULL
@@ -34,7 +31,7 @@ def retry(session: Session, row: Mapping[str, Any]) -> None:
     if row["status"] != "failed":
         raise Refused(ONLY_FAILED)
     if row["attempt"] >= MAX_ATTEMPTS:
-        raise Refused(TRIED_ENOUGH)
+        raise Refused(TRIED_ENOUGH, limit=MAX_ATTEMPTS)
     named = row["device_id"] if row["device_named"] else None
     if not session.scalar(_ABLE, {"user": row["user_id"], "named": named}):
         raise Refused(NO_ACTIVE_DEVICE)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
@@ -26,35 +26,35 @@ MAX_WEBHOOKS = 100
 
 
 class StageOut(BaseModel):
-    """Something that happened to the message, at which phone and in which attempt; why, where it failed."""
+    """A stage of the message, with phone and attempt, and the reason if it failed."""
 
-    stage: str
+    stage: str = Field(examples=["delivered"])
     at: Timestamp
-    device_id: int | None
-    device_name: str | None
-    attempt: int
-    error_message: str | None = None
-    reason_code: str | None = None
-    reason: str | None = None
+    device_id: int | None = Field(examples=[5])
+    device_name: str | None = Field(examples=["Pixel 7"])
+    attempt: int = Field(examples=[1])
+    error_message: str | None = Field(default=None, description="The error as reported by the phone", examples=[None])
+    reason_code: str | None = Field(default=None, examples=[None])
+    reason: str | None = Field(default=None, examples=[None])
 
 
 class Waiting(BaseModel):
-    """Why the message is not sent yet: a sentence, its code and what it speaks of; and when it is expected to go."""
+    """Why the message is not sent yet: a sentence, its code and parameters."""
 
-    reason_code: str
-    reason: str
-    parameters: dict[str, str | int | float]
-    expected_at: Timestamp | None
+    reason_code: str = Field(examples=["in_line"])
+    reason: str = Field(examples=["In line on Pixel 7; messages ahead: 3."])
+    parameters: dict[str, str | int | float] = Field(examples=[{"device": "Pixel 7", "ahead": 3}])
+    expected_at: Timestamp | None = Field(description="When the message is expected to be sent; null if unknown")
 
 
 class Timeline(BaseModel):
-    """All stages of all attempts; `attempt` counts them: the first, failovers to other phones, and your retries."""
+    """All stages of all attempts: the first, failovers to other phones, and your retries."""
 
-    id: int
-    status: Status
-    attempt: int
+    id: int = Field(examples=[101])
+    status: Status = Field(examples=["delivered"])
+    attempt: int = Field(examples=[1])
     stages: list[StageOut]
-    waiting: Waiting | None
+    waiting: Waiting | None = Field(examples=[None])
     webhooks: list[DeliveryOut]
 
 

@@ -108,7 +108,11 @@ def test_a_key_makes_none_that_outlives_it(api, ali, sql):
     refused = make((end + timedelta(milliseconds=1)).isoformat())
     assert (refused.status_code, refused.json()) == (
         403,
-        {"success": False, "message": "An API key cannot outlive the token that makes it."},
+        {
+            "success": False,
+            "message": "An API key cannot outlive the token that creates it.",
+            "reason_code": "key_outlives",
+        },
     )
     assert make("2020-01-01").status_code == 422
     assert make(None, ali.headers).json()["data"]["expires_at"] is None

@@ -23,7 +23,7 @@ def test_created_user_can_log_in_with_the_password_printed(api, configured):
 
 def test_user_that_exists(ali):
     again = run(user_app, "create", ali.email.upper(), "--name", "Ali")
-    assert (again.exit_code, again.stdout, "there is a user" in again.stderr) == (1, "", True)
+    assert (again.exit_code, again.stdout, "already exists" in again.stderr) == (1, "", True)
 
 
 @pytest.mark.parametrize("arguments", [["nobody", "--name", "x"], ["a@b.c", "--name", " "], ["a@b.c"]])
@@ -67,7 +67,7 @@ def test_refused_promo_codes(database, arguments):
 
 def test_users_are_listed(api, ali, sql):
     (line,) = run(user_app, "list").stdout.splitlines()
-    assert line.startswith(f"{ali.id}  ali@example.com  not proven  free  created: ")
+    assert line.startswith(f"{ali.id}  ali@example.com  not confirmed  free  created: ")
 
 
 def test_a_password_is_set_and_ends_sessions(api, ali):

@@ -89,7 +89,7 @@ def test_a_password_is_reset_by_mail_once(api, mail_server, sql):  # noqa: F811
     # Nobody had proven the address before, so what was made before is not its owner's.
     assert [api.get("/api/user", headers=headers).status_code for headers in (session, key)] == [401, 401]
     again = api.post("/api/reset-password", json={"code": code, **NEW})
-    assert again.json()["errors"] == {"code": ["This code is wrong, was used, or has expired."]}
+    assert again.json()["errors"] == {"code": ["This code is invalid, was already used, or has expired."]}
 
 
 def test_a_reset_of_a_proven_account_leaves_its_keys(api, mail_server, sql):  # noqa: F811

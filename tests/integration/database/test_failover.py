@@ -58,7 +58,7 @@ def test_what_cannot_be_written_says_to_come_back(client, phone, owner, database
         assert (ready.status_code, ready.json()["database"]) == (503, "down")
         [found] = [finding for finding in doctor.examine(get_settings()) if finding.what == "database"]
         assert not found.good
-        assert "takes no writes" in found.detail
+        assert "is read-only" in found.detail
     deadline = time.monotonic() + 10
     while client.get("/health/ready").status_code != 200:
         assert time.monotonic() < deadline

@@ -79,7 +79,7 @@ def test_all_calls_are_served_and_it_is_said(moved_to, pgbouncer, traffic, caplo
         with engine.connect() as connection:
             assert connection.connection.driver_connection.prepare_threshold is None
     found = {finding.what: finding for finding in doctor.examine(get_settings())}
-    assert "switched off" in found["prepared statements"].detail
+    assert "disabled" in found["prepared statements"].detail
     assert found["database"].good
 
 

@@ -22,7 +22,7 @@ def test_an_invitation_is_all_that_a_phone_needs(client, gateway):
     data = answer.json()["data"]
     assert data["server_url"] == f"{gateway.url}/api/mobile/v1"
     assert data["qr_svg"].startswith("<svg")
-    assert data["warning"].startswith("No phone can reach http://127.0.0.1:")
+    assert data["warning"].startswith("Phones cannot reach http://127.0.0.1:")
     assert any("SSE Only" in step for step in data["steps"])
     assert any("app-insecure.apk" in step for step in data["steps"]), "plain http needs the other build"
     assert data["android_limit"]["recommended_send_delay_seconds"] == 60
@@ -308,7 +308,7 @@ def test_an_account_has_so_many_phones_and_not_more_however_many_enroll_at_once(
         answers = list(pool.map(enroll_one, range(8)))
     assert sorted(answer.status_code for answer in answers) == [201] * 3 + [422] * 5
     refused = next(answer for answer in answers if answer.status_code == 422)
-    assert refused.json()["message"] == "An account has at most 3 phones. Remove one first."
+    assert refused.json()["message"] == "An account can have at most 3 phones; remove one first."
     assert len(client.get("/api/devices").json()["data"]) == 3
 
 
@@ -317,6 +317,6 @@ def test_a_private_token_enrolls_so_many_phones_a_minute(client, configured):
     token = private(client)
     answers = [register(client, token, name=str(number)) for number in range(3)]
     assert [answer.status_code for answer in answers] == [201, 201, 429]
-    assert answers[2].json()["message"] == "A private token enrolls at most 2 phones a minute. Try again shortly."
+    assert answers[2].json()["message"] == "A private token can enroll at most 2 phones a minute; try again shortly."
     assert 1 <= int(answers[2].headers["Retry-After"]) <= 60
     assert register(client, private(client)).status_code == 201

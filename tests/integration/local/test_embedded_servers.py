@@ -162,7 +162,7 @@ def test_a_link_in_the_place_of_a_folder_is_not_followed(tmp_path: Path, server:
     home = server(tmp_path / "server", durable=False).home.folder
     try:
         (home / name).symlink_to(victim)
-        with pytest.raises(LocalError, match=f"{home / name} is in the way"):
+        with pytest.raises(LocalError, match=str(home / name)):
             server(tmp_path / "server", durable=False).__enter__()
         assert (victim.stat().st_uid, stat.S_IMODE(victim.stat().st_mode)) == (0, 0o755)
         (home / name).unlink()

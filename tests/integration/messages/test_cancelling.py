@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.messages.life.cancelling import UNCONFIRMED
+from app.core.refusals import NOT_CONFIRMED
 
 
 def cancel(client, message):
@@ -28,7 +28,10 @@ def test_what_no_phone_was_given_is_cancelled_at_once(client, phone, send):
     )
     assert phone.pull() == []
     again = cancel(client, message)
-    assert (again.status_code, again.json()) == (422, REFUSED | {"reason": "The message's status is cancelled."})
+    assert (again.status_code, again.json()) == (
+        422,
+        REFUSED | {"reason": "The message's status is cancelled.", "reason_code": "not_pending"},
+    )
 
 
 def test_a_phone_that_has_it_is_asked_and_confirms(client, phone, send, status_of):
@@ -72,7 +75,10 @@ def test_without_a_word_from_the_phone_it_is_refused_after_three_seconds_and_sti
     (pulled,) = phone.pull()
     began = time.monotonic()
     answer = cancel(client, message)
-    assert (answer.status_code, answer.json()) == (422, REFUSED | {"reason": UNCONFIRMED})
+    assert (answer.status_code, answer.json()) == (
+        422,
+        REFUSED | {"reason": NOT_CONFIRMED.sentence, "reason_code": "not_confirmed"},
+    )
     assert 2.5 < time.monotonic() - began < 5
     assert status_of(message) == "pending"
     phone.report(pulled["id"], "Cancelled")
@@ -101,15 +107,18 @@ def test_an_app_that_would_send_it_is_never_told_of_cancelling(client, enroll, s
         answer = cancel(client, message)
         assert (answer.status_code, answer.json()["message"]) == (422, REFUSED["message"])
         assert answer.json()["reason"] == (
-            "old has the message already, and its app (version 1.66.2) cannot give one back: "
-            "that takes version 1.67 or later."
+            "old already has the message, and its app (version 1.66.2) cannot give it back; "
+            "that requires version 1.67 or later."
         )
         assert time.monotonic() - began < 2, "nobody is waited for"
         assert "MessageCancelled" not in stream.rest()
     assert all(offered.get("state", "Pending") == "Pending" for offered in old.pull())
     old.send(pulled["id"])
     assert status_of(message) == "delivered"
-    assert cancel(client, message).json() == REFUSED | {"reason": "The message's status is delivered."}
+    assert cancel(client, message).json() == REFUSED | {
+        "reason": "The message's status is delivered.",
+        "reason_code": "not_pending",
+    }
 
 
 def test_an_app_that_was_set_back_is_not_offered_what_it_would_send(client, phone, send):

@@ -21,8 +21,16 @@ from app.messages.accepting import idempotency
 from app.messages.schemas import BulkDraft
 from tests.support.messages_of import add_phone
 
-OTHER = {"success": False, "message": "This Idempotency-Key was already used for another request."}
-UNDER_WAY = {"success": False, "message": "A request with this Idempotency-Key is being worked on."}
+OTHER = {
+    "success": False,
+    "message": "This Idempotency-Key was already used for another request.",
+    "reason_code": "key_used",
+}
+UNDER_WAY = {
+    "success": False,
+    "message": "A request with this Idempotency-Key is still being processed.",
+    "reason_code": "key_in_use",
+}
 ONE = {"message": "Hello", "recipient_number": "+998901234567"}
 MANY = {"message": "Hello", "recipients": ["+998901234567", "+998901112233"]}
 CALLS = {"/api/sms": ONE, "/api/sms/bulk": MANY}

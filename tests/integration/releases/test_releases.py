@@ -150,7 +150,7 @@ def test_what_is_refused(smsfleet, tmp_path):
     for content in (b"", b"x", b"PK\x03\x04" + os.urandom(1000), archive.getvalue(), APK[:-30]):
         file = tmp_path / "wrong.apk"
         file.write_bytes(content)
-        assert "is no APK" in smsfleet("publish", str(file), *options, code=2)
+        assert "is not an APK" in smsfleet("publish", str(file), *options, code=2)
     smsfleet("publish", str(tmp_path / "none.apk"), *options, code=2)
     file = tmp_path / "some.apk"
     file.write_bytes(APK)
@@ -163,7 +163,7 @@ def test_a_version_code_is_offered_once(publish, smsfleet):
     publish(7)
     file = publish.file
     arguments = ("publish", str(file), "--version-name", "1.0.2", "--version-code", "7")
-    assert "version code 7 is published already" in smsfleet(*arguments, code=1)
+    assert "version code 7 is already published" in smsfleet(*arguments, code=1)
     smsfleet("withdraw", "1")
     with ThreadPoolExecutor(2) as pool:
         commands = [pool.submit(smsfleet_anyhow, *arguments) for _ in range(2)]

@@ -3,20 +3,20 @@
 import inspect
 import json
 import re
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from fastapi.routing import iter_route_contexts
 from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from app.core import refusals
 from app.devices.askers import account_of
-from app.docs import refusals, words
-from app.docs.examples import BODIES, FIELDS, PARAMETERS
 from app.docs.openapi import describe, operations
 from app.main import create_api
 from app.messages.accepting.sending import Sending
 from app.mobile.calls import PhoneCalls
+from app.webhooks.outbox import EventName
 
 API = create_api()
 DOCUMENT = describe(API)
@@ -87,39 +87,65 @@ def test_what_needs_a_token_says_so(key: str) -> None:
     told = OPERATIONS[key]
     assert "401" in told["responses"]
     if told["security"] == [{"token": []}] and key != "POST /api/logout":
-        assert "Needs the ability `" in told["description"]
+        assert "Requires the ability `" in told["description"]
         assert "403" in told["responses"]
 
 
-def test_a_sentence_in_an_answer_is_that_of_the_code() -> None:
-    code = {
-        f"{m} {r.path}": r.original_route.endpoint for r in iter_route_contexts(API.routes) for m in r.methods or ()
+def test_the_message_of_an_answer_is_the_description_of_it() -> None:
+    described = {
+        f"{method} {route.path}": (route.original_route.response_description, route.original_route.endpoint)
+        for route in iter_route_contexts(API.routes)
+        for method in route.methods or ()
     }
     for key, operation in OPERATIONS.items():
-        media = next(iter(operation["responses"].values())).get("content", {}).get("application/json", {})
-        sentence = media.get("example", {}).get("message") if isinstance(media.get("example"), dict) else None
-        if sentence and "success" in media["example"] and key != "POST /api/sms/bulk":
-            pattern = re.sub(r"\d+", r"(\\d+|\\{.*?\\})", re.escape(sentence))
-            assert re.search(f'message=f?"{pattern}"', inspect.getsource(code[key])), (key, sentence)
+        status, response = next(iter(operation["responses"].items()))
+        example = response.get("content", {}).get("application/json", {}).get("example")
+        if isinstance(example, dict) and example.get("success") and "message" in example:
+            assert example["message"] == response["description"] != "Successful Response", key
+            sentence, endpoint = described[key]
+            source = inspect.getsource(endpoint)
+            assert not re.search(r'message=f?"', source), f"{key}: a constant, which the decorator names too"
+            if status != "201" or key != "POST /api/sms/bulk":
+                named = set(re.findall(r"message=([A-Z_]+)", source))
+                assert len(named) == 1, key
+                assert named <= set(re.findall(r"response_description=([A-Z_]+)", source)), key
+                assert sentence == example["message"]
 
 
-def test_no_table_speaks_of_what_there_is_not() -> None:
+def test_schemas_have_short_names_and_titles_that_no_other_has() -> None:
     schemas = DOCUMENT["components"]["schemas"]
-    parameters = {each["name"] for told in OPERATIONS.values() for each in told.get("parameters", ())}
-    places = {f"{model}.{field}" for model, schema in schemas.items() for field in schema.get("properties", ())}
-    assert set(words.TITLES) <= set(OPERATIONS)
-    assert set(refusals.SPECIAL) <= set(OPERATIONS)
-    assert set(BODIES) <= set(OPERATIONS)
-    assert (
-        set(PARAMETERS)
-        == set(words.PATH_PARAMETERS)
-        == {each["name"] for told in OPERATIONS.values() for each in told.get("parameters", ()) if each["in"] == "path"}
+    assert all(re.fullmatch(r"[A-Za-z0-9]+", name) for name in schemas)
+    titles = [schema["title"] for schema in schemas.values() if "title" in schema]
+    assert len(titles) == len(set(titles))
+    summaries = [operation["summary"] for operation in OPERATIONS.values()]
+    assert sorted({each for each in summaries if summaries.count(each) > 1}) == []
+
+
+def test_every_webhook_is_documented() -> None:
+    assert set(DOCUMENT["webhooks"]) == set(get_args(EventName))
+    for name, item in DOCUMENT["webhooks"].items():
+        model = item["post"]["requestBody"]["content"]["application/json"]["schema"]["$ref"].rpartition("/")[2]
+        assert DOCUMENT["components"]["schemas"][model]["properties"]["event"]["const"] == name
+
+
+def test_a_refusal_of_a_routes_own_is_shown_with_its_code() -> None:
+    def shown(key: str, status: str) -> list[dict[str, Any]]:
+        media = OPERATIONS[key]["responses"][status]["content"]["application/json"]
+        return [each["value"] for each in media["examples"].values()]
+
+    assert {"success": False, "message": refusals.ONLY_PENDING.sentence} in shown(
+        "POST /api/sms/{message}/cancel", "422"
     )
-    assert {name for name in words.FIELDS if "." in name} <= places
-    assert {name for name in words.FIELDS if "." not in name} <= parameters
-    fields = {place.partition(".")[2] for place in places}
-    assert {name for name in FIELDS if "." in name} <= places
-    assert {name for name in FIELDS if "." not in name} <= fields
+    retried = {"success": False, "message": refusals.STILL_HELD.sentence, "reason_code": "still_held"}
+    assert retried in shown("POST /api/sms/{message}/retry", "422")
+    assert shown("GET /api/tokens/{key_id}".replace("GET", "DELETE"), "404") == [
+        {"success": False, "message": "No query results for model [PersonalAccessToken]."}
+    ]
+
+
+def test_refusals_have_codes_of_their_own_and_a_sentence_each() -> None:
+    known = [each for each in vars(refusals).values() if isinstance(each, refusals.Refusal)]
+    assert len({each.code for each in known}) == len({each.sentence for each in known}) == len(known) > 20
 
 
 def test_it_names_no_host_but_the_placeholder() -> None:
@@ -129,8 +155,8 @@ def test_it_names_no_host_but_the_placeholder() -> None:
 
 def test_nothing_in_an_example_reaches_a_stranger() -> None:
     """555-0100 to 555-0199 belong to nobody, and a request sent from the page calls no URL back."""
-    numbers = set(re.findall(r"\+\d{7,15}", json.dumps([BODIES, dict(FIELDS)])))
+    numbers = set(re.findall(r"\+\d{7,15}", json.dumps(DOCUMENT)))
     assert numbers
     assert all(re.fullmatch(r"\+120255501\d\d", number) for number in numbers)
-    sends = [body for key, body in BODIES.items() if key.startswith("POST /api/sms")]
-    assert not any("callback_url" in body for body in sends)
+    sends = [OPERATIONS[key]["requestBody"] for key in ("POST /api/sms", "POST /api/sms/bulk")]
+    assert not any("callback_url" in body["content"]["application/json"]["example"] for body in sends)

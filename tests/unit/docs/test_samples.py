@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from app.docs.examples import HOST
+from app.core.links import EXAMPLE_URL as HOST
 from app.docs.openapi import describe, operations
 from app.docs.samples import Request, curl, javascript, php, python
 from app.main import create_api

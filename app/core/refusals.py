@@ -1,0 +1,111 @@
+"""Why the API refuses a request: a code, and a whole sentence of its own for each, so that it can be translated.
+
+What the schemas find wrong in single fields is worded in `validation`.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A code and its sentence, with `{name}` for each parameter.
+
+    `fixed`: clients know the whole answer by heart, so it is sent without its code.
+    """
+
+    code: str
+    sentence: str
+    fixed: bool = False
+
+
+def _fixed(code: str, sentence: str) -> Refusal:
+    return Refusal(code, sentence, fixed=True)
+
+
+SERVER_ERROR = _fixed("server_error", "Server Error")
+UNAUTHENTICATED = _fixed("unauthenticated", "Unauthenticated.")
+LACKS_ABILITY = _fixed("lacks_ability", "Invalid ability provided.")
+NEEDS_PREMIUM = _fixed("needs_premium", "This feature requires Premium.")
+NOT_FOUND = _fixed("not_found", "No query results for model [{model}].")
+ROUTE_NOT_FOUND = _fixed("route_not_found", "The route {path} could not be found.")
+METHOD_NOT_ALLOWED = _fixed(
+    "method_not_allowed", "The {method} method is not supported for route {path}. Supported methods: {allowed}."
+)
+TOO_SLOW = _fixed("too_slow", "The request body did not arrive in time.")
+TOO_LARGE = _fixed("too_large", "The request body is too large.")
+UNSUPPORTED_MEDIA_TYPE = _fixed("unsupported_media_type", "The request body must be JSON or a form.")
+TOO_MANY_ATTEMPTS = _fixed("too_many_attempts", "Too Many Attempts.")
+OVERLOADED = _fixed("overloaded", "The server is busy, try again shortly.")
+
+# Accounts.
+REGISTRATION_CLOSED = _fixed("registration_closed", "Registration is closed")
+INVALID_CREDENTIALS = _fixed("invalid_credentials", "Invalid credentials")
+INVALID_GOOGLE_TOKEN = _fixed("invalid_google_token", "Invalid Google token")
+GOOGLE_UNAVAILABLE = _fixed("google_unavailable", "Google sign-in is not available")
+OTHER_GOOGLE_ACCOUNT = Refusal(
+    "other_google_account",
+    "The account with this address is linked to another Google account; sign in with that one.",
+)
+PROMO_UNAVAILABLE = _fixed("promo_unavailable", "This promo code is invalid or no longer available.")
+KEY_OUTLIVES = Refusal("key_outlives", "An API key cannot outlive the token that creates it.")
+NO_PASSWORD = Refusal(
+    "no_password", "This account has no password; sign in with Google, or set a password with a code sent by e-mail."
+)
+SESSION_NEEDED = Refusal("session_needed", "Only a session can delete the account; sign in first.")
+NO_MAIL = Refusal("no_mail", "This server cannot send mail; ask its operator for a new password.")
+
+# Phones.
+TOO_MANY_PHONES = Refusal("too_many_phones", "An account can have at most {limit} phones; remove one first.")
+ENROLLING_TOO_FAST = Refusal(
+    "enrolling_too_fast", "A private token can enroll at most {limit} phones a minute; try again shortly."
+)
+OTHER_DEVICE = Refusal("other_device", "The id does not belong to this device.")
+
+# Messages.
+NO_ACTIVE_DEVICE = _fixed("no_active_device", "No active device available")
+KEY_IN_USE = Refusal("key_in_use", "A request with this Idempotency-Key is still being processed.")
+KEY_USED = Refusal("key_used", "This Idempotency-Key was already used for another request.")
+ONLY_PENDING = _fixed("only_pending", "Only pending messages can be cancelled")
+NOT_PENDING = Refusal("not_pending", "The message's status is {status}.")
+NOT_CONFIRMED = Refusal(
+    "not_confirmed",
+    "The phone has the message and was asked to give it back, but has not confirmed yet. "
+    "If it does, the message will be cancelled.",
+)
+OLD_APP = Refusal(
+    "old_app",
+    "{phone} already has the message, and its app (version {version}) cannot give it back; "
+    "that requires version {required} or later.",
+)
+ONLY_FAILED = Refusal("only_failed", "Only failed messages can be sent again")
+STILL_HELD = Refusal("still_held", "A phone was given this message and may still send it")
+TRIED_ENOUGH = Refusal("tried_enough", "A message can be sent at most {limit} times")
+
+# Webhooks.
+NO_WEBHOOK_URL = Refusal("no_webhook_url", "No webhook URL is set.")
+DELIVERY_PENDING = Refusal("delivery_pending", "This webhook delivery is still waiting to be delivered.")
+DELIVERY_URL_GONE = Refusal("delivery_url_gone", "The webhook URL of this delivery is not set or is disabled.")
+
+# App updates and operating.
+FILE_MISSING = Refusal("file_missing", "The file of this release is not in this server's data folder.")
+METRICS_LOCAL = Refusal(
+    "metrics_local",
+    "Metrics are available to programs on this machine only. Set SMSFLEET_METRICS_TOKEN and send it as a bearer token.",
+)
+
+
+def refuses(status: int, *refusals: Refusal, **parameters: Any) -> dict[int | str, dict[str, Any]]:
+    """For a route's `responses`: the refusals of its own that it answers with this status, besides the usual one.
+
+    `parameters` are examples of those in the sentences.
+    """
+    examples = {refusal.code: {"value": body(refusal, parameters)} for refusal in refusals}
+    content = {"application/json": {"examples": examples}} if examples else {}
+    return {status: {"description": "", "content": content}}
+
+
+def body(refusal: Refusal, parameters: dict[str, Any]) -> dict[str, Any]:
+    """What a client is sent."""
+    code = {} if refusal.fixed else {"reason_code": refusal.code}
+    return {"success": False, "message": refusal.sentence.format(**parameters), **code}

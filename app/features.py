@@ -1,0 +1,53 @@
+"""The packages that the application is made of, a line each: what it serves, and what else has to know of it.
+
+Read by `main` (routers), `migrations.tables` (models), `workers.app` (tasks), `cli` (commands) and `docs` (tags).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Package:
+    """`app.<name>`; `tag` and `about` are of its part of the API's documents.
+
+    `routes`: the module that has its `router`. `tasks`: the module of its Celery tasks. `commands`: groups of the
+    `smsfleet` command and their help; the module `commands` has a `<group>_app` for each.
+    """
+
+    name: str
+    tag: str = ""
+    about: str = ""
+    routes: str = "routes"
+    models: bool = True
+    tasks: str = ""
+    commands: Mapping[str, str] = field(default_factory=dict)
+
+
+# In the order of the documents.
+PACKAGES = (
+    Package("messages", "SMS", "Send messages, track their status, read the inbox.", tasks="workers.dispatch"),
+    Package("contacts", "Contacts", "Contacts and groups, as recipients of bulk sends."),
+    Package("devices", "Devices", "Your phones: pace, limits, and which one sends by default."),
+    Package("webhooks", "Webhooks", "URLs notified about messages, and every delivery.", tasks="workers.webhooks"),
+    Package(
+        "accounts",
+        "Accounts",
+        "Signing in, API keys, figures, settings and plan.",
+        commands={
+            "user": "Users: create, list, delete, set a password, add premium.",
+            "promo": "Promo codes: create and list.",
+        },
+    ),
+    Package(
+        "releases",
+        "App updates",
+        "Where the phone app looks for new versions. No token is needed.",
+        commands={"release": "Versions of the phone app: publish, list, withdraw."},
+    ),
+    Package(
+        "core", "Health", "For process managers and load balancers.", "health", models=False, tasks="workers.upkeep"
+    ),
+    Package("mobile", "Phones", "Calls of the phone app. Programs that send messages do not need them.", models=False),
+    Package("docs", models=False),
+)
