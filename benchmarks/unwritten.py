@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 from starlette.types import ASGIApp
 
 from app import main
-from app.messages.accepting import intake
+from app.messages.accepting import intake, requests
 
 
-def _accept(session: Session, sends: list[intake.Send]) -> Sequence[dict[str, Any] | Exception]:
+def _accept(session: Session, sends: list[requests.Send]) -> Sequence[dict[str, Any] | Exception]:
     with patch.object(intake, "_insert", _answers):
         return intake.accept(session, sends)
 

@@ -14,7 +14,7 @@ from app.core.refusals import KEY_USED, NO_ACTIVE_DEVICE, ONLY_FAILED, ONLY_PEND
 from app.core.security import bearer, parse_token
 from app.core.validation import Large
 from app.messages import attachments, queries
-from app.messages.accepting import bulk, intake
+from app.messages.accepting import bulk, intake, requests
 from app.messages.accepting.idempotency import IdempotencyKey, checked
 from app.messages.accepting.sending import QUEUED
 from app.messages.life import cancelling, editing, retrying, timeline, transitions
@@ -64,7 +64,7 @@ def send(
 ) -> MessageEnvelope[SmsQueued]:
     """Send one SMS."""
     # Behind `accepting.sending`, which answers this call in a transaction shared with others, this is never reached.
-    item = intake.Send(
+    item = requests.Send(
         credentials=parse_token(bearer(request.headers.get("authorization")) or ""),
         draft=draft,
         idempotency_key=checked(idempotency_key),

@@ -8,48 +8,28 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts.auth import Principal, hold, require
-from app.contacts import groups
 from app.core import outbound
 from app.core.database import transaction
 from app.core.envelope import plain_number
 from app.core.errors import AppError, Invalid
 from app.core.ids import uuid7
-from app.core.numbers import normalize_number
 from app.core.task_names import TaskName
 from app.messages import storing
-from app.messages.accepting import idempotency
+from app.messages.accepting import bulk_keys, idempotency
 from app.messages.accepting.device_choice import Choice, choose
+from app.messages.accepting.recipients import NOBODY, Recipient, Skipped, judge, texts, with_groups
 from app.messages.dispatch import waking
-from app.messages.schemas import MAX_RECIPIENTS, MESSAGE_LENGTH, NOT_A_NUMBER, BulkDraft
+from app.messages.schemas import BulkDraft
 from app.messages.segments import segments
-
-MOST_NAMED_ERRORS = 100
-TOO_MANY = f"The recipients field must not have more than {MAX_RECIPIENTS} items."
-# What is wrong with each field that names somebody, where in the end there is nobody.
-NOBODY = {
-    "recipients": "None of the recipients is a valid phone number.",
-    "group_ids": "The selected groups have no contacts.",
-}
-NAME = "{name}"
 
 # What the answer's `message` says.
 QUEUED = "Bulk SMS queued for sending"
-Skipped = dict[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Recipient:
-    """A number in E.164, and the name that `{name}` becomes."""
-
-    number: str
-    name: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +55,8 @@ def send(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes
         with transaction() as session:
             accepted = accept_bulk(session, user, draft, recipients, skipped)
         return answer(accepted)
-    claim = idempotency.claim_bulk(user.user_id, key, request_hash)
-    if isinstance(claim, idempotency.Finished):
+    claim = bulk_keys.claim(user.user_id, key, request_hash)
+    if isinstance(claim, bulk_keys.Finished):
         # What was accepted once is not judged again: the plan or the region may be others by now.
         with transaction() as session:
             return answer(_first_answer(session, draft, claim))
@@ -84,10 +64,10 @@ def send(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes
         recipients, skipped = _checked(user, draft)
         with transaction() as session:
             accepted = accept_bulk(session, user, draft, recipients, skipped)
-            done = idempotency.Finished(list(accepted.ids), list(skipped))
-            idempotency.finish_bulk(session, user.user_id, key, claim, done)
+            done = bulk_keys.Finished(list(accepted.ids), list(skipped))
+            bulk_keys.finish(session, user.user_id, key, claim, done)
     except Exception:
-        idempotency.release_bulk(user.user_id, key, claim)
+        bulk_keys.release(user.user_id, key, claim)
         raise
     return answer(accepted)
 
@@ -96,7 +76,12 @@ def _checked(user: Principal, draft: BulkDraft) -> tuple[list[Recipient], list[S
     require(user, "sms:send", "bulk")
     if draft.callback_url is not None:
         require(user, "sms:send", "webhooks")
-    return judge(draft, user.default_region)
+    return judge(
+        draft.recipients or [],
+        user.default_region,
+        skip_invalid=bool(draft.skip_invalid),
+        allow_duplicates=bool(draft.allow_duplicates),
+    )
 
 
 # It locks nothing that anybody waits for, and on a busy machine 100,000 rows take their time to be made and written.
@@ -116,13 +101,15 @@ def accept_bulk(
     for statement in _UNHURRIED:
         session.execute(statement)
     hold(session, user)
-    recipients = _with_groups(session, user, draft, recipients)
+    recipients = with_groups(session, user.user_id, recipients, draft.group_ids or [])
+    if not recipients:
+        raise Invalid({field: [sentence] for field, sentence in NOBODY.items() if getattr(draft, field)})
     choice = choose(session, user.user_id, draft.device_id)
     if isinstance(choice, AppError):
         raise choice
-    texts = _texts(session, user, draft.message, recipients)
+    bodies = texts(session, user.user_id, draft.message, recipients)
     price = choice.rate if draft.price is None else draft.price
-    messages = list(_new_messages(user, draft, choice, price, recipients, texts))
+    messages = list(_new_messages(user, draft, choice, price, recipients, bodies))
     ids = storing.copy_many(session, messages)
     if choice.device_id is None:
         outbound.nudge(session, TaskName.ROUTE, user.user_id)
@@ -138,7 +125,7 @@ _FIRST = text("""
 """)
 
 
-def _first_answer(session: Session, draft: BulkDraft, done: idempotency.Finished) -> Accepted:
+def _first_answer(session: Session, draft: BulkDraft, done: bulk_keys.Finished) -> Accepted:
     """What the first request with this key came to, from the rows it made."""
     rows = session.execute(_FIRST, {"ids": done.ids}).all()
     return Accepted(
@@ -151,109 +138,16 @@ def _first_answer(session: Session, draft: BulkDraft, done: idempotency.Finished
     )
 
 
-def judge(draft: BulkDraft, region: str | None) -> tuple[list[Recipient], list[Skipped]]:
-    """The named recipients to serve, each number once at its first place, and those that `skip_invalid` left out.
-
-    Raises `Invalid` for numbers that are none, by their place in the request.
-    """
-    asked = draft.recipients or []
-    if len(asked) > MAX_RECIPIENTS:
-        raise Invalid({"recipients": [TOO_MANY]})
-    found: list[Recipient] = []
-    wrong: dict[str, list[str]] = {}
-    more_wrong = 0
-    skipped: list[Skipped] = []
-    for place, item in enumerate(asked):
-        judged = _judge(item, place, region)
-        if isinstance(judged, Recipient):
-            found.append(judged)
-        elif draft.skip_invalid:
-            skipped.append({"index": place, "reason": judged[1]})
-        elif len(wrong) < MOST_NAMED_ERRORS:
-            wrong[judged[0]] = [judged[1]]
-        else:
-            more_wrong += 1
-    if wrong:
-        raise Invalid(wrong, unnamed=more_wrong)
-    return (found if draft.allow_duplicates else _each_once(found)), skipped
-
-
-def _each_once(recipients: Sequence[Recipient]) -> list[Recipient]:
-    first: dict[str, Recipient] = {}
-    for recipient in recipients:
-        first.setdefault(recipient.number, recipient)
-    return list(first.values())
-
-
-def _with_groups(
-    session: Session, user: Principal, draft: BulkDraft, recipients: Sequence[Recipient]
-) -> list[Recipient]:
-    """The recipients, and behind them the members of the groups who are not among them, each once.
-
-    Raises `Invalid` for unknown groups, for nobody, and for too many.
-    """
-    everyone = list(recipients)
-    if draft.group_ids:
-        groups.refuse_unknown("group_ids", draft.group_ids, groups.owned(session, user.user_id, draft.group_ids))
-        named = {recipient.number for recipient in recipients}
-        members = groups.members(session, draft.group_ids, MAX_RECIPIENTS + 1)
-        everyone += [Recipient(number, name) for number, name in members if number not in named]
-    if len(everyone) > MAX_RECIPIENTS:
-        raise Invalid({"recipients": [TOO_MANY]})
-    if not everyone:
-        raise Invalid({field: [sentence] for field, sentence in NOBODY.items() if getattr(draft, field)})
-    return everyone
-
-
-def _judge(item: object, place: int, region: str | None) -> Recipient | tuple[str, str]:
-    """A recipient, or the dotted field that is wrong and the sentence for it."""
-    name: str | None = None
-    field = f"recipients.{place}"
-    if isinstance(item, dict):
-        field, named, item = f"{field}.number", item.get("name"), item.get("number")
-        if isinstance(named, str):
-            name = named.strip() or None
-        elif named is not None:
-            return f"recipients.{place}.name", f"The recipients.{place}.name field must be a string."
-    if item is None or item == "" or (isinstance(item, str) and not item.strip()):
-        return field, f"The {field} field is required."
-    if not isinstance(item, str):
-        return field, f"The {field} field must be a string."
-    number = normalize_number(item, region)
-    return Recipient(number, name) if number else (field, NOT_A_NUMBER.format(name=field))
-
-
-def _texts(session: Session, user: Principal, message: str, recipients: Sequence[Recipient]) -> list[str]:
-    """Each recipient's text: `{name}` is the recipient's name, else the contact's, else nothing."""
-    if NAME not in message:
-        return [message] * len(recipients)
-    nameless = [recipient.number for recipient in recipients if recipient.name is None]
-    known: dict[str, str | None] = dict(
-        session.execute(
-            text("SELECT phone_number, name FROM contacts WHERE user_id = :user AND phone_number = ANY(:numbers)"),
-            {"user": user.user_id, "numbers": nameless},
-        ).all()
-    )
-    texts = [message.replace(NAME, recipient.name or known.get(recipient.number) or "") for recipient in recipients]
-    for recipient, body in zip(recipients, texts, strict=True):
-        if len(body) > MESSAGE_LENGTH:
-            sentence = f"The message field must not be greater than {MESSAGE_LENGTH} characters"
-            raise Invalid({"message": [f"{sentence}; with the name of {recipient.number} it has {len(body)}."]})
-        if not body.strip():
-            raise Invalid({"message": [f"The message field is required; {recipient.number} has no name to fill it."]})
-    return texts
-
-
 def _new_messages(
     user: Principal,
     draft: BulkDraft,
     choice: Choice,
     price: Decimal,
     recipients: Sequence[Recipient],
-    texts: Sequence[str],
+    bodies: Sequence[str],
 ) -> Iterator[storing.NewMessage]:
     parts: dict[str, tuple[int, str]] = {}
-    for recipient, body in zip(recipients, texts, strict=True):
+    for recipient, body in zip(recipients, bodies, strict=True):
         if body not in parts:
             parts[body] = segments(body)
         number, encoding = parts[body]

@@ -3,35 +3,25 @@
 A single send claims its key in the transaction that writes its message. A second one with the same key is left for the
 next batch, until that commit has come, and is then answered from the first one's row.
 
-A bulk send takes seconds, and nobody should wait for it in a lock. It claims its key in a transaction of its own, under
-a lease; the transaction of the work ends by trading the lease for the ids of its messages and whom it left out, and is
-rolled back where another request has taken over the key. A process that dies in between leaves a lease that runs out.
+Bulk sends, which take longer, claim theirs in `bulk_keys`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Annotated, Any
+from datetime import timedelta
+from typing import Annotated, Any
 
 from fastapi import Header
-from sqlalchemy import RowMapping, bindparam, text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.core.batching import Later
-from app.core.database import columns_of, interval, transaction
-from app.core.errors import Conflict, Invalid, Refused
-from app.core.refusals import KEY_IN_USE, KEY_USED
+from app.core.database import columns_of, interval
+from app.core.errors import Invalid
 from app.messages.models import Message
-
-if TYPE_CHECKING:
-    from app.messages.accepting.intake import Asked
 
 KEY_LENGTH = 255
 RETRY_AFTER_SECONDS = 2
 KEYS_HOLD_FOR = timedelta(hours=24)
-# How long a bulk send may take before another request may take over its key.
-BULK_LEASE = timedelta(minutes=1)
 
 IdempotencyKey = Annotated[
     str | None,
@@ -79,140 +69,51 @@ _REMEMBER = text("""
 """)
 
 
-def replay(
-    session: Session,
-    asked: Sequence["Asked"],
-    outcomes: dict[int, Any],
-    answer: Callable[[Mapping[str, Any], int], Any],
-) -> list["Asked"]:
-    """Answer the sends whose key is known; return the others. The same key twice in one batch waits for the next."""
-    keyed = [item for item in asked if item.send.idempotency_key is not None]
-    if not keyed:
-        return list(asked)
-    known = {(row.user_id, row.key): row for row in session.execute(_KNOWN, _keys(keyed))}
-    messages = _messages(session, [row.id for row in known.values()])
-    fresh: list[Asked] = []
-    taken: set[tuple[int, str | None]] = set()
-    for item in asked:
-        key = (item.user.user_id, item.send.idempotency_key)
-        if key[1] is None:
-            fresh.append(item)
-        elif key in known:
-            outcomes[item.place] = _first_answer(item, known[key], messages, answer)
-        elif key in taken:
-            outcomes[item.place] = Later()
-        else:
-            taken.add(key)
-            fresh.append(item)
-    return fresh
-
-
-def _keys(items: Sequence["Asked"]) -> dict[str, list[Any]]:
-    return {
-        "users": [item.user.user_id for item in items],
-        "keys": [item.send.idempotency_key for item in items],
-    }
-
-
-def _messages(session: Session, ids: list[int]) -> dict[int, RowMapping]:
-    return {row["id"]: row for row in session.execute(_MESSAGES, {"ids": ids}).mappings()} if ids else {}
-
-
-def _first_answer(
-    item: "Asked",
-    known: Any,
-    messages: Mapping[int, RowMapping],
-    answer: Callable[[Mapping[str, Any], int], Any],
-) -> Any:
-    if bytes(known.request_hash) != item.send.request_hash:
-        return Refused(KEY_USED)
-    # The phone as it was told then: routing may have chosen one since.
-    return answer({**messages[known.id], "device_id": known.device_id}, known.id)
-
-
-def claim(session: Session, items: Sequence["Asked"]) -> list["Asked"]:
-    """Claim the keys of sends that are about to be written; those whose key another process was first to claim."""
-    keyed = [item for item in items if item.send.idempotency_key is not None]
-    if not keyed:
-        return []
-    hashes = [item.send.request_hash for item in keyed]
-    won = {(row.user_id, row.key) for row in session.execute(_CLAIM, {**_keys(keyed), "hashes": hashes})}
-    return [item for item in keyed if (item.user.user_id, item.send.idempotency_key) not in won]
-
-
-def remember(session: Session, items: Sequence["Asked"], outcomes: Mapping[int, Any]) -> None:
-    """Write beside the claimed keys which message each stands for."""
-    keyed = [item for item in items if item.send.idempotency_key is not None]
-    if keyed:
-        told = [outcomes[item.place] for item in keyed]
-        ids, devices = [data["id"] for data in told], [data["device_id"] for data in told]
-        session.execute(_REMEMBER, {**_keys(keyed), "ids": ids, "devices": devices})
-
-
-_CLAIM_BULK = text(f"""
-    INSERT INTO idempotency_keys (user_id, route, key, request_hash, lease_until)
-    VALUES (:user, 'bulk', :key, :hash, clock_timestamp() + {interval(BULK_LEASE)})
-    ON CONFLICT (user_id, route, key) DO UPDATE
-    SET request_hash = excluded.request_hash, message_ids = NULL, created_at = clock_timestamp(),
-        lease_until = clock_timestamp() + {interval(BULK_LEASE)}
-    WHERE idempotency_keys.created_at <= clock_timestamp() - {interval(KEYS_HOLD_FOR)}
-       OR (idempotency_keys.message_ids IS NULL AND idempotency_keys.lease_until <= clock_timestamp()
-           AND idempotency_keys.request_hash = excluded.request_hash)
-    RETURNING lease_until
-""")  # noqa: S608 - constants
-
-_STANDING = text("""
-    SELECT request_hash, message_ids, skipped FROM idempotency_keys
-    WHERE user_id = :user AND route = 'bulk' AND key = :key
-""")
-
-_FINISH = text("""
-    UPDATE idempotency_keys SET message_ids = :ids, skipped = :skipped, lease_until = NULL
-    WHERE user_id = :user AND route = 'bulk' AND key = :key AND lease_until = :lease
-    RETURNING key
-""").bindparams(bindparam("skipped", type_=JSONB))
-
-_RELEASE = text("""
-    DELETE FROM idempotency_keys WHERE user_id = :user AND route = 'bulk' AND key = :key AND lease_until = :lease
-""")
+Key = tuple[int, str]  # a user, and what the header says
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
-    """What a bulk send came to: the ids of its messages, and the recipients that were left out."""
+class FirstAnswer:
+    """What a key stands for: the hash of its request, and the message that it made, with the phone as told then."""
 
-    ids: list[int]
-    skipped: list[dict[str, Any]]
+    request_hash: bytes
+    message: Mapping[str, Any]
 
 
-def claim_bulk(user_id: int, key: str, request_hash: bytes) -> datetime | Finished:
-    """Claim a bulk send's key, in a transaction of its own: the lease, or what the first request with it came to.
+def known(session: Session, keys: Collection[Key]) -> dict[Key, FirstAnswer]:
+    """Those of the keys that stand for a message."""
+    if not keys:
+        return {}
+    rows = {(row.user_id, row.key): row for row in session.execute(_KNOWN, _columns(keys))}
+    if not rows:
+        return {}
+    messages = {
+        row["id"]: row for row in session.execute(_MESSAGES, {"ids": [row.id for row in rows.values()]}).mappings()
+    }
+    # Routing may have chosen a phone since.
+    return {
+        key: FirstAnswer(bytes(row.request_hash), {**messages[row.id], "device_id": row.device_id})
+        for key, row in rows.items()
+    }
 
-    Raises `Refused` where the key stands for another request, `Conflict` where the first one is being worked on.
+
+def claim(session: Session, hashes: Mapping[Key, bytes]) -> set[Key]:
+    """Claim the keys of sends that are about to be written, with the hashes of their requests; the keys that were won.
+
+    Another process was first to claim the others.
     """
-    values = {"user": user_id, "key": key}
-    with transaction() as session:
-        lease: datetime | None = session.scalar(_CLAIM_BULK, {**values, "hash": request_hash})
-        if lease is not None:
-            return lease
-        standing = session.execute(_STANDING, values).one_or_none()
-    if standing is None:  # Given up between the two statements.
-        raise Conflict(KEY_IN_USE, retry_after=RETRY_AFTER_SECONDS)
-    if bytes(standing.request_hash) != request_hash:
-        raise Refused(KEY_USED)
-    if standing.message_ids is None:
-        raise Conflict(KEY_IN_USE, retry_after=RETRY_AFTER_SECONDS)
-    return Finished(list(standing.message_ids), standing.skipped)
+    if not hashes:
+        return set()
+    rows = session.execute(_CLAIM, {**_columns(hashes), "hashes": list(hashes.values())})
+    return {(row.user_id, row.key) for row in rows}
 
 
-def finish_bulk(session: Session, user_id: int, key: str, lease: datetime, done: Finished) -> None:
-    """Trade the lease for what came of it. Raises `Conflict` where it ran out and another request took over."""
-    values = {"user": user_id, "key": key, "lease": lease, "ids": done.ids, "skipped": done.skipped}
-    if session.execute(_FINISH, values).first() is None:
-        raise Conflict(KEY_IN_USE, retry_after=RETRY_AFTER_SECONDS)
+def remember(session: Session, told: Mapping[Key, tuple[int, int | None]]) -> None:
+    """Write beside the claimed keys which message each stands for, and the phone that its answer names."""
+    if told:
+        ids, devices = zip(*told.values(), strict=True)
+        session.execute(_REMEMBER, {**_columns(told), "ids": list(ids), "devices": list(devices)})
 
 
-def release_bulk(user_id: int, key: str, lease: datetime) -> None:
-    """Give up the key of a bulk send that was refused or failed, so that a corrected one may use it."""
-    with transaction() as session:
-        session.execute(_RELEASE, {"user": user_id, "key": key, "lease": lease})
+def _columns(keys: Collection[Key]) -> dict[str, list[Any]]:
+    return {"users": [user for user, _ in keys], "keys": [key for _, key in keys]}

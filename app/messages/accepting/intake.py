@@ -5,57 +5,26 @@ doubt can be run again and accepts nothing twice.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
 
 from sqlalchemy.orm import Session
 
-from app.accounts.auth import Credentials, Principal, require
+from app.accounts.auth import Principal, require
 from app.core import outbound
 from app.core.batching import Later
 from app.core.envelope import plain_number
 from app.core.errors import AppError, Conflict, Invalid, Refused, Unauthenticated
-from app.core.ids import uuid7
 from app.core.numbers import normalize_number
-from app.core.refusals import KEY_IN_USE
+from app.core.refusals import KEY_IN_USE, KEY_USED
 from app.core.task_names import TaskName
 from app.messages import storing
 from app.messages.accepting import idempotency
-from app.messages.accepting.device_choice import Choice, Question, authenticate_and_choose
+from app.messages.accepting.device_choice import Choice, authenticate_and_choose
+from app.messages.accepting.requests import Asked, Send
 from app.messages.dispatch import waking
-from app.messages.schemas import NOT_A_NUMBER, SmsDraft
+from app.messages.schemas import NOT_A_NUMBER
 from app.messages.segments import segments
 from app.messages.storing import NewMessage
-
-
-@dataclass(slots=True)
-class Send:
-    """One request to send: who asks, and the draft, or what is wrong with it. Who asks is judged first."""
-
-    credentials: Credentials | None
-    draft: SmsDraft | AppError
-    idempotency_key: str | None = None
-    request_hash: bytes = b""
-    message_id: UUID = field(default_factory=uuid7)
-
-    @property
-    def question(self) -> Question | None:
-        """Who asks for which phone; nobody without a token."""
-        if self.credentials is None:
-            return None
-        return self.credentials, None if isinstance(self.draft, AppError) else self.draft.device_id
-
-
-@dataclass(slots=True)
-class Asked:
-    """A send of somebody who may send, whose draft can be read, and what the phone it asks for comes to."""
-
-    place: int
-    send: Send
-    user: Principal
-    draft: SmsDraft
-    choice: Choice | Refused
 
 
 def accept(session: Session, sends: list[Send]) -> Sequence[dict[str, Any] | Exception]:
@@ -72,18 +41,44 @@ def accept(session: Session, sends: list[Send]) -> Sequence[dict[str, Any] | Exc
     ready: list[Asked] = []
     rows: dict[int, NewMessage] = {}
     # What was accepted once is not judged again: the plan or the region may be others by now.
-    for item in idempotency.replay(session, asked, outcomes, answer):
+    for item in _fresh(session, asked, outcomes):
         try:
             rows[item.place] = _row(item)
             ready.append(item)
         except AppError as refusal:
             outcomes[item.place] = refusal
-    for late in idempotency.claim(session, ready):
+    won = idempotency.claim(session, {item.key: item.send.request_hash for item in ready if item.key})
+    for late in [item for item in ready if item.key and item.key not in won]:
         outcomes[late.place] = Later()
         del rows[late.place]
-    outcomes.update(_insert(session, rows))
-    idempotency.remember(session, [item for item in ready if item.place in rows], outcomes)
+    made = _insert(session, rows)
+    told = {item.key: made[item.place] for item in ready if item.key and item.place in made}
+    idempotency.remember(session, {key: (data["id"], data["device_id"]) for key, data in told.items()})
+    outcomes.update(made)
     return [outcomes[place] for place in range(len(sends))]
+
+
+def _fresh(session: Session, asked: Sequence[Asked], outcomes: dict[int, dict[str, Any] | Exception]) -> list[Asked]:
+    """Answer the sends whose key is known; return the others. The same key twice in one batch waits for the next."""
+    known = idempotency.known(session, {item.key for item in asked if item.key})
+    fresh: list[Asked] = []
+    taken: set[idempotency.Key] = set()
+    for item in asked:
+        if item.key in known:
+            outcomes[item.place] = _again(item, known[item.key])
+        elif item.key in taken:
+            outcomes[item.place] = Later()
+        else:
+            fresh.append(item)
+            if item.key:
+                taken.add(item.key)
+    return fresh
+
+
+def _again(item: Asked, first: idempotency.FirstAnswer) -> dict[str, Any] | Refused:
+    if first.request_hash != item.send.request_hash:
+        return Refused(KEY_USED)
+    return answer(first.message, first.message["id"])
 
 
 def is_one_statement(send: Send) -> bool:

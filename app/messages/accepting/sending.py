@@ -14,7 +14,7 @@ from app.core.errors import AppError
 from app.core.reading import AccountOf, read_body
 from app.core.security import bearer, parse_token
 from app.core.validation import read
-from app.messages.accepting import idempotency, intake
+from app.messages.accepting import idempotency, intake, requests
 from app.messages.schemas import SmsDraft
 
 QUEUED = "SMS queued for sending"
@@ -34,7 +34,7 @@ class Sending:
         token = bearer(header(scope, b"authorization"))
         key = header(scope, b"idempotency-key")
         unread_fields = ignored.collect()
-        item = intake.Send(
+        item = requests.Send(
             credentials=parse_token(token) if token else None,
             draft=_draft(raw, header(scope, b"content-type"), key),
             idempotency_key=key or None,

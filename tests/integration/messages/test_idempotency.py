@@ -17,7 +17,7 @@ from app.accounts.auth import Principal
 from app.core.database import transaction
 from app.core.errors import Conflict
 from app.messages.accepting import bulk as bulk_sends
-from app.messages.accepting import idempotency
+from app.messages.accepting import bulk_keys
 from app.messages.schemas import BulkDraft
 from tests.support.messages_of import add_phone
 
@@ -247,7 +247,7 @@ def test_one_bulk_of_many_at_once_in_two_processes(processes, post, phone, sql):
 def _claim(user, body) -> tuple[datetime, bytes]:
     """What a process has done that died right after claiming the key."""
     request_hash = hashlib.sha256(body).digest()
-    return idempotency.claim_bulk(user.id, "key-1", request_hash), request_hash
+    return bulk_keys.claim(user.id, "key-1", request_hash), request_hash
 
 
 def test_a_process_that_died_after_its_claim(api, ali, phone, sql):
@@ -265,11 +265,11 @@ def test_a_process_that_died_after_its_claim(api, ali, phone, sql):
 
 def _finish(user: Principal, draft: BulkDraft, lease: datetime) -> None:
     """The work of a process under its lease."""
-    recipients, skipped = bulk_sends.judge(draft, None)
+    recipients, skipped = bulk_sends._checked(user, draft)
     with transaction() as session:
         accepted = bulk_sends.accept_bulk(session, user, draft, recipients, skipped)
-        done = idempotency.Finished(list(accepted.ids), list(skipped))
-        idempotency.finish_bulk(session, user.user_id, "key-1", lease, done)
+        done = bulk_keys.Finished(list(accepted.ids), list(skipped))
+        bulk_keys.finish(session, user.user_id, "key-1", lease, done)
 
 
 def test_a_process_that_lost_its_lease_writes_nothing(ali, phone, sql):
@@ -280,7 +280,7 @@ def test_a_process_that_lost_its_lease_writes_nothing(ali, phone, sql):
     taken_over = bulk_sends.send(user, draft, "key-1", request_hash)
     with pytest.raises(Conflict):
         _finish(user, draft, slow)
-    idempotency.release_bulk(user.user_id, "key-1", slow)
+    bulk_keys.release(user.user_id, "key-1", slow)
     assert messages(sql) == 1
     assert bulk_sends.send(user, draft, "key-1", request_hash) == taken_over
 

@@ -24,7 +24,7 @@ from app.core.database import transaction
 from app.core.errors import Refused
 from app.core.security import digest, parse_token
 from app.devices import enrolling
-from app.messages.accepting import intake
+from app.messages.accepting import intake, requests
 from app.messages.dispatch import handout, routing
 from app.messages.life import cancelling, expiry, moving, reports, retrying, transitions
 from app.messages.life.transitions import Change
@@ -83,7 +83,7 @@ class Life(RuleBasedStateMachine):
         device = "active" if named is None else self.phones[named][0].id
         draft = SmsDraft(message="x", recipient_number="+998901112233", device_id=device)
         with transaction() as session:
-            (outcome,) = intake.accept(session, [intake.Send(self.key, draft)])
+            (outcome,) = intake.accept(session, [requests.Send(self.key, draft)])
         if isinstance(outcome, Refused):
             return None
         self.statuses[outcome["id"]] = "pending"

@@ -9,7 +9,7 @@ from app.core import batching
 from app.core.batching import Batcher
 from app.core.database import transaction
 from app.core.security import parse_token
-from app.messages.accepting import intake
+from app.messages.accepting import intake, requests
 from app.messages.schemas import SmsDraft
 from tests.support.messages_of import add_phone
 
@@ -33,8 +33,8 @@ def draw(ali, sql):
     credentials = parse_token(ali.headers["Authorization"].removeprefix("Bearer "))
     draft = SmsDraft(message="Hello", recipient_number="+998901234567")
 
-    def of(count: int, **key: str) -> list[intake.Send]:
-        return [intake.Send(credentials, draft, **key) for _ in range(count)]
+    def of(count: int, **key: str) -> list[requests.Send]:
+        return [requests.Send(credentials, draft, **key) for _ in range(count)]
 
     return of
 

@@ -17,7 +17,7 @@ OTHERS = {
     "SILENT_FOR": "what Android's own limit looks like",
     "SAME_WITHIN": "how far apart two reports of one inbound SMS may put it",
     "KEYS_HOLD_FOR": "the promise about idempotency keys",
-    "BULK_LEASE": "how long a bulk send may be written",
+    "LEASE": "how long a bulk send may be written",
     "DELETED_KEPT": "how long deleted messages stay",
     "EVENTS_KEPT": "how long repeated events are known",
     "RELEASES_KEPT": "a day more than limits count",

@@ -1,0 +1,130 @@
+"""Whom a message to many goes to, and what each is sent: numbers, the members of groups, and texts with names.
+
+`judge` needs no database; it takes seconds where national numbers are read.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.contacts import groups
+from app.core.errors import Invalid
+from app.core.numbers import normalize_number
+from app.messages.schemas import MAX_RECIPIENTS, MESSAGE_LENGTH, NOT_A_NUMBER
+
+MOST_NAMED_ERRORS = 100
+TOO_MANY = f"The recipients field must not have more than {MAX_RECIPIENTS} items."
+# What is wrong with each field that names somebody, where in the end there is nobody.
+NOBODY = {
+    "recipients": "None of the recipients is a valid phone number.",
+    "group_ids": "The selected groups have no contacts.",
+}
+NAME = "{name}"
+
+Skipped = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipient:
+    """A number in E.164, and the name that `{name}` becomes."""
+
+    number: str
+    name: str | None
+
+
+def judge(
+    asked: Sequence[object], region: str | None, *, skip_invalid: bool, allow_duplicates: bool
+) -> tuple[list[Recipient], list[Skipped]]:
+    """The named recipients to serve, each number once at its first place, and those that `skip_invalid` left out.
+
+    Raises `Invalid` for numbers that are none, by their place in the request.
+    """
+    if len(asked) > MAX_RECIPIENTS:
+        raise Invalid({"recipients": [TOO_MANY]})
+    found: list[Recipient] = []
+    wrong: dict[str, list[str]] = {}
+    more_wrong = 0
+    skipped: list[Skipped] = []
+    for place, item in enumerate(asked):
+        judged = _judge(item, place, region)
+        if isinstance(judged, Recipient):
+            found.append(judged)
+        elif skip_invalid:
+            skipped.append({"index": place, "reason": judged[1]})
+        elif len(wrong) < MOST_NAMED_ERRORS:
+            wrong[judged[0]] = [judged[1]]
+        else:
+            more_wrong += 1
+    if wrong:
+        raise Invalid(wrong, unnamed=more_wrong)
+    return (found if allow_duplicates else _each_once(found)), skipped
+
+
+def _each_once(recipients: Sequence[Recipient]) -> list[Recipient]:
+    first: dict[str, Recipient] = {}
+    for recipient in recipients:
+        first.setdefault(recipient.number, recipient)
+    return list(first.values())
+
+
+def with_groups(
+    session: Session, user_id: int, named: Sequence[Recipient], group_ids: Sequence[int]
+) -> list[Recipient]:
+    """The named recipients, and behind them the members of the user's groups who are not among them, each once.
+
+    Raises `Invalid` for unknown groups, and for too many.
+    """
+    everyone = list(named)
+    if group_ids:
+        groups.refuse_unknown("group_ids", group_ids, groups.owned(session, user_id, group_ids))
+        numbers = {recipient.number for recipient in named}
+        members = groups.members(session, group_ids, MAX_RECIPIENTS + 1)
+        everyone += [Recipient(number, name) for number, name in members if number not in numbers]
+    if len(everyone) > MAX_RECIPIENTS:
+        raise Invalid({"recipients": [TOO_MANY]})
+    return everyone
+
+
+def _judge(item: object, place: int, region: str | None) -> Recipient | tuple[str, str]:
+    """A recipient, or the dotted field that is wrong and the sentence for it."""
+    name: str | None = None
+    field = f"recipients.{place}"
+    if isinstance(item, dict):
+        field, named, item = f"{field}.number", item.get("name"), item.get("number")
+        if isinstance(named, str):
+            name = named.strip() or None
+        elif named is not None:
+            return f"recipients.{place}.name", f"The recipients.{place}.name field must be a string."
+    if item is None or item == "" or (isinstance(item, str) and not item.strip()):
+        return field, f"The {field} field is required."
+    if not isinstance(item, str):
+        return field, f"The {field} field must be a string."
+    number = normalize_number(item, region)
+    return Recipient(number, name) if number else (field, NOT_A_NUMBER.format(name=field))
+
+
+def texts(session: Session, user_id: int, message: str, recipients: Sequence[Recipient]) -> list[str]:
+    """Each recipient's text: `{name}` is the recipient's name, else the contact's, else nothing.
+
+    Raises `Invalid` for one that is empty or too long then.
+    """
+    if NAME not in message:
+        return [message] * len(recipients)
+    nameless = [recipient.number for recipient in recipients if recipient.name is None]
+    known: dict[str, str | None] = dict(
+        session.execute(
+            text("SELECT phone_number, name FROM contacts WHERE user_id = :user AND phone_number = ANY(:numbers)"),
+            {"user": user_id, "numbers": nameless},
+        ).all()
+    )
+    filled = [message.replace(NAME, recipient.name or known.get(recipient.number) or "") for recipient in recipients]
+    for recipient, body in zip(recipients, filled, strict=True):
+        if len(body) > MESSAGE_LENGTH:
+            sentence = f"The message field must not be greater than {MESSAGE_LENGTH} characters"
+            raise Invalid({"message": [f"{sentence}; with the name of {recipient.number} it has {len(body)}."]})
+        if not body.strip():
+            raise Invalid({"message": [f"The message field is required; {recipient.number} has no name to fill it."]})
+    return filled
