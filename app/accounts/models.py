@@ -1,8 +1,7 @@
-"""Users, their tokens, promo codes, usage counters and idempotency keys."""
+"""Users, their tokens, promo codes and usage counters."""
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -17,7 +16,6 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import QUEUE_STORAGE, Base, BigId, CreatedAt
@@ -148,24 +146,3 @@ class UsageTotal(Base):
     kind: Mapped[str] = mapped_column(String(20), primary_key=True)
     n: Mapped[int]
     amount: Mapped[Decimal] = mapped_column(Numeric(24, 4))
-
-
-class IdempotencyKey(Base):
-    """A send's `Idempotency-Key`: the hash of its request and the messages it made.
-
-    `device_id` is the phone that the answer to a single send named, `skipped` the recipients that a bulk send left out,
-    `lease_until` how long one may take before its key may be taken over.
-    """
-
-    __tablename__ = "idempotency_keys"
-    __table_args__ = (Index(None, "created_at"),)
-
-    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    route: Mapped[str] = mapped_column(String(20), primary_key=True)
-    key: Mapped[str] = mapped_column(String(255), primary_key=True)
-    request_hash: Mapped[bytes] = mapped_column(LargeBinary)
-    message_ids: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
-    device_id: Mapped[int | None]
-    skipped: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
-    lease_until: Mapped[datetime | None]
-    created_at: Mapped[CreatedAt]

@@ -73,7 +73,7 @@ class DeviceState(Base):
     woken_at: Mapped[datetime | None]
     # When the owner was told that the phone is offline; null again with the all-clear.
     offline_alert_at: Mapped[datetime | None]
-    # Until when the phone's limits hold back everything that waits for it, and which of them (`messages/limits.py`).
+    # Until when the phone's limits hold back everything that waits for it, and which of them (`dispatch/limits.py`).
     held_until: Mapped[datetime | None]
     held_by: Mapped[str | None] = mapped_column(String(32))
     # Failing (`health`): until when it gets nothing, and after that one message; each of its failing cards, by slot, as
@@ -141,27 +141,3 @@ class PhoneWatch(Base):
     id: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
     seen_at: Mapped[datetime]
     back_at: Mapped[datetime | None]
-
-
-class DeviceRelease(Base):
-    """What a phone with limits was given: counted in sliding windows, kept for as long as the longest of them."""
-
-    __tablename__ = "device_releases"
-    __table_args__ = (Index("ix_device_releases_window", "device_id", "released_at"), Index(None, "released_at"))
-
-    id: Mapped[BigId]
-    device_id: Mapped[int]
-    released_at: Mapped[datetime]
-    sim_slot: Mapped[int] = mapped_column(SmallInteger)
-    segments: Mapped[int] = mapped_column(SmallInteger)
-    # The first eight bytes of the number's SHA-256, as a number: enough to count recipients by.
-    recipient: Mapped[int]
-
-
-class DispatchCursor(Base):
-    """Whose turn it is among a user's phones: the one served last."""
-
-    __tablename__ = "dispatch_cursors"
-
-    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
-    last_device_id: Mapped[int] = mapped_column(server_default=text("0"))

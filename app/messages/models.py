@@ -1,4 +1,4 @@
-"""Messages, and the narrow queue of those that still wait."""
+"""Messages, the narrow queue of those that still wait, and what accepting and dispatch keep beside them."""
 
 from datetime import date, datetime
 from decimal import Decimal
@@ -173,4 +173,49 @@ class InboundSeen(Base):
     event_id: Mapped[str] = mapped_column(String(64), primary_key=True)
     fingerprint: Mapped[bytes] = mapped_column(LargeBinary)
     received_at: Mapped[datetime]
+    created_at: Mapped[CreatedAt]
+
+
+class DeviceRelease(Base):
+    """What a phone with limits was given: counted in sliding windows, kept for as long as the longest of them."""
+
+    __tablename__ = "device_releases"
+    __table_args__ = (Index("ix_device_releases_window", "device_id", "released_at"), Index(None, "released_at"))
+
+    id: Mapped[BigId]
+    device_id: Mapped[int]
+    released_at: Mapped[datetime]
+    sim_slot: Mapped[int] = mapped_column(SmallInteger)
+    segments: Mapped[int] = mapped_column(SmallInteger)
+    # The first eight bytes of the number's SHA-256, as a number: enough to count recipients by.
+    recipient: Mapped[int]
+
+
+class DispatchCursor(Base):
+    """Whose turn it is among a user's phones: the one served last."""
+
+    __tablename__ = "dispatch_cursors"
+
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    last_device_id: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class IdempotencyKey(Base):
+    """A send's `Idempotency-Key`: the hash of its request and the messages it made.
+
+    `device_id` is the phone that the answer to a single send named, `skipped` the recipients that a bulk send left out,
+    `lease_until` how long one may take before its key may be taken over.
+    """
+
+    __tablename__ = "idempotency_keys"
+    __table_args__ = (Index(None, "created_at"),)
+
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    route: Mapped[str] = mapped_column(String(20), primary_key=True)
+    key: Mapped[str] = mapped_column(String(255), primary_key=True)
+    request_hash: Mapped[bytes] = mapped_column(LargeBinary)
+    message_ids: Mapped[list[int] | None] = mapped_column(ARRAY(BigInteger))
+    device_id: Mapped[int | None]
+    skipped: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
+    lease_until: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
