@@ -52,7 +52,7 @@ test-only: $(READY) ## tests without the checks; ARGS="tests/unit -k number" for
 	@exec $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
 
 migration: $(READY) ## NAME="what it does": the next migration, from what the models say
-	@$(BIN)/python -m app.migrations.new "$(NAME)"
+	@$(BIN)/python -m app.local.new_migration "$(NAME)"
 	@$(BIN)/ruff check --quiet --fix app/migrations/versions && $(BIN)/ruff format --quiet app/migrations/versions
 
 endpoints: $(READY) ## write the table of endpoints in docs/developing/

@@ -11,11 +11,12 @@ from pathlib import Path
 
 from alembic import command
 
+from app import migrations
 from app.core.settings import get_settings
 from app.local.servers import EmbeddedPostgres
 from app.migrations.config import alembic_config, migrate
 
-VERSIONS = Path(__file__).parent / "versions"
+VERSIONS = Path(migrations.__file__).parent / "versions"
 
 
 def create(name: str, versions: Path = VERSIONS) -> Path:

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from app.core.settings import get_settings
-from app.migrations.new import VERSIONS, create
+from app.local.new_migration import VERSIONS, create
 
 
 @pytest.fixture
