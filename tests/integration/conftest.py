@@ -55,7 +55,7 @@ def gateway(servers: Servers) -> Iterator[Gateway]:
 @pytest.fixture
 def api(gateway: Gateway, database: Servers) -> Iterator[httpx.Client]:
     """A client without a token, on an empty database."""
-    with httpx.Client(base_url=gateway.url, timeout=20) as client:
+    with httpx.Client(base_url=gateway.url, timeout=60) as client:
         yield client
 
 
