@@ -6,7 +6,7 @@ at once in every process.
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, get_args
@@ -23,6 +23,7 @@ from app.core.errors import Forbidden, NeedsPremium, Unauthenticated
 from app.core.once import once
 from app.core.security import parse_token, same
 from app.core.settings import Feature, get_settings
+from app.core.shares import Shares
 
 # What a token may be allowed; `*` is everything.
 Ability = Literal["*", "sms:send", "sms:read", "contacts", "devices", "webhooks", "account", "tokens", "phone:enroll"]
@@ -170,10 +171,23 @@ _bearer = HTTPBearer(
 )
 
 
-def current(
-    session: SessionDep, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Principal:
-    """The principal of the request, whatever its token may do. Raises `Unauthenticated`."""
+GivenCredentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+
+# Of the threads that answer plain calls, which one account's slow ones must not take from all others.
+_threads = Shares(40)
+
+
+def current(session: SessionDep, credentials: GivenCredentials) -> Iterator[Principal]:
+    """The principal of the request, whatever its token may do.
+
+    Raises `Unauthenticated`, and `TooManyAttempts` where the account has too many calls under way.
+    """
+    principal = _authenticated(session, credentials)
+    with _threads.one(principal.user_id):
+        yield principal
+
+
+def _authenticated(session: Session, credentials: HTTPAuthorizationCredentials | None) -> Principal:
     parsed = parse_token(credentials.credentials.strip()) if credentials else None
     principal = principal_of(session, parsed) if parsed else None
     if principal is None:
@@ -181,7 +195,7 @@ def current(
     return principal
 
 
-CurrentUser = Annotated[Principal, Depends(current)]
+CurrentUser = Annotated[Principal, Depends(current, scope="function")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +213,9 @@ class _Can(Need):
 
 
 class _CanAlone(Need):
-    def __call__(self, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Principal:
+    def __call__(self, credentials: GivenCredentials) -> Principal:
         with transaction() as session:
-            principal = current(session, credentials)
+            principal = _authenticated(session, credentials)
         require(principal, self.ability, self.feature)
         return principal
 

@@ -91,7 +91,7 @@ KeyMaker = Annotated[Principal, Depends(can("tokens", "api"))]
     response_description=REGISTERED,
     responses={**refuses(403, REGISTRATION_CLOSED), **refuses(429)},
 )
-def register(body: Registration, client: Client, later: BackgroundTasks) -> MessageEnvelope[SignedIn]:
+def register(body: Registration, later: BackgroundTasks, client: Client = None) -> MessageEnvelope[SignedIn]:
     """Create an account and sign in. If the server sends mail, it sends a code to confirm the address."""
     user, token = signin.register(name=body.name, email=body.email, password=body.password, client=client)
     if get_settings().smtp_url is not None:
@@ -106,7 +106,7 @@ def register(body: Registration, client: Client, later: BackgroundTasks) -> Mess
     response_description=LOGGED_IN,
     responses={**refuses(401, INVALID_CREDENTIALS), **refuses(429)},
 )
-def login(body: Credentials, client: Client) -> MessageEnvelope[SignedIn]:
+def login(body: Credentials, client: Client = None) -> MessageEnvelope[SignedIn]:
     """Sign in with e-mail and password."""
     with failures("failed-login", normalize(body.email), FAILED_LOGINS, Unauthenticated):
         user, token = signin.login(email=body.email, password=body.password, client=client)
@@ -126,7 +126,7 @@ def login(body: Credentials, client: Client) -> MessageEnvelope[SignedIn]:
         **refuses(503, GOOGLE_UNAVAILABLE),
     },
 )
-def login_with_google(body: GoogleToken, client: Client) -> MessageEnvelope[SignedIn]:
+def login_with_google(body: GoogleToken, client: Client = None) -> MessageEnvelope[SignedIn]:
     """Sign in with the ID token your app received from Google."""
     identity = google.identify(body.id_token)
     with transaction() as session:

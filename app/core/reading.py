@@ -5,7 +5,6 @@ each account, and for the process. A body that does not come at a least pace is 
 """
 
 import asyncio
-from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -14,13 +13,14 @@ from starlette.types import Message, Receive, Scope, Send
 
 from app.core.bodies import header
 from app.core.errors import AppError, Overloaded, TooLarge, TooSlow, Unauthenticated
+from app.core.shares import Shares
 
 BODY_LIMIT = 1024 * 1024
 LARGE_BODY_LIMIT = 32 * 1024 * 1024
 # What is read of anybody. Sends, reports and what phones receive are smaller; they never wait for the budget.
 FREE_BYTES = 16 * 1024
+# Of all accounts; one has at most half of what the others leave.
 MAX_BUFFERED_BYTES = 128 * 1024 * 1024
-MAX_BUFFERED_BYTES_OF_ACCOUNT = 64 * 1024 * 1024
 GRACE_SECONDS = 10.0
 MIN_BYTES_PER_SECOND = 4096
 TIMEOUT_SECONDS = 300.0
@@ -31,29 +31,7 @@ AccountOf = Callable[[Scope], Awaitable[int | None]]
 """The account that a request's token, or the secret in its path, belongs to; None for a stranger."""
 
 
-class _Buffers:
-    """The bytes of bodies that this process holds, by account. Used on the event loop alone."""
-
-    def __init__(self) -> None:
-        self._of: Counter[int] = Counter()
-        self._total = 0
-
-    def reserve(self, account: int, size: int) -> None:
-        """Raises `Overloaded` beyond the budget."""
-        of_account = self._of[account] + size
-        if self._total + size > MAX_BUFFERED_BYTES or of_account > MAX_BUFFERED_BYTES_OF_ACCOUNT:
-            raise Overloaded
-        self._of[account] += size
-        self._total += size
-
-    def release(self, account: int, size: int) -> None:
-        self._of[account] -= size
-        self._total -= size
-        if not self._of[account]:
-            del self._of[account]
-
-
-_buffers = _Buffers()
+_buffers = Shares(MAX_BUFFERED_BYTES)
 
 
 async def read_body(scope: Scope, receive: Receive, account_of: AccountOf, limit: int = BODY_LIMIT) -> bytes:
@@ -109,14 +87,15 @@ async def _hold(scope: Scope, account_of: AccountOf, size: int) -> None:
         account = await account_of(scope)
         if account is None:
             raise Unauthenticated
-    _buffers.reserve(account, size - held)
+    if not _buffers.take(account, size - held):
+        raise Overloaded
     scope["buffered"] = (account, size)
 
 
 def release(scope: MutableMapping[str, Any]) -> None:
     """The request is over: its body is held no longer."""
     if "buffered" in scope:
-        _buffers.release(*scope.pop("buffered"))
+        _buffers.give_back(*scope.pop("buffered"))
 
 
 def closing(receive: Receive, send: Send) -> Send:

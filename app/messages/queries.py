@@ -12,6 +12,7 @@ import base64
 import binascii
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
@@ -27,6 +28,7 @@ from app.core.database import columns_of
 from app.core.errors import Invalid
 from app.core.numbers import normalize_number
 from app.core.pages import Page, Paging
+from app.core.shares import Shares
 from app.core.sql_like import containing
 from app.core.validation import BIGGEST_ID, Filter, Moment, row_id
 from app.messages.models import Message
@@ -35,6 +37,8 @@ from app.messages.states import Status
 
 MOST_COUNTED = 10_000
 SEARCH_DAYS = 31
+# A search may keep a core of the database's busy for seconds.
+_searches = Shares(4)
 _COLUMNS = columns_of(Message, "m")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -94,8 +98,15 @@ class _Walks:
 
 
 def page(session: Session, user: Principal, wanted: MessageFilter, paging: Paging) -> MessagePage:
-    """A page of the user's messages. Raises `Invalid` for a search without a short range, and for a bad cursor."""
+    """A page of the user's messages. Raises `Invalid` for a search without a short range, and for a bad cursor;
+    `TooManyAttempts` where the account searches so much already.
+    """
     _refuse_long_search(wanted)
+    with nullcontext() if wanted.search is None else _searches.one(user.user_id):
+        return _page(session, user, wanted, paging)
+
+
+def _page(session: Session, user: Principal, wanted: MessageFilter, paging: Paging) -> MessagePage:
     after = _parse_cursor(wanted.cursor)
     if after:
         paging = replace(paging, page=1, query=_without_cursor(paging))

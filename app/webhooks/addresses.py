@@ -2,7 +2,8 @@
 
 Whoever may send can name any URL, so names, ports and accounts cost an attacker nothing; the address that is posted to
 is what they have in common. One that accepted something lately is never counted or slowed, nor are the networks that
-the operator allowed by name: those are the installation's own.
+the operator allowed by name: those are the installation's own. A call counts before its connection is made, so that
+closed and silent ports are no way around. While Valkey is away nothing is counted, but workers get no tasks either.
 """
 
 import asyncio

@@ -26,6 +26,8 @@ TOTAL_SECONDS = 15.0
 KEEPALIVE_SECONDS = 30.0
 NAMES_KEPT_SECONDS = 10
 MAX_HEADERS = 1000
+# Of a name, one call tries so many addresses.
+MAX_ADDRESSES = 4
 
 # `connect` is for connecting as a whole: looking the name up, TCP and TLS. Who calls limits the whole call, exactly;
 # aiohttp would round that up to a whole second.
@@ -116,7 +118,7 @@ class Connector(aiohttp.TCPConnector):
     """Makes connections that keep answers, to addresses that may be called now, and a new one for a call that asks."""
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(socket_factory=self._socket, **options)
+        super().__init__(socket_factory=_guarded_socket, **options)
         self.rates = AddressRates()
         keeper: type[ResponseHandler] = AnswerKeeper
         self._factory = partial(keeper, loop=self._loop)
@@ -125,7 +127,7 @@ class Connector(aiohttp.TCPConnector):
         """A connection for the call that is under way. Raises `HeldAddressError` if its address is not to be called."""
         connection = await super().connect(req, traces, timeout)
         keeper = cast("AnswerKeeper", connection.protocol)
-        if not self.rates.accepts(keeper.address):
+        if keeper.is_used and not self.rates.accepts(keeper.address):  # a new one was counted before it was made
             try:
                 await self.rates.admit(keeper.address)
             except BaseException:
@@ -134,12 +136,24 @@ class Connector(aiohttp.TCPConnector):
         keeper.serve(current_exchange())
         return connection
 
+    async def _resolve_host(self, host: str, port: int, traces: Any = None) -> list[ResolveResult]:
+        """The addresses that may be connected to now; each counts as called, whether a connection comes up or not."""
+        found = (await super()._resolve_host(host, port, traces))[:MAX_ADDRESSES]
+        may, held = [], None
+        for one in found:
+            judge_address(one["host"])
+            try:
+                await self.rates.admit(one["host"])
+                may.append(one)
+            except HeldAddressError as error:
+                held = error
+        if held is not None and not may:
+            raise held
+        current_exchange().address = may[0]["host"] if may else None
+        return may
+
     async def _get(self, key: Any, traces: Any) -> Any:
         return None if current_exchange().fresh else await super()._get(key, traces)
-
-    def _socket(self, info: Any) -> socket.socket:
-        self.rates.judge(info[4][0])
-        return _guarded_socket(info)
 
 
 def guarded_session(lookup: Lookup = system_lookup) -> aiohttp.ClientSession:

@@ -39,7 +39,7 @@ class RawAnswer:
 class Exchange:
     """A call under way: whose it is, and what came back on the connection it uses.
 
-    `address` is the one it is made to, once there is a connection. `fresh` asks for a new connection, `reused` says
+    `address` is the one it is made to, or the first that is tried. `fresh` asks for a new connection, `reused` says
     that the connection had carried another call before.
     """
 
@@ -97,10 +97,15 @@ class AnswerKeeper(ResponseHandler):
         self.address = transport.get_extra_info("peername")[0]
         super().connection_made(transport)
 
+    @property
+    def is_used(self) -> bool:
+        """Whether it has carried a call before."""
+        return self._exchange is not None
+
     def serve(self, exchange: Exchange) -> None:
         """Begin a call."""
         exchange.address = self.address
-        exchange.reused = self._exchange is not None
+        exchange.reused = self.is_used
         exchange.seen.clear()
         self._exchange, self._answered = exchange, False
 

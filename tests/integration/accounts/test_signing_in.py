@@ -222,3 +222,16 @@ def test_signing_in_goes_on_where_valkey_hangs(api, configured):
             assert time.monotonic() - began < 3
         finally:
             throttling._counters.cache_clear()
+
+
+def test_a_program_that_says_nothing_of_itself_signs_in(gateway, database):
+    """Its requests have no User-Agent, as those of sockets and of some libraries."""
+    import http.client
+    import json
+
+    person = {"name": "Ali", "email": "ali@example.com", "password": "secret", "password_confirmation": "secret"}
+    for path, status in (("/api/register", 201), ("/api/login", 200)):
+        connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=20)
+        connection.request("POST", path, json.dumps(person), {"Content-Type": "application/json"})
+        assert connection.getresponse().status == status
+        connection.close()

@@ -99,6 +99,21 @@ def test_one_account_has_no_more_than_its_share_of_the_budget(api, gateway, ali,
         each.close()
 
 
+def test_two_accounts_leave_a_third_its_share(api, gateway, ali, other, new_account):
+    third = new_account("third@example.com")
+    full = []
+    for account, most in ((ali, 2), (other, 1)):
+        full += [
+            opened(gateway.port, "/api/sms/bulk", length=31 * MB, headers=account.headers) for _ in range(most + 1)
+        ]
+        assert answer(full[-1])[0] == 503
+    body = b'{"message": "x", "recipients": []' + b" " * 8 * MB + b"}"
+    headers = third.headers | {"Content-Type": "application/json"}
+    assert api.post("/api/sms/bulk", content=body, headers=headers).status_code == 422
+    for each in full:
+        each.close()
+
+
 @pytest.fixture
 def send_small(api):
     def send(user):
@@ -138,7 +153,8 @@ def test_a_body_that_comes_slowly_but_surely_is_taken(gateway, database, monkeyp
         for place in range(0, len(body), 10):
             connection.sendall(body[place : place + 10])
             threading.Event().wait(0.2)
-        assert answer(connection)[0] == 401
+        found = answer(connection)
+        assert found[0] == 401, found
 
 
 def test_no_body_may_take_longer_than_the_whole_time(gateway, database, monkeypatch):

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import socket
 
 import pytest
 
@@ -59,7 +60,7 @@ def test_an_address_that_accepts_nothing_is_called_so_often_over_all_processes(s
     assert held(first)
     assert held(second)
     assert not held(first, "203.0.113.8")
-    # Known to be held, it is not even connected to.
+    # Known to be held, it is not asked for again.
     with pytest.raises(HeldAddressError, match=r"203\.0\.113\.7 came to nothing"):
         first.judge(VICTIM)
 
@@ -95,6 +96,42 @@ def test_many_names_and_accounts_reach_one_address_no_more_often(
     assert len(receiver.received) == 20
     error = "Not called: too many calls to 127.0.0.1 came to nothing in the last minute."
     assert value("SELECT count(*) FROM webhook_attempts WHERE error = :error", error=error) >= 40
+
+
+def test_calls_that_never_come_up_count_too(
+    receiver, start_deliverer, monkeypatch, free_port, no_address_is_the_operators_own
+) -> None:
+    """Closed ports, of any number of names and accounts; over the limit there is not even a connection."""
+    monkeypatch.setattr(addresses, "MAX_CALLS", 20)
+    start_deliverer(lookup=Names(**{f"a{n}_test": [["127.0.0.1"]] for n in range(60)}))
+    users = [make_user(f"u{n}@example.com") for n in range(3)]
+    write(*(callback(users[n % 3], f"http://a{n}.test:{free_port}/", n) for n in range(40)))
+    until(lambda: value("SELECT count(*) FROM webhook_attempts") >= 40)
+    error = "Not called: too many calls to 127.0.0.1 came to nothing in the last minute."
+    assert value("SELECT count(*) FROM webhook_attempts WHERE error = :error", error=error) >= 20
+    write(*(callback(users[n % 3], f"http://a{n}.test:{receiver.port}/", n) for n in range(40, 60)))
+    until(lambda: value("SELECT count(DISTINCT delivery_id) FROM webhook_attempts") == 60)
+    assert receiver.connections == 0
+
+
+def test_an_address_that_accepted_and_then_closes_its_port_is_counted_again(
+    receiver, start_deliverer, monkeypatch, free_port, no_address_is_the_operators_own
+) -> None:
+    monkeypatch.setattr(addresses, "MAX_CALLS", 5)
+    monkeypatch.setattr(addresses, "MAX_FAILURES", 10)
+    start_deliverer(lookup=Names(**{f"a{n}_test": [["127.0.0.1"]] for n in range(60)}))
+    user = make_user()
+    write(callback(user, f"http://a0.test:{receiver.port}/", 1))
+    until(lambda: value("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'") == 1)
+    write(*(callback(user, f"http://a{n}.test:{free_port}/", n) for n in range(1, 40)))
+    error = "Not called: too many calls to 127.0.0.1 came to nothing in the last minute."
+    until(lambda: value("SELECT count(*) FROM webhook_attempts WHERE error = :error", error=error) >= 10)
+
+
+@pytest.fixture
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        return probe.getsockname()[1]
 
 
 def test_a_receiver_that_accepts_gets_all_at_once(
