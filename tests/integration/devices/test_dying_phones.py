@@ -79,7 +79,7 @@ def phone_process(server: str, token: str, ledger: Path) -> tuple[str, ...]:
     # fmt: off
     return (
         sys.executable, "-m", "app.cli", "phones", "simulate", "--server", server, "--token", token, "--phones", "1",
-        "--ledger", str(ledger),
+        "--ledger", str(ledger), "--state", f"{ledger} state",
     )
     # fmt: on
 
