@@ -38,9 +38,10 @@ CONFIGURATION = {
     "operations": [
         # Not configured in tests, which is told by a 503.
         {
-            "include-operation-id": "accounts_login_with_google",
+            "include-operation-id": operation,
             "checks": {"not_a_server_error": {"expected-statuses": ["2xx", "4xx", "503"]}},
         }
+        for operation in ("accounts_login_with_google", "accounts_forgot_password", "accounts_send_email_code")
     ],
 }
 
