@@ -8,6 +8,8 @@ Schema = dict[str, Any]
 _PREFIX = "#/components/schemas/"
 # How pydantic passes on limits that stand outside of a validator.
 _LIMITS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
+# Fields of answers that are absent where there is nothing to say.
+_SOMETIMES = {"omitted"}
 
 
 def tidy(document: dict[str, Any]) -> dict[str, Any]:
@@ -22,7 +24,7 @@ def tidy(document: dict[str, Any]) -> dict[str, Any]:
             for field in schema.get("properties", {}).values():
                 field.pop("default", None)  # in a body, absent means absent
         elif "properties" in schema and name not in {"Refusal", "ForbiddenRefusal", "InvalidRefusal", "BulkQueued"}:
-            schema["required"] = list(schema["properties"])
+            schema["required"] = [field for field in schema["properties"] if field not in _SOMETIMES]
     for name in set(schemas) - _reachable(schemas, document, document["components"].get("responses")):
         del schemas[name]
     return document
