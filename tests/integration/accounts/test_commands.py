@@ -47,7 +47,7 @@ def test_promo_codes(api, ali, sql):
     api.post("/api/subscriptions/redeem-promo", json={"code": "summer"}, headers=ali.headers)
     assert run(promo_app, "list").stdout.splitlines() == [
         "SUMMER  months: 3  used: 1 of 2  ends: 2198-07-01T00:00:00.000000Z",
-        "EVER  months: 1  used: 0 of any number  ends: never",
+        "EVER  months: 1  used: 0 of unlimited  ends: never",
     ]
 
 

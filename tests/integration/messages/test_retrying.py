@@ -250,4 +250,4 @@ def test_a_message_is_sent_so_often_and_no_more_and_what_did_not_fail_hears_of_t
     assert (len(pulled["id"]), pulled["id"].partition(".")[2]) == (36, "990")
     phone.report(pulled["id"], "Failed", error="Send result: RESULT_ERROR_NO_SERVICE")
     answer = retry(client, message)
-    assert (answer.status_code, answer.json()["message"]) == (422, "A message can be sent 990 times")
+    assert (answer.status_code, answer.json()["message"]) == (422, "A message can be sent at most 990 times")

@@ -168,7 +168,7 @@ def test_a_failed_delivery_is_replayed_with_its_id_and_body(mine, ali, receiver,
     [delivery] = write(callback(ali.id, receiver.url(), 1, n=1))
     until(lambda: value("SELECT attempts FROM webhook_deliveries") == 1)
     waiting = mine.post(f"/api/webhooks/deliveries/{delivery}/replay")
-    assert (waiting.status_code, set(waiting.json())) == (422, {"success", "message"})
+    assert (waiting.status_code, set(waiting.json())) == (422, {"success", "message", "reason_code"})
     _fail(receiver, 1)
     receiver.behaviour = answer(200)
     until(lambda: execute("UPDATE webhook_targets SET next_try_at = NULL") or True)
