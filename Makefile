@@ -32,7 +32,7 @@ install:
 up: $(READY) ## the gateway, its data kept in .smsfleet/
 	@exec $(BIN)/smsfleet up $(ARGS)
 
-demo: $(READY) ## a whole campaign on five virtual phones; ARGS="--messages 20000 --phones 20 --keep"
+demo: $(READY) ## a campaign on five virtual phones; ARGS="--messages 20000 --phones 20 --keep"
 	@exec $(BIN)/smsfleet demo $(ARGS)
 
 check: $(READY) ## lint, format, types, imports: seconds
@@ -42,7 +42,8 @@ check: $(READY) ## lint, format, types, imports: seconds
 	$(BIN)/lint-imports
 	$(BIN)/typos
 
-format: $(READY) ## format the code and mend what the linter can
+format: $(READY) ## format the code and fix what the linter can
+	$(BIN)/ruff format --quiet
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 

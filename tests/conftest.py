@@ -99,4 +99,4 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for mark, program in MISSING.items():
-        terminalreporter.write_line(f"left out: tests marked {mark}, because {program} is not installed")
+        terminalreporter.write_line(f"skipped (deselected): tests marked {mark}, because {program} is not installed")

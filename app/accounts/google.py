@@ -85,8 +85,8 @@ def sign_in(session: Session, identity: Identity, client: str | None) -> tuple[U
     return user, sessions.begin(session, user.id, client)
 
 
-_REQUIRED = "The id token field is required: this account has no password, so sign in with Google once more."
-_NOT_YOURS = "This is not a valid token of the Google account that you sign in with."
+_REQUIRED = "The id token field is required: the account has no password; sign in with Google again."
+_NOT_YOURS = "This is not a valid token of the Google account you sign in with."
 
 
 def confirm(user_id: int, id_token: str | None) -> None:

@@ -67,7 +67,7 @@ def judge(body: ContactImport, region: str | None) -> Judged:
         if number is None:
             judged.skip(place, explain_refusal(asked, region))
         elif places.setdefault(number, place) != place:
-            judged.skip(place, f"The same number stands in contacts.{places[number]}.")
+            judged.skip(place, f"Duplicate of contacts.{places[number]}.")
         else:
             judged.rows.append((number, *(row.get(name) for name in _TEXTS), *(name in row for name in _TEXTS)))
     if wrong:

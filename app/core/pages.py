@@ -116,8 +116,8 @@ def _window(page: int, last: int) -> list[int | None]:
 
 def _paging(
     request: Request,
-    page: Annotated[int, BeforeValidator(_page_number), Query(description="From 1; anything else is page 1")] = 1,
-    per_page: Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="Items on a page")] = PER_PAGE,
+    page: Annotated[int, BeforeValidator(_page_number), Query(description="From 1; invalid values mean page 1")] = 1,
+    per_page: Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="Items per page")] = PER_PAGE,
 ) -> Paging:
     query = request.scope["query_string"].decode("latin-1")
     others = tuple(pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] != "page")

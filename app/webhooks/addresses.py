@@ -106,4 +106,4 @@ class AddressRates:
 
 
 def _sentence(address: str) -> str:
-    return f"Not called: too many calls to {address} came to nothing in the last minute."
+    return f"Not called: too many failed calls to {address} in the last minute."

@@ -361,7 +361,7 @@ def _calls(session: Session, rows: Sequence[Any]) -> list[Call]:
         )
     homeless = [row.delivery_id for row in strayed if row.account_url is None]
     if homeless:
-        session.execute(_DROP, {"ids": homeless, "error": "The webhook URL was removed or switched off."})
+        session.execute(_DROP, {"ids": homeless, "error": "The webhook URL was removed or disabled."})
     if not ready:
         return []
     without = {row.user_id for row in ready if row.secrets is None}

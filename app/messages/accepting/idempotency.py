@@ -26,7 +26,7 @@ KEYS_HOLD_FOR = timedelta(hours=24)
 IdempotencyKey = Annotated[
     str | None,
     Header(
-        description="The same key with the same body, within 24 hours, gives the first answer again and sends nothing",
+        description="Within 24 hours, the same key and body return the first answer without sending again",
         json_schema_extra={"maxLength": KEY_LENGTH},
     ),
 ]

@@ -77,7 +77,7 @@ def test_each_skipped_row_has_its_reason(api, ali, bring, book):
     answer = bring([{"phone_number": number} for number in numbers])
     assert counts(answer) == (2, 5)
     assert answer.json()["data"]["skipped_rows"] == [
-        {"index": 1, "reason": "The same number stands in contacts.0."},
+        {"index": 1, "reason": "Duplicate of contacts.0."},
         {"index": 2, "reason": "This is not a complete phone number of US: check its length and area code."},
         {
             "index": 3,
