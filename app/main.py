@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import Match
 from starlette.types import ASGIApp
 
-from app.accounts.auth import write_token_usage
+from app.accounts.token_use import write_token_usage
 from app.core.direct import Call, DirectCalls
 from app.core.edge import Bodies, Edge
 from app.core.errors import AppError, Invalid, MethodNotAllowed, RouteNotFound, as_app_error

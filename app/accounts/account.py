@@ -9,8 +9,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts import usage
-from app.accounts.auth import Principal
 from app.accounts.models import User
+from app.accounts.principals import Principal
 from app.accounts.schemas import (
     AccountOut,
     AccountStats,

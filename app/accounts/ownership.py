@@ -42,7 +42,7 @@ _NO_HOOKS = (
 
 def disarm(session: Session, user_id: int) -> None:
     """End everything that acts for the account: tokens, codes, phones, webhooks. What it had accepted is withdrawn."""
-    # Once more while there were any: a call under way may have made one (`auth.hold`).
+    # Once more while there were any: a call under way may have made one (`principals.hold`).
     while session.execute(delete(Token).where(Token.user_id == user_id).returning(Token.id)).all():
         pass
     session.execute(delete(AccountCode).where(AccountCode.user_id == user_id))

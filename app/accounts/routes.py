@@ -5,8 +5,9 @@ from typing import Annotated
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path
 
 from app.accounts import account, codes, google, ownership, plans, sessions, signin, tokens
-from app.accounts.auth import CurrentUser, Principal, can, can_alone, hold
+from app.accounts.auth import CurrentUser, can, can_alone
 from app.accounts.models import User
+from app.accounts.principals import Principal, hold
 from app.accounts.schemas import (
     AccountOut,
     AccountRemoval,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 
-from app.accounts.auth import Ability
+from app.accounts.principals import Ability
 from app.core.envelope import Money, Timestamp
 from app.core.numbers import is_region
 from app.core.settings import FEATURES, Feature

@@ -6,8 +6,8 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Session
 
 from app.accounts import tokens
-from app.accounts.auth import Principal
 from app.accounts.models import Token
+from app.accounts.principals import Principal
 from app.core.settings import get_settings
 
 NAME = "Sign-in"

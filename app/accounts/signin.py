@@ -7,8 +7,8 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.accounts import ownership, passwords, registration, sessions, tokens
-from app.accounts.auth import Principal
 from app.accounts.models import User
+from app.accounts.principals import Principal
 from app.core.database import transaction
 from app.core.emails import normalize
 from app.core.errors import Invalid, Refused, Unauthenticated

@@ -8,8 +8,8 @@ from typing import Literal
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
-from app.accounts.auth import Principal, hold
 from app.accounts.models import Token
+from app.accounts.principals import Principal, hold
 from app.core.errors import Forbidden, Invalid, NotFound
 from app.core.refusals import KEY_OUTLIVES
 from app.core.security import digest, random_text

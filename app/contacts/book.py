@@ -8,7 +8,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from app.accounts.auth import Principal
+from app.accounts.principals import Principal
 from app.contacts import groups
 from app.contacts.models import Contact, ContactGroupMember
 from app.contacts.schemas import ContactChange, ContactFilter, ContactOut, NewContact

@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
-from app.accounts.auth import Principal, can, can_alone
+from app.accounts.auth import can, can_alone
+from app.accounts.principals import Principal
 from app.contacts import book, exporting, groups, importing
 from app.contacts.models import Contact, ContactGroup
 from app.contacts.schemas import (

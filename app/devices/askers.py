@@ -9,7 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from starlette.types import Scope
 
-from app.accounts.auth import IN_FORCE, Credentials
+from app.accounts.principals import IN_FORCE, Credentials
 from app.core.batching import Batcher
 from app.core.bodies import header
 from app.core.once import once

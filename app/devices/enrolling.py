@@ -5,8 +5,8 @@ from typing import Any
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
-from app.accounts.auth import Principal, hold
 from app.accounts.models import User
+from app.accounts.principals import Principal, hold
 from app.core import throttling
 from app.core.errors import Refused, Unauthenticated
 from app.core.refusals import ENROLLING_TOO_FAST, TOO_MANY_PHONES

@@ -4,7 +4,8 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Request
 
-from app.accounts.auth import Principal, can, hold
+from app.accounts.auth import can
+from app.accounts.principals import Principal, hold
 from app.core.database import SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.errors import Invalid

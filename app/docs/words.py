@@ -1,6 +1,6 @@
 """The introduction of the documents. Everything else is said by the routes and schemas themselves."""
 
-from app.accounts.auth import ABILITIES
+from app.accounts.principals import ABILITIES
 
 TITLE = "smsfleet API"
 SUMMARY = "Send and receive SMS through your own phones."

@@ -23,7 +23,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from app.accounts import usage
-from app.accounts.auth import Principal
+from app.accounts.principals import Principal
 from app.core.database import columns_of
 from app.core.errors import Invalid
 from app.core.numbers import normalize_number

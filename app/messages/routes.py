@@ -6,7 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from app.accounts import account
-from app.accounts.auth import Principal, can, can_alone, hold, require
+from app.accounts.auth import can, can_alone
+from app.accounts.principals import Principal, hold, require
 from app.core.database import SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.pages import PagingDep

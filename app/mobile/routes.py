@@ -7,7 +7,8 @@ from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from app.accounts.auth import Principal, can
+from app.accounts.auth import can
+from app.accounts.principals import Principal
 from app.core.database import SessionDep
 from app.core.errors import Forbidden, Unauthenticated
 from app.core.links import EXAMPLE_URL, base_url

@@ -8,7 +8,8 @@ from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.accounts.auth import Principal, can, can_alone, hold
+from app.accounts.auth import can, can_alone
+from app.accounts.principals import Principal, hold
 from app.core.database import SessionDep, transaction
 from app.core.envelope import Envelope, MessageEnvelope, Timestamp
 from app.core.errors import Invalid

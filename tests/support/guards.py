@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 
-from app.accounts.auth import ABILITIES
+from app.accounts.principals import ABILITIES
 
 REVOKED = {"success": False, "message": "Unauthenticated."}
 FORBIDDEN = {"success": False, "message": "Invalid ability provided."}

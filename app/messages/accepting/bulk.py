@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.accounts.auth import Principal, hold, require
+from app.accounts.principals import Principal, hold, require
 from app.core import outbound
 from app.core.database import transaction
 from app.core.envelope import plain_number

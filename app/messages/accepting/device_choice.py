@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
-from app.accounts.auth import IN_FORCE, PRINCIPAL, Credentials, Principal, read_principal
+from app.accounts.principals import IN_FORCE, PRINCIPAL, Credentials, Principal, read_principal
 from app.core.errors import Invalid, Refused
 from app.core.refusals import NO_ACTIVE_DEVICE
 from app.core.settings import get_settings
@@ -61,7 +61,7 @@ _OF_TOKENS = text(f"""
          AS a(place, token, id, name)
     JOIN tokens t ON t.id = a.token AND {IN_FORCE}
     JOIN users u ON u.id = t.user_id {_LOOK_UP}
-""")  # noqa: S608 - the constants above, and those of `accounts.auth`
+""")  # noqa: S608 - the constants above, and those of `accounts.principals`
 
 
 def choose(session: Session, user_id: int, reference: Reference) -> Choice | Refused:

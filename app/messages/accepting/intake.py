@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from app.accounts.auth import Principal, require
+from app.accounts.principals import Principal, require
 from app.core import outbound
 from app.core.batching import Later
 from app.core.envelope import plain_number

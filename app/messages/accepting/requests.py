@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from app.accounts.auth import Credentials, Principal
+from app.accounts.principals import Credentials, Principal
 from app.core.errors import AppError, Refused
 from app.core.ids import uuid7
 from app.messages.accepting.device_choice import Choice, Question

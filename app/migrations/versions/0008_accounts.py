@@ -5,7 +5,7 @@ import logging
 import sqlalchemy as sa
 from alembic import op
 
-from app.accounts.auth import ABILITIES
+from app.accounts.principals import ABILITIES
 from app.core.emails import MAX_LENGTH, normalize
 
 revision = "0008"

@@ -190,7 +190,7 @@ def test_keys_need_the_feature_and_sessions_do_not(api, ali, new_account, config
 
 
 def test_enrolling_a_phone_needs_no_feature(ali, configured):
-    from app.accounts.auth import principal_of, require
+    from app.accounts.principals import principal_of, require
     from app.core.database import transaction
     from app.core.security import parse_token
 
@@ -220,7 +220,7 @@ def test_premium_ends_with_its_second(api, new_account, sql, configured):
 
 
 def test_last_use_is_noted_at_most_once_a_minute_and_waits_for_nobody(api, ali, sql, servers):
-    from app.accounts.auth import write_token_usage
+    from app.accounts.token_use import write_token_usage
 
     key = ali.token()
     api.get("/api/user", headers=key)

@@ -178,7 +178,7 @@ def test_sessions_are_listed_and_ended_one_by_one(api, other):
 
 
 def test_a_session_ends_when_it_is_not_used_and_lives_on_when_it_is(api, configured, sql):
-    from app.accounts import auth, sessions
+    from app.accounts import sessions, token_use
     from app.core.database import transaction
 
     configured(SESSION_IDLE="3600", SESSION_LIFETIME="7200")
@@ -191,14 +191,14 @@ def test_a_session_ends_when_it_is_not_used_and_lives_on_when_it_is(api, configu
     assert 3500 < lasts() <= 3600
     sql.execute("UPDATE tokens SET expires_at = clock_timestamp() + interval '60 s', last_used_at = NULL")
     api.get("/api/user", headers=headers)
-    auth.write_token_usage()
+    token_use.write_token_usage()
     assert 3500 < lasts() <= 3600
     sql.execute(
         "UPDATE tokens SET created_at = clock_timestamp() - interval '7000 s', last_used_at = NULL,"
         " expires_at = clock_timestamp() + interval '60 s'"
     )
     api.get("/api/user", headers=headers)
-    auth.write_token_usage()
+    token_use.write_token_usage()
     assert 150 < lasts() <= 200, "its longest life"
     sql.execute("UPDATE tokens SET expires_at = clock_timestamp() - interval '1 s'")
     assert api.get("/api/user", headers=headers).status_code == 401

@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 import httpx
 import pytest
 
-from app.accounts.auth import Principal
+from app.accounts.principals import Principal
 from app.core.database import transaction
 from app.core.errors import Conflict
 from app.messages.accepting import bulk as bulk_sends

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import event
 
-from app.accounts.auth import Principal
+from app.accounts.principals import Principal
 from app.core.database import transaction
 from app.core.pages import Paging
 from app.messages import queries

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 from sqlalchemy import text
 
 from app.accounts import signin, tokens, usage
-from app.accounts.auth import Principal
+from app.accounts.principals import Principal
 from app.accounts.usage import UsageKind
 from app.core.database import transaction
 from app.core.errors import Refused

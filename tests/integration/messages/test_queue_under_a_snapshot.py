@@ -10,7 +10,7 @@ import psycopg
 import pytest
 from sqlalchemy import text
 
-from app.accounts.auth import principal_of
+from app.accounts.principals import principal_of
 from app.core.database import transaction
 from app.core.security import digest
 from app.core.vacuuming import analyze, vacuum
