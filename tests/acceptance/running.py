@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 READY = re.compile(r"^smsfleet is ready at (http://\S+)$")
@@ -27,14 +26,6 @@ def processes_of(data_dir: Path) -> dict[int, str]:
             if command and any(mark in command + (entry / "environ").read_bytes() for mark in marks):
                 found[int(entry.name)] = command.replace(b"\0", b" ").decode()
     return found
-
-
-def wait_for(condition: Callable[[], object], seconds: float = 60) -> None:
-    """Return when the condition holds; fail the test where it does not in time."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"did not come true within {seconds} s"
-        time.sleep(0.05)
 
 
 class Up:

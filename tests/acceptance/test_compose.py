@@ -22,7 +22,7 @@ from app.core.task_names import QueueName
 from app.local import commands
 from app.local.process import Child
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey, quiet
-from tests.acceptance.running import wait_for
+from tests.support.waiting import until
 
 ENV = {"POSTGRES_PASSWORD": "pg", "VALKEY_PASSWORD": "vk", "FLOWER_PASSWORD": "fl"}
 VALKEY_CLI = f"""#!{sys.executable}
@@ -111,7 +111,7 @@ def test_the_proxy_passes_streams_and_addresses(free_port, tmp_path) -> None:
     threading.Thread(target=server.serve_forever, daemon=True).start()
     proxy = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_for(lambda: listens(port) or proxy.poll() is not None)
+        until(lambda: listens(port) or proxy.poll() is not None)
         with httpx.stream("GET", f"http://127.0.0.1:{port}/x", headers={"X-Forwarded-For": "198.51.100.7"}) as answer:
             # The event arrives while the answer goes on.
             assert next(answer.iter_lines()) == "event: one"
@@ -246,7 +246,7 @@ def valkey_service(definition: dict[str, Any], config: str, folder: Path) -> Ite
     }
     check = definition["healthcheck"]["test"]
     try:
-        wait_for(lambda: subprocess.run(check[1:], env=env, capture_output=True, check=False).returncode == 0)
+        until(lambda: subprocess.run(check[1:], env=env, capture_output=True, check=False).returncode == 0)
         yield embedded.port
     finally:
         child.stop()
@@ -279,7 +279,7 @@ def test_every_service_starts_is_healthy_and_stops_in_its_time(compose, tmp_path
         }
         try:
             for name, service in running.items():
-                wait_for(lambda one=service: one.healthy() or one.popen.poll() is not None, 60)
+                until(lambda one=service: one.healthy() or one.popen.poll() is not None, 60)
                 assert service.popen.poll() is None, f"{name} ended:\n{service.popen.stdout.read()}"
         finally:
             ended = {name: service.stop() for name, service in running.items()}

@@ -19,7 +19,7 @@ import redis
 from app.local.installation import Installation, Shape
 from phones.behaviour import Behaviour
 from phones.fleet import FleetThread
-from tests.acceptance.running import wait_for
+from tests.support.waiting import until
 from tests.support.webhooks_receiver import Receiver
 
 PHONES = 6
@@ -140,9 +140,9 @@ def test_every_message_goes_on_air_once_and_every_receiver_is_told(
         single = {account.send_single(number) for number in range(SINGLE)}
         breaking.join()
         accepted = bulk | single
-        wait_for(lambda: not fleet.do(lambda: fleet.ledger.missing(accepted)), 120)
+        until(lambda: not fleet.do(lambda: fleet.ledger.missing(accepted)), 120)
         receiver.wait_for(2 * len(accepted) + len(single), 120)
-        wait_for(lambda: not untold(receiver, accepted, single), 60)
+        until(lambda: not untold(receiver, accepted, single), 60)
         assert len(accepted) == BULK + SINGLE
         assert fleet.ledger.message_ids() == accepted
         assert not fleet.ledger.sent_twice()
@@ -155,7 +155,7 @@ def test_shares_are_equal_with_two_of_each_process(installation: Installation) -
         behaviour = Behaviour(send_time=0.0, delivery_delay=0.01, triggers="join")
         with account.phones(4, behaviour) as fleet:
             sent = {account.send_single(number) for number in range(40)}
-            wait_for(lambda: not fleet.do(lambda: fleet.ledger.missing(sent)), 60)
+            until(lambda: not fleet.do(lambda: fleet.ledger.missing(sent)), 60)
             assert set(Counter(entry.phone for entry in fleet.ledger).values()) == {10}
 
 
@@ -166,7 +166,7 @@ def test_pace_is_kept_with_two_of_each_process(installation: Installation) -> No
             for device in account.call("GET", "/api/devices"):
                 account.call("PUT", f"/api/devices/{device['id']}", {"send_delay_seconds": 1})
             sent = account.send_bulk(12)
-            wait_for(lambda: statuses(installation, sent) == {"delivered": 12}, 60)
+            until(lambda: statuses(installation, sent) == {"delivered": 12}, 60)
     released = defaultdict(list)
     with psycopg.connect(installation.database_url) as connection:
         rows = connection.execute(
@@ -189,7 +189,7 @@ def test_sends_are_accepted_while_the_broker_is_down_and_go_out_when_it_is_back(
             assert statuses(installation, sent) == {"pending": 5}
         finally:
             installation.let_go("valkey")
-        wait_for(lambda: not fleet.do(lambda: fleet.ledger.missing(sent)), 60)
+        until(lambda: not fleet.do(lambda: fleet.ledger.missing(sent)), 60)
         assert not fleet.ledger.sent_twice()
 
 

@@ -28,7 +28,8 @@ from app.local.folder import DataFolder, Runtime, find_running
 from app.local.installation import Installation, Shape
 from app.local.ports import is_listening, listen
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey
-from tests.acceptance.running import Up, processes_of, wait_for
+from tests.acceptance.running import Up, processes_of
+from tests.support.waiting import until
 
 NOBODY = 65534
 PERSON = {"name": "Ali", "email": "ali@example.com", "password": "secret-1", "password_confirmation": "secret-1"}
@@ -57,7 +58,7 @@ def test_it_starts_works_and_ends_without_a_trace(up, tmp_path: Path) -> None:
     password = (first.data_dir / "flower.password").read_text()
     assert first.output.count(password) == 1
     flower = find_running(first.data_dir).flower_url
-    wait_for(lambda: _status(flower, ("smsfleet", password)) == 200)
+    until(lambda: _status(flower, ("smsfleet", password)) == 200)
     assert _status(flower, ("smsfleet", "wrong")) == 401
 
     # Simulated phones find the gateway wherever it listens.
@@ -78,7 +79,7 @@ def test_it_starts_works_and_ends_without_a_trace(up, tmp_path: Path) -> None:
     assert httpx.get(url + "/api/app/download/1").content == (tmp_path / "app.apk").read_bytes()
 
     # The workers need a moment more than the HTTP side.
-    wait_for(lambda: command(first.data_dir, "doctor").returncode == 0)
+    until(lambda: command(first.data_dir, "doctor").returncode == 0)
     assert first.end() == 0, first.output
     assert processes_of(first.data_dir) == {}
     assert command(first.data_dir, "doctor").returncode == 1
@@ -159,7 +160,7 @@ def test_children_end_when_the_supervisor_is_killed(up) -> None:
     first = up()
     first.ready()
     first.crash()
-    wait_for(lambda: processes_of(first.data_dir) == {}, 60)
+    until(lambda: processes_of(first.data_dir) == {}, 60)
     again = up()
     again.ready()
     assert "left over" not in again.output
@@ -255,7 +256,7 @@ def test_a_set_up_that_fails_half_way_leaves_nothing(up) -> None:
 def test_a_start_that_is_called_off_leaves_nothing(up, step: str) -> None:
     running = up()
     marks = {"initial-password": "initdb", "postgres": "bin/postgres ", "migrate": "migrate", "api-1": "uvicorn"}
-    wait_for(lambda: any(marks[step] in line for line in processes_of(running.data_dir).values()))
+    until(lambda: any(marks[step] in line for line in processes_of(running.data_dir).values()))
     assert running.end() == 0, running.output
     assert processes_of(running.data_dir) == {}
     if step == "initial-password":  # what was half made is made anew
@@ -274,7 +275,7 @@ def test_what_dies_is_started_again(tmp_path: Path) -> None:
         for name in ("api-1", "worker-dispatch-2", "beat", "valkey", "postgres"):
             installation.wait_restarted(name, installation.kill(name))
             assert f"{name} ended with status -9" in "\n".join(lines)
-        wait_for(lambda: _status(installation.url + "/health/ready", ("", "")) == 200)
+        until(lambda: _status(installation.url + "/health/ready", ("", "")) == 200)
 
         installation.hold("valkey")
         assert installation.processes["valkey"].status is not None
@@ -303,13 +304,13 @@ def test_processes_of_the_api_share_connections_and_take_over_those_of_one_that_
         assert 0 < sum(map(_answers, kept)) < len(kept), "one process had all of them"
         assert all(_answers_new_connections(installation.url))
         installation.let_go("api-1")
-        wait_for(lambda: is_listening(installation._listeners["api-1"]))
+        until(lambda: is_listening(installation._listeners["api-1"]))
         installation.hold("api-2")
         assert all(_answers_new_connections(installation.url))
         # The last that took connections dies while the other is only starting: they wait.
         installation.let_go("api-2")
         installation.kill("api-1")
-        wait_for(lambda: any("api-1 ended with status -9" in line for line in lines))
+        until(lambda: any("api-1 ended with status -9" in line for line in lines))
         assert all(_answers_new_connections(installation.url))
 
 
@@ -351,7 +352,7 @@ def test_what_cannot_be_started_again_is_tried_again(tmp_path: Path, monkeypatch
         threading.stack_size(1 << 50)  # more than there is: no thread can be started, as on a machine at its limit
         try:
             pid = installation.kill("beat")
-            wait_for(lambda: sum("trouble in starting beat again: can't start" in line for line in lines) > 1)
+            until(lambda: sum("trouble in starting beat again: can't start" in line for line in lines) > 1)
             with installation._lock:  # nothing is being started at this moment
                 assert [line for line in processes_of(tmp_path / "data").values() if " beat " in line] == []
         finally:
@@ -458,7 +459,7 @@ def test_a_phone_in_the_network_is_paired(up) -> None:
 
     pairing = Up(running.data_dir, command="phones pair")
     try:
-        wait_for(lambda: "Waiting for the phone" in pairing.output)
+        until(lambda: "Waiting for the phone" in pairing.output)
         assert f"API URL:        {public}/api/mobile/v1" in pairing.lines
         assert "Phones cannot reach" not in pairing.output
         (token,) = [line.split()[-1] for line in pairing.lines if line.startswith("Private token:")]
@@ -485,7 +486,7 @@ def test_simulated_phones_receive_come_back_and_are_removed(up) -> None:
             simulated = Up(running.data_dir, command=f"phones simulate {options}")
             processes.callback(simulated.popen.wait)
             processes.callback(simulated.popen.kill)
-            wait_for(lambda: "2 phones are connected" in simulated.output)
+            until(lambda: "2 phones are connected" in simulated.output)
             return simulated
 
         def receive(text: str, *options: str) -> None:

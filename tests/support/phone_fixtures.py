@@ -37,21 +37,6 @@ def phone(enroll) -> StrictPhone:
 
 
 @pytest.fixture
-def until() -> Callable[..., Any]:
-    """Wait for what a condition gives to be true, and give it."""
-    ticks = threading.Event()
-
-    def wait(condition: Callable[[], Any], seconds: float = 10) -> Any:
-        for _ in range(int(seconds / 0.02)):
-            if found := condition():
-                return found
-            ticks.wait(0.02)
-        raise AssertionError(f"not so within {seconds} s")
-
-    return wait
-
-
-@pytest.fixture
 def client(api: httpx.Client, ali) -> httpx.Client:
     """Ali's client of the public API."""
     api.headers.update(ali.headers)

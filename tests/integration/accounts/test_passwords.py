@@ -6,8 +6,9 @@ from email.policy import default
 
 import pytest
 
-from tests.integration.accounts.test_signing_in import ALI, wait_for
+from tests.integration.accounts.test_signing_in import ALI
 from tests.integration.core.test_mail import MailServer, mail_server  # noqa: F401 - a fixture
+from tests.support.waiting import until
 
 NEW = {"password": "new secret", "password_confirmation": "new secret"}
 SAME_ANSWER = "If there is an account with this address, a code was sent to it."
@@ -134,7 +135,7 @@ def test_a_second_code_within_a_minute_is_not_mailed(api, configured, sql):
     first = None
     for _ in range(3):
         api.post("/api/forgot-password", json={"email": ALI["email"]})
-        found = wait_for(lambda: sql.execute("SELECT secret_hash FROM account_codes").fetchone())
+        found = until(lambda: sql.execute("SELECT secret_hash FROM account_codes").fetchone())
         first = first or found
     assert found == first
 

@@ -8,15 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from tests.support.waiting import until
+
 ALI = {"name": "Ali Valiyev", "email": "ali@example.com", "password": "secret", "password_confirmation": "secret"}
-
-
-def wait_for(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
 
 
 def test_register(api, sql):
@@ -205,7 +199,7 @@ def test_signing_in_goes_on_without_valkey(api, servers):
         servers.valkey.start()
     assert codes == [401] * 12
     assert took < 5
-    wait_for(lambda: api.post("/api/login", json={"email": "x@y.z", "password": "no"}).status_code == 429)
+    until(lambda: api.post("/api/login", json={"email": "x@y.z", "password": "no"}).status_code == 429)
 
 
 def test_signing_in_goes_on_where_valkey_hangs(api, configured):

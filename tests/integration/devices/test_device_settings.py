@@ -5,6 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 import psycopg
 import pytest
 
+from tests.support.waiting import until
+
 WRONG = {
     "device_name": [None, "", "x" * 256, 7],
     "phone_number": ["abc", "12", 7, "+1" * 40],
@@ -59,7 +61,7 @@ def test_all_settings_at_once(client, phone):
     assert phone.settings["messages"]["limit_period"] == "Disabled"
 
 
-def test_a_change_and_a_pull_that_tells_a_new_version_lock_in_the_same_order(client, phone, sql, database, until):
+def test_a_change_and_a_pull_that_tells_a_new_version_lock_in_the_same_order(client, phone, sql, database):
     change = {"device_name": "Reception", "send_delay_seconds": 5}
     with psycopg.connect(database.postgres.url) as pull, ThreadPoolExecutor(1) as pool:
         pull.execute("SELECT FROM device_state FOR NO KEY UPDATE")

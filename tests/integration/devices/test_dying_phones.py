@@ -20,6 +20,7 @@ from phones.behaviour import Behaviour
 from phones.fleet import FleetThread
 from phones.ledger import Ledger
 from tests.integration.devices.test_streams import api_process
+from tests.support.waiting import until
 
 ON_AIR_WITHIN = 20.0
 
@@ -84,7 +85,7 @@ def phone_process(server: str, token: str, ledger: Path) -> tuple[str, ...]:
     # fmt: on
 
 
-def test_what_dead_phones_had_is_on_air_elsewhere_within_20_seconds(client, ali, tmp_path, until, sql):
+def test_what_dead_phones_had_is_on_air_elsewhere_within_20_seconds(client, ali, tmp_path, sql):
     token = ali.token("phone:enroll")["Authorization"].removeprefix("Bearer ")
     ledgers = [tmp_path / name for name in ("killed", "cut off", "frozen")]
     with ExitStack() as stack:

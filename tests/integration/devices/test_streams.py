@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.support.strict_phone import StrictPhone
+from tests.support.waiting import until
 
 
 @contextmanager
@@ -98,7 +99,7 @@ def test_a_phone_has_five_streams_and_the_oldest_gives_way(phone, send):
             stream.until("MessageEnqueued")
 
 
-def test_a_phone_that_opens_streams_without_end_holds_five(gateway, phone, until):
+def test_a_phone_that_opens_streams_without_end_holds_five(gateway, phone):
     """Raw connections that never read, as an attacker has them."""
     ask = f"GET /api/mobile/v1/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {phone.token}\r\n\r\n".encode()
     with ExitStack() as stack:
@@ -278,7 +279,7 @@ def test_a_removed_phone_is_not_due(phone, send, sql, due):
     assert not due()
 
 
-def test_presence_is_written_for_open_streams(phone, sql, until):
+def test_presence_is_written_for_open_streams(phone, sql):
     with phone.stream() as stream:
         stream.until("SettingsUpdated")
         sql.execute("UPDATE device_state SET stream_seen_at = NULL")

@@ -64,7 +64,7 @@ def test_a_phone_that_never_got_it_says_so_when_it_pulls(client, phone, send, st
 
 
 def test_without_a_word_from_the_phone_it_is_refused_after_three_seconds_and_still_may_be_cancelled(
-    client, phone, send, status_of, until, sql, ali
+    client, phone, send, status_of, sql, ali
 ):
     sql.execute(
         "INSERT INTO webhook_urls (user_id, hook, url, origin)"

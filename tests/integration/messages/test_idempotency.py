@@ -4,8 +4,7 @@ import hashlib
 import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +19,7 @@ from app.messages.accepting import bulk as bulk_sends
 from app.messages.accepting import bulk_keys
 from app.messages.schemas import BulkDraft
 from tests.support.messages_of import add_phone
+from tests.support.waiting import until
 
 OTHER = {
     "success": False,
@@ -81,15 +81,6 @@ def processes(database) -> Iterator[list[Running]]:
             running.process.terminate()
         for running in started:
             running.process.wait(20)
-
-
-def until(condition: Callable[[], bool]) -> None:
-    ticks = threading.Event()
-    for _ in range(1500):
-        if condition():
-            return
-        ticks.wait(0.02)
-    raise AssertionError("not so within 30 s")
 
 
 def messages(sql) -> int:

@@ -90,7 +90,7 @@ def test_messages_without_any_active_phone_wait_for_one(client, two, send, move,
     assert [pulled["id"] for pulled in second.pull()] == [message["message_id"]]
 
 
-def test_a_wake_that_no_pull_follows_makes_a_phone_suspect(client, phone, send, sql, until, device_number):
+def test_a_wake_that_no_pull_follows_makes_a_phone_suspect(client, phone, send, sql, device_number):
     """The process that holds the stream notices it; the test only lets its wake be longer ago."""
     from app.core.database import transaction
     from app.devices import presence

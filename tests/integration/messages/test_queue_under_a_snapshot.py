@@ -19,8 +19,8 @@ from app.messages.accepting import bulk
 from app.messages.dispatch import handout, routing
 from app.messages.life import reports
 from app.messages.schemas import BulkDraft
-from tests.acceptance.running import wait_for
 from tests.conftest import Servers
+from tests.support.waiting import until
 
 MESSAGES = 100_000
 PHONES = 20
@@ -84,7 +84,7 @@ def campaign(user_id: int, tokens: list[str]) -> tuple[int, list[float]]:
 def test_a_campaign_of_100_000_is_handed_out_while_a_snapshot_is_open(database: Servers) -> None:
     url = database.postgres.url
     user_id, tokens = accept(MESSAGES)
-    wait_for(lambda: "message_queue" in analyzed())
+    until(lambda: "message_queue" in analyzed())
     with snapshot(url):
         handed, pulls = campaign(user_id, tokens)
         assert handed == MESSAGES
@@ -101,7 +101,7 @@ def test_a_campaign_of_100_000_is_handed_out_while_a_snapshot_is_open(database: 
 
 def test_a_queue_that_has_filled_is_analyzed_at_once(database: Servers) -> None:
     accept(6000)
-    wait_for(lambda: "message_queue" in analyzed())  # the server's own figures come a second late
+    until(lambda: "message_queue" in analyzed())  # the server's own figures come a second late
     with psycopg.connect(database.postgres.url) as connection:
         rows = connection.execute("SELECT reltuples FROM pg_class WHERE relname = 'message_queue'").fetchone()
     assert rows == (6000,)
@@ -118,7 +118,7 @@ def test_a_queue_that_has_emptied_is_vacuumed_at_once(database: Servers) -> None
 
         connection.execute("CREATE EXTENSION IF NOT EXISTS pgstattuple")
         assert dead() == 11_000
-        wait_for(lambda: "message_queue" in vacuumed())  # the server's own figures come a second late
+        until(lambda: "message_queue" in vacuumed())  # the server's own figures come a second late
         assert dead() == 0
         assert vacuumed() == []
 

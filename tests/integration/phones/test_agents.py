@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import anyio
 import pytest
 
 from tests.support.phones_server import TOKEN, ReferenceServer
+from tests.support.waiting import until_later
 
 pytestmark = pytest.mark.anyio
 ROOT = Path(__file__).parents[3]
@@ -112,16 +113,8 @@ def modem(server: ReferenceServer, tmp_path: Path) -> Iterator[AgentProcess]:
     agent.kill()
 
 
-async def until(condition: Callable[[], object], what: str = "it") -> None:
-    with anyio.move_on_after(20):
-        while not condition():  # noqa: ASYNC110  (what is waited for happens in another process)
-            await anyio.sleep(0.01)
-        return
-    pytest.fail(f"{what} did not come to be")
-
-
 async def enrolled(server: ReferenceServer) -> None:
-    await until(lambda: server.devices and server.device.streams and server.calls["GET /webhooks"], "the agent")
+    await until_later(lambda: server.devices and server.device.streams and server.calls["GET /webhooks"], "the agent")
 
 
 def states(server: ReferenceServer, message_id: str) -> list[str]:
@@ -132,7 +125,7 @@ async def test_termux_hands_over_and_claims_no_more(server: ReferenceServer, ter
     termux.start("--sims", "2")
     await enrolled(server)
     message_id = await server.send(server.device, "+1 (555) 123-45", "Line 'one'\n$(two) дунё", simNumber=2)
-    await until(lambda: states(server, message_id) == ["Processed"])
+    await until_later(lambda: states(server, message_id) == ["Processed"])
     assert termux.sent() == [{"numbers": ["+155512345"], "slot": 1, "text": "Line 'one'\n$(two) дунё"}]
     assert server.device.reports[message_id][0]["recipients"][0]["phoneNumber"] == "+1 (555) 123-45"
 
@@ -141,7 +134,7 @@ async def test_termux_counts_handover_as_sent_where_told_to(server: ReferenceSer
     termux.start("--count-handover-as-sent")
     await enrolled(server)
     message_id = await server.send(server.device)
-    await until(lambda: "Sent" in states(server, message_id))
+    await until_later(lambda: "Sent" in states(server, message_id))
     last = server.device.reports[message_id][-1]
     assert list(last["states"]) == ["Pending", "Processed", "Sent"]
 
@@ -152,10 +145,10 @@ async def test_termux_failures_are_told(server: ReferenceServer, termux: AgentPr
     late = (datetime.now(UTC) - timedelta(seconds=1)).isoformat(timespec="milliseconds")
     expired = await server.send(server.device, validUntil=late)
     no_sim = await server.send(server.device, simNumber=2)
-    await until(lambda: states(server, expired) == ["Failed"] and states(server, no_sim) == ["Failed"])
+    await until_later(lambda: states(server, expired) == ["Failed"] and states(server, no_sim) == ["Failed"])
     (termux.folder / "refuse").touch()
     refused = await server.send(server.device)
-    await until(lambda: "Failed" in states(server, refused))
+    await until_later(lambda: "Failed" in states(server, refused))
     errors = [server.device.reports[one][-1]["recipients"][0]["error"] for one in (expired, no_sim, refused)]
     assert errors == [
         "TTL expired",
@@ -173,11 +166,11 @@ async def test_termux_hands_on_new_sms_once_and_no_old_ones(server: ReferenceSer
     server.faults["POST /hooks"].append(500)
     termux.put_inbox(8, "Salom")
     termux.put_inbox(9, "my own", kind=2)
-    await until(lambda: len(server.posts) == 1)
+    await until_later(lambda: len(server.posts) == 1)
     termux.kill()
     termux.put_inbox(10, "Second")
     termux.start()
-    await until(lambda: len(server.posts) == 2)
+    await until_later(lambda: len(server.posts) == 2)
     first, second = (posts[0]["payload"] for posts in server.posts.values())
     assert (first["message"], second["message"]) == ("Salom", "Second")
     assert first["sender"] == first["phoneNumber"] == "+15550001111"
@@ -195,7 +188,7 @@ async def _first_look(agent: AgentProcess) -> None:
         with sqlite3.connect(agent.folder / "agent.db", timeout=5) as journal:
             return journal.execute("SELECT 1 FROM facts WHERE key = 'termux_last_id'").fetchone() is not None
 
-    await until(known)
+    await until_later(known)
 
 
 async def test_termux_that_cannot_look_goes_on_sending(server: ReferenceServer, termux: AgentProcess) -> None:
@@ -204,7 +197,7 @@ async def test_termux_that_cannot_look_goes_on_sending(server: ReferenceServer, 
     await enrolled(server)
     (termux.folder / "refuse").unlink()
     message_id = await server.send(server.device)
-    await until(lambda: states(server, message_id) == ["Processed"])
+    await until_later(lambda: states(server, message_id) == ["Processed"])
 
 
 @pytest.mark.parametrize("moment", ["STANDIN_BEFORE", "STANDIN_AFTER"])
@@ -216,14 +209,14 @@ async def test_killed_while_sending_it_never_sends_again(
     server.faults["PATCH /message"].extend([503] * 10_000)
     message_id = await server.send(server.device)
     on_its_way = termux.sent if moment == "STANDIN_AFTER" else lambda: _begun(termux, message_id)
-    await until(on_its_way, "sending")
+    await until_later(on_its_way, "sending")
     termux.kill()
     server.faults["PATCH /message"].clear()
     termux.start()
-    await until(lambda: states(server, message_id) == ["Processed"])
+    await until_later(lambda: states(server, message_id) == ["Processed"])
     follow_up = await server.send(server.device, text="next")
-    await until(lambda: states(server, follow_up) == ["Processed"])
-    await until(lambda: any(one["text"] == "next" for one in termux.sent()), "the next message")
+    await until_later(lambda: states(server, follow_up) == ["Processed"])
+    await until_later(lambda: any(one["text"] == "next" for one in termux.sent()), "the next message")
     times = Counter(one["text"] for one in termux.sent())
     assert times["next"] == 1
     # A kill between the note and the hand-over leaves a message that never goes; none goes twice.
@@ -248,7 +241,7 @@ async def test_killed_again_and_again_it_sends_nothing_twice(server: ReferenceSe
         await anyio.sleep(chance.uniform(0.05, 0.5))
         termux.kill()
         termux.start()
-    await until(lambda: all("Processed" in states(server, message_id) for message_id in sent))
+    await until_later(lambda: all("Processed" in states(server, message_id) for message_id in sent))
     times = Counter(one["text"] for one in termux.sent())
     assert set(times.values()) == {1}
     assert len(set(sent.values()) - set(times)) <= 4, "at most the one that was being handed over at each kill"
@@ -259,19 +252,19 @@ async def test_pace_priority_cancel_and_known_messages(server: ReferenceServer, 
     termux.start()
     await enrolled(server)
     first = await server.send(server.device, text="first")
-    await until(lambda: "Processed" in states(server, first))
+    await until_later(lambda: "Processed" in states(server, first))
     doomed = server.put(server.device, text="doomed", priority=1)
     doomed_too = server.put(server.device, text="doomed too", priority=1)
     later = server.put(server.device, text="later")
     urgent = await server.send(server.device, text="urgent", priority=100)
-    await until(lambda: "Processed" in states(server, urgent))
+    await until_later(lambda: "Processed" in states(server, urgent))
     await server.tell(server.device, "MessageCancelled", json.dumps({"messageId": doomed}))
     never_had = server.put(server.device, state="Cancelling")
     server.put(server.device, id=first)
     await server.send(server.device, id=doomed_too, state="Cancelling")
     cancelled = [doomed, doomed_too, never_had]
-    await until(lambda: all(states(server, message_id) == ["Cancelled"] for message_id in cancelled))
-    await until(lambda: "Processed" in states(server, later))
+    await until_later(lambda: all(states(server, message_id) == ["Cancelled"] for message_id in cancelled))
+    await until_later(lambda: "Processed" in states(server, later))
     assert [one["text"] for one in termux.sent()] == ["first", "urgent", "later"]
     assert states(server, first) == ["Processed", "Processed"]
 
@@ -283,7 +276,7 @@ async def test_a_stale_registration_is_replaced(server: ReferenceServer, termux:
     termux.kill()
     server.forget(old)
     termux.start()
-    await until(lambda: len(server.devices) == 2)
+    await until_later(lambda: len(server.devices) == 2)
     assert {device.name for device in server.devices.values()} == {old.name}
     assert old.name.startswith("termux/phone-")
 
@@ -292,15 +285,15 @@ async def test_modem_sends_in_parts_and_learns_of_the_arrival(server: ReferenceS
     modem.start()
     await enrolled(server)
     long = await server.send(server.device, "+1555", "x" * 200)
-    await until(lambda: "Delivered" in states(server, long))
+    await until_later(lambda: "Delivered" in states(server, long))
     assert states(server, long)[:2] in (["Processed", "Sent"], ["Sent", "Delivered"], ["Processed", "Delivered"])
     assert [len(part["Text"]) for part in modem.sent()] == [153, 47]
     unicode = await server.send(server.device, "+1555", "дунё `")
     quiet = await server.send(server.device, "+1666", "no report", withDeliveryReport=False)
-    await until(lambda: "Delivered" in states(server, unicode) and "Sent" in states(server, quiet))
+    await until_later(lambda: "Delivered" in states(server, unicode) and "Sent" in states(server, quiet))
     assert [part["Coding"].partition("_")[0] for part in modem.sent()] == ["Default", "Default", "Unicode", "Default"]
     assert modem.sent()[-1]["Type"] == "Submit"
-    await until(lambda: not list((modem.folder / "modem").glob("*.json")), "an empty modem")
+    await until_later(lambda: not list((modem.folder / "modem").glob("*.json")), "an empty modem")
 
 
 async def test_modem_failures(server: ReferenceServer, modem: AgentProcess) -> None:
@@ -310,8 +303,8 @@ async def test_modem_failures(server: ReferenceServer, modem: AgentProcess) -> N
     undelivered = await server.send(server.device, "+1597")
     unclear = await server.send(server.device, "+1598")
     waiting = await server.send(server.device, "+1596")
-    await until(lambda: "Failed" in states(server, refused) and "Failed" in states(server, undelivered))
-    await until(lambda: "Sent" in states(server, waiting))
+    await until_later(lambda: "Failed" in states(server, refused) and "Failed" in states(server, undelivered))
+    await until_later(lambda: "Sent" in states(server, waiting))
     assert "the network refused" in server.device.reports[refused][-1]["recipients"][0]["error"]
     assert server.device.reports[undelivered][-1]["recipients"][0]["error"] == "Delivery result: 70"
     assert states(server, unclear) == ["Processed"], "nobody knows whether it left"
@@ -324,28 +317,28 @@ async def test_modem_that_is_plugged_in_later(server: ReferenceServer, modem: Ag
     await enrolled(server)
     early = await server.send(server.device)
     missed = modem.missed()
-    await until(lambda: modem.missed() > missed + 2)
+    await until_later(lambda: modem.missed() > missed + 2)
     assert states(server, early) == []
     modem.plug_in()
     later = await server.send(server.device)
-    await until(lambda: "Delivered" in states(server, early) and "Delivered" in states(server, later))
+    await until_later(lambda: "Delivered" in states(server, early) and "Delivered" in states(server, later))
 
 
 async def test_modem_that_is_unplugged_makes_messages_wait(server: ReferenceServer, modem: AgentProcess) -> None:
     modem.start("--poll-every", "100000")
     await enrolled(server)
     first = await server.send(server.device, "+1551")
-    await until(lambda: "Sent" in states(server, first))
+    await until_later(lambda: "Sent" in states(server, first))
     modem.unplug()
     waiting = [await server.send(server.device, f"+155{number}") for number in (2, 3)]
-    await until(lambda: modem.missed() > 2)
+    await until_later(lambda: modem.missed() > 2)
     modem.plug_in()
-    await until(lambda: all("Sent" in states(server, message_id) for message_id in waiting))
+    await until_later(lambda: all("Sent" in states(server, message_id) for message_id in waiting))
     modem.unplug()
     modem.plug_in()
     last = await server.send(server.device, "+1554")
     refused = await server.send(server.device, "+1599")
-    await until(lambda: "Sent" in states(server, last) and "Failed" in states(server, refused))
+    await until_later(lambda: "Sent" in states(server, last) and "Failed" in states(server, refused))
     for message_id in (first, *waiting, last):
         assert set(states(server, message_id)) <= {"Processed", "Sent"}
         assert list(server.device.reports[message_id][-1]["states"]) == ["Pending", "Processed", "Sent"]
@@ -356,10 +349,10 @@ async def test_modem_that_is_plugged_in_again_is_looked_at(server: ReferenceServ
     modem.start()
     await enrolled(server)
     modem.unplug()
-    await until(lambda: modem.missed() > 0)
+    await until_later(lambda: modem.missed() > 0)
     modem.plug_in()
     modem.put_modem({"Type": "Deliver", "Number": "+15550001111", "Text": "back", "UDH": {"AllParts": -1}})
-    await until(lambda: len(server.posts) == 1)
+    await until_later(lambda: len(server.posts) == 1)
 
 
 async def test_modem_joins_inbound_parts_and_deletes_only_what_is_kept(
@@ -369,15 +362,15 @@ async def test_modem_joins_inbound_parts_and_deletes_only_what_is_kept(
     modem.put_modem(sms | {"Text": "world", "UDH": {"AllParts": 2, "PartNumber": 2, "ID8bit": 5}})
     modem.put_modem(sms | {"Text": "short", "UDH": {"AllParts": -1}})
     modem.start("--own-number", "+998901112233")
-    await until(lambda: len(server.posts) == 1)
+    await until_later(lambda: len(server.posts) == 1)
     assert [post["payload"]["message"] for (post,) in server.posts.values()] == ["short"]
     modem.put_modem(sms | {"Text": "Hello, ", "UDH": {"AllParts": 2, "PartNumber": 1, "ID8bit": 5}})
-    await until(lambda: len(server.posts) == 2)
+    await until_later(lambda: len(server.posts) == 2)
     long = list(server.posts.values())[1][0]["payload"]
     assert long["message"] == "Hello, world"
     assert long["receivedAt"] == "2026-11-22T07:28:40.000Z"
     modem.put_modem(sms | {"Text": "short", "UDH": {"AllParts": -1}})
-    await until(lambda: not list((modem.folder / "modem").glob("*.json")), "an empty modem")
+    await until_later(lambda: not list((modem.folder / "modem").glob("*.json")), "an empty modem")
     assert len(server.posts) == 2, "the same SMS shown again is known"
 
 

@@ -113,17 +113,6 @@ def execute(statement: str, **values: Any) -> None:
         session.execute(text(statement), values)
 
 
-def until(condition: Callable[[], Any], seconds: float = 20) -> Any:
-    """What `condition` gives once it is true of the database."""
-    ticks = threading.Event()
-    for _ in range(int(seconds / 0.02)):
-        found = condition()
-        if found:
-            return found
-        ticks.wait(0.02)
-    raise AssertionError(f"not so within {seconds} s")
-
-
 def hasten() -> None:
     """Let every retry be due now, as if its time had come."""
     execute("UPDATE webhook_queue SET next_attempt_at = clock_timestamp() WHERE lease_id IS NULL")

@@ -20,11 +20,11 @@ from tests.integration.webhooks.conftest import (
     make_user,
     set_url,
     status,
-    until,
     value,
     write,
 )
 from tests.integration.webhooks.test_faults import Names
+from tests.support.waiting import until
 from tests.support.webhooks_receiver import answer
 
 VICTIM = "203.0.113.7"

@@ -8,7 +8,8 @@ from socket import SO_LINGER, SOL_SOCKET
 import pytest
 
 from app.webhooks import exchange, sender
-from tests.integration.webhooks.conftest import callback, make_user, rows, until, value, write
+from tests.integration.webhooks.conftest import callback, make_user, rows, value, write
+from tests.support.waiting import until
 from tests.support.webhooks_receiver import answer
 
 CSP = b"Content-Security-Policy: " + b"default-src 'self' https://a.example; " * 250 + b"\r\n"

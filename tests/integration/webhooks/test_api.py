@@ -15,7 +15,8 @@ from standardwebhooks import Webhook
 
 from app.messages.views import message_object
 from app.webhooks.routes import MAX_REPLAYS, MAX_REPLAYS_OF_MANY, MAX_TESTS
-from tests.integration.webhooks.conftest import callback, execute, hasten, rows, set_url, status, until, value, write
+from tests.integration.webhooks.conftest import callback, execute, hasten, rows, set_url, status, value, write
+from tests.support.waiting import until
 from tests.support.webhooks_receiver import Receiver, answer
 
 

@@ -18,10 +18,10 @@ from tests.integration.webhooks.conftest import (
     rows,
     set_url,
     status,
-    until,
     value,
     write,
 )
+from tests.support.waiting import until
 from tests.support.webhooks_receiver import Receiver, answer, hang
 
 

@@ -14,7 +14,8 @@ import pytest
 from app.core.settings import get_settings
 from app.webhooks import client, sender
 from app.webhooks.guard import judge_address
-from tests.integration.webhooks.conftest import callback, hasten, make_user, rows, until, value, write
+from tests.integration.webhooks.conftest import callback, hasten, make_user, rows, value, write
+from tests.support.waiting import until
 from tests.support.webhooks_receiver import (
     Receiver,
     answer,

@@ -19,10 +19,10 @@ from tests.integration.webhooks.conftest import (
     rows,
     set_url,
     status,
-    until,
     value,
     write,
 )
+from tests.support.waiting import until
 from tests.support.webhooks_receiver import answer
 
 

@@ -13,7 +13,8 @@ import pytest
 from app.core.database import transaction
 from app.local.commands import worker
 from app.messages.dispatch import sweeping
-from tests.integration.webhooks.conftest import callback, execute, make_user, rows, until, value, write
+from tests.integration.webhooks.conftest import callback, execute, make_user, rows, value, write
+from tests.support.waiting import until
 from tests.support.webhooks_receiver import Receiver, answer, hang
 
 

@@ -12,7 +12,7 @@ import redis
 from app.core.heartbeat import is_beat_ticking
 from app.core.queue import celery_at
 from app.local import commands
-from tests.acceptance.running import wait_for
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize("content", [b"", b"\x00half of a file", os.urandom(5000)])
@@ -24,7 +24,7 @@ def test_a_damaged_file_of_an_earlier_version_is_of_no_consequence(database, tmp
         assert not is_beat_ticking(broker)
         beat = subprocess.Popen(commands.BEAT, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
         try:
-            wait_for(lambda: is_beat_ticking(broker))
+            until(lambda: is_beat_ticking(broker))
             assert beat.poll() is None
         finally:
             beat.terminate()
