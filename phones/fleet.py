@@ -106,7 +106,7 @@ class Fleet:
         while not (phone.connected.is_set() if phone.behaviour.uses_stream else phone.device_id):
             error = phone.work.last_error
             if not phone.device_id and isinstance(error, RefusedError) and error.status in _TOKEN_REFUSED:
-                raise FleetError(self._why_not_ready())
+                raise FleetError(f"{self._why_not_ready()}; phones need a private token that is valid to enroll")
             self._raise_failures()
             await asyncio.sleep(_POLL)
 
