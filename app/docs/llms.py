@@ -5,6 +5,7 @@ from typing import Any
 
 from app.core.links import EXAMPLE_URL
 from app.docs.openapi import operations
+from app.docs.refusals import SHARED
 
 Document = dict[str, Any]
 
@@ -41,7 +42,7 @@ def full(document: Document) -> str:
     parts.append("## What webhooks are posted\n")
     parts += [_posted(document, item["post"]) for item in document["webhooks"].values()]
     parts.append("## Refusals\n\nWhat several operations answer.\n")
-    parts += [_refusal(told) for told in document["components"]["responses"].values()]
+    parts += [_refusal(each) for each in document["components"]["responses"].values()]
     return "\n".join(parts)
 
 
@@ -61,17 +62,17 @@ def _operation(document: Document, key: str, operation: Document) -> str:
         parts.append("Body:\n\n" + _fields(document, operation["requestBody"]["content"]["application/json"]["schema"]))
     sample = operation["x-codeSamples"][0]
     parts.append(f"```{sample['lang']}\n{sample['source']}\n```\n")
-    for status, told in operation["responses"].items():
+    for status, response in operation["responses"].items():
         if status.startswith("2"):
-            parts.append(_answer(status, told))
-    refused = ", ".join(_refused(status, told) for status, told in operation["responses"].items() if status[0] in "45")
+            parts.append(_answer(status, response))
+    refused = ", ".join(_refused(status, each) for status, each in operation["responses"].items() if status[0] in "45")
     if refused:
         parts.append(f"Refused with: {refused}\n")
     return "\n".join(parts)
 
 
-def _answer(status: str, told: Document) -> str:
-    content = told.get("content", {})
+def _answer(status: str, response: Document) -> str:
+    content = response.get("content", {})
     media = content.get("application/json")
     if media is None:
         examples = "".join(f"\n```\n{each['example'].strip()}\n```\n" for each in content.values() if "example" in each)
@@ -80,16 +81,17 @@ def _answer(status: str, told: Document) -> str:
     return f"Answers {status}:\n\n```json\n{shown}\n```\n"
 
 
-def _refused(status: str, told: Document) -> str:
-    examples = told.get("content", {}).get("application/json", {}).get("examples", {})
-    own = examples.get("refused", {}).get("value", {}).get("message")
-    return f"{status} (`{own}`)" if own else status
+def _refused(status: str, response: Document) -> str:
+    """The status, and the sentences that not every operation with this status has."""
+    examples = response.get("content", {}).get("application/json", {}).get("examples", {})
+    own = [each["value"]["message"] for name, each in examples.items() if name not in SHARED]
+    return f"{status} ({', '.join(f'`{message}`' for message in own)})" if own else status
 
 
-def _refusal(told: Document) -> str:
-    media = told["content"]["application/json"]
+def _refusal(response: Document) -> str:
+    media = response["content"]["application/json"]
     shown = [json.dumps(each["value"], ensure_ascii=False) for each in media["examples"].values()]
-    return f"{told['description']}:\n\n```json\n" + "\n".join(shown) + "\n```\n"
+    return f"{response['description']}:\n\n```json\n" + "\n".join(shown) + "\n```\n"
 
 
 def _posted(document: Document, operation: Document) -> str:

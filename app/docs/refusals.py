@@ -107,6 +107,9 @@ RESPONSES: dict[str, Any] = {
     ),
 }
 
+# Names of the examples above.
+SHARED = {name for each in RESPONSES.values() for name in each["content"]["application/json"]["examples"]}
+
 NAMES = {
     "401": "Unauthenticated",
     "403": "Forbidden",

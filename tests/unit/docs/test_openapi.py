@@ -12,6 +12,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.core import refusals
 from app.devices.askers import account_of
+from app.docs import llms
 from app.docs.openapi import describe, operations
 from app.main import create_api
 from app.messages.accepting.sending import Sending
@@ -143,9 +144,8 @@ def test_a_refusal_of_a_routes_own_is_shown_with_its_code() -> None:
     ]
 
 
-def test_refusals_have_codes_of_their_own_and_a_sentence_each() -> None:
-    known = [each for each in vars(refusals).values() if isinstance(each, refusals.Refusal)]
-    assert len({each.code for each in known}) == len({each.sentence for each in known}) == len(known) > 20
+def test_the_text_for_language_models_has_the_sentences_of_refusals() -> None:
+    assert "422 (`Only failed messages can be sent again`, `A phone was given" in llms.full(DOCUMENT)
 
 
 def test_it_names_no_host_but_the_placeholder() -> None:
