@@ -28,7 +28,7 @@ from app.messages.accepting.sending import Sending
 from app.messages.dispatch import waking
 from app.mobile.calls import PhoneCalls
 
-Hook = Callable[[], AbstractAsyncContextManager[None]]
+LifespanHook = Callable[[], AbstractAsyncContextManager[None]]
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 
@@ -47,7 +47,7 @@ def direct_calls(phones: Streams) -> list[Call]:
     return [*Sending(account_of).calls, *PhoneCalls(phones, account_of).calls]
 
 
-def create_api(hooks: Sequence[Hook] = ()) -> FastAPI:
+def create_api(hooks: Sequence[LifespanHook] = ()) -> FastAPI:
     """The FastAPI application. `hooks` are entered, in order, when the server starts, and left when it stops."""
     api = FastAPI(
         title="smsfleet",
@@ -69,7 +69,7 @@ def create_api(hooks: Sequence[Hook] = ()) -> FastAPI:
     return api
 
 
-def _lifespan(hooks: Sequence[Hook]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan(hooks: Sequence[LifespanHook]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:

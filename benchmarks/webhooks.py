@@ -49,7 +49,7 @@ from benchmarks.gateway import CheckFailedError, Figure, check, inside
 from benchmarks.receiver import Receivers, receivers
 
 AT_ONCE = 64
-PATIENCE_SECONDS = 30.0
+TIMEOUT_SECONDS = 30.0
 DATA = {
     "id": 101,
     "message_id": "7b0a3f0e-52a5-4b7c-9a3c-3f3d6a1b2c4d",
@@ -183,8 +183,8 @@ def _emptied(n: int) -> float:
         now = time.perf_counter()
         if left < last:
             last, moved = left, now
-        elif now - moved > PATIENCE_SECONDS:
-            raise CheckFailedError(f"no delivery was recorded for {PATIENCE_SECONDS:.0f} s, {left} left")
+        elif now - moved > TIMEOUT_SECONDS:
+            raise CheckFailedError(f"no delivery was recorded for {TIMEOUT_SECONDS:.0f} s, {left} left")
         time.sleep(0.02)
     return n / (time.perf_counter() - started)
 

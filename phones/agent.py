@@ -43,7 +43,7 @@ VERSION = "1.68.0"
 _PULL_EVERY = 60.0
 _RECONNECT_AFTER = 5.0
 _FIRST_BACKOFF = 5.0
-_LONGEST_BACKOFF = 300.0
+_MAX_BACKOFF = 300.0
 _URGENT = 100
 
 
@@ -292,7 +292,7 @@ class Agent:
             again.set()
 
     def _backoff(self, tries: int) -> float:
-        return self._patience * min(_FIRST_BACKOFF * 2.0 ** (tries - 1), _LONGEST_BACKOFF)
+        return self._patience * min(_FIRST_BACKOFF * 2.0 ** (tries - 1), _MAX_BACKOFF)
 
     async def _post(self, event: HookEvent) -> None:
         await self._client.post_hook(self._hooks[0].url, event, self._settings.signing_key)

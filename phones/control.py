@@ -13,7 +13,7 @@ import msgspec
 from msgspec import Struct
 
 _SOCKET = "control"
-_LONGEST_LINE = 1 << 20
+_MAX_LINE = 1 << 20
 _ANSWER_WITHIN = 40.0
 
 
@@ -83,7 +83,7 @@ async def listening(folder: Path, carry_out: Callable[[Command], Awaitable[str]]
     with socket.socket(socket.AF_UNIX) as listener:
         with _address(folder) as address:
             listener.bind(address)
-        server = await asyncio.start_unix_server(serve, sock=listener, limit=_LONGEST_LINE)
+        server = await asyncio.start_unix_server(serve, sock=listener, limit=_MAX_LINE)
         try:
             yield
         finally:

@@ -14,7 +14,7 @@ from phones.memory import Memory
 from phones.wire import State, WireError
 
 _FIRST_BACKOFF = 10.0
-_LONGEST_BACKOFF = 5 * 3600.0
+_MAX_BACKOFF = 5 * 3600.0
 
 
 @dataclass(slots=True)
@@ -165,7 +165,7 @@ class Work:
 
     def backoff(self, tries: int) -> float:
         """How long the app waits after so many failures of one job."""
-        return self.scaled(min(_FIRST_BACKOFF * 2 ** (tries - 1), _LONGEST_BACKOFF))
+        return self.scaled(min(_FIRST_BACKOFF * 2 ** (tries - 1), _MAX_BACKOFF))
 
     async def insist(self, call: Callable[[], Awaitable[None]]) -> None:
         """Repeat a call until it works."""

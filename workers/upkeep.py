@@ -12,7 +12,7 @@ from app.messages.life import cleaning, erasing, expiry, moving, quiet
 from app.webhooks import notices, retention
 from workers.base import account_by_account, in_transaction, task
 
-MOST_FOLDED = 5000
+MAX_FOLDED = 5000
 
 
 @task(TaskName.SWEEP)
@@ -25,7 +25,7 @@ def sweep() -> None:
 def move(after: int = 0) -> None:
     """Take messages from phones that may not have them."""
     work = partial(in_transaction, moving.move)
-    account_by_account(TaskName.MOVE, after, sweeping.accounts, work, moving.MOST_IN_A_BATCH)
+    account_by_account(TaskName.MOVE, after, sweeping.accounts, work, moving.BATCH_SIZE)
 
 
 @task(TaskName.EXPIRE)
@@ -37,8 +37,8 @@ def expire() -> None:
 @task(TaskName.FOLD)
 def fold() -> None:
     """Fold deltas of accounts and phones into totals."""
-    folded = [in_transaction(fold, MOST_FOLDED) for fold in (usage.fold, figures.fold)]
-    if MOST_FOLDED in folded:
+    folded = [in_transaction(fold, MAX_FOLDED) for fold in (usage.fold, figures.fold)]
+    if MAX_FOLDED in folded:
         in_transaction(outbound.nudge, TaskName.FOLD)
 
 
@@ -74,7 +74,7 @@ def erase() -> None:
 @task(TaskName.ALERT)
 def alert(after: int = 0) -> None:
     """Tell owners of phones that went offline, fail, or are back."""
-    account_by_account(TaskName.ALERT, after, alerts.accounts, alerts.tell_owner, alerts.MOST_IN_A_BATCH)
+    account_by_account(TaskName.ALERT, after, alerts.accounts, alerts.tell_owner, alerts.BATCH_SIZE)
 
 
 @task(TaskName.QUIET)

@@ -19,10 +19,10 @@ user_app = typer.Typer(help="Users.", no_args_is_help=True)
 promo_app = typer.Typer(help="Promo codes that give premium.", no_args_is_help=True)
 
 _PASSWORD_LENGTH = 20
-_MOST_USES = 1_000_000_000
+_MAX_USES = 1_000_000_000
 
 Address = Annotated[str, typer.Argument(help="The user's e-mail address or number.")]
-Months = Annotated[int, typer.Option(min=1, max=plans.MOST_MONTHS, help="Calendar months of premium.")]
+Months = Annotated[int, typer.Option(min=1, max=plans.MAX_MONTHS, help="Calendar months of premium.")]
 
 
 @user_app.command("create")
@@ -96,7 +96,7 @@ def create_promo(
     code: str,
     months: Months,
     uses: Annotated[
-        int | None, typer.Option(min=1, max=_MOST_USES, help="Maximum number of users; unlimited if not set.")
+        int | None, typer.Option(min=1, max=_MAX_USES, help="Maximum number of users; unlimited if not set.")
     ] = None,
     until: Annotated[
         datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day it can be used (UTC); no end if not set.")

@@ -24,7 +24,7 @@ _THREE_PARTS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 # Tuples: what is compared with them may be of any type.
 _ISSUERS = ("accounts.google.com", "https://accounts.google.com")
 _VERIFIED = (True, "true")
-_LONGEST = 255
+_MAX_LENGTH = 255
 _JUDGED_BAD = frozenset({400, 401})
 
 log = structlog.get_logger(__name__)
@@ -58,9 +58,9 @@ def identify(id_token: str) -> Identity:
     ):
         raise _invalid()
     subject, email, name = claims.get("sub"), claims.get("email"), claims.get("name")
-    if not (_is_text(subject) and _is_text(email) and is_email(email) and max(len(subject), len(email)) <= _LONGEST):
+    if not (_is_text(subject) and _is_text(email) and is_email(email) and max(len(subject), len(email)) <= _MAX_LENGTH):
         raise _invalid()
-    return Identity(subject, email, name[:_LONGEST] if _is_text(name) else email.partition("@")[0])
+    return Identity(subject, email, name[:_MAX_LENGTH] if _is_text(name) else email.partition("@")[0])
 
 
 def sign_in(session: Session, identity: Identity, client: str | None) -> tuple[User, tokens.NewToken]:

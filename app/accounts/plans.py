@@ -10,7 +10,7 @@ from app.accounts.models import PromoCode, PromoRedemption, User
 from app.core.errors import Refused
 from app.core.refusals import PROMO_UNAVAILABLE
 
-MOST_MONTHS = 1200
+MAX_MONTHS = 1200
 
 
 def _extended(months: ColumnElement[int]) -> ColumnElement[datetime]:

@@ -13,7 +13,7 @@ from app.contacts import groups
 from app.contacts.models import Contact
 from app.contacts.schemas import (
     EMAIL_LENGTH,
-    MOST_IMPORTED,
+    MAX_IMPORTED,
     NAME_LENGTH,
     NOTES_LENGTH,
     NUMBER_LENGTH,
@@ -24,7 +24,7 @@ from app.core.arrays import copy_table, sql_type
 from app.core.errors import Invalid
 from app.core.numbers import explain_refusal, normalize_number
 
-MOST_NAMED_ERRORS = 100
+MAX_NAMED_ERRORS = 100
 MAX_LISTED_SKIPS = 10_000
 _LENGTHS = {"name": NAME_LENGTH, "phone_number": NUMBER_LENGTH, "email": EMAIL_LENGTH, "notes": NOTES_LENGTH}
 _TEXTS = ("name", "email", "notes")
@@ -53,14 +53,14 @@ def judge(body: ContactImport, region: str | None) -> Judged:
     """
     if not body.contacts:
         raise Invalid({"contacts": ["The contacts field is required."]})
-    if len(body.contacts) > MOST_IMPORTED:
-        raise Invalid({"contacts": [f"The contacts field must not have more than {MOST_IMPORTED} items."]})
+    if len(body.contacts) > MAX_IMPORTED:
+        raise Invalid({"contacts": [f"The contacts field must not have more than {MAX_IMPORTED} items."]})
     judged = Judged()
     places: dict[str, int] = {}
     wrong: dict[str, list[str]] = {}
     for place, item in enumerate(body.contacts):
         row = _fields(item, f"contacts.{place}", wrong)
-        if len(wrong) >= MOST_NAMED_ERRORS:
+        if len(wrong) >= MAX_NAMED_ERRORS:
             break
         asked = row.get("phone_number") or ""
         number = normalize_number(asked, region)

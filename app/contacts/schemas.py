@@ -7,14 +7,14 @@ from pydantic import BaseModel, Field
 from app.core.envelope import Timestamp
 from app.core.validation import Body, Boolean, Email, Filter, Integer
 
-MOST_IMPORTED = 100_000
-MOST_MEMBERS_AT_ONCE = 10_000
+MAX_IMPORTED = 100_000
+MAX_MEMBERS = 10_000
 NAME_LENGTH, NUMBER_LENGTH, EMAIL_LENGTH, NOTES_LENGTH = 255, 32, 255, 1000
 
 Name = Annotated[str, Field(max_length=NAME_LENGTH)]
 Number = Annotated[str, Field(max_length=NUMBER_LENGTH)]
 Notes = Annotated[str, Field(max_length=NOTES_LENGTH)]
-Ids = Annotated[list[Integer], Field(max_length=MOST_MEMBERS_AT_ONCE)]
+Ids = Annotated[list[Integer], Field(max_length=MAX_MEMBERS)]
 
 
 class NewContact(Body):
@@ -62,7 +62,7 @@ class ImportRow(BaseModel):
 
 
 # Rows are checked one by one outside of the schema, for speed; this is what it would say of them.
-ROWS: dict[str, Any] = {"items": ImportRow.model_json_schema(), "minItems": 1, "maxItems": MOST_IMPORTED}
+ROWS: dict[str, Any] = {"items": ImportRow.model_json_schema(), "minItems": 1, "maxItems": MAX_IMPORTED}
 
 
 class ContactImport(Body):

@@ -20,9 +20,9 @@ from sqlalchemy.orm import Session
 from app.core.database import repeat_once, transaction
 from app.core.errors import Overloaded, is_locked, is_out_of_time
 
-MOST_IN_A_BATCH = 256
-LARGEST_BATCH = 1000
-MOST_WAITING = 2000
+BATCH_SIZE = 256
+MAX_BATCH_ITEMS = 1000
+MAX_WAITING = 2000
 WAIT_SECONDS = 5.0
 # Callers that were just answered are about to call again. A transaction costs milliseconds, so a busy queue waits until
 # as many have, at most this long; a call that comes alone never does.
@@ -84,7 +84,7 @@ class Batcher(Generic[Item, Outcome]):
 
         Raises `Overloaded` where 2,000 wait already or the item waited five seconds without its turn.
         """
-        if len(self._waiting) >= MOST_WAITING:
+        if len(self._waiting) >= MAX_WAITING:
             raise Overloaded
         waiter: _Waiter[Item, Outcome] = _Waiter(item, asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
@@ -135,7 +135,7 @@ class Batcher(Generic[Item, Outcome]):
         self._turn_away()
         batch: list[_Waiter[Item, Outcome]] = []
         size = 0
-        while self._waiting and len(batch) < MOST_IN_A_BATCH and size < LARGEST_BATCH:
+        while self._waiting and len(batch) < BATCH_SIZE and size < MAX_BATCH_ITEMS:
             waiter = self._waiting.popleft()
             if not waiter.future.done():
                 batch.append(waiter)

@@ -18,10 +18,10 @@ from starlette.types import Scope
 from app.core.errors import Invalid, UnsupportedMediaType
 
 READ_ASIDE = 64 * 1024
-MOST_FORM_FIELDS = 400_000
+MAX_FORM_FIELDS = 400_000
 # A body of nothing but brackets takes thirty times its size once it is read.
-MOST_JSON_VALUES = 2_000_000
-DEEPEST = 32
+MAX_JSON_VALUES = 2_000_000
+MAX_DEPTH = 32
 
 Value = TypeVar("Value")
 
@@ -94,17 +94,17 @@ def _parse_json(raw: bytes) -> Any:
     return value
 
 
-def has_too_many_values(raw: bytes, most: int = MOST_JSON_VALUES) -> bool:
+def has_too_many_values(raw: bytes, most: int = MAX_JSON_VALUES) -> bool:
     """Whether JSON may hold more values than any body needs; a comma in a text counts as one."""
     return len(raw) > most and raw.count(b",") + raw.count(b"[") + raw.count(b"{") > most
 
 
 def is_too_deep(raw: bytes, value: Any) -> bool:
     """Whether `value`, read from `raw`, is nested deeper than any body may be."""
-    if raw.count(b"[") + raw.count(b"{") <= DEEPEST:
+    if raw.count(b"[") + raw.count(b"{") <= MAX_DEPTH:
         return False
     level = [value]
-    for _ in range(DEEPEST + 1):
+    for _ in range(MAX_DEPTH + 1):
         level = [
             child
             for item in level
@@ -154,7 +154,7 @@ def _refuse_bad_text(value: Any) -> None:
                 field = ".".join(path) or "body"
                 errors[field] = [f"The {field.replace('_', ' ')} field contains invalid characters."]
             continue
-        if len(path) > DEEPEST:
+        if len(path) > MAX_DEPTH:
             raise Invalid({"body": [_TOO_DEEP]})
         if isinstance(item, dict):
             if not all(map(storable, item)):
@@ -181,7 +181,7 @@ def _urlencoded(raw: bytes) -> Iterable[tuple[str, str]]:
             raw.decode("utf-8", "surrogateescape"),
             keep_blank_values=True,
             errors="surrogateescape",
-            max_num_fields=MOST_FORM_FIELDS,
+            max_num_fields=MAX_FORM_FIELDS,
         )
     except ValueError:
         raise Invalid({"body": ["The request body has too many fields."]}) from None
@@ -222,7 +222,7 @@ def _steps(name: str) -> Iterator[str]:
         yield name
         return
     steps = rest[:-1].split("][")
-    if len(steps) >= DEEPEST:
+    if len(steps) >= MAX_DEPTH:
         raise Invalid({"body": [_TOO_DEEP]})
     yield head
     yield from steps

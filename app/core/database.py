@@ -23,7 +23,7 @@ from app.core.once import once
 from app.core.settings import get_settings
 
 # The role's own limit is short, for the hot calls: who shares a transaction with others waits for nobody.
-_PATIENT = text("SELECT current_setting('transaction_read_only') FROM set_config('lock_timeout', '5s', true)")
+_LONG_LOCK_TIMEOUT = text("SELECT current_setting('transaction_read_only') FROM set_config('lock_timeout', '5s', true)")
 _STEP_BY_INDEX = text("SET LOCAL enable_bitmapscan = off")
 
 # For a table whose rows come and go within seconds: cared for by the number of rows that changed, whatever it holds.
@@ -140,14 +140,14 @@ def _be_patient(session: Session) -> None:
     a standby; another is taken then.
     """
     try:
-        if session.scalar(_PATIENT) == "off":
+        if session.scalar(_LONG_LOCK_TIMEOUT) == "off":
             return
         session.connection().invalidate()
     except DBAPIError as error:
         if not error.connection_invalidated:
             raise
     session.rollback()
-    session.execute(_PATIENT)
+    session.execute(_LONG_LOCK_TIMEOUT)
 
 
 def repeat_once(work: Callable[[], Result], may_repeat: Callable[[Exception], bool] = is_deadlock) -> Result:

@@ -28,7 +28,7 @@ SWEEP_SECONDS = 5.0
 # while its task runs is gathered, or every transaction would cost a task.
 SAME_NUDGE_SECONDS = 0.05
 PAUSE_AFTER_FAILURE_SECONDS = 1.0
-MOST_WAITING = 10_000
+MAX_WAITING = 10_000
 
 log = structlog.get_logger(__name__)
 
@@ -85,7 +85,7 @@ class Publisher:
         with self._waiting:
             self._nudges.update(nudges)
             self._reminders.update(reminders)
-            if len(self._signals) < MOST_WAITING:
+            if len(self._signals) < MAX_WAITING:
                 self._signals.update(dict.fromkeys(signals))
             self._waiting.notify()
 

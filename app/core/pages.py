@@ -14,7 +14,7 @@ from app.core.links import EXAMPLE_URL, base_url
 Item = TypeVar("Item")
 
 PER_PAGE = 50
-MOST_PER_PAGE = 200
+MAX_PER_PAGE = 200
 _LAST_REACHABLE = 2**53
 _AROUND = 3
 _SHORT = 8
@@ -117,7 +117,7 @@ def _window(page: int, last: int) -> list[int | None]:
 def _paging(
     request: Request,
     page: Annotated[int, BeforeValidator(_page_number), Query(description="From 1; invalid values mean page 1")] = 1,
-    per_page: Annotated[int, Query(ge=1, le=MOST_PER_PAGE, description="Items per page")] = PER_PAGE,
+    per_page: Annotated[int, Query(ge=1, le=MAX_PER_PAGE, description="Items per page")] = PER_PAGE,
 ) -> Paging:
     query = request.scope["query_string"].decode("latin-1")
     others = tuple(pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] != "page")

@@ -21,7 +21,7 @@ from app.core.refusals import Refusal
 from app.core.settings import get_settings
 
 WINDOW_SECONDS = 60
-_PATIENCE_SECONDS = 0.25
+_TIMEOUT_SECONDS = 0.25
 _PAUSE_SECONDS = 1.0
 
 # The window begins with its first try; its length never changes, so that trying on does not prolong it.
@@ -41,8 +41,8 @@ class _Counters:
     def __init__(self) -> None:
         self._client = redis.Redis.from_url(
             get_settings().redis_dsn,
-            socket_timeout=_PATIENCE_SECONDS,
-            socket_connect_timeout=_PATIENCE_SECONDS,
+            socket_timeout=_TIMEOUT_SECONDS,
+            socket_connect_timeout=_TIMEOUT_SECONDS,
             retry=Retry(NoBackoff(), 0),
         )
         self._away_until = 0.0

@@ -30,7 +30,7 @@ from app.core.emails import is_email
 from app.core.errors import Invalid
 from app.core.heavy import Heavy
 
-BIGGEST_ID = 2**63 - 1
+MAX_ID = 2**63 - 1
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMERIC = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
 # The + of an offset that was not encoded in a query or a form: a time, a space, an offset.
@@ -124,7 +124,7 @@ def _integer(value: Any) -> Any:
         value = int(value)
     if isinstance(value, float) and value.is_integer():
         value = int(value)
-    if value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) <= BIGGEST_ID):
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and abs(value) <= MAX_ID):
         return value
     raise fault("The {name} field must be an integer.")
 
@@ -184,7 +184,7 @@ Price = Annotated[Numeric, Field(ge=0, le=1_000_000_000), AfterValidator(_at_mos
 
 def row_id(text: str) -> int | None:
     """The id that a path segment spells, None where it can be no row's."""
-    return int(text) if _WHOLE.fullmatch(text) and 0 < int(text) <= BIGGEST_ID else None
+    return int(text) if _WHOLE.fullmatch(text) and 0 < int(text) <= MAX_ID else None
 
 
 def read(model: type[Model], value: Any) -> Model:

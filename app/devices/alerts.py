@@ -16,8 +16,8 @@ from app.devices.schemas import DeviceOut
 from app.webhooks import outbox
 
 # A mail may take ten seconds where its server does not answer.
-MOST_IN_A_BATCH = 10
-MOST_ACCOUNTS = 100
+BATCH_SIZE = 10
+MAX_ACCOUNTS = 100
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +75,7 @@ _HEALTH_CHANGED = text("""
 
 def accounts(session: Session, after: int = 0) -> Sequence[int]:
     """The next accounts whose owners want to be told, or were told of a phone and not yet that it is back."""
-    return session.scalars(_ACCOUNTS, {"after": after, "most": MOST_ACCOUNTS}).all()
+    return session.scalars(_ACCOUNTS, {"after": after, "most": MAX_ACCOUNTS}).all()
 
 
 def tell_owner(user: int) -> int:
@@ -90,7 +90,7 @@ def _tell(
     user: int, statement: TextClause, all_clear: str, mail: Callable[[Mapping[str, Any]], tuple[str, str]]
 ) -> int:
     with transaction() as session:
-        rows = session.execute(statement, {"user": user, "most": MOST_IN_A_BATCH}).mappings()
+        rows = session.execute(statement, {"user": user, "most": BATCH_SIZE}).mappings()
         changed = [dict(row) for row in rows]
         # One that is only forgotten, because its owner switched it off meanwhile, is not back.
         told = [row for row in changed if row["alerted"] or row[all_clear]]

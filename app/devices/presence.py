@@ -69,7 +69,7 @@ _STREAMING = text(f"""
 """)  # noqa: S608 - names of columns
 
 
-def saw(session: Session, devices: Collection[int]) -> None:
+def mark_seen(session: Session, devices: Collection[int]) -> None:
     """Note an authenticated request of each phone; at most once in ten seconds a phone, skipping those locked."""
     if devices:
         session.execute(_SAW, {"ids": list(devices)})

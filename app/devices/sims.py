@@ -8,9 +8,9 @@ from typing import Any
 
 from app.core.numbers import normalize_number
 
-MOST_SLOTS = 3
-_MOST_CARDS = 10
-_LONGEST = 64
+MAX_SLOTS = 3
+_MAX_CARDS = 10
+_MAX_LENGTH = 64
 _MASKED_TO = 4
 
 Card = dict[str, Any]
@@ -20,13 +20,13 @@ def read(told: Any) -> list[Card]:
     """The cards that can be made out of what an app told, by slot; it is refused for none of them."""
     if not isinstance(told, list):
         return []
-    cards = [_card(item) for item in told[:_MOST_CARDS] if isinstance(item, Mapping) and _slot(item) is not None]
+    cards = [_card(item) for item in told[:_MAX_CARDS] if isinstance(item, Mapping) and _slot(item) is not None]
     return sorted(cards, key=lambda card: int(card["slot_index"]))
 
 
 def _slot(item: Mapping[str, Any]) -> int | None:
     slot = item.get("slotIndex")
-    return slot if isinstance(slot, int) and not isinstance(slot, bool) and 0 <= slot < _MOST_CARDS else None
+    return slot if isinstance(slot, int) and not isinstance(slot, bool) and 0 <= slot < _MAX_CARDS else None
 
 
 def _card(item: Mapping[str, Any]) -> Card:
@@ -34,7 +34,7 @@ def _card(item: Mapping[str, Any]) -> Card:
     found = {ours: item.get(theirs) for ours, theirs in texts.items()}
     return {
         "slot_index": _slot(item),
-        **{name: value[:_LONGEST] if isinstance(value, str) else None for name, value in found.items()},
+        **{name: value[:_MAX_LENGTH] if isinstance(value, str) else None for name, value in found.items()},
     }
 
 
@@ -54,7 +54,7 @@ def merged(known: list[Card], told: list[Card]) -> list[Card]:
 
 def slots(cards: Sequence[Card]) -> list[int]:
     """Slots with a card in them that a message can be sent by."""
-    return [card["slot_index"] for card in cards if card["slot_index"] < MOST_SLOTS]
+    return [card["slot_index"] for card in cards if card["slot_index"] < MAX_SLOTS]
 
 
 def number_of(cards: Sequence[Card], slot: int) -> str | None:

@@ -39,7 +39,7 @@ MAX_STREAMS_OF_A_PHONE = 5
 ANSWERS_WITHIN_SECONDS = 1.0
 ANSWER_ARRIVES_WITHIN_SECONDS = 0.15
 CLOSES_WITHIN_SECONDS = 1.0
-MOST_UNSENT = 20
+MAX_UNSENT = 20
 KEEP_ALIVE = b":keepalive\n\n"
 
 _REMOVED = text("SELECT id FROM devices WHERE id = ANY(:ids) AND removed_at IS NOT NULL")
@@ -65,7 +65,7 @@ class _Stream:
 
     async def push(self, data: bytes) -> None:
         """Write without waiting for others. A connection that takes nothing any more is ended."""
-        if self.unsent >= MOST_UNSENT:
+        if self.unsent >= MAX_UNSENT:
             self.ended.set()
             return
         self.unsent += 1

@@ -9,7 +9,7 @@ from app.core.arrays import unnest
 from app.devices.models import Device
 
 _AGENT = "me.capcom.smsgateway/"
-_LONGEST = 32
+_MAX_LENGTH = 32
 
 SIGNS_HOOKS = (1, 33)
 CANCELS = (1, 67)
@@ -32,7 +32,7 @@ _HOOK_EVENTS: dict[str, tuple[int, ...]] = {
 def told_by(user_agent: str | None) -> str | None:
     """The app's version from a request's user agent, None where that is another program's."""
     agent = user_agent or ""
-    return agent.removeprefix(_AGENT).split(" ")[0][:_LONGEST] or None if agent.startswith(_AGENT) else None
+    return agent.removeprefix(_AGENT).split(" ")[0][:_MAX_LENGTH] or None if agent.startswith(_AGENT) else None
 
 
 def parse(version: str | None) -> tuple[int, ...]:

@@ -20,7 +20,7 @@ from app.local.installation import LOOPBACK, Installation, Interrupted
 from phones.behaviour import Behaviour
 from phones.fleet import FleetThread
 
-PATIENCE_SECONDS = 30  # without any progress the campaign is given up
+TIMEOUT_SECONDS = 30  # without any progress the campaign is given up
 FINAL = {"delivered", "failed"}
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BRISK = Behaviour(send_time=0.01, delivery_delay=(0.1, 0.5))
@@ -166,7 +166,7 @@ def _watch(total: int, counts: Callable[[], dict[str, int]]) -> float:
                 before, moved = now, time.monotonic()
             for name, count in now.items():
                 progress.update(bars[name], completed=count)
-            if all(count >= total for count in now.values()) or time.monotonic() - moved > PATIENCE_SECONDS:
+            if all(count >= total for count in now.values()) or time.monotonic() - moved > TIMEOUT_SECONDS:
                 return moved
             time.sleep(0.1)
 

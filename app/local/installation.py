@@ -34,7 +34,7 @@ from app.local.process import Child, Output, Program, run, stop_together
 from app.local.servers import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey
 
 READY_SECONDS = 90
-SHORTEST_PAUSE, LONGEST_PAUSE = 0.5, 30.0  # seconds before a process that died is started again
+MIN_PAUSE, MAX_PAUSE = 0.5, 30.0  # seconds before a process that died is started again
 HEALTHY_SECONDS = 60  # one that lived this long starts with the shortest pause again
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - where the operator asks for it
 LOOPBACK = "127.0.0.0/8,::1/128"
@@ -412,13 +412,13 @@ class Installation:
         if name not in self._due:
             child.release()
             lived = now - child.started
-            pause = SHORTEST_PAUSE if lived > HEALTHY_SECONDS else self._pauses.get(name, SHORTEST_PAUSE)
-            self._pauses[name] = min(pause * 2, LONGEST_PAUSE)
+            pause = MIN_PAUSE if lived > HEALTHY_SECONDS else self._pauses.get(name, MIN_PAUSE)
+            self._pauses[name] = min(pause * 2, MAX_PAUSE)
             self._due[name] = now + pause
             self._say(f"{name} ended with status {child.status}; it is started again in {pause:g} s")
             self._pass_on_connections(name)
         elif now >= self._due[name]:
-            self._due[name] = now + LONGEST_PAUSE  # should it fail now
+            self._due[name] = now + MAX_PAUSE  # should it fail now
             self._spawn(child.program)
 
     def _pass_on_connections(self, name: str) -> None:

@@ -147,7 +147,7 @@ def receive(session: Session, posts: list[Post]) -> Sequence[Exception | None]:
             taken.append((post.told, devices[post.secret], post))
     if not taken:
         return outcomes
-    presence.saw(session, {device["id"] for _, device, _ in taken})
+    presence.mark_seen(session, {device["id"] for _, device, _ in taken})
     versions.learn(
         session,
         {

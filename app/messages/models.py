@@ -98,7 +98,7 @@ class Message(Base):
     deleted_at: Mapped[datetime | None]
 
 
-class Queued(Base):
+class QueueEntry(Base):
     """A message that is still pending. Its row arbitrates between hand-out, cancel, moves and expiry.
 
     `device_id` 0 is queued (no phone yet). `stage` 0 waits to be released, 1 was in an answer to its phone, 2 was

@@ -30,12 +30,12 @@ from app.core.numbers import normalize_number
 from app.core.pages import Page, Paging
 from app.core.shares import Shares
 from app.core.sql_like import containing
-from app.core.validation import BIGGEST_ID, Filter, Moment, row_id
+from app.core.validation import MAX_ID, Filter, Moment, row_id
 from app.messages.models import Message
 from app.messages.schemas import MessageOut
 from app.messages.states import Status
 
-MOST_COUNTED = 10_000
+MAX_COUNTED = 10_000
 SEARCH_DAYS = 31
 # A search may keep a core of the database's busy for seconds.
 _searches = Shares(4)
@@ -220,8 +220,8 @@ def _total_by_figures(session: Session, user_id: int, wanted: MessageFilter, sta
 def _count(session: Session, walks: _Walks) -> tuple[int, bool]:
     found = walks.sql(" LIMIT :most")
     statement = f"SELECT count(*) FROM (SELECT FROM ({found}) walked LIMIT :most) counted"  # noqa: S608 - constants
-    counted: int = session.execute(text(statement), {**walks.values, "most": MOST_COUNTED + 1}).scalar_one()
-    return min(counted, MOST_COUNTED), counted <= MOST_COUNTED
+    counted: int = session.execute(text(statement), {**walks.values, "most": MAX_COUNTED + 1}).scalar_one()
+    return min(counted, MAX_COUNTED), counted <= MAX_COUNTED
 
 
 def _rows(session: Session, walks: _Walks, after: tuple[datetime, int] | None, paging: Paging) -> Sequence[RowMapping]:
@@ -256,7 +256,7 @@ def _parse_cursor(cursor: str | None) -> tuple[datetime, int] | None:
         after = _EPOCH + timedelta(microseconds=int(moment)), int(number)
     except (binascii.Error, ValueError, OverflowError):
         raise Invalid({"cursor": ["The selected cursor is invalid."]}) from None
-    if not 0 < after[1] <= BIGGEST_ID:
+    if not 0 < after[1] <= MAX_ID:
         raise Invalid({"cursor": ["The selected cursor is invalid."]})
     return after
 

@@ -11,7 +11,7 @@ from app.messages.states import Status
 from app.webhooks.guard import WebhookUrl
 
 MESSAGE_LENGTH = 1600
-MOST_GROUPS = 1000
+MAX_GROUPS = 1000
 MAX_RECIPIENTS = 100_000
 NOT_A_NUMBER = "The {name} field must be a valid phone number, with + and the country code."
 
@@ -73,7 +73,7 @@ _LATER = frozenset({
     "sendlater", "sendon", "sendtime", "startat", "starttime",
 })
 # fmt: on
-_LONGEST_LATER = 40
+_MAX_NAME_LENGTH = 40
 
 
 class Draft(Body):
@@ -91,7 +91,7 @@ class Draft(Body):
 
 
 def _means_later(name: str) -> bool:
-    return len(name) <= _LONGEST_LATER and name.lower().replace("_", "").replace("-", "") in _LATER
+    return len(name) <= _MAX_NAME_LENGTH and name.lower().replace("_", "").replace("-", "") in _LATER
 
 
 class SmsDraft(Draft):
@@ -140,7 +140,7 @@ class BulkDraft(Draft):
         examples=["Hello {name}, we open at nine."],
     )
     # Before the recipients, which may be left out where there are groups.
-    group_ids: Annotated[list[Integer], Field(max_length=MOST_GROUPS)] | None = Field(
+    group_ids: Annotated[list[Integer], Field(max_length=MAX_GROUPS)] | None = Field(
         default=None, description="Groups whose contacts are recipients as well"
     )
     recipients: Annotated[list[Any] | None, AfterValidator(_anybody)] = Field(

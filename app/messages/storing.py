@@ -17,7 +17,7 @@ from app.accounts.usage import UsageKind, count
 from app.core.arrays import arrays_of, columns_named, copy_rows, unnest
 from app.core.settings import get_settings
 from app.devices import figures
-from app.messages.models import Message, Queued
+from app.messages.models import Message, QueueEntry
 from app.messages.states import Lane, Stage, Status
 
 
@@ -100,7 +100,7 @@ class _Entry(NamedTuple):
 
 
 _MESSAGE_COLUMNS = columns_named(Message, (*_NEW, *_Made._fields))
-_ENTRY_COLUMNS = columns_named(Queued, _Entry._fields)
+_ENTRY_COLUMNS = columns_named(QueueEntry, _Entry._fields)
 
 
 _IDS = text("SELECT nextval('messages_id_seq') FROM generate_series(1, :n)")
@@ -204,7 +204,7 @@ def recall(session: Session, message_ids: Sequence[int]) -> None:
         )
 
 
-_REROUTED = (Queued.message_id, Queued.device_id, Queued.sim_slot, Queued.valid_until)
+_REROUTED = (QueueEntry.message_id, QueueEntry.device_id, QueueEntry.sim_slot, QueueEntry.valid_until)
 _REROUTE = text(f"""
     UPDATE message_queue q
     SET stage = {Stage.WAITING}, device_id = u.device_id, since = clock_timestamp(), sim_slot = u.sim_slot,

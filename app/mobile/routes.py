@@ -39,7 +39,7 @@ def current_device(session: SessionDep, request: Request, token: DeviceToken) ->
     if token is None:
         raise Unauthenticated
     device = enrolling.device_by_token(session, token.credentials.strip())
-    presence.saw(session, [device.id])
+    presence.mark_seen(session, [device.id])
     _learn_version(device, request)
     return device
 

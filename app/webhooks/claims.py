@@ -18,17 +18,17 @@ from app.core.arrays import array, transposed, unnest
 from app.core.database import step_by_index
 from app.core.lanes import Lane
 from app.webhooks.guard import host_of
-from app.webhooks.models import WebhookQueued, WebhookTarget
+from app.webhooks.models import WebhookQueueEntry, WebhookTarget
 from app.webhooks.signing import VALID_SECRETS, ensure_secrets
 
 LEASE = timedelta(seconds=30)
-MOST_AT_ONCE = 500
+BATCH_SIZE = 500
 HOST_ROOM = 128
 USER_ROOM = 128
 # Of one user's targets by one claim; the next claim goes on behind them.
 SEEN_OF_USER = 500
-BREAKER = 3
-LATE = timedelta(seconds=2)
+BREAKER_FAILURES = 3
+OVERDUE = timedelta(seconds=2)
 # Bodies over this size share a budget, smaller ones are bounded by the slots. One body may pass the end of a budget.
 LARGE = 64 * 1024
 MAX_LARGE_BYTES = 32 * 1024 * 1024
@@ -109,7 +109,7 @@ _CANDIDATES = text(f"""
             SELECT q.user_id FROM webhook_queue q WHERE q.user_id > u.user_id ORDER BY q.user_id LIMIT 1) following
     ), waiting AS MATERIALIZED (
         SELECT u.user_id, seen.origin, seen.n
-        FROM users u LEFT JOIN {unnest(WebhookQueued.user_id, WebhookQueued.origin, alias="p")}
+        FROM users u LEFT JOIN {unnest(WebhookQueueEntry.user_id, WebhookQueueEntry.origin, alias="p")}
             USING (user_id) CROSS JOIN LATERAL (
                 WITH RECURSIVE steps AS (
                     (SELECT q.origin, 1 AS n FROM webhook_queue q
@@ -120,7 +120,7 @@ _CANDIDATES = text(f"""
                         WHERE q.user_id = u.user_id AND q.origin > s.origin ORDER BY q.origin LIMIT 1) following
                     WHERE s.n < :most_of_user
                 ) SELECT * FROM steps) seen
-        WHERE u.user_id <> ALL({array(WebhookQueued.user_id, "full")})
+        WHERE u.user_id <> ALL({array(WebhookQueueEntry.user_id, "full")})
     )
     (SELECT w.user_id, w.origin, COALESCE(t.fail_count, 0) AS fail_count, COALESCE(t.max_in_flight, 2) AS room
      FROM waiting w LEFT JOIN webhook_targets t USING (user_id, origin)
@@ -206,7 +206,7 @@ _MOVE = text(f"""
     WITH moved AS (
         UPDATE webhook_queue q
         SET url = u.url, origin = u.origin, lease_id = NULL, lease_until = NULL, next_attempt_at = clock_timestamp()
-        FROM {unnest(WebhookQueued.delivery_id, WebhookQueued.url, WebhookQueued.origin)}
+        FROM {unnest(WebhookQueueEntry.delivery_id, WebhookQueueEntry.url, WebhookQueueEntry.origin)}
         WHERE q.delivery_id = u.delivery_id RETURNING u.delivery_id, u.url
     )
     UPDATE webhook_deliveries d SET url = m.url FROM moved m WHERE d.id = m.delivery_id
@@ -260,7 +260,7 @@ def claim(
         of_user[user] += n
     full = [user for user, n in of_user.items() if n >= USER_ROOM]
     rounds = rounds or Rounds()
-    candidates, ended = _look(session, timedelta(0), MOST_AT_ONCE, full, rounds.places)
+    candidates, ended = _look(session, timedelta(0), BATCH_SIZE, full, rounds.places)
     unseen = rounds.turn(ended, full)
     if not candidates:
         return Claimed([], more=False, held=bool(full), unseen=unseen)
@@ -284,7 +284,7 @@ def claim(
     return Claimed(_calls(session, rows), more=bool(rows), held=not rows, unseen=unseen)
 
 
-def overdue(session: Session, late: timedelta = LATE) -> bool:
+def overdue(session: Session, late: timedelta = OVERDUE) -> bool:
     """Whether a target that is not backing off has something that has been due for longer than `late`.
 
     Also where a user has so many targets that only a round of claims can tell.
@@ -323,12 +323,12 @@ def allot(
     for key, n in in_flight.items():
         count(key, n)
     rooms: dict[Target, int] = {}
-    left, kept = min(slots, MOST_AT_ONCE), for_newcomers
+    left, kept = min(slots, BATCH_SIZE), for_newcomers
     turn = deque(candidates)
     while turn and (left > 0 or kept > 0):
         candidate = turn.popleft()
         key, name = candidate.key, host_of(candidate.origin)
-        most = 1 if candidate.fail_count >= BREAKER else candidate.max_in_flight
+        most = 1 if candidate.fail_count >= BREAKER_FAILURES else candidate.max_in_flight
         full = host[name] >= HOST_ROOM and user_at_host[key[0], name] > 0
         if in_flight.get(key, 0) + rooms.get(key, 0) >= most or full or user[key[0]] >= USER_ROOM:
             continue

@@ -24,7 +24,7 @@ from app.webhooks.guard import ForbiddenAddressError, host_and_target, judge_add
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 15.0
 KEEPALIVE_SECONDS = 30.0
-NAMES_KEPT_SECONDS = 10
+DNS_TTL = 10
 MAX_HEADERS = 1000
 # Of a name, one call tries so many addresses.
 MAX_ADDRESSES = 4
@@ -166,7 +166,7 @@ def guarded_session(lookup: Lookup = system_lookup) -> aiohttp.ClientSession:
         ssl=create_ssl_context(),
         limit=0,
         keepalive_timeout=KEEPALIVE_SECONDS,
-        ttl_dns_cache=NAMES_KEPT_SECONDS,
+        ttl_dns_cache=DNS_TTL,
     )
     return aiohttp.ClientSession(
         connector=connector,

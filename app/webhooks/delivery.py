@@ -21,7 +21,7 @@ from app.core.gc_tuning import share_the_interpreter
 from app.core.once import once
 from app.core.outbound import nudge
 from app.core.task_names import TaskName
-from app.webhooks.claims import MOST_AT_ONCE, Call, Claimed, Rounds, claim, overdue
+from app.webhooks.claims import BATCH_SIZE, Call, Claimed, Rounds, claim, overdue
 from app.webhooks.client import Lookup, system_lookup
 from app.webhooks.records import record
 from app.webhooks.sender import Result, Sender
@@ -30,9 +30,9 @@ SLOTS = 1000
 # Of these, for users who have nothing under way anywhere: a few users' hanging receivers can take all others.
 KEPT_FOR_NEWCOMERS = 128
 AT_ONCE = timedelta(0)
-STAY_SECONDS = 1.0
+MAX_RUN_SECONDS = 1.0
 IDLE_SECONDS = 0.1
-LOOK_EVERY_SECONDS = 0.02
+POLL_INTERVAL = 0.02
 # A busy process records this often; a lone result is recorded at once.
 RECORD_EVERY_SECONDS = 0.02
 # Of what waits for a later moment this process nudges only what is near; the sweep finds the rest.
@@ -76,7 +76,7 @@ class Deliverer:
     def _feed(self) -> tuple[int, int, bool]:
         started, seen, more = 0, self._recorded, False
         now = time.monotonic()
-        leave, idle = now + STAY_SECONDS, now + IDLE_SECONDS
+        leave, idle = now + MAX_RUN_SECONDS, now + IDLE_SECONDS
         while not self._stopping and time.monotonic() < min(leave, idle):
             looked = time.monotonic()
             seen = self._recorded
@@ -89,9 +89,9 @@ class Deliverer:
             if more or (claimed.held and self._in_flight):
                 idle = now + IDLE_SECONDS
             # Calls that were claimed took all the room there was: the next look is worth it when some of them are back.
-            if not claimed.more or 0 < len(claimed.calls) < MOST_AT_ONCE:
+            if not claimed.more or 0 < len(claimed.calls) < BATCH_SIZE:
                 # A claim over very many targets takes its time: never look for more than a quarter of it.
-                self._wait_for_change(seen, max(LOOK_EVERY_SECONDS, 3 * (now - looked)))
+                self._wait_for_change(seen, max(POLL_INTERVAL, 3 * (now - looked)))
         return started, seen, more
 
     @property
@@ -177,7 +177,7 @@ class Deliverer:
             return [], True
         batch = [first]
         together_until = self._recorded_at + RECORD_EVERY_SECONDS
-        while len(batch) < MOST_AT_ONCE:
+        while len(batch) < BATCH_SIZE:
             # Nothing to wait for where every call under way is back.
             wait = together_until - time.monotonic() if len(batch) < self._in_flight else 0
             try:

@@ -18,11 +18,11 @@ from app.core.pages import Page, Paging
 from app.core.refusals import DELIVERY_PENDING, DELIVERY_URL_GONE
 from app.core.task_names import TaskName
 from app.webhooks.guard import origin_of
-from app.webhooks.models import WebhookQueued
+from app.webhooks.models import WebhookQueueEntry
 
 MODEL = "WebhookDelivery"
-MOST_COUNTED = 10_000
-MOST_REPLAYED = 10_000
+MAX_COUNTED = 10_000
+MAX_REPLAYED = 10_000
 State = Literal["pending", "delivered", "failed"]
 
 
@@ -89,7 +89,7 @@ def page(session: Session, user_id: int, filters: Mapping[str, Any], paging: Pag
     values = {**filters, "user": user_id}
     counted = session.scalar(
         text(f"SELECT count(*) FROM (SELECT FROM webhook_deliveries d WHERE {conditions} LIMIT :most) counted"),  # noqa: S608 - constants
-        {**values, "most": MOST_COUNTED + 1},
+        {**values, "most": MAX_COUNTED + 1},
     )
     rows = session.execute(
         text(
@@ -101,8 +101,8 @@ def page(session: Session, user_id: int, filters: Mapping[str, Any], paging: Pag
     found = rows.mappings().all()
     attempts = _attempts(session, [row["id"] for row in found])
     items = [DeliveryOut(**row, attempts=attempts[row["id"]]) for row in found]
-    exact = (counted or 0) <= MOST_COUNTED
-    return DeliveryPage(**paging.fields(items, min(counted or 0, MOST_COUNTED)), total_exact=exact)
+    exact = (counted or 0) <= MAX_COUNTED
+    return DeliveryPage(**paging.fields(items, min(counted or 0, MAX_COUNTED)), total_exact=exact)
 
 
 def show(session: Session, user_id: int, delivery_id: int | None) -> DeliveryDetail:
@@ -162,7 +162,8 @@ _QUEUED = ("delivery_id", "user_id", "message_id", "hook", "origin", "url")
 _AGAIN = text(f"""
     WITH again AS (
         INSERT INTO webhook_queue ({", ".join(_QUEUED)}, lane)
-        SELECT {", ".join(_QUEUED)}, :lane FROM {unnest(*columns_named(WebhookQueued, _QUEUED))} ORDER BY delivery_id
+        SELECT {", ".join(_QUEUED)}, :lane FROM {unnest(*columns_named(WebhookQueueEntry, _QUEUED))}
+        ORDER BY delivery_id
         ON CONFLICT (delivery_id) DO NOTHING RETURNING delivery_id, url
     )
     UPDATE webhook_deliveries d SET state = 'pending', finished_at = NULL, error = NULL, url = a.url
@@ -191,7 +192,7 @@ def replay_failed(session: Session, user_id: int, since: datetime, until: dateti
 
     Those of an account URL that is not set or was disabled are left.
     """
-    limits = {"user": user_id, "since": since, "until": until, "most": MOST_REPLAYED}
+    limits = {"user": user_id, "since": since, "until": until, "most": MAX_REPLAYED}
     rows = session.execute(_FAILED, limits).all()
     if rows:
         _requeue(session, rows, Lane.BULK)

@@ -71,7 +71,7 @@ class WebhookDelivery(Base):
     finished_at: Mapped[datetime | None]
 
 
-class WebhookQueued(Base):
+class WebhookQueueEntry(Base):
     """A delivery that still waits: narrow, so that claiming costs the same however long the history is.
 
     A claim sets the lease and moves `next_attempt_at` to its end, so a lease nobody ended is due again by itself.

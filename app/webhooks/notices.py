@@ -8,7 +8,7 @@ from sqlalchemy import text
 from app.core.database import transaction
 from app.core.mail import MailNotSentError, send
 
-MOST_AT_ONCE = 5
+BATCH_SIZE = 5
 # Longer than that many mails take with a slow server; then, too, a mail that could not be sent is tried again.
 LEASE = timedelta(minutes=5)
 
@@ -34,7 +34,7 @@ _TOLD = text("""
 def tell_owners() -> int:
     """Mail a few owners whose URL was switched off since; no transaction is open meanwhile. Answers how many."""
     with transaction() as session:
-        due = session.execute(_TAKE, {"most": MOST_AT_ONCE, "lease": LEASE}).all()
+        due = session.execute(_TAKE, {"most": BATCH_SIZE, "lease": LEASE}).all()
     told = 0
     for user, hook, url, disabled_at, reason, email in due:
         try:

@@ -17,10 +17,10 @@ from app.core.outbound import nudge
 from app.core.settings import get_settings
 from app.core.task_names import TaskName
 from app.webhooks.guard import origin_of
-from app.webhooks.models import WebhookDelivery, WebhookQueued
+from app.webhooks.models import WebhookDelivery, WebhookQueueEntry
 
 AccountHook = Literal["incoming", "status"]
-Hook = Literal["callback", "incoming", "status"]
+EndpointKind = Literal["callback", "incoming", "status"]
 EventName = Literal["status", "incoming", "device"]
 
 
@@ -41,7 +41,7 @@ class Event:
     """
 
     user_id: int
-    hook: Hook
+    hook: EndpointKind
     event: EventName
     data: Mapping[str, Any]
     message_id: int | None = None
@@ -73,11 +73,11 @@ _EVENTS = unnest(
     WebhookDelivery.hook,
     WebhookDelivery.event,
     WebhookDelivery.body,
-    WebhookQueued.lane,
+    WebhookQueueEntry.lane,
     alias="e",
     ordinality="place",
-    own_url=WebhookQueued.url,
-    own_origin=WebhookQueued.origin,
+    own_url=WebhookQueueEntry.url,
+    own_origin=WebhookQueueEntry.origin,
 )
 _WRITE = text(f"""
     WITH event AS (

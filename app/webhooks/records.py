@@ -12,16 +12,16 @@ from sqlalchemy.orm import Session
 
 from app.core.arrays import columns_named, transposed, unnest
 from app.core.lanes import Lane
-from app.webhooks.claims import BREAKER, Target
-from app.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookQueued, WebhookTarget, WebhookUrl
-from app.webhooks.sender import GONE, Result
+from app.webhooks.claims import BREAKER_FAILURES, Target
+from app.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookQueueEntry, WebhookTarget, WebhookUrl
+from app.webhooks.sender import HTTP_GONE, Result
 
 SCHEDULE = (5, 30, 120, 600, 3600, 6 * 3600, 24 * 3600)
 SPREAD = 0.2
-LONGEST_PAUSE = 300
-MOST_IN_FLIGHT = 32
+MAX_PAUSE = 300
+MAX_IN_FLIGHT = 32
 # A receiver that answers at once has few calls at a time on the wire; most of what counts as under way waits for us.
-MOST_OF_QUICK = 128
+MAX_OF_QUICK = 128
 QUICK_MS = 250
 FAILING_ONLY = timedelta(days=5)
 # A target that has accepted nothing for so long since its first failure, and nothing ever before, is given up.
@@ -44,7 +44,7 @@ _ATTEMPTS = text(f"""
     SELECT set_config('lock_timeout', '5s', true), set_config('synchronous_commit', 'off', true)
 """)  # noqa: S608 - names of columns
 
-_LEASE = (WebhookQueued.delivery_id, WebhookQueued.lease_id)
+_LEASE = (WebhookQueueEntry.delivery_id, WebhookQueueEntry.lease_id)
 _FINISH = text(f"""
     WITH mine AS (
         SELECT q.delivery_id, u.state, u.error
@@ -126,7 +126,7 @@ _URLS = text(f"""
     RETURNING w.user_id, w.hook, w.disabled_reason
 """)  # noqa: S608 - names of columns
 
-_BY_URL = (WebhookQueued.user_id, WebhookQueued.origin, WebhookQueued.url)
+_BY_URL = (WebhookQueueEntry.user_id, WebhookQueueEntry.origin, WebhookQueueEntry.url)
 _GONE_CALLBACKS = text(f"""
     WITH gone AS (
         SELECT q.delivery_id FROM webhook_queue q JOIN {unnest(*_BY_URL)} USING (user_id, origin, url)
@@ -179,15 +179,15 @@ class Standing:
         say nothing new. A success ends such a pause, but not one that the receiver asked for.
         """
         if result.accepted:
-            most = MOST_OF_QUICK if result.duration_ms <= QUICK_MS else MOST_IN_FLIGHT
+            most = MAX_OF_QUICK if result.duration_ms <= QUICK_MS else MAX_IN_FLIGHT
             return Standing(0, min(self.max_in_flight * 2, most), asked=self.asked, ever_accepted=True)
         room = 1 if result.timed_out else self.max_in_flight
         asked = max(self.asked, float(result.retry_after or 0) if result.pauses else 0.0)
         if self.paused or self.pause or self.asked:
             return replace(self, max_in_flight=room, asked=asked)
         fails = self.fail_count + 1
-        longest = PAUSE_OF_HOPELESS if self.hopeless else LONGEST_PAUSE
-        pause = min(2.0 ** (min(fails, 60) - BREAKER), longest) if fails >= BREAKER else 0.0
+        longest = PAUSE_OF_HOPELESS if self.hopeless else MAX_PAUSE
+        pause = min(2.0 ** (min(fails, 60) - BREAKER_FAILURES), longest) if fails >= BREAKER_FAILURES else 0.0
         return replace(self, fail_count=fails, max_in_flight=room, pause=_spread(pause), asked=asked)
 
 
@@ -219,7 +219,7 @@ def record(session: Session, results: Sequence[Result]) -> list[float]:
         },
     )
     waits = _end_or_retry(session, results)
-    refused = [result.call for result in results if result.status_code == GONE and result.call.hook == "callback"]
+    refused = [result.call for result in results if result.status_code == HTTP_GONE and result.call.hook == "callback"]
     if refused:
         keys = transposed([(call.user_id, call.origin, call.url) for call in refused], "user_id", "origin", "url")
         session.execute(_GONE_CALLBACKS, {**keys, "reason": GONE_REASON})
@@ -234,7 +234,7 @@ def _end_or_retry(session: Session, results: Iterable[Result]) -> list[float]:
         wait = wait_before(result.call.attempt, result.retry_after)
         if result.accepted:
             ended.append((result, None))
-        elif result.status_code == GONE:
+        elif result.status_code == HTTP_GONE:
             ended.append((result, GONE_REASON))
         elif wait is None:
             ended.append((result, GAVE_UP))
@@ -265,7 +265,7 @@ def _judge_urls(session: Session, results: Iterable[Result]) -> None:
             accepted, gone = told.get((result.call.user_id, result.call.hook, result.call.url), (False, False))
             told[result.call.user_id, result.call.hook, result.call.url] = [
                 accepted or result.accepted,
-                gone or result.status_code == GONE,
+                gone or result.status_code == HTTP_GONE,
             ]
     if not told:
         return

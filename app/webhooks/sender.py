@@ -30,11 +30,11 @@ from app.webhooks.client import (
 )
 from app.webhooks.exchange import Exchange, under_way
 
-MOST_READ = 64 * 1024
+MAX_RESPONSE_BYTES = 64 * 1024
 KEPT_OF_ANSWER = 1024
 READING_SECONDS = 2.0
-LONGEST_RETRY_AFTER = 24 * 3600
-GONE = 410
+MAX_RETRY_AFTER = 24 * 3600
+HTTP_GONE = 410
 _PAUSES = {429, 503}
 
 log = structlog.get_logger(__name__)
@@ -148,7 +148,7 @@ async def _read(response: ClientResponse) -> str:
                     if len(kept) < KEPT_OF_ANSWER:
                         kept += chunk
                     size += len(chunk)
-                    if size >= MOST_READ:
+                    if size >= MAX_RESPONSE_BYTES:
                         break
     except (*CALL_ERRORS, HttpProcessingError):
         log.debug("answer not read to its end", status=response.status)
@@ -164,13 +164,13 @@ def seconds_of(retry_after: str | None) -> int | None:
     if retry_after is None:
         return None
     if re.fullmatch(r"[0-9]{1,9}", retry_after.strip()):
-        return min(int(retry_after), LONGEST_RETRY_AFTER)
+        return min(int(retry_after), MAX_RETRY_AFTER)
     try:
         moment = parsedate_to_datetime(retry_after)
     except (ValueError, OverflowError):
         return None
     aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return int(min(max((aware - datetime.now(UTC)).total_seconds(), 0), LONGEST_RETRY_AFTER))
+    return int(min(max((aware - datetime.now(UTC)).total_seconds(), 0), MAX_RETRY_AFTER))
 
 
 class Sender:

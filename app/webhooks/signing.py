@@ -16,7 +16,7 @@ from app.webhooks.models import WebhookSecret
 
 ROTATION = timedelta(hours=24)
 # Each costs a signature in every webhook; more rotations than this in a day end the oldest early.
-MOST_PREVIOUS = 10
+MAX_PREVIOUS = 10
 
 
 def new_secret() -> str:
@@ -74,7 +74,7 @@ def current(session: Session, user_id: int) -> tuple[str, datetime | None]:
 def rotate(session: Session, user_id: int) -> None:
     """Make a new secret for the user; the one before it signs beside it for 24 hours, whatever is rotated meanwhile."""
     ensure_secrets(session, [user_id])
-    session.execute(_ROTATE, {"user": user_id, "secret": new_secret(), "keep": ROTATION, "most": MOST_PREVIOUS})
+    session.execute(_ROTATE, {"user": user_id, "secret": new_secret(), "keep": ROTATION, "most": MAX_PREVIOUS})
 
 
 _signer = lru_cache(1024)(Webhook)

@@ -64,7 +64,7 @@ _HASTEN = text("""
     )
     SELECT DISTINCT origin FROM hastened
 """)
-MOST_HASTENED = 10_000
+MAX_HASTENED = 10_000
 _RESET = text("""
     UPDATE webhook_targets t SET next_try_at = NULL, asked_until = NULL, fail_count = 0, failing_since = NULL
     FROM (SELECT user_id, origin FROM webhook_targets WHERE user_id = :user AND origin = ANY(:origins)
@@ -88,7 +88,7 @@ def change(session: Session, user_id: int, urls: Mapping[AccountHook, str | None
     10,000 the rest by its schedule.
     """
     given = {hook: url for hook, url in urls.items() if url is not None}
-    waiting = {"user": user_id, "hooks": list(given), "most": MOST_HASTENED}
+    waiting = {"user": user_id, "hooks": list(given), "most": MAX_HASTENED}
     hastened = session.scalars(_HASTEN, waiting).all()
     before = session.scalars(_ORIGINS, {"user": user_id, "hooks": list(given)}).all()
     origins = {hook: origin_of(url) for hook, url in given.items()}

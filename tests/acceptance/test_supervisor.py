@@ -340,7 +340,7 @@ def _answers(connection: http.client.HTTPConnection) -> bool:
 
 
 def test_what_cannot_be_started_again_is_tried_again(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr("app.local.installation.LONGEST_PAUSE", 0.5)
+    monkeypatch.setattr("app.local.installation.MAX_PAUSE", 0.5)
     lines: list[str] = []
     with Installation(
         tmp_path / "data",

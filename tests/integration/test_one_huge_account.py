@@ -189,7 +189,7 @@ def test_fold(sql, ali, other, huge):
         " SELECT %s + n %% %s, 0, current_date, 'sent', '', 1 FROM generate_series(1, %s) n",
         (huge, PHONES, ROWS),
     )
-    for _ in range(ROWS // upkeep.MOST_FOLDED + 1):
+    for _ in range(ROWS // upkeep.MAX_FOLDED + 1):
         with in_time():
             upkeep.fold()
     assert sql.execute("SELECT n FROM usage_totals WHERE user_id = %s", (other.id,)).fetchone() == (1,)
@@ -207,7 +207,7 @@ def test_analyze_and_vacuum(sql, ali, huge):
 
 
 def test_clean(sql, ali, other, huge):
-    from app.messages.life.cleaning import MOST_IN_A_BATCH
+    from app.messages.life.cleaning import BATCH_SIZE
     from workers import upkeep
 
     messages(sql, ali, huge)
@@ -223,7 +223,7 @@ def test_clean(sql, ali, other, huge):
     sql.execute("UPDATE device_releases SET released_at = now() - interval '32 days'")
     mine = add_message(sql, other, status="failed")
     sql.execute("UPDATE messages SET deleted_at = clock_timestamp() - interval '8 days' WHERE id = %s", (mine,))
-    for _ in range(ROWS // MOST_IN_A_BATCH + 1):
+    for _ in range(ROWS // BATCH_SIZE + 1):
         with in_time():
             upkeep.clean()
     assert sql.execute("SELECT count(*) FROM messages WHERE id = %s", (mine,)).fetchone() == (0,)

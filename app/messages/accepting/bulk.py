@@ -114,7 +114,7 @@ def accept_bulk(
     if choice.device_id is None:
         outbound.nudge(session, TaskName.ROUTE, user.user_id)
     else:
-        waking.stir(session, {(user.user_id, choice.device_id)})
+        waking.wake_or_route(session, {(user.user_id, choice.device_id)})
     message_ids, numbers = [new.message_id for new in messages], [new.recipient_number for new in messages]
     return Accepted(ids, message_ids, numbers, price, draft.my_id, skipped)
 

@@ -138,14 +138,14 @@ def _insert(session: Session, rows: dict[int, NewMessage]) -> dict[int, dict[str
     if not rows:
         return {}
     ids = storing.insert_few(session, list(rows.values()))
-    _stir(session, rows.values())
+    _wake_or_route(session, rows.values())
     return {place: answer(row._asdict(), ids[row.message_id]) for place, row in rows.items()}
 
 
-def _stir(session: Session, rows: Collection[NewMessage]) -> None:
+def _wake_or_route(session: Session, rows: Collection[NewMessage]) -> None:
     for user in {row.user_id for row in rows if row.device_id is None}:
         outbound.nudge(session, TaskName.ROUTE, user)
-    waking.stir(session, {(row.user_id, row.device_id) for row in rows if row.device_id is not None})
+    waking.wake_or_route(session, {(row.user_id, row.device_id) for row in rows if row.device_id is not None})
 
 
 def answer(row: Mapping[str, Any], message: int) -> dict[str, Any]:

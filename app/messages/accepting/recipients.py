@@ -15,7 +15,7 @@ from app.core.errors import Invalid
 from app.core.numbers import normalize_number
 from app.messages.schemas import MAX_RECIPIENTS, MESSAGE_LENGTH, NOT_A_NUMBER
 
-MOST_NAMED_ERRORS = 100
+MAX_NAMED_ERRORS = 100
 TOO_MANY = f"The recipients field must not have more than {MAX_RECIPIENTS} items."
 # What is wrong with each field that names somebody, where in the end there is nobody.
 NOBODY = {
@@ -54,7 +54,7 @@ def judge(
             found.append(judged)
         elif skip_invalid:
             skipped.append({"index": place, "reason": judged[1]})
-        elif len(wrong) < MOST_NAMED_ERRORS:
+        elif len(wrong) < MAX_NAMED_ERRORS:
             wrong[judged[0]] = [judged[1]]
         else:
             more_wrong += 1

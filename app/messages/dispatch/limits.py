@@ -30,7 +30,7 @@ RECIPIENTS = "recipients_per_month"
 OF_A_SIM = "sim."
 # A limit of recipients, or of one SIM card, lets some messages pass; `device_state` is `s`.
 HELD_PARTLY = f"(s.held_by LIKE '{OF_A_SIM}%' OR s.held_by = '{RECIPIENTS}')"
-_PAGE, _MOST_LOOKED_AT = 100, 2000
+_PAGE, _MAX_CANDIDATES = 100, 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ def choose(session: Session, state: dict[str, Any], now: datetime, room: int) ->
 def _candidates(session: Session, state: Mapping[str, Any], page: int) -> Iterator[Row[Any]]:
     """What waits for the phone, in order, page by page, so that what is held back does not hide what is not."""
     place = {"user": state["user_id"], "device": state["device_id"], "lane": -1, "after": 0, "most": page}
-    for _ in range(0, _MOST_LOOKED_AT, page):
+    for _ in range(0, _MAX_CANDIDATES, page):
         rows = session.execute(_CANDIDATES, place).all()
         yield from rows
         if len(rows) < page:

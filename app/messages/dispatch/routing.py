@@ -16,7 +16,7 @@ from app.messages.dispatch import waking
 from app.messages.dispatch.limits import HELD_PARTLY, OF_A_SIM, PERIODS, RECIPIENT_HASH, RECIPIENTS
 from app.messages.dispatch.pace import COUNT_AHEAD, HELD, MAX_LOOKAHEAD, lookahead
 
-MOST_IN_A_BATCH = 500
+BATCH_SIZE = 500
 
 _CURSOR = text("SELECT last_device_id FROM dispatch_cursors WHERE user_id = :user FOR NO KEY UPDATE")
 
@@ -52,7 +52,7 @@ _CLAIM_PAST_LIMITS = text(f"""
        OR (s.held_by LIKE '{OF_A_SIM}%' AND q.sim_slot <> d.default_sim_slot)
     ORDER BY q.lane, q.message_id, d.id
 """)  # noqa: S608 - constants
-_LOOKED_AT_PAST_LIMITS = 2000
+_MAX_PAST_LIMITS = 2000
 
 _ASSIGN = text("""
     WITH routed AS (
@@ -75,7 +75,7 @@ def route_waiting(session: Session, user_id: int) -> int:
     phones = session.execute(_PHONES, {"user": user_id, "most": MAX_LOOKAHEAD}).mappings().all()
     if any(not phone["held"] for phone in phones):
         rooms = room_of([phone for phone in phones if not phone["held"]])
-        total = min(MOST_IN_A_BATCH, sum(rooms.values()))
+        total = min(BATCH_SIZE, sum(rooms.values()))
         messages = list(session.scalars(_CLAIM, {"user": user_id, "room": total})) if total else []
         devices = take_turns(rooms, last, len(messages))
     else:
@@ -88,8 +88,8 @@ def route_waiting(session: Session, user_id: int) -> int:
         text("UPDATE dispatch_cursors SET last_device_id = :device WHERE user_id = :user"),
         {"user": user_id, "device": devices[-1]},
     )
-    waking.stir(session, {(user_id, device) for device in devices})
-    if len(messages) == MOST_IN_A_BATCH:
+    waking.wake_or_route(session, {(user_id, device) for device in devices})
+    if len(messages) == BATCH_SIZE:
         outbound.nudge(session, TaskName.ROUTE, user_id)
     return len(messages)
 
@@ -125,11 +125,11 @@ def _lock_cursor(session: Session, user_id: int) -> int:
 def _past_limits(session: Session, user_id: int, rooms: Mapping[int, int]) -> tuple[list[int], list[int]]:
     """Messages, with their phones, that may go although the limits of every phone hold back what is usual."""
     left = Counter(rooms)
-    values = {"user": user_id, "devices": list(rooms), "looked_at": _LOOKED_AT_PAST_LIMITS}
+    values = {"user": user_id, "devices": list(rooms), "looked_at": _MAX_PAST_LIMITS}
     messages: list[int] = []
     devices: list[int] = []
     for message, device in session.execute(_CLAIM_PAST_LIMITS, values):
-        if left[device] > 0 and len(messages) < MOST_IN_A_BATCH:
+        if left[device] > 0 and len(messages) < BATCH_SIZE:
             left[device] -= 1
             messages.append(message)
             devices.append(device)

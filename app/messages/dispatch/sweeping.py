@@ -11,7 +11,7 @@ from app.core.task_names import TaskName
 from app.messages.dispatch.pace import OVERDUE
 from app.webhooks import claims
 
-_MOST_ACCOUNTS = 500
+_MAX_ACCOUNTS = 500
 
 # By skipping from one to the next in the claim index: the cost is that of the accounts, not of the rows.
 _ACCOUNTS = text("""
@@ -38,7 +38,7 @@ _OVERDUE = text("""
 def accounts(session: Session, after: int = 0) -> Sequence[int]:
     """The next accounts that have messages waiting, in order of id; none after the last."""
     step_by_index(session)
-    return session.scalars(_ACCOUNTS, {"after": after, "most": _MOST_ACCOUNTS}).all()
+    return session.scalars(_ACCOUNTS, {"after": after, "most": _MAX_ACCOUNTS}).all()
 
 
 def sweep(session: Session) -> None:

@@ -33,7 +33,7 @@ def wake(session: Session, device_id: int, after: float = 0) -> None:
     outbound.signal(session, device_id, "wake", after=round(float(after), 3))
 
 
-def stir(session: Session, places: Collection[tuple[int, int]]) -> None:
+def wake_or_route(session: Session, places: Collection[tuple[int, int]]) -> None:
     """For (user, device) pairs where room was freed or work arrived: wake the phone, or nudge routing to fill it.
 
     A phone that still has half of its window to send is not woken for bulk, so that it pulls by the dozen and not for

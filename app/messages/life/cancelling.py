@@ -26,8 +26,8 @@ from app.messages.life.transitions import Change
 from app.messages.lookup import find
 from app.messages.states import Event, Stage, Status
 
-CONFIRMS_WITHIN_SECONDS = 3.0
-LOOKS_EVERY_SECONDS = 0.1
+CONFIRM_TIMEOUT = 3.0
+POLL_INTERVAL = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,9 @@ async def cancel(user_id: int, name: str) -> int:
     asked = await run_in_threadpool(_in_transaction, user_id, name)
     status = asked.status
     if asked.waits:
-        deadline = time.monotonic() + CONFIRMS_WITHIN_SECONDS
+        deadline = time.monotonic() + CONFIRM_TIMEOUT
         while status is Status.PENDING and time.monotonic() < deadline:
-            await asyncio.sleep(LOOKS_EVERY_SECONDS)
+            await asyncio.sleep(POLL_INTERVAL)
             status = await _lookers().submit(asked.message_id)
     if status is not Status.CANCELLED:
         raise asked.refused or (_not_confirmed() if status is Status.PENDING else _not_pending(status))

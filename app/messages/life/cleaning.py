@@ -9,7 +9,7 @@ from app.core.database import interval
 from app.messages.accepting.idempotency import KEYS_HOLD_FOR
 from app.messages.dispatch.limits import PERIODS
 
-MOST_IN_A_BATCH = 2000
+BATCH_SIZE = 2000
 # A deleted message still takes reports for a while.
 DELETED_KEPT = timedelta(days=7)
 EVENTS_KEPT = timedelta(days=7)
@@ -56,4 +56,4 @@ STATEMENTS = (
 
 def clean(session: Session, statement: str) -> None:
     """One batch of one kind."""
-    session.execute(text(statement), {"most": MOST_IN_A_BATCH})
+    session.execute(text(statement), {"most": BATCH_SIZE})

@@ -9,7 +9,7 @@ from app.messages.life import transitions
 from app.messages.life.transitions import Change
 from app.messages.states import Event, Stage
 
-MOST_IN_A_BATCH = 500
+BATCH_SIZE = 500
 
 _OVER = text("""
     SELECT message_id, stage FROM message_queue
@@ -21,11 +21,11 @@ _OVER = text("""
 
 def expire(session: Session) -> int:
     """Fail one batch: as expired where no phone was given it, as uncertain where a phone was and never said more."""
-    over = session.execute(_OVER, {"most": MOST_IN_A_BATCH, "grace": transitions.GRACE}).all()
+    over = session.execute(_OVER, {"most": BATCH_SIZE, "grace": transitions.GRACE}).all()
     changes = [
         Change(message, Event.EXPIRED if stage == Stage.WAITING else Event.UNREPORTED) for message, stage in over
     ]
     transitions.apply(session, changes)
-    if len(over) == MOST_IN_A_BATCH:
+    if len(over) == BATCH_SIZE:
         outbound.nudge(session, TaskName.EXPIRE)
     return len(over)

@@ -19,7 +19,7 @@ from app.messages.life import transitions
 from app.messages.life.transitions import Change
 from app.messages.states import Event, Lane
 
-MOST_IN_A_BATCH = 500
+BATCH_SIZE = 500
 
 _WATCHED = text(f"SELECT {WATCHED}")
 
@@ -107,11 +107,11 @@ def move(session: Session, user: int) -> int:
     place = {"user": user, "devices": [row.device_id for row in unfit]}
     moved = 0
     for lane in Lane:
-        moved += len(session.execute(_TAKE, {**place, "lane": lane, "most": MOST_IN_A_BATCH - moved}).all())
+        moved += len(session.execute(_TAKE, {**place, "lane": lane, "most": BATCH_SIZE - moved}).all())
     if moved:
         outbound.nudge(session, TaskName.ROUTE, user)
     place["devices"] = [row.device_id for row in unfit if row.removed]
-    stranded = session.scalars(_STRANDED, {**place, "most": MOST_IN_A_BATCH - moved}).all() if place["devices"] else ()
+    stranded = session.scalars(_STRANDED, {**place, "most": BATCH_SIZE - moved}).all() if place["devices"] else ()
     transitions.apply(session, [Change(message, Event.STRANDED) for message in stranded])
     return moved + len(stranded)
 

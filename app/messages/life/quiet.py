@@ -10,16 +10,16 @@ from app.core.database import interval
 from app.devices.android_limit import PARTS, WINDOW_MINUTES
 from app.devices.presence import ONLINE
 
-MOST_ACCOUNTS = 100
+MAX_ACCOUNTS = 100
 # About as many parts as Android allows; one that sent many more has no such limit.
-_FEWEST, _MOST = PARTS - 5, PARTS + 10
+_MIN_PARTS, _MAX_PARTS = PARTS - 5, PARTS + 10
 _WINDOW = timedelta(minutes=WINDOW_MINUTES)
 # Longer than any pause of a working phone.
 SILENT_FOR = timedelta(minutes=5)
 
 _WITH_NEWEST = " UNION ALL ".join(
     f"(SELECT segments, sent_at FROM messages WHERE user_id = w.user_id AND device_id = w.id AND status = '{status}'"  # noqa: S608 - constants
-    f" AND deleted_at IS NULL ORDER BY created_at DESC, id DESC LIMIT {_MOST + 1})"
+    f" AND deleted_at IS NULL ORDER BY created_at DESC, id DESC LIMIT {_MAX_PARTS + 1})"
     for status in ("sent", "delivered")
 )
 # Those that wait for a report longer than any pause of a working phone, and the newest messages of only these.
@@ -36,7 +36,8 @@ _QUIET = text(f"""
         LATERAL (SELECT max(sent_at) AS sent_at FROM ({_WITH_NEWEST}) newest) last,
         LATERAL (SELECT sum(COALESCE(segments, 1)) AS parts FROM ({_WITH_NEWEST}) newest
                  WHERE newest.sent_at > last.sent_at - {interval(_WINDOW)}) sent
-        WHERE last.sent_at < clock_timestamp() - {interval(SILENT_FOR)} AND sent.parts BETWEEN {_FEWEST} AND {_MOST}
+        WHERE last.sent_at < clock_timestamp() - {interval(SILENT_FOR)}
+          AND sent.parts BETWEEN {_MIN_PARTS} AND {_MAX_PARTS}
     ), changed AS MATERIALIZED (
         SELECT s.device_id, quiet.since FROM devices d JOIN device_state s ON s.device_id = d.id
         LEFT JOIN quiet ON quiet.id = s.device_id
@@ -61,7 +62,7 @@ _ACCOUNTS = text("""
 
 def accounts(session: Session, after: int = 0) -> Sequence[int]:
     """The next accounts with something to look at: messages at phones, or phones that are held to be quiet."""
-    return session.scalars(_ACCOUNTS, {"after": after, "most": MOST_ACCOUNTS}).all()
+    return session.scalars(_ACCOUNTS, {"after": after, "most": MAX_ACCOUNTS}).all()
 
 
 def recognise(session: Session, user: int) -> int:

@@ -67,7 +67,7 @@ def parse_wire_name(name: str) -> tuple[UUID, int] | None:
 def record(session: Session, items: list[Reported]) -> Sequence[Exception | None]:
     """Apply the reports of several requests; the outcome of one is None, or `Unauthenticated`."""
     devices = devices_by_token(session, {item.token for item in items})
-    presence.saw(session, {device["id"] for device in devices.values()})
+    presence.mark_seen(session, {device["id"] for device in devices.values()})
     named: dict[tuple[UUID, int], list[tuple[Report, int]]] = {}
     for item in items:
         device = devices.get(item.token)

@@ -17,7 +17,7 @@ from app.messages import steps
 from app.messages.dispatch import pace, routing
 from app.messages.life import forecast
 from app.messages.life.sentences import Reason, limit_code
-from app.messages.models import Queued
+from app.messages.models import QueueEntry
 from app.messages.states import Stage, Status
 from app.webhooks import history
 from app.webhooks.history import DeliveryOut
@@ -59,7 +59,7 @@ class Timeline(BaseModel):
 
 
 _STANDING = text(f"""
-    SELECT {columns_of(Queued, "q")},
+    SELECT {columns_of(QueueEntry, "q")},
            clock_timestamp() AS now, d.device_name, d.is_active, d.send_delay_seconds, d.send_delay_spread_seconds,
            d.limits, d.default_sim_slot, d.sim_selection,
            s.send_window, s.next_slot_at, s.last_release_at, s.held_until, s.held_by, {LAST_SEEN} AS last_seen_at,

@@ -20,7 +20,7 @@ from app.core.database import columns_of
 from app.messages import steps, storing
 from app.messages.dispatch import failover, waking
 from app.messages.life import results
-from app.messages.models import Message, Queued
+from app.messages.models import Message, QueueEntry
 from app.messages.states import CONCLUDED_FAILURE, RANK, REPORTED, Event, Stage, Status
 from app.messages.views import message_object
 from app.webhooks import outbox
@@ -125,7 +125,7 @@ def _lock(session: Session, by_message: Mapping[int, Sequence[Change]]) -> dict[
 def _lock_queued(session: Session, ids: list[int], otherwise: str = "") -> dict[int, dict[str, Any]]:
     rows = session.execute(
         text(f"""
-            SELECT {columns_of(Queued)} FROM message_queue WHERE message_id = ANY(:ids)
+            SELECT {columns_of(QueueEntry)} FROM message_queue WHERE message_id = ANY(:ids)
             ORDER BY message_id FOR NO KEY UPDATE {otherwise}
         """),  # noqa: S608 - constants
         {"ids": ids},
@@ -369,8 +369,8 @@ def _write(session: Session, changed: list[Applied], work: _Work) -> None:
     storing.dequeue(session, work.left_queue)
     if work.requeued:
         storing.enqueue(session, work.requeued)
-        waking.stir(session, {(row["user_id"], row["device_id"] or 0) for row in work.requeued})
+        waking.wake_or_route(session, {(row["user_id"], row["device_id"] or 0) for row in work.requeued})
     steps.write(session, work.past)
     count(session, [(*key, n, 0) for key, n in work.usage.items() if n])
     outbox.write(session, work.notices)
-    waking.stir(session, work.freed)
+    waking.wake_or_route(session, work.freed)

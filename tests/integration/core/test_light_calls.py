@@ -26,7 +26,7 @@ def get(gateway, account, path):
 )
 def test_one_accounts_slow_calls_leave_threads_to_others(gateway, sql, ali, other, monkeypatch, path, most):
     # They wait for as long as this takes, however busy the machine is.
-    monkeypatch.setattr(database, "_PATIENT", text(database._PATIENT.text.replace("5s", "60s")))
+    monkeypatch.setattr(database, "_LONG_LOCK_TIMEOUT", text(database._LONG_LOCK_TIMEOUT.text.replace("5s", "60s")))
     with psycopg.connect(sql.info.dsn, password=sql.info.password) as held, ThreadPoolExecutor(60) as pool:
         held.execute("SET idle_in_transaction_session_timeout = 0")
         held.execute("LOCK TABLE messages IN ACCESS EXCLUSIVE MODE")

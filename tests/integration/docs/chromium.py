@@ -27,7 +27,7 @@ OPTIONS = (
     "--remote-debugging-port=0",
     "--window-size=1440,1100",
 )
-PATIENCE_SECONDS = 30
+TIMEOUT_SECONDS = 30
 
 
 class Page:
@@ -45,7 +45,7 @@ class Page:
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
-        while (told := json.loads(self._socket.recv(PATIENCE_SECONDS))).get("id") != self._number:
+        while (told := json.loads(self._socket.recv(TIMEOUT_SECONDS))).get("id") != self._number:
             self._note(told)
         assert "error" not in told, told
         return told["result"]
@@ -68,7 +68,7 @@ class Page:
         assert "exceptionDetails" not in told, told
         return told["result"].get("value")
 
-    def wait_for(self, expression: str, seconds: float = PATIENCE_SECONDS) -> Any:
+    def wait_for(self, expression: str, seconds: float = TIMEOUT_SECONDS) -> Any:
         """The expression's value, once it is true."""
         deadline = time.monotonic() + seconds
         while not (value := self.evaluate(expression)):
@@ -99,7 +99,7 @@ class Page:
 
     def press(self, selector: str, text: str, *, until: str) -> None:
         """Click until the page shows it: a click while it is busy is lost, and is repeated, as a person would."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while True:
             self.click(selector, text)
             try:
@@ -134,7 +134,7 @@ def chromium(folder: Path) -> Iterator[Page]:
 
 
 def _page_address(profile: Path, process: subprocess.Popen[bytes]) -> str:
-    told, deadline = profile / "DevToolsActivePort", time.monotonic() + PATIENCE_SECONDS
+    told, deadline = profile / "DevToolsActivePort", time.monotonic() + TIMEOUT_SECONDS
     while not (told.exists() and told.read_text().strip()):
         assert process.poll() is None, "the browser ended"
         assert time.monotonic() < deadline, "the browser opened no port"

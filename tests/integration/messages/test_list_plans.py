@@ -76,7 +76,7 @@ def test_a_page_reads_little_more_than_it_shows(history):
         assert 0 < len(read) < 3, wanted
         assert read[0] < 1000, wanted
         # What is counted is counted to 10,000, along each walk.
-        assert all(rows <= len(Status) * (queries.MOST_COUNTED + 1) for rows in read[1:]), wanted
+        assert all(rows <= len(Status) * (queries.MAX_COUNTED + 1) for rows in read[1:]), wanted
 
 
 def _rows_read(session, statement, parameters) -> int:

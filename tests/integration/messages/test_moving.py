@@ -113,7 +113,7 @@ def test_a_wake_that_no_pull_follows_makes_a_phone_suspect(client, phone, send, 
 def test_a_batch_is_a_batch_however_many_phones_are_unfit(two, send, sql, work, settings_of, monkeypatch, ali):
     from app.messages.life import moving
 
-    monkeypatch.setattr(moving, "MOST_IN_A_BATCH", 3)
+    monkeypatch.setattr(moving, "BATCH_SIZE", 3)
     for phone in two:
         for _ in range(2):
             send(device_id=phone.device_id)

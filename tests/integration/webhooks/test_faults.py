@@ -41,7 +41,7 @@ def short_limits(monkeypatch) -> None:
 
 
 def test_the_limits_are_the_promised_ones() -> None:
-    assert (client.CONNECT_SECONDS, client.TOTAL_SECONDS, sender.MOST_READ) == (3, 15, 64 * 1024)
+    assert (client.CONNECT_SECONDS, client.TOTAL_SECONDS, sender.MAX_RESPONSE_BYTES) == (3, 15, 64 * 1024)
 
 
 @pytest.mark.parametrize("behaviour", [hang, drip_headers])
@@ -245,7 +245,7 @@ def test_a_name_with_any_internal_address_is_not_connected_to(receiver, start_de
 
 
 def test_a_name_that_changes_is_judged_at_every_connect(receiver, start_deliverer, monkeypatch) -> None:
-    monkeypatch.setattr(client, "NAMES_KEPT_SECONDS", 0)
+    monkeypatch.setattr(client, "DNS_TTL", 0)
     receiver.behaviour = answer(200, headers="Connection: close\r\n")
     start_deliverer(lookup=Names(receiver_test=[["127.0.0.1"], ["10.0.0.1"]]))
     user = make_user()

@@ -266,10 +266,10 @@ def test_rotation_signs_with_all_secrets_for_a_day_each(receiver, deliverer) -> 
 def test_more_rotations_than_anyone_needs_keep_the_last_ones() -> None:
     user, made = make_user(), []
     with transaction() as session:
-        for _ in range(signing.MOST_PREVIOUS + 5):
+        for _ in range(signing.MAX_PREVIOUS + 5):
             made.append(signing.current(session, user)[0])
             signing.rotate(session, user)
-        assert signing.ensure_secrets(session, [user])[user][1:] == tuple(reversed(made))[: signing.MOST_PREVIOUS]
+        assert signing.ensure_secrets(session, [user])[user][1:] == tuple(reversed(made))[: signing.MAX_PREVIOUS]
 
 
 def test_rotations_at_the_same_time_lose_no_secret() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pydantic import Field
 
 from app.core.errors import Invalid
-from app.core.validation import BIGGEST_ID, Body, Boolean, Email, Integer, Moment, Numeric, Price, read, row_id
+from app.core.validation import MAX_ID, Body, Boolean, Email, Integer, Moment, Numeric, Price, read, row_id
 
 
 class Item(Body):
@@ -145,13 +145,13 @@ def test_given_are_the_fields_that_were_there():
     assert read(Everything, {"price": None, "flag": "0", "unknown": 1}).given() == {"price": None, "flag": False}
 
 
-@pytest.mark.parametrize("text", ["", "0", "-1", "x", "1.0", str(BIGGEST_ID + 1), "9" * 6000, "\u0661"])
+@pytest.mark.parametrize("text", ["", "0", "-1", "x", "1.0", str(MAX_ID + 1), "9" * 6000, "\u0661"])
 def test_no_row_ids(text):
     assert row_id(text) is None
 
 
 def test_row_ids():
-    assert (row_id("1"), row_id("007"), row_id(str(BIGGEST_ID))) == (1, 7, BIGGEST_ID)
+    assert (row_id("1"), row_id("007"), row_id(str(MAX_ID))) == (1, 7, MAX_ID)
 
 
 anything = st.recursive(

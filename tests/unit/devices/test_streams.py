@@ -2,7 +2,7 @@
 
 import asyncio
 
-from app.devices.streams import MOST_UNSENT, Streams
+from app.devices.streams import MAX_UNSENT, Streams
 
 
 def test_a_connection_that_takes_nothing_is_let_go_and_holds_nobody_up():
@@ -23,12 +23,12 @@ def test_a_connection_that_takes_nothing_is_let_go_and_holds_nobody_up():
         lazy = asyncio.create_task(streams.serve(1, receive, into_nothing))
         quick = asyncio.create_task(streams.serve(1, receive, send))
         await asyncio.sleep(0)
-        for _ in range(MOST_UNSENT + 1):
+        for _ in range(MAX_UNSENT + 1):
             await streams._keep_alive()
             await asyncio.sleep(0)
         await asyncio.wait_for(lazy, 5)
         assert not quick.done()
-        assert written.count(b":keepalive\n\n") == MOST_UNSENT + 1
+        assert written.count(b":keepalive\n\n") == MAX_UNSENT + 1
         streams.end_all()
         await asyncio.wait_for(quick, 5)
         assert streams._phones == {}

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.webhooks.claims import BREAKER, HOST_ROOM, USER_ROOM, Call, Candidate, Rounds, allot
+from app.webhooks.claims import BREAKER_FAILURES, HOST_ROOM, USER_ROOM, Call, Candidate, Rounds, allot
 from app.webhooks.guard import host_of
-from app.webhooks.records import LONGEST_PAUSE, SCHEDULE, Standing, wait_before
+from app.webhooks.records import MAX_PAUSE, SCHEDULE, Standing, wait_before
 from app.webhooks.sender import Result, seconds_of
 
 targets = st.tuples(st.integers(1, 6), st.sampled_from([f"http://{h}:{p}" for h in "abc" for p in (80, 81)]))
@@ -46,7 +46,7 @@ def test_no_limit_is_passed_and_nobody_is_left_out(candidates, in_flight, slots)
     newcomers = Counter()
     for candidate in candidates:
         given_now = rooms.get(candidate.key, 0)
-        most = 1 if candidate.fail_count >= BREAKER else candidate.max_in_flight
+        most = 1 if candidate.fail_count >= BREAKER_FAILURES else candidate.max_in_flight
         if given_now:
             assert in_flight.get(candidate.key, 0) + given_now <= most
             assert user[candidate.user_id] <= USER_ROOM
@@ -136,7 +136,7 @@ def test_pauses_grow_from_the_third_failure_in_a_row_to_five_minutes() -> None:
         standing = Standing(failed.fail_count, failed.max_in_flight)
     assert pauses[:2] == [0, 0]
     for n, pause in enumerate(pauses[2:]):
-        expected = min(2**n, LONGEST_PAUSE)
+        expected = min(2**n, MAX_PAUSE)
         assert expected * 0.8 <= pause <= expected * 1.2
     assert standing.after(result(204)).fail_count == 0
 
