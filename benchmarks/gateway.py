@@ -191,11 +191,19 @@ SINGLE = '{"message": "Your code is 123456", "recipient_number": "+99890NUMBER",
 
 
 def start_load(
-    url: str, tokens: list[str], requests: int, *, connections: int = 32, every: float = 0.0, keyed: bool = False
+    url: str,
+    tokens: list[str],
+    requests: int,
+    *,
+    body: str = SINGLE,
+    connections: int = 32,
+    every: float = 0.0,
+    keyed: bool = False,
+    sign: str = "",
 ) -> subprocess.Popen[str]:
-    """Begin to send single messages from another process."""
-    command = [sys.executable, "-m", "benchmarks.load", url, "--body", SINGLE, "--tokens", *tokens]
-    command += ["--requests", str(requests), "--connections", str(connections), "--every", str(every)]
+    """Begin to send single messages, or what `body` says, from another process."""
+    command = [sys.executable, "-m", "benchmarks.load", url, "--body", body, "--tokens", *tokens]
+    command += ["--requests", str(requests), "--connections", str(connections), "--every", str(every), "--sign", sign]
     return subprocess.Popen(command + ["--keyed"] * keyed, stdout=subprocess.PIPE, text=True)
 
 

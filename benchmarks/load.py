@@ -10,6 +10,8 @@ processes of a machine share) and its latency in milliseconds.
 
 import argparse
 import asyncio
+import hashlib
+import hmac
 import json
 import sys
 import time
@@ -31,6 +33,7 @@ class Run:
     heads: list[bytes]
     body: str
     keyed: bool = False
+    sign: bytes = b""
     statuses: Counter[int] = field(default_factory=Counter)
     calls: list[tuple[float, float]] = field(default_factory=list)
     connections: int = 0
@@ -45,6 +48,10 @@ class Run:
         self.sent += 1
         body = self.body.replace("NUMBER", f"{self.sent:07d}").encode()
         key = b"Idempotency-Key: %s\r\n" % uuid.uuid4().hex.encode() if self.keyed else b""
+        if self.sign:
+            stamp = str(int(time.time())).encode()
+            signature = hmac.new(self.sign, body + stamp, hashlib.sha256).hexdigest().encode()
+            key += b"X-Timestamp: %s\r\nX-Signature: %s\r\n" % (stamp, signature)
         return b"%s%sContent-Length: %d\r\n\r\n%s" % (head, key, len(body), body)
 
     def note(self, due: float, status: int) -> None:
@@ -131,6 +138,7 @@ def main() -> None:
     parser.add_argument("--tokens", required=True, nargs="+")
     parser.add_argument("--body", required=True, help="JSON; NUMBER in it becomes seven digits")
     parser.add_argument("--keyed", action="store_true", help="an Idempotency-Key with each request")
+    parser.add_argument("--sign", default="", help="the key by which a phone signs what it posts")
     parser.add_argument("--requests", type=int, required=True)
     parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--every", type=float, default=0.0)
@@ -141,7 +149,14 @@ def main() -> None:
         "Accept: application/json\r\nContent-Type: application/json\r\n"
         for token in options.tokens
     ]
-    run = Run(url.hostname or "", url.port or 80, [head.encode() for head in heads], options.body, options.keyed)
+    run = Run(
+        url.hostname or "",
+        url.port or 80,
+        [head.encode() for head in heads],
+        options.body,
+        options.keyed,
+        options.sign.encode(),
+    )
     work = (
         opened(run, options.every, options.requests)
         if options.every

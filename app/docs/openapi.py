@@ -122,7 +122,7 @@ def _refuse(key: str, operation: Operation, need: Need | None) -> None:
     if operation.get("security"):
         statuses.add("401")
     if need is not None:
-        statuses.add("403")
+        statuses |= {"403", "429"}
     if any(parameter["in"] == "path" for parameter in parameters):
         statuses.add("404")
     if any(parameter["name"].lower() == "idempotency-key" for parameter in parameters):

@@ -7,13 +7,14 @@ import psycopg
 import redis
 from alembic.script import ScriptDirectory
 
+from app.core import exposure
 from app.core.connecting import pin_settings
 from app.core.heartbeat import is_beat_ticking
 from app.core.links import why_no_phone_reaches
 from app.core.queue import celery_app
 from app.core.settings import Settings
 from app.core.task_names import QueueName
-from app.local import exposure
+from app.local.exposure import address_for_phones
 from app.local.folder import Runtime
 from app.local.installation import answers
 from app.migrations.config import alembic_config
@@ -110,7 +111,7 @@ def _reach(settings: Settings) -> Iterator[Finding]:
     yield Finding("registration", good=True, detail=exposure.registration(settings), note=is_open)
     is_reached = exposure.reaches_loopback(settings) and not settings.is_local
     yield Finding("webhooks", good=True, detail=exposure.webhook_reach(settings), note=is_reached)
-    url = exposure.address_for_phones(settings)
+    url = address_for_phones(settings)
     trouble = why_no_phone_reaches(url)
     yield Finding("address for phones", good=True, detail=trouble or url, note=trouble is not None)
 

@@ -443,6 +443,36 @@ def test_settings_are_read_from_the_working_folder_and_unknown_ones_told(up, tmp
     assert "POSTGRES_PASSWORD" not in settings
 
 
+def _a_stranger_reaches_nothing_here(url: str, headers: dict[str, str]) -> None:
+    """Neither an account, nor by a webhook what this machine answers itself, whatever it is called."""
+    again = httpx.post(url + "/api/register", json=PERSON | {"email": "second@example.com"})
+    assert (again.status_code, again.json()["message"]) == (403, "Registration is closed")
+    for host in ("127.0.0.1", "localhost", "[::1]", lan_address(), "2130706433"):
+        hook = {"webhook_url_status": f"http://{host}:{httpx.URL(url).port}/"}
+        assert httpx.put(url + "/api/webhooks", json=hook, headers=headers).status_code == 422, host
+    with socket.socket() as listener:
+        listener.bind(("", 0))
+        listener.listen()
+        # A name that is this machine's own can be told from others when it is called.
+        hook = {"webhook_url_status": f"http://{socket.gethostname()}:{listener.getsockname()[1]}/"}
+        if httpx.put(url + "/api/webhooks", json=hook, headers=headers).status_code == 200:
+            tried = httpx.post(url + "/api/webhooks/test", headers=headers, timeout=30).json()["data"]
+            assert (tried["delivered"], tried["status"], tried["answer"]) == (False, None, None)
+        listener.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            listener.accept()
+
+
+def test_where_it_is_published_others_reach_nothing_here(up) -> None:
+    running = up(SMSFLEET_PUBLIC_URL="https://sms.example.com", SMSFLEET_HOST="0.0.0.0")
+    url = running.ready()
+    assert any(line.startswith("Registration is open until the first account exists") for line in running.lines)
+    first = httpx.post(url + "/api/register", json=PERSON)
+    _a_stranger_reaches_nothing_here(url, {"Authorization": f"Bearer {first.json()['data']['token']}"})
+    # The API itself says so too, once, since under compose nothing else does.
+    assert running.output.count("others can reach this gateway") == 1
+
+
 def test_a_phone_in_the_network_is_paired(up) -> None:
     running = up(command="up --lan", SMSFLEET_PORT="0", SMSFLEET_FLOWER_PORT="0")
     url = running.ready()
@@ -452,7 +482,9 @@ def test_a_phone_in_the_network_is_paired(up) -> None:
     assert any(line.startswith("Webhooks go to public addresses only") for line in running.lines)
     assert "SMSFLEET_WEBHOOK_ALLOWED_NETWORKS" not in Runtime.read(running.data_dir).settings
 
-    assert httpx.post(public + "/api/register", json=PERSON).status_code == 201
+    first = httpx.post(public + "/api/register", json=PERSON)
+    assert first.status_code == 201
+    _a_stranger_reaches_nothing_here(public, {"Authorization": f"Bearer {first.json()['data']['token']}"})
     found = command(running.data_dir, "doctor").stdout
     assert f"ok   address for phones: {public}\n" in found
     assert "ok   registration: open until the first account exists" in found
