@@ -17,6 +17,7 @@ from app.core.validation import Large
 from app.messages import attachments, queries
 from app.messages.accepting import bulk, intake, requests
 from app.messages.accepting.idempotency import IdempotencyKey, checked
+from app.messages.accepting.preview import preview
 from app.messages.accepting.sending import QUEUED
 from app.messages.life import cancelling, editing, retrying, timeline, transitions
 from app.messages.life.transitions import Change
@@ -27,6 +28,8 @@ from app.messages.schemas import (
     BulkQueued,
     DeliveryStats,
     MessageDetail,
+    Preview,
+    PreviewDraft,
     SmsChange,
     SmsDraft,
     SmsQueued,
@@ -106,6 +109,16 @@ async def send_bulk(
         return bulk.send(user, draft, idempotency_key, hashlib.sha256(request.state.raw_body).digest())
 
     return Response(await request.state.heavy.run(work), 201, media_type="application/json")
+
+
+@router.post("/sms/preview", summary="Preview a text")
+def preview_message(session: SessionDep, user: Sender, draft: PreviewDraft) -> Envelope[Preview]:
+    """Check a text before you send it: encoding, segments, and the price of one message. Nothing is sent.
+
+    `forced_by` lists the characters that force UCS-2, whose segments hold less than half as many characters, and what
+    could replace each. `{name}` is filled from `fields`, `{name|there}` has a default. Values are not filled again.
+    """
+    return Envelope(data=preview(session, user.user_id, draft))
 
 
 @router.get("/sms")

@@ -13,6 +13,7 @@ from app.webhooks.guard import WebhookUrl
 MESSAGE_LENGTH = 1600
 MAX_GROUPS = 1000
 MAX_RECIPIENTS = 100_000
+MAX_FIELDS = 256
 NOT_A_NUMBER = "The {name} field must be a valid phone number, with + and the country code."
 
 
@@ -56,8 +57,14 @@ def _anybody(value: list[Any] | None, info: ValidationInfo) -> list[Any] | None:
     return value
 
 
+def _field_value(value: Any) -> Any:
+    return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
 MessageText = Annotated[str, Field(max_length=MESSAGE_LENGTH), BeforeValidator(_text)]
 DeviceReference = Annotated[int | str, BeforeValidator(_reference)]
+FieldName = Annotated[str, Field(max_length=255)]
+FieldValue = Annotated[str, Field(max_length=MESSAGE_LENGTH), BeforeValidator(_field_value)]
 SimSlot = Annotated[Integer, Field(ge=0, le=2)]
 # From half a minute to the 30 days over which limits are counted.
 ValidityPeriod = Annotated[Integer, Field(ge=30, le=30 * 86_400)]
@@ -170,6 +177,40 @@ class BulkDraft(Draft):
     allow_duplicates: Boolean | None = Field(
         default=None, description="Send to a repeated number as often as it is listed"
     )
+
+
+class PreviewDraft(Body):
+    """A text to preview."""
+
+    verbatim: ClassVar[frozenset[str]] = frozenset({"message"})
+
+    message: MessageText = Field(
+        description="The text, with placeholders `{name}` or `{name|default}`; up to 1600 characters once filled",
+        examples=["Hello {name|there}, we open at nine\u2026"],
+    )
+    fields: Annotated[dict[FieldName, FieldValue | None], Field(max_length=MAX_FIELDS)] | None = Field(
+        default=None,
+        description="Values of the placeholders, by name in any letter case; absent: those without a default stay",
+        examples=[{"name": "Laylo"}],
+    )
+
+
+class Forcing(BaseModel):
+    """A character that GSM 7 lacks, and what could replace it."""
+
+    character: str = Field(examples=["\u2026"])
+    replacement: str | None = Field(description="In GSM 7; null: nothing fits", examples=["..."])
+
+
+class Preview(BaseModel):
+    """`message` is the text as it would be sent, its placeholders filled."""
+
+    message: str = Field(examples=["Hello Laylo, we open at nine\u2026"])
+    encoding: str = Field(description="`gsm7` or `ucs2`", examples=["ucs2"])
+    segments: int = Field(description="How many SMS the text is split into", examples=[1])
+    characters: int = Field(examples=[30])
+    forced_by: list[Forcing] = Field(description="The characters that force UCS-2, each once")
+    price: Money = Field(description="What one message costs, however many segments it has", examples=[100])
 
 
 class SmsChange(Body):

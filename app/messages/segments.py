@@ -1,5 +1,7 @@
 """Segments and encoding of a text as phones split it (3GPP TS 23.038 alphabets, TS 23.040 concatenation)."""
 
+import unicodedata
+
 import regex
 
 _GSM7_BASIC = frozenset(
@@ -60,3 +62,55 @@ def _parts_of_clusters(clusters: list[str]) -> int:
                 parts, used = parts + 1, 0
             used += width
     return parts
+
+
+# ruff: disable[RUF001]
+# What looks like ASCII, and is not, is what this table is for.
+_REPLACEMENTS = {
+    **dict.fromkeys("‘’‚‛′´`ʻʼʹʿʽ", "'"),
+    **dict.fromkeys("“”„‟″«»", '"'),
+    **dict.fromkeys("‹", "<"),
+    **dict.fromkeys("›", ">"),
+    **dict.fromkeys("‐‑‒–—―−•·", "-"),
+    **dict.fromkeys("\t\v\u2028\u2029", " "),
+    "…": "...",
+    "×": "x",
+    "÷": "/",
+    "™": "(TM)",
+    "©": "(c)",
+    "®": "(R)",
+    "№": "No.",
+    "¢": "c",
+    "₽": "RUB",
+    "ı": "i",
+    "ł": "l",
+    "Ł": "L",
+    "đ": "d",
+    "Đ": "D",
+    "ħ": "h",
+    "Ħ": "H",
+    "œ": "oe",
+    "Œ": "OE",
+    "ð": "d",
+    "þ": "th",
+}
+# ruff: enable[RUF001]
+
+
+def replacement(character: str) -> str | None:
+    """What could stand for a character that GSM 7 lacks, in GSM 7; None where nothing does."""
+    if character in _REPLACEMENTS:
+        return _REPLACEMENTS[character]
+    category = unicodedata.category(character)
+    if category == "Zs":
+        return " "
+    if category in {"Cf", "Mn", "Me"}:
+        return ""
+    apart = unicodedata.normalize("NFKD", character)
+    plain = "".join(each for each in apart if not unicodedata.combining(each))
+    return plain if plain and _GSM7.issuperset(plain) else None
+
+
+def forcing_ucs2(text: str) -> list[str]:
+    """The characters for whose sake a text is sent as UCS-2, each once, in the order of the text."""
+    return [character for character in dict.fromkeys(text) if character not in _GSM7]

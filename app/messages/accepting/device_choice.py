@@ -70,6 +70,11 @@ def choose(session: Session, user_id: int, reference: Reference) -> Choice | Ref
     return _judge(reference, row)
 
 
+def account_rate(session: Session, user_id: int) -> Decimal:
+    """What an SMS costs that names neither a phone nor a price, whether or not any phone is there."""
+    return _rate(session.execute(_OF_USER, {"user": user_id, **_spelled(None)}).one())
+
+
 def authenticate_and_choose(
     session: Session, questions: Iterable[Question]
 ) -> dict[Question, tuple[Principal, Choice | Refused]]:
@@ -101,8 +106,12 @@ def _spelled(reference: Reference) -> dict[str, Any]:
     return {"id": row_id(str(reference)), "name": reference if isinstance(reference, str) else None}
 
 
+def _rate(row: Row[Any]) -> Decimal:
+    return row.default_rate if row.default_id is not None else Decimal(str(get_settings().sms_rate))
+
+
 def _judge(reference: Reference, row: Row[Any]) -> Choice | Refused:
-    account_rate = row.default_rate if row.default_id is not None else Decimal(str(get_settings().sms_rate))
+    rate = _rate(row)
     if reference is not None and reference != ACTIVE:
         if row.named_id is None:
             return Invalid({"device_id": ["The selected device id is invalid."]})
@@ -110,7 +119,7 @@ def _judge(reference: Reference, row: Row[Any]) -> Choice | Refused:
             return Refused(NO_ACTIVE_DEVICE)
         return Choice(row.named_id, named=True, rate=row.named_rate)
     if reference is None and row.default_id is not None and row.default_active:
-        return Choice(row.default_id, named=False, rate=account_rate)
+        return Choice(row.default_id, named=False, rate=rate)
     if not row.any_active:
         return Refused(NO_ACTIVE_DEVICE)
-    return Choice(None, named=False, rate=account_rate)
+    return Choice(None, named=False, rate=rate)
