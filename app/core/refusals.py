@@ -35,6 +35,7 @@ METHOD_NOT_ALLOWED = _fixed(
 TOO_SLOW = _fixed("too_slow", "The request body did not arrive in time.")
 TOO_LARGE = _fixed("too_large", "The request body is too large.")
 UNSUPPORTED_MEDIA_TYPE = _fixed("unsupported_media_type", "The request body must be JSON or a form.")
+UNSUPPORTED_FILE_TYPE = Refusal("unsupported_file_type", "The request body must be JSON, a form, CSV or XLSX.")
 TOO_MANY_ATTEMPTS = _fixed("too_many_attempts", "Too Many Attempts.")
 OVERLOADED = _fixed("overloaded", "The server is busy, try again shortly.")
 
