@@ -18,32 +18,33 @@ from app.contacts.schemas import (
     NOTES_LENGTH,
     NUMBER_LENGTH,
     ContactImport,
-    SkippedContact,
 )
 from app.core.arrays import copy_table, sql_type
 from app.core.errors import Invalid
 from app.core.numbers import explain_refusal, normalize_number
+from app.files.recipients import LeftOut
 
 MAX_NAMED_ERRORS = 100
-MAX_LISTED_SKIPS = 10_000
-_LENGTHS = {"name": NAME_LENGTH, "phone_number": NUMBER_LENGTH, "email": EMAIL_LENGTH, "notes": NOTES_LENGTH}
-_TEXTS = ("name", "email", "notes")
+LENGTHS = {"name": NAME_LENGTH, "phone_number": NUMBER_LENGTH, "email": EMAIL_LENGTH, "notes": NOTES_LENGTH}
+TEXTS = ("name", "email", "notes")
 
 Row = tuple[Any, ...]
 
 
 @dataclass
 class Judged:
-    """The rows to merge, how many were left out, and the first of those with the reason."""
+    """The rows to merge, and those that were left out."""
 
     rows: list[Row] = field(default_factory=list)
-    skipped: int = 0
-    skipped_rows: list[SkippedContact] = field(default_factory=list)
+    left_out: LeftOut = field(default_factory=LeftOut)
+    _places: dict[str, int] = field(default_factory=dict)
 
-    def skip(self, place: int, reason: str) -> None:
-        self.skipped += 1
-        if self.skipped <= MAX_LISTED_SKIPS:
-            self.skipped_rows.append(SkippedContact(index=place, reason=reason))
+    def is_first(self, number: str, place: int, kind: str) -> bool:
+        """Whether the number has not come before; otherwise its row is left out."""
+        first = self._places.setdefault(number, place)
+        if first != place:
+            self.left_out.add("duplicate", place, number, f"Duplicate of {kind}{first}.")
+        return first == place
 
 
 def judge(body: ContactImport, region: str | None) -> Judged:
@@ -56,7 +57,6 @@ def judge(body: ContactImport, region: str | None) -> Judged:
     if len(body.contacts) > MAX_IMPORTED:
         raise Invalid({"contacts": [f"The contacts field must not have more than {MAX_IMPORTED} items."]})
     judged = Judged()
-    places: dict[str, int] = {}
     wrong: dict[str, list[str]] = {}
     for place, item in enumerate(body.contacts):
         row = _fields(item, f"contacts.{place}", wrong)
@@ -65,11 +65,9 @@ def judge(body: ContactImport, region: str | None) -> Judged:
         asked = row.get("phone_number") or ""
         number = normalize_number(asked, region)
         if number is None:
-            judged.skip(place, explain_refusal(asked, region))
-        elif places.setdefault(number, place) != place:
-            judged.skip(place, f"Duplicate of contacts.{places[number]}.")
-        else:
-            judged.rows.append((number, *(row.get(name) for name in _TEXTS), *(name in row for name in _TEXTS)))
+            judged.left_out.add("invalid", place, asked, explain_refusal(asked, region))
+        elif judged.is_first(number, place, "contacts."):
+            judged.rows.append((number, *(row.get(name) for name in TEXTS), *(name in row for name in TEXTS)))
     if wrong:
         raise Invalid(wrong)
     return judged
@@ -80,7 +78,7 @@ def _fields(item: object, place: str, wrong: dict[str, list[str]]) -> Mapping[st
         wrong[place] = [f"The {place} field must be an object."]
         return {}
     row: dict[str, str | None] = {}
-    for name, length in _LENGTHS.items():
+    for name, length in LENGTHS.items():
         if name not in item:
             continue
         value = item[name]
@@ -97,8 +95,8 @@ def _fields(item: object, place: str, wrong: dict[str, list[str]]) -> Mapping[st
 
 
 _COLUMNS = {
-    **{name: sql_type(getattr(Contact, name)) for name in ("phone_number", *_TEXTS)},
-    **{f"has_{name}": "boolean" for name in _TEXTS},
+    **{name: sql_type(getattr(Contact, name)) for name in ("phone_number", *TEXTS)},
+    **{f"has_{name}": "boolean" for name in TEXTS},
 }
 
 _PREPARE = (

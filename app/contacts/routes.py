@@ -1,13 +1,15 @@
 """Contacts and groups in the public API."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
+from starlette.datastructures import State
 
 from app.accounts.auth import can, can_alone
 from app.accounts.principals import Principal
-from app.contacts import book, exporting, groups, importing
+from app.contacts import book, exporting, from_file, groups, importing
 from app.contacts.models import Contact, ContactGroup
 from app.contacts.schemas import (
     ContactChange,
@@ -15,6 +17,7 @@ from app.contacts.schemas import (
     ContactImport,
     ContactOut,
     ExportFilter,
+    FileImport,
     GroupChange,
     GroupFilter,
     GroupMembers,
@@ -23,12 +26,15 @@ from app.contacts.schemas import (
     MembersAdded,
     NewContact,
     NewGroup,
+    SkippedContact,
 )
 from app.core.database import SessionDep, transaction
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.pages import Page, PagingDep
 from app.core.refusals import refuses
-from app.core.validation import Large
+from app.core.validation import read
+from app.files import uploads
+from app.files.uploads import LargeOrFile
 
 router = APIRouter(prefix="/api", tags=["Contacts"])
 
@@ -94,18 +100,40 @@ def create_contact(session: SessionDep, user: Owner, body: NewContact) -> Messag
     "/contacts/import", status_code=201, response_description=IMPORTED_CONTACTS.format(n=42), responses=refuses(429)
 )
 async def import_contacts(
-    user: OwnerAlone, request: Request, body: Annotated[ContactImport, Depends(Large(ContactImport))]
+    user: OwnerAlone,
+    request: Request,
+    wanted: Annotated[FileImport, Query()],
+    body: Annotated[ContactImport | None, Depends(LargeOrFile(ContactImport))],
 ) -> MessageEnvelope[Imported]:
-    """Add or update up to 100,000 contacts, and add them to a group if you name one."""
-    data = await request.state.heavy.run(_import, user, body)
+    """Add or update up to 100,000 contacts, and add them to a group if you name one.
+
+    The body is JSON, a CSV or XLSX file, or a form with the file in its field `file`. In a file, columns are found by
+    their headers in many languages, and the numbers by their content; name the columns in the query, or in the form,
+    if you know better. An empty cell leaves the contact's value as it is.
+    """
+    work = partial(_import_file, user, request.state, wanted) if body is None else partial(_import, user, wanted, body)
+    data = await request.state.heavy.run(work)
     return MessageEnvelope(data=data, message=IMPORTED_CONTACTS.format(n=data.imported))
 
 
-def _import(user: Principal, body: ContactImport) -> Imported:
+def _import(user: Principal, wanted: FileImport, body: ContactImport) -> Imported:
     judged = importing.judge(body, user.default_region)
+    return _merge(user, judged, wanted.group_id if body.group_id is None else body.group_id)
+
+
+def _import_file(user: Principal, state: State, wanted: FileImport) -> Imported:
+    with uploads.opened(state.raw_body, state.content_type) as upload:
+        wanted = read(FileImport, {**wanted.given(), **upload.fields})
+        judged = from_file.judge(upload.file, upload.charset, wanted, user.default_region)
+    return _merge(user, judged, wanted.group_id)
+
+
+def _merge(user: Principal, judged: importing.Judged, group_id: int | None) -> Imported:
     with transaction() as session:
-        importing.merge(session, user.user_id, judged.rows, body.group_id)
-    return Imported(imported=len(judged.rows), skipped=judged.skipped, skipped_rows=judged.skipped_rows)
+        importing.merge(session, user.user_id, judged.rows, group_id)
+    left_out = judged.left_out
+    skipped = [SkippedContact(index=row.line, reason=row.reason) for row in left_out.rows]
+    return Imported(imported=len(judged.rows), skipped=left_out.total, skipped_rows=skipped)
 
 
 @router.get(

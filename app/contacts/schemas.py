@@ -14,6 +14,7 @@ NAME_LENGTH, NUMBER_LENGTH, EMAIL_LENGTH, NOTES_LENGTH = 255, 32, 255, 1000
 Name = Annotated[str, Field(max_length=NAME_LENGTH)]
 Number = Annotated[str, Field(max_length=NUMBER_LENGTH)]
 Notes = Annotated[str, Field(max_length=NOTES_LENGTH)]
+Header = Annotated[str, Field(max_length=255)]
 Ids = Annotated[list[Integer], Field(max_length=MAX_MEMBERS)]
 
 
@@ -83,8 +84,28 @@ class ContactImport(Body):
     group_id: Integer | None = Field(default=None, description="A group to add them to", examples=[3])
 
 
+class FileImport(Body):
+    """What an import of a file takes from the query, and from the other fields of a form."""
+
+    group_id: Integer | None = Field(default=None, description="A group to add the contacts to")
+    phone_number_column: Header | None = Field(
+        default=None,
+        description="In a file: the column of the numbers, by its header or its position from 1; absent: found by its "
+        "content",
+    )
+    name_column: Header | None = Field(
+        default=None, description="In a file: the column of the names; absent: found by its header"
+    )
+    email_column: Header | None = Field(
+        default=None, description="In a file: the column of the e-mail addresses; absent: found by its header"
+    )
+    notes_column: Header | None = Field(
+        default=None, description="In a file: the column of the notes; absent: found by its header"
+    )
+
+
 class SkippedContact(BaseModel):
-    """A row that was skipped: its index in the request, and why."""
+    """A row that was skipped, and why: its index in the request, or its line in a file."""
 
     index: int = Field(examples=[4])
     reason: str = Field(examples=["The phone number is empty."])

@@ -23,6 +23,7 @@ from app.docs.instances import body_of, example_of
 from app.docs.samples import TOKEN, Request, filled, samples
 from app.docs.tidy import inline_parameters, tidy
 from app.features import PACKAGES
+from app.files.uploads import LargeOrFile
 
 Operation = dict[str, Any]
 
@@ -52,7 +53,8 @@ def describe(app: FastAPI) -> dict[str, Any]:
     components["schemas"].update(shapes.schemas(models.values()))
     for key, _, operation in operations(document):
         if key in models:
-            operation["requestBody"] = {"required": True, "content": _json(models[key].__name__)}
+            files = shapes.FILES if isinstance(bodies[key], LargeOrFile) else {}
+            operation["requestBody"] = {"required": True, "content": {**_json(models[key].__name__), **files}}
         _complete(key, operation, needs.get(key))
     _name_operations(document)
     document["webhooks"] = _webhooks()

@@ -8,6 +8,7 @@ from pydantic.json_schema import models_json_schema
 
 from app.core.envelope import Timestamp
 from app.devices.schemas import DeviceOut
+from app.files.uploads import CSV_TYPE, XLSX_TYPE
 from app.messages.schemas import MessageOut
 
 REFERENCE = "#/components/schemas/{model}"
@@ -90,3 +91,19 @@ def schemas(bodies: Iterable[type[BaseModel]]) -> dict[str, Any]:
     _, asked = models_json_schema([(model, "validation") for model in read], ref_template=REFERENCE)
     _, posted = models_json_schema([(model, "serialization") for model in _POSTED], ref_template=REFERENCE)
     return {**asked["$defs"], **posted["$defs"]}
+
+
+# What a call takes beside JSON that takes files.
+FILES: dict[str, Any] = {
+    CSV_TYPE: {"schema": {"type": "string"}, "example": "Name;Phone\r\nAli;+12025550123\r\nLaylo;+12025550148\r\n"},
+    XLSX_TYPE: {"schema": {"contentMediaType": XLSX_TYPE}},
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["file"],
+            "properties": {
+                "file": {"contentMediaType": "application/octet-stream", "description": "A CSV or XLSX file"}
+            },
+        }
+    },
+}

@@ -1,0 +1,44 @@
+"""Contacts out of a CSV or XLSX file."""
+
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from app.contacts.importing import LENGTHS, TEXTS, Judged
+from app.contacts.schemas import MAX_IMPORTED, FileImport
+from app.files.recipients import with_numbers
+from app.files.table import Table, open_table
+from app.files.words import EMAIL, NAME, NOTES
+
+_HEADERS = {"name": NAME, "email": EMAIL, "notes": NOTES}
+
+
+def judge(file: BinaryIO, charset: str | None, wanted: FileImport, region: str | None) -> Judged:
+    """The rows of a file to merge; blank cells leave what is there. Raises `Invalid` for a file that cannot be read.
+
+    To be called while no transaction is open, as `importing.judge`.
+    """
+    table = open_table(
+        file, max_rows=MAX_IMPORTED, region=region, charset=charset, number_column=wanted.phone_number_column
+    )
+    columns = [_column(table, wanted, name) for name in TEXTS]
+    judged = Judged()
+    for line, number, cells in with_numbers(table, region, judged.left_out):
+        texts = [(cells[column] or None) if column is not None and column < len(cells) else None for column in columns]
+        if too_long := _too_long(texts):
+            judged.left_out.add("too_long", line, number, too_long)
+        elif judged.is_first(number, line, "line "):
+            judged.rows.append((number, *texts, *(text is not None for text in texts)))
+    return judged
+
+
+def _column(table: Table, wanted: FileImport, name: str) -> int | None:
+    parameter = f"{name}_column"
+    named: str | None = getattr(wanted, parameter)
+    return table.guess(_HEADERS[name]) if named is None else table.find(named, parameter)
+
+
+def _too_long(texts: Sequence[str | None]) -> str | None:
+    for name, text in zip(TEXTS, texts, strict=True):
+        if text is not None and len(text) > LENGTHS[name]:
+            return f"The {name} has more than {LENGTHS[name]} characters."
+    return None
