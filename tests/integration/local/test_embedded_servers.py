@@ -79,7 +79,7 @@ def test_a_password_that_does_not_fit_is_named_at_once(tmp_path: Path) -> None:
         postgres.stop()
         postgres.home.password_file.write_text("wrong")
         started = time.monotonic()
-        with pytest.raises(LocalError, match=f"another password than the one in {postgres.home.password_file}"):
+        with pytest.raises(LocalError, match=f"a password other than the one in {postgres.home.password_file}"):
             postgres.start()
         assert time.monotonic() - started < READY_SECONDS / 2
 

@@ -61,7 +61,7 @@ def test_an_address_that_accepts_nothing_is_called_so_often_over_all_processes(s
     assert held(second)
     assert not held(first, "203.0.113.8")
     # Known to be held, it is not asked for again.
-    with pytest.raises(HeldAddressError, match=r"203\.0\.113\.7 came to nothing"):
+    with pytest.raises(HeldAddressError, match=r"too many failed calls to 203\.0\.113\.7"):
         first.judge(VICTIM)
 
 
@@ -94,7 +94,7 @@ def test_many_names_and_accounts_reach_one_address_no_more_often(
     write(*(callback(users[n % 3], f"http://a{n}.test:{receiver.port}/", n) for n in range(60)))
     until(lambda: value("SELECT count(*) FROM webhook_attempts") >= 60)
     assert len(receiver.received) == 20
-    error = "Not called: too many calls to 127.0.0.1 came to nothing in the last minute."
+    error = "Not called: too many failed calls to 127.0.0.1 in the last minute."
     assert value("SELECT count(*) FROM webhook_attempts WHERE error = :error", error=error) >= 40
 
 
@@ -107,7 +107,7 @@ def test_calls_that_never_come_up_count_too(
     users = [make_user(f"u{n}@example.com") for n in range(3)]
     write(*(callback(users[n % 3], f"http://a{n}.test:{free_port}/", n) for n in range(40)))
     until(lambda: value("SELECT count(*) FROM webhook_attempts") >= 40)
-    error = "Not called: too many calls to 127.0.0.1 came to nothing in the last minute."
+    error = "Not called: too many failed calls to 127.0.0.1 in the last minute."
     assert value("SELECT count(*) FROM webhook_attempts WHERE error = :error", error=error) >= 20
     write(*(callback(users[n % 3], f"http://a{n}.test:{receiver.port}/", n) for n in range(40, 60)))
     until(lambda: value("SELECT count(DISTINCT delivery_id) FROM webhook_attempts") == 60)
@@ -124,7 +124,7 @@ def test_an_address_that_accepted_and_then_closes_its_port_is_counted_again(
     write(callback(user, f"http://a0.test:{receiver.port}/", 1))
     until(lambda: value("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'") == 1)
     write(*(callback(user, f"http://a{n}.test:{free_port}/", n) for n in range(1, 40)))
-    error = "Not called: too many calls to 127.0.0.1 came to nothing in the last minute."
+    error = "Not called: too many failed calls to 127.0.0.1 in the last minute."
     until(lambda: value("SELECT count(*) FROM webhook_attempts WHERE error = :error", error=error) >= 10)
 
 
