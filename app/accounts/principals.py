@@ -5,9 +5,8 @@ at once in every process.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -22,8 +21,7 @@ Ability = Literal["*", "sms:send", "sms:read", "contacts", "devices", "webhooks"
 ABILITIES: tuple[Ability, ...] = get_args(Ability)
 
 
-@dataclass(frozen=True, slots=True)
-class Principal:
+class Principal(NamedTuple):
     """The user behind a token, what the token may do, and when it ends. `is_premium` is by the database's clock."""
 
     user_id: int

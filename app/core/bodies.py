@@ -37,7 +37,11 @@ _BAD_NAME = "The request body has a field whose name is not valid text."
 
 def header(scope: Scope, name: bytes) -> str | None:
     """A request header's value, by its lower-case name."""
-    return next((value.decode("latin-1") for key, value in scope["headers"] if key == name), None)
+    for key, value in scope["headers"]:
+        if key == name:
+            found: str = value.decode("latin-1")
+            return found
+    return None
 
 
 async def aside(read: Callable[[bytes], Value], raw: bytes) -> Value:

@@ -157,6 +157,9 @@ class Connection(HttpToolsProtocol):
         self._waits_since = None
         if len(self.pipeline) < MAX_PIPELINED:
             super().on_headers_complete()
+            # Most bodies come with their head: who reads one needs no timer then, which costs as much as all the rest.
+            if (cycle := self.cycle) is not None:
+                self.scope["body_is_here"] = lambda: not cycle.more_body  # type: ignore[typeddict-unknown-key]
         elif not self.transport.is_closing():
             _REFUSED.labels("pipelined").inc()
             self.end()

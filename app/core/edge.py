@@ -121,9 +121,9 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             if self._is_api:
-                headers = list(message.get("headers", ()))
-                kept = any(name.lower() == _NO_STORE[0] for name, _ in headers)
-                message["headers"] = [*headers, _ANY_ORIGIN, _EXPOSED, *(() if kept else (_NO_STORE,))]
+                headers = message["headers"] = [*message.get("headers", ()), _ANY_ORIGIN, _EXPOSED]
+                if _NO_STORE[0] not in [name for name, _ in headers]:
+                    headers.append(_NO_STORE)
         await self._send(message)
 
 

@@ -59,24 +59,43 @@ async def _read(scope: Scope, receive: Receive, account_of: AccountOf, limit: in
         raise TooLarge
     if expected > FREE_BYTES:
         await _hold(scope, account_of, expected)
+    if scope.get("body_is_here", bool)():
+        return await _collect(scope, receive, account_of, limit, expected)
     began = asyncio.get_running_loop().time()
-    chunks = bytearray()
     try:
         async with asyncio.timeout_at(began + GRACE_SECONDS) as deadline:
-            while (message := await receive())["type"] == "http.request":
-                part: bytes = message.get("body", b"")
-                size = len(chunks) + len(part)
-                if size > limit:
-                    raise TooLarge
-                if size > max(FREE_BYTES, expected):
-                    await _hold(scope, account_of, size)
-                if not message.get("more_body"):
-                    return bytes(chunks + part) if chunks else part
-                chunks += part
+
+            def came(size: int) -> None:
                 allowed = min(GRACE_SECONDS + size / MIN_BYTES_PER_SECOND, TIMEOUT_SECONDS)
                 deadline.reschedule(began + allowed)
+
+            return await _collect(scope, receive, account_of, limit, expected, came)
     except TimeoutError:
         raise TooSlow from None
+
+
+async def _collect(
+    scope: Scope,
+    receive: Receive,
+    account_of: AccountOf,
+    limit: int,
+    expected: int,
+    came: Callable[[int], None] | None = None,
+) -> bytes:
+    """The parts of the body; `came` is told how much there is while more is to come."""
+    chunks = bytearray()
+    while (message := await receive())["type"] == "http.request":
+        part: bytes = message.get("body", b"")
+        size = len(chunks) + len(part)
+        if size > limit:
+            raise TooLarge
+        if size > max(FREE_BYTES, expected):
+            await _hold(scope, account_of, size)
+        if not message.get("more_body"):
+            return bytes(chunks + part) if chunks else part
+        chunks += part
+        if came is not None:
+            came(size)
     raise ClientDisconnect
 
 

@@ -57,7 +57,7 @@ class Body(BaseModel):
     def _clean(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        if not value.keys() <= (known := _known(cls)):
+        if not value.keys() <= (known := known_names(cls)):
             ignored.note(name for name in value if name not in known)
         return {key: item if key in cls.verbatim else _cleaned(item) for key, item in value.items()}
 
@@ -67,7 +67,8 @@ class Body(BaseModel):
 
 
 @cache
-def _known(model: type[Body]) -> frozenset[str]:
+def known_names(model: type[Body]) -> frozenset[str]:
+    """What the body may have, by the names that clients write."""
     return frozenset(field.alias or name for name, field in model.model_fields.items()) | model.aliases
 
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer, ValidationInfo, model_validator
 
 from app.core.envelope import Money, Timestamp, plain_number
-from app.core.validation import Body, Boolean, Integer, Price, fault
+from app.core.validation import Body, Boolean, Integer, Price, fault, known_names
 from app.messages.states import Status
 from app.webhooks.guard import WebhookUrl
 
@@ -90,7 +90,7 @@ class Draft(Body):
     @classmethod
     def _now(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            for name in value.keys() - cls.model_fields.keys():
+            for name in value.keys() - known_names(cls):
                 if _means_later(name) and value[name] not in (None, "", False, 0, "0"):
                     sentence = "Scheduling is not served yet: leave out {name} to send now."
                     raise fault(sentence, field=name)

@@ -7,6 +7,8 @@ COPY (`copy_many`). What `transitions` decided about those that are there is wri
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -72,37 +74,30 @@ def insert_few(session: Session, messages: Sequence[NewMessage]) -> dict[UUID, i
     return ids
 
 
-class _Made(NamedTuple):
-    """The other columns that a message begins with."""
-
-    id: int
-    direction: str
-    status: str
-    lane: int
-    sim_named: bool
-    valid_until: datetime | None
-    routed_at: datetime | None
-    created_at: datetime
-    updated_at: datetime
-
-
-class _Entry(NamedTuple):
-    """A queue row as it begins."""
-
-    message_id: int
-    user_id: int
-    device_id: int
-    lane: int
-    named: bool
-    sim_slot: int | None
-    since: datetime
-    valid_until: datetime | None
-
-
-_MESSAGE_COLUMNS = columns_named(Message, (*_NEW, *_Made._fields))
-_ENTRY_COLUMNS = columns_named(QueueEntry, _Entry._fields)
-
-
+# The other columns that a message begins with, and a queue row as it begins, in the order of the tuples below: by name
+# they would cost a bulk a fifth more.
+_MADE = (
+    Message.id,
+    Message.direction,
+    Message.status,
+    Message.lane,
+    Message.sim_named,
+    Message.valid_until,
+    Message.routed_at,
+    Message.created_at,
+    Message.updated_at,
+)
+_MESSAGE_COLUMNS = (*columns_named(Message, _NEW), *_MADE)
+_ENTRY_COLUMNS = (
+    QueueEntry.message_id,
+    QueueEntry.user_id,
+    QueueEntry.device_id,
+    QueueEntry.lane,
+    QueueEntry.named,
+    QueueEntry.sim_slot,
+    QueueEntry.since,
+    QueueEntry.valid_until,
+)
 _IDS = text("SELECT nextval('messages_id_seq') FROM generate_series(1, :n)")
 
 
@@ -110,40 +105,23 @@ def copy_many(session: Session, messages: Sequence[NewMessage]) -> list[int]:
     """Store bulk messages, count them, and return the number of each, in their order."""
     now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
     ids: list[int] = list(session.scalars(_IDS, {"n": len(messages)}))
-    made: list[_Entry] = []
+    queued: list[tuple[Any, ...]] = []
 
     def rows() -> Iterator[tuple[Any, ...]]:
+        status, lane = Status.PENDING, Lane.BULK
         for number, new in zip(ids, messages, strict=True):
+            device, named, sim = new.device_id, new.device_named, new.sim_slot
             until = None if new.validity is None else now + timedelta(seconds=new.validity)
-            made.append(
-                _Entry(
-                    message_id=number,
-                    user_id=new.user_id,
-                    device_id=new.device_id or 0,
-                    lane=Lane.BULK,
-                    named=new.device_named,
-                    sim_slot=new.sim_slot,
-                    since=now,
-                    valid_until=until,
-                )
-            )
-            rest = _Made(
-                id=number,
-                direction="outbound",
-                status=Status.PENDING,
-                lane=Lane.BULK,
-                sim_named=new.sim_slot is not None,
-                valid_until=until,
-                routed_at=None if new.device_id is None else now,
-                created_at=now,
-                updated_at=now,
-            )
-            yield (*new[:-1], *rest)
+            queued.append((number, new.user_id, device or 0, lane, named, sim, now, until))
+            routed_at = None if device is None else now
+            yield (*new[:-1], number, "outbound", status, lane, sim is not None, until, routed_at, now, now)
 
     copy_rows(session, _MESSAGE_COLUMNS, rows())
-    copy_rows(session, _ENTRY_COLUMNS, made)
+    copy_rows(session, _ENTRY_COLUMNS, queued)
     today = now.astimezone(UTC).date()
-    count(session, [(new.user_id, today, UsageKind.ACCEPTED, 1, new.price) for new in messages])
+    for user, group in groupby(messages, key=attrgetter("user_id")):
+        prices = [new.price for new in group]
+        count(session, [(user, today, UsageKind.ACCEPTED, len(prices), sum(prices, Decimal()))])
     return ids
 
 

@@ -19,10 +19,17 @@ def read_date(value: Any) -> datetime | None:
     if not isinstance(value, str) or len(value) > _MAX_LENGTH:
         return None
     try:
-        moment = datetime.fromisoformat(_OLD_ZONE.sub(_mended_zone, value))
+        moment = _read(value)
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except (ValueError, OverflowError):
         return None
+
+
+def _read(value: str) -> datetime:
+    try:
+        return datetime.fromisoformat(value)
+    except ValueError:
+        return datetime.fromisoformat(_OLD_ZONE.sub(_mended_zone, value))
 
 
 def _mended_zone(found: re.Match[str]) -> str:

@@ -84,6 +84,6 @@ def parse_report(item: Mapping[str, Any]) -> Report | None:
     if state not in STATES:
         return None
     history = item.get("states")
-    dates = {key: read_date(history[key]) for key in STATES if key in history} if isinstance(history, dict) else {}
-    times = {key: moment for key, moment in dates.items() if moment is not None}
+    told = history if isinstance(history, dict) else {}
+    times = {key: moment for key in STATES if key in told and (moment := read_date(told[key])) is not None}
     return Report(name, state, mended(error[:MAX_ERROR_LENGTH]) if isinstance(error, str) else None, times)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 from uuid import uuid4
 
 from pydantic_core import to_json
@@ -32,8 +32,7 @@ class Hooks:
     incoming: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """Something a receiver is told.
 
     `data` is the object as the public API shows it at this moment; `message_id` is the row's id, and orders what goes

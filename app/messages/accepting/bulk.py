@@ -147,25 +147,17 @@ def _new_messages(
     bodies: Sequence[str],
 ) -> Iterator[storing.NewMessage]:
     parts: dict[str, tuple[int, str]] = {}
+    user_id, device_id, named = user.user_id, choice.device_id, choice.named
+    my_id, callback_url, sim_slot, validity = draft.my_id, draft.callback_url, draft.sim_slot, draft.validity_period
     for recipient, body in zip(recipients, bodies, strict=True):
         if body not in parts:
             parts[body] = segments(body)
         number, encoding = parts[body]
+        # By place, as the fields stand: by name each costs half a microsecond more.
         yield storing.NewMessage(
-            message_id=uuid7(),
-            user_id=user.user_id,
-            device_id=choice.device_id,
-            device_named=choice.named,
-            recipient_number=recipient.number,
-            message=body,
-            price=price,
-            my_id=draft.my_id,
-            callback_url=draft.callback_url,
-            sim_slot=draft.sim_slot,
-            segments=number,
-            encoding=encoding,
-            validity=draft.validity_period,
-        )
+            uuid7(), user_id, device_id, named, recipient.number, body, price, my_id, callback_url, sim_slot,
+            number, encoding, validity,
+        )  # fmt: skip
 
 
 def answer(accepted: Accepted) -> bytes:

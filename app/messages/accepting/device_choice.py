@@ -4,9 +4,8 @@ A phone that a request names is never replaced by another. The default phone, an
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
@@ -23,8 +22,7 @@ ACTIVE = "active"
 Reference = int | str | None
 
 
-@dataclass(frozen=True, slots=True)
-class Choice:
+class Choice(NamedTuple):
     """The phone of a send, null where routing is to choose one; whether the request named it; the price of one SMS."""
 
     device_id: int | None

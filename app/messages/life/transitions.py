@@ -8,11 +8,11 @@ rows for one target would apply only one of them; then each message is written a
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
@@ -33,8 +33,7 @@ NEVER_REPORTED = "The phone never reported"
 PHONE_REMOVED = "The phone that was named for this message was removed"
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
+class Change(NamedTuple):
     """Something that happened to a message (`messages.id`).
 
     `at` is the phone's time, for display only. `attempt` is which sending of the message a report speaks of.
@@ -117,19 +116,20 @@ def _lock(session: Session, by_message: Mapping[int, Sequence[Change]]) -> dict[
         and any(change.event is not Event.RETRIED for change in by_message[number])
     ]
     if missed:
-        for number, queued in _lock_queued(session, missed, "NOWAIT").items():
+        for number, queued in _lock_queued(session, missed, _NOWAIT).items():
             found[number].queued = queued
     return found
 
 
-def _lock_queued(session: Session, ids: list[int], otherwise: str = "") -> dict[int, dict[str, Any]]:
-    rows = session.execute(
-        text(f"""
-            SELECT {columns_of(QueueEntry)} FROM message_queue WHERE message_id = ANY(:ids)
-            ORDER BY message_id FOR NO KEY UPDATE {otherwise}
-        """),  # noqa: S608 - constants
-        {"ids": ids},
-    ).mappings()
+_LOCK_QUEUED = f"""
+    SELECT {columns_of(QueueEntry)} FROM message_queue WHERE message_id = ANY(:ids)
+    ORDER BY message_id FOR NO KEY UPDATE
+"""  # noqa: S608 - names of columns
+_WAIT, _NOWAIT = text(_LOCK_QUEUED), text(f"{_LOCK_QUEUED} NOWAIT")
+
+
+def _lock_queued(session: Session, ids: list[int], lock: TextClause = _WAIT) -> dict[int, dict[str, Any]]:
+    rows = session.execute(lock, {"ids": ids}).mappings()
     return {row["message_id"]: dict(row) for row in rows}
 
 
@@ -358,7 +358,7 @@ def _notice(row: Mapping[str, Any], work: _Work, *, callback: bool) -> None:
     if account:
         work.notices.append(told)
     if called:
-        work.notices.append(replace(told, hook="callback", url=row["callback_url"]))
+        work.notices.append(told._replace(hook="callback", url=row["callback_url"]))
 
 
 def _write(session: Session, changed: list[Applied], work: _Work) -> None:
