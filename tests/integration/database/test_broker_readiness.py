@@ -28,7 +28,7 @@ def test_ready_asks_for_a_write(client, phone, refusing):
 
 
 def test_doctor_asks_for_a_write(refusing):
-    [found] = [finding for finding in doctor.examine(get_settings()) if finding.what == "broker"]
+    [found] = [finding for finding in doctor.examine(get_settings(), None) if finding.what == "broker"]
     assert not found.good
 
 

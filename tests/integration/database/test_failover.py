@@ -56,7 +56,7 @@ def test_what_cannot_be_written_says_to_come_back(client, phone, owner, database
         assert client.get("/api/sms").status_code == 200, "what only reads is served"
         ready = client.get("/health/ready")
         assert (ready.status_code, ready.json()["database"]) == (503, "down")
-        [found] = [finding for finding in doctor.examine(get_settings()) if finding.what == "database"]
+        [found] = [finding for finding in doctor.examine(get_settings(), None) if finding.what == "database"]
         assert not found.good
         assert "is read-only" in found.detail
     deadline = time.monotonic() + 10

@@ -78,7 +78,7 @@ def test_all_calls_are_served_and_it_is_said(moved_to, pgbouncer, traffic, caplo
     for engine in (get_engine(), get_hot_engine()):
         with engine.connect() as connection:
             assert connection.connection.driver_connection.prepare_threshold is None
-    found = {finding.what: finding for finding in doctor.examine(get_settings())}
+    found = {finding.what: finding for finding in doctor.examine(get_settings(), None)}
     assert "disabled" in found["prepared statements"].detail
     assert found["database"].good
 
