@@ -27,7 +27,7 @@ class User(Base):
     __tablename__ = "users"
     __table_args__ = (
         # By the address that the row was given, or by its spelling where a version before `email_key` wrote it.
-        Index("uq_users_email_key", text("coalesce(email_key, lower(email))"), unique=True),
+        Index("uq_users_email_key", text("COALESCE(email_key, lower(email))"), unique=True),
         Index(None, "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
         Index(None, "withdraw_before", postgresql_where=text("withdraw_before IS NOT NULL")),
     )

@@ -47,7 +47,7 @@ Credentials = tuple[int, bytes]  # of a token: its id, and the digest of the sec
 IN_FORCE = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())"
 PRINCIPAL = """
     t.id, t.secret_hash, t.user_id, t.kind, t.abilities,
-    coalesce(u.premium_expires_at > clock_timestamp(), false), u.default_device_id, u.default_region, t.expires_at
+    COALESCE(u.premium_expires_at > clock_timestamp(), false), u.default_device_id, u.default_region, t.expires_at
 """
 
 _PRINCIPAL_OF = text(f"""

@@ -15,7 +15,7 @@ MAX_NAME = 255
 MAX_CLEANED = 1000
 
 _BEGIN = text("""
-    UPDATE tokens SET expires_at = created_at + least(CAST(:idle AS interval), CAST(:life AS interval)) WHERE id = :id
+    UPDATE tokens SET expires_at = created_at + LEAST(CAST(:idle AS interval), CAST(:life AS interval)) WHERE id = :id
 """)
 
 
@@ -52,7 +52,7 @@ def end_all(session: Session, user_id: int, *, but: int | None = None) -> None:
 
 # As a use of it would: the version before this one gave no end, and makes sessions during an update.
 _END_ENDLESS = text("""
-    UPDATE tokens SET expires_at = least(
+    UPDATE tokens SET expires_at = LEAST(
         created_at + CAST(:life AS interval), clock_timestamp() + CAST(:idle AS interval))
     WHERE id IN (SELECT id FROM tokens WHERE kind = 'session' AND expires_at IS NULL
                  ORDER BY id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED)

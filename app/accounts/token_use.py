@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 # A session goes on for as long as it may go unused, up to its longest life; an API key keeps the end it was given.
 _TOUCH = text("""
     UPDATE tokens SET last_used_at = clock_timestamp(),
-        expires_at = CASE kind WHEN 'session' THEN least(
+        expires_at = CASE kind WHEN 'session' THEN LEAST(
             created_at + CAST(:life AS interval), clock_timestamp() + CAST(:idle AS interval)) ELSE expires_at END
     WHERE (expires_at IS NULL OR expires_at > clock_timestamp()) AND id IN (
         SELECT id FROM tokens

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, or_, select
+from sqlalchemy import ColumnElement, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -22,6 +22,8 @@ MODEL = "Contact"
 _NO_NUMBER = {"phone_number": ["The phone number field must be a valid phone number, with + and the country code."]}
 _TAKEN = {"phone_number": ["The phone number has already been taken."]}
 
+_NAMES = text("SELECT phone_number, name FROM contacts WHERE user_id = :user AND phone_number = ANY(:numbers)")
+
 
 def find(session: Session, user_id: int, contact: str, *, lock: bool = False) -> Contact:
     """The user's contact, locked where it is to be changed. Raises `NotFound`."""
@@ -32,6 +34,12 @@ def find(session: Session, user_id: int, contact: str, *, lock: bool = False) ->
     if found is None:
         raise NotFound(MODEL)
     return found
+
+
+def names_of(session: Session, user_id: int, numbers: Sequence[str]) -> dict[str, str | None]:
+    """The names of the user's contacts among many numbers, by number."""
+    rows = session.execute(_NAMES, {"user": user_id, "numbers": numbers})
+    return {row.phone_number: row.name for row in rows}
 
 
 def page(session: Session, user_id: int, wanted: ContactFilter, paging: Paging) -> Page[ContactOut]:

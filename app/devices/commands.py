@@ -23,7 +23,7 @@ _PHONES = text("""
     FROM devices d JOIN device_state s ON s.device_id = d.id
     WHERE d.user_id = :user AND d.removed_at IS NULL ORDER BY d.id
 """)
-_CLOCK = text("SELECT EXTRACT(EPOCH FROM clock_timestamp())::float8")
+_CLOCK = text("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) AS float8)")
 
 
 def pair(

@@ -151,7 +151,7 @@ def _save(session: Session, rows: Sequence[Health], just_sent: Collection[tuple[
 
 _PHONES = text("""
     SELECT d.id, d.user_id, d.default_sim_slot, d.sim_selection, d.sim_cards, s.rests_until,
-           (SELECT jsonb_object_agg(h.sim_slot, extract(epoch FROM h.rests_until)) FROM device_health h
+           (SELECT jsonb_object_agg(h.sim_slot, EXTRACT(epoch FROM h.rests_until)) FROM device_health h
             WHERE h.device_id = d.id AND h.failing_since IS NOT NULL) AS failing
     FROM devices d JOIN device_state s ON s.device_id = d.id
     WHERE d.id = ANY(:ids) ORDER BY d.id FOR NO KEY UPDATE OF s

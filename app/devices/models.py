@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 
 from sqlalchemy import BigInteger, ForeignKey, Index, LargeBinary, Numeric, SmallInteger, String, text
 from sqlalchemy.dialects.postgresql import JSONB
@@ -83,6 +83,45 @@ class DeviceState(Base):
     failing_alert_at: Mapped[datetime | None]
     # Since when it sends nothing although it has accepted messages (`quiet`).
     quiet_since: Mapped[datetime | None]
+
+
+class PhoneState(TypedDict):
+    """A row of `device_state`."""
+
+    device_id: int
+    last_release_at: datetime | None
+    next_slot_at: datetime | None
+    next_sim_slot: int
+    send_window: int
+    measured_since: datetime | None
+    measured_in_flight: int
+    measured_released: int
+    seen_at: datetime | None
+    pulled_at: datetime | None
+    stream_opened_at: datetime | None
+    stream_seen_at: datetime | None
+    woken_at: datetime | None
+    offline_alert_at: datetime | None
+    held_until: datetime | None
+    held_by: str | None
+    rests_until: datetime | None
+    sim_rests: dict[str, float] | None
+    failing_alert_at: datetime | None
+    quiet_since: datetime | None
+
+
+class PhoneRow(PhoneState):
+    """With what decides what the phone may have; `sim_cards` only where it sends by all of them in turn."""
+
+    user_id: int
+    is_active: bool
+    send_delay_seconds: int
+    send_delay_spread_seconds: int
+    default_sim_slot: int
+    app_version: str | None
+    limits: dict[str, Any]
+    sim_selection: str
+    sim_cards: list[dict[str, Any]] | None
 
 
 class DeviceHealth(Base):

@@ -63,7 +63,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _server(connection: psycopg.Connection) -> Finding:
-    settings = "SELECT current_setting('server_version'), current_setting('server_version_num')::int,"
+    settings = "SELECT current_setting('server_version'), CAST(current_setting('server_version_num') AS integer),"
     row = connection.execute(settings + " current_setting('transaction_read_only') = 'on'").fetchone()
     assert row
     version, number, is_read_only = row

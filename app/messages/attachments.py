@@ -83,7 +83,7 @@ def room(session: Session, users: Collection[int]) -> dict[int, int]:
 
 _KEEP = text("""
     INSERT INTO message_attachments (message_id, user_id, size, data) VALUES (:message, :user, :size, :data)
-    ON CONFLICT (message_id) DO UPDATE SET size = EXCLUDED.size, data = EXCLUDED.data
+    ON CONFLICT (message_id) DO UPDATE SET size = excluded.size, data = excluded.data
 """)
 
 

@@ -23,6 +23,7 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
+from app.core.arrays import columns_named, unnest
 from app.core.batching import Later
 from app.core.database import columns_of, interval
 from app.core.errors import BadRequest, Unauthenticated
@@ -31,7 +32,8 @@ from app.core.security import same
 from app.devices import phone_news, presence, versions
 from app.messages import attachments
 from app.messages.attachments import ACCOUNT_FULL, Attachment
-from app.messages.models import Message
+from app.messages.models import InboundSeen, Message
+from app.messages.states import Status
 from app.messages.views import message_object
 from app.webhooks import outbox
 
@@ -193,22 +195,21 @@ def _is_signed(post: Post, key: str) -> bool:
 
 # Posts of one phone take turns, so that one SMS under two ids at the same time is seen as one. Nobody waits for a turn:
 # a phone whose large post is being kept would hold up all who share the batch.
-_BUSY = text("""
-    SELECT device FROM unnest(CAST(:devices AS bigint[])) AS device
-    WHERE NOT pg_try_advisory_xact_lock(hashtextextended('inbox', device))
-""")
+_BUSY = text(f"""
+    SELECT device_id FROM {unnest(InboundSeen.device_id)}
+    WHERE NOT pg_try_advisory_xact_lock(hashtextextended('inbox', device_id))
+""")  # noqa: S608 - a name of a column
 
 
 def _busy(session: Session, devices: Collection[int]) -> set[int]:
     """Those of the phones of which another transaction takes posts; the others' turn it is until this one ends."""
-    return set(session.scalars(_BUSY, {"devices": sorted(devices)})) if devices else set()
+    return set(session.scalars(_BUSY, {"device_id": sorted(devices)})) if devices else set()
 
 
+_SEEN = ("device_id", "event_id", "fingerprint", "received_at")
 _FIRST = text(f"""
-    INSERT INTO inbound_seen (device_id, event_id, fingerprint, received_at)
-    SELECT u.device_id, u.event_id, u.fingerprint, u.received_at
-    FROM unnest(CAST(:devices AS bigint[]), CAST(:events AS text[]), CAST(:fingerprints AS bytea[]),
-                CAST(:moments AS timestamptz[])) AS u(device_id, event_id, fingerprint, received_at)
+    INSERT INTO inbound_seen ({", ".join(_SEEN)})
+    SELECT * FROM {unnest(*columns_named(InboundSeen, _SEEN))}
     WHERE NOT EXISTS (
         SELECT FROM inbound_seen s WHERE s.device_id = u.device_id AND s.fingerprint = u.fingerprint
            AND s.received_at BETWEEN u.received_at - {interval(SAME_WITHIN)}
@@ -217,30 +218,28 @@ _FIRST = text(f"""
     RETURNING device_id, event_id
 """)  # noqa: S608 - constants
 
-_COLUMNS = {
-    "message_id": "uuid",
-    "user_id": "bigint",
-    "device_id": "bigint",
-    "sender_number": "text",
-    "recipient_number": "text",
-    "message": "text",
-    "kind": "text",
-    "attachments": "jsonb",
-    "sim_slot": "smallint",
-    "segments": "smallint",
-    "encoding": "text",
-    "received_at": "timestamptz",
-}
-_NAMES = ", ".join(_COLUMNS)
+_STORED = (
+    Message.message_id,
+    Message.user_id,
+    Message.device_id,
+    Message.sender_number,
+    Message.recipient_number,
+    Message.message,
+    Message.kind,
+    Message.attachments,
+    Message.sim_slot,
+    Message.segments,
+    Message.encoding,
+)
+_NAMES = [column.key for column in _STORED]
 _INSERT = text(f"""
-    INSERT INTO messages ({_NAMES}, direction, status, price, created_at, updated_at)
-    SELECT {", ".join(f"u.{name}" for name in _COLUMNS if name != "received_at")},
-           LEAST(u.received_at, t.now), 'inbound', 'received', 0, t.now, t.now
-    FROM unnest({", ".join(f"CAST(:{name} AS {kind}[])" for name, kind in _COLUMNS.items())}) AS u({_NAMES}),
-         (SELECT clock_timestamp() AS now) t
+    INSERT INTO messages ({", ".join(_NAMES)}, received_at, direction, status, price, created_at, updated_at)
+    SELECT {", ".join(f"u.{name}" for name in _NAMES)}, LEAST(u.received_at, t.now),
+           'inbound', '{Status.RECEIVED}', 0, t.now, t.now
+    FROM {unnest(*_STORED, Message.received_at)}, (SELECT clock_timestamp() AS now) t
     ON CONFLICT (message_id) DO UPDATE
-    SET message = COALESCE(EXCLUDED.message, messages.message),
-        attachments = COALESCE(EXCLUDED.attachments, messages.attachments), updated_at = EXCLUDED.updated_at
+    SET message = COALESCE(excluded.message, messages.message),
+        attachments = COALESCE(excluded.attachments, messages.attachments), updated_at = excluded.updated_at
     RETURNING {columns_of(Message)}
 """)  # noqa: S608 - the names are the constants above
 
@@ -262,7 +261,7 @@ def _store(session: Session, told: list[tuple[RowMapping, Inbound]]) -> None:
     rows = {message.message_id: _row(message, now) for message in new}
     if kept:
         wanted = [rows[message.message_id] for message in kept]
-        values = {name: [_value(row[name]) for row in wanted] for name in _COLUMNS}
+        values = {name: [_value(row[name]) for row in wanted] for name in (*_NAMES, "received_at")}
         for row in session.execute(_INSERT, values).mappings():
             rows[row["message_id"]] = dict(row)
     for message in kept:
@@ -299,7 +298,7 @@ _NOTICE = "notice:"
 _TAKE_NOTICE = text("""
     DELETE FROM inbound_seen WHERE (device_id, event_id) = (
         SELECT device_id, event_id FROM inbound_seen WHERE device_id = :device AND fingerprint = :sender
-        ORDER BY abs(extract(epoch FROM received_at - :at)) LIMIT 1)
+        ORDER BY abs(EXTRACT(epoch FROM received_at - :at)) LIMIT 1)
     RETURNING event_id
 """)
 _KEEP_NOTICE = text(
@@ -332,10 +331,10 @@ def _unseen(session: Session, received: list[_Received]) -> list[_Received]:
     first = session.execute(
         _FIRST,
         {
-            "devices": [message.device["id"] for message in told],
-            "events": [message.inbound.event_id for message in told],
-            "fingerprints": [message.inbound.fingerprint for message in told],
-            "moments": [message.at for message in told],
+            "device_id": [message.device["id"] for message in told],
+            "event_id": [message.inbound.event_id for message in told],
+            "fingerprint": [message.inbound.fingerprint for message in told],
+            "received_at": [message.at for message in told],
         },
     )
     found = {(row.device_id, row.event_id) for row in first}

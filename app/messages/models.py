@@ -2,7 +2,7 @@
 
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, TypedDict
 from uuid import UUID
 
 from sqlalchemy import BigInteger, Index, LargeBinary, Numeric, SmallInteger, String, Text, text
@@ -101,8 +101,8 @@ class Message(Base):
 class QueueEntry(Base):
     """A message that is still pending. Its row arbitrates between hand-out, cancel, moves and expiry.
 
-    `device_id` 0 is queued (no phone yet). `stage` 0 waits to be released, 1 was in an answer to its phone, 2 was
-    accepted by it, or is not offered again because the phone enrolled anew. `lane` 0 is a single send, 1 is bulk.
+    `device_id` 0 is queued (no phone yet). `stage` is a `Stage`; one that is not offered again because its phone
+    enrolled anew counts as accepted. `lane` is a `Lane`.
     """
 
     __tablename__ = "message_queue"
@@ -127,6 +127,67 @@ class QueueEntry(Base):
     released_at: Mapped[datetime | None]
     offered_at: Mapped[datetime | None]
     accepted_at: Mapped[datetime | None]
+
+
+class MessageRow(TypedDict):
+    """A row of `messages`."""
+
+    id: int
+    message_id: UUID
+    user_id: int
+    device_id: int | None
+    device_named: bool
+    direction: str
+    status: str
+    lane: int
+    attempt: int
+    left_attempt: int
+    recipient_number: str | None
+    sender_number: str | None
+    message: str | None
+    kind: str
+    attachments: list[dict[str, Any]] | None
+    price: Decimal | None
+    my_id: str | None
+    callback_url: str | None
+    sim_slot: int | None
+    sim_named: bool
+    segments: int | None
+    encoding: str | None
+    error_message: str | None
+    uncertain: bool
+    failed_by: str | None
+    counted_on: date | None
+    valid_until: datetime | None
+    routed_at: datetime | None
+    released_at: datetime | None
+    accepted_at: datetime | None
+    sent_at: datetime | None
+    delivered_at: datetime | None
+    failed_at: datetime | None
+    cancelled_at: datetime | None
+    received_at: datetime | None
+    created_at: datetime
+    updated_at: datetime
+    deleted_at: datetime | None
+
+
+class QueuedRow(TypedDict):
+    """A row of `message_queue`."""
+
+    message_id: int
+    user_id: int
+    device_id: int
+    stage: int
+    lane: int
+    named: bool
+    cancelling: bool
+    sim_slot: int | None
+    since: datetime
+    valid_until: datetime | None
+    released_at: datetime | None
+    offered_at: datetime | None
+    accepted_at: datetime | None
 
 
 class MessageStep(Base):

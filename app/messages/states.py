@@ -5,7 +5,7 @@
        │   ╲───────╲──▶ failed
        ╰──▶ cancelled
 
-Within `pending` the queue row's stage tells queued or routed (0), released (1) and accepted (2). The phone is believed:
+Within `pending` the queue row's `Stage` tells queued or routed, released, and accepted. The phone is believed:
 a failure that the gateway concluded or that the owner told while the phone had the message, and a cancellation, give
 way to what the phone says happened.
 """
@@ -30,13 +30,6 @@ class Stage(IntEnum):
     WAITING = 0
     RELEASED = 1
     ACCEPTED = 2
-
-
-class Lane(IntEnum):
-    """Which goes first: a single send before any bulk."""
-
-    SINGLE = 0
-    BULK = 1
 
 
 class Event(StrEnum):

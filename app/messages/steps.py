@@ -4,14 +4,16 @@ The present ones are in the message's row and its queue row. Rows are written he
 move, another try, a retry; so a message that goes the straight way has none.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
+
+from app.core.arrays import arrays_of, columns_named, unnest
+from app.messages.models import MessageRow, MessageStep
 
 
 class Step(StrEnum):
@@ -38,36 +40,27 @@ class Past:
     error: str | None = None
 
 
-_PASSED = (Step.ROUTED, Step.RELEASED, Step.ACCEPTED, Step.SENT)
-
-
-def of_try(row: Mapping[str, Any], failed_at: datetime, error: str | None) -> list[Past]:
+def of_try(row: MessageRow, failed_at: datetime, error: str | None) -> list[Past]:
     """The steps of a try that failed and will be followed by another, from the message's row."""
     message, attempt, device = row["id"], row["attempt"], row["device_id"]
-    passed = [Past(message, attempt, step, row[f"{step}_at"], device) for step in _PASSED if row[f"{step}_at"]]
+    times = (
+        (Step.ROUTED, row["routed_at"]),
+        (Step.RELEASED, row["released_at"]),
+        (Step.ACCEPTED, row["accepted_at"]),
+        (Step.SENT, row["sent_at"]),
+    )
+    passed = [Past(message, attempt, step, at, device) for step, at in times if at]
     return [*passed, Past(message, attempt, Step.FAILED, failed_at, device, error)]
 
 
-_WRITE = text("""
-    INSERT INTO message_steps (message_id, attempt, step, at, device_id, error)
-    SELECT * FROM unnest(CAST(:messages AS bigint[]), CAST(:attempts AS smallint[]), CAST(:steps AS text[]),
-                         CAST(:times AS timestamptz[]), CAST(:devices AS bigint[]), CAST(:errors AS text[]))
-""")
+_NAMES = tuple(field.name for field in fields(Past))
+_COLUMNS = columns_named(MessageStep, _NAMES)
+_WRITE = text(f"INSERT INTO message_steps ({', '.join(_NAMES)}) SELECT * FROM {unnest(*_COLUMNS)}")  # noqa: S608 - names of columns
 
 
 def write(session: Session, steps: Sequence[Past]) -> None:
     if steps:
-        session.execute(
-            _WRITE,
-            {
-                "messages": [step.message_id for step in steps],
-                "attempts": [step.attempt for step in steps],
-                "steps": [step.step.value for step in steps],
-                "times": [step.at for step in steps],
-                "devices": [step.device_id for step in steps],
-                "errors": [step.error for step in steps],
-            },
-        )
+        session.execute(_WRITE, arrays_of(map(asdict, steps), *_COLUMNS))
 
 
 _OF_MESSAGE = text("""

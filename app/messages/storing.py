@@ -17,10 +17,11 @@ from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
 from app.core.arrays import arrays_of, columns_named, copy_rows, unnest
+from app.core.lanes import Lane
 from app.core.settings import get_settings
 from app.devices import figures
-from app.messages.models import Message, QueueEntry
-from app.messages.states import Lane, Stage, Status
+from app.messages.models import Message, MessageRow, QueuedRow, QueueEntry
+from app.messages.states import Stage, Status
 
 
 class NewMessage(NamedTuple):
@@ -57,8 +58,8 @@ _INSERT_FEW = text(f"""
         SELECT id, user_id, COALESCE(device_id, 0), {Lane.SINGLE}, device_named, sim_slot, valid_until FROM made
     ), counted AS (
         INSERT INTO usage_deltas (user_id, day, kind, n, amount)
-        SELECT user_id, (created_at AT TIME ZONE 'UTC')::date, '{UsageKind.ACCEPTED}', count(*), sum(price)
-        FROM made GROUP BY user_id, (created_at AT TIME ZONE 'UTC')::date
+        SELECT user_id, CAST(created_at AT TIME ZONE 'UTC' AS date), '{UsageKind.ACCEPTED}', count(*), sum(price)
+        FROM made GROUP BY user_id, CAST(created_at AT TIME ZONE 'UTC' AS date)
     )
     SELECT id, message_id FROM made
 """)  # noqa: S608 - names of columns and of states
@@ -153,7 +154,7 @@ _UPDATE = text(f"""
 """)  # noqa: S608 - names of columns
 
 
-def update(session: Session, rows: Sequence[Mapping[str, Any]], results: Mapping[figures.Key, int]) -> None:
+def update(session: Session, rows: Sequence[MessageRow], results: Mapping[figures.Key, int]) -> None:
     """Write the messages, and with them what their phones' figures gain: one statement."""
     if rows:
         session.execute(_UPDATE, {**arrays_of(rows, Message.id, *_WRITTEN), **figures.parameters(results)})
@@ -191,7 +192,7 @@ _REROUTE = text(f"""
 """)  # noqa: S608 - names of columns
 
 
-def reroute(session: Session, queued: Sequence[Mapping[str, Any]]) -> None:
+def reroute(session: Session, queued: Sequence[QueuedRow]) -> None:
     """Let the queue rows wait for another phone."""
     if queued:
         session.execute(_REROUTE, arrays_of(queued, *_REROUTED))
@@ -210,6 +211,6 @@ _ENQUEUE = text(f"""
 """)  # noqa: S608 - names of columns
 
 
-def enqueue(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
+def enqueue(session: Session, rows: Sequence[MessageRow]) -> None:
     """Queue rows for messages that are to be sent; `device_id` null means that a phone is still to be chosen."""
     session.execute(_ENQUEUE, arrays_of(rows, *_REQUEUED, Message.valid_until))

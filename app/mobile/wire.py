@@ -9,9 +9,9 @@ from pydantic_core import to_json
 
 from app.core.bodies import mended
 from app.core.errors import BadRequest
+from app.core.lanes import Lane
 from app.messages.dispatch.handout import Released
 from app.messages.life.reports import STATES, Report, wire_name
-from app.messages.states import Lane
 from app.mobile.dates import milliseconds, read_date
 
 # The app keeps its own queue by priority; from 100 on it would ignore its delay and limits.

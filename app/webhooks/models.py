@@ -75,7 +75,7 @@ class WebhookQueueEntry(Base):
     """A delivery that still waits: narrow, so that claiming costs the same however long the history is.
 
     A claim sets the lease and moves `next_attempt_at` to its end, so a lease nobody ended is due again by itself.
-    `lane` 0 is for single sends, 1 for bulk. `attempt` counts this round of the schedule; a replay begins a new one.
+    `lane` is the `Lane` of its message. `attempt` counts this round of the schedule; a replay begins a new one.
     """
 
     __tablename__ = "webhook_queue"

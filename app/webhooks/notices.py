@@ -19,7 +19,7 @@ _TAKE = text("""
     UPDATE webhook_urls w SET telling_until = clock_timestamp() + :lease
     FROM (SELECT user_id, hook FROM webhook_urls
           WHERE disabled_at IS NOT NULL AND owner_told_at IS NULL
-            AND coalesce(telling_until < clock_timestamp(), true)
+            AND COALESCE(telling_until < clock_timestamp(), true)
           ORDER BY disabled_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED) due, users u
     WHERE w.user_id = due.user_id AND w.hook = due.hook AND u.id = w.user_id
     RETURNING w.user_id, w.hook, w.url, w.disabled_at, w.disabled_reason, u.email

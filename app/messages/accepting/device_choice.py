@@ -7,15 +7,18 @@ from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from sqlalchemy import Row, text
+from sqlalchemy import Integer, Row, text
 from sqlalchemy.orm import Session
 
+from app.accounts.models import Token
 from app.accounts.principals import IN_FORCE, PRINCIPAL, Credentials, Principal, read_principal
+from app.core.arrays import unnest
 from app.core.errors import Invalid, Refused
 from app.core.refusals import NO_ACTIVE_DEVICE
 from app.core.settings import get_settings
 from app.core.validation import row_id
 from app.devices.health import FAILING
+from app.devices.models import Device
 
 ACTIVE = "active"
 
@@ -55,8 +58,7 @@ _OF_USER = text(f"""
 """)  # noqa: S608 - the constants above
 _OF_TOKENS = text(f"""
     SELECT {PRINCIPAL}, a.place, {_PHONES}
-    FROM unnest(CAST(:places AS integer[]), CAST(:tokens AS bigint[]), CAST(:ids AS bigint[]), CAST(:names AS text[]))
-         AS a(place, token, id, name)
+    FROM {unnest(Device.id, alias="a", place=Integer(), token=Token.id, name=Device.device_id)}
     JOIN tokens t ON t.id = a.token AND {IN_FORCE}
     JOIN users u ON u.id = t.user_id {_LOOK_UP}
 """)  # noqa: S608 - the constants above, and those of `accounts.principals`
@@ -85,10 +87,10 @@ def authenticate_and_choose(
     rows = session.execute(
         _OF_TOKENS,
         {
-            "places": list(range(len(distinct))),
-            "tokens": [credentials[0] for credentials, _ in distinct],
-            "ids": [reference["id"] for reference in spelled],
-            "names": [reference["name"] for reference in spelled],
+            "place": list(range(len(distinct))),
+            "token": [credentials[0] for credentials, _ in distinct],
+            "id": [reference["id"] for reference in spelled],
+            "name": [reference["name"] for reference in spelled],
         },
     )
     found: dict[Question, tuple[Principal, Choice | Refused]] = {}

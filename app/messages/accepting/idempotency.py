@@ -15,8 +15,10 @@ from fastapi import Header
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core.arrays import transposed, unnest
 from app.core.database import columns_of, interval
 from app.core.errors import Invalid
+from app.messages.models import IdempotencyKey as KeyEntry
 from app.messages.models import Message
 
 KEY_LENGTH = 255
@@ -39,10 +41,10 @@ def checked(key: str | None) -> str | None:
     return key or None
 
 
+_KEY = (KeyEntry.user_id, KeyEntry.key)
 _KNOWN = text(f"""
     SELECT k.user_id, k.key, k.request_hash, k.message_ids[1] AS id, k.device_id
-    FROM unnest(CAST(:users AS bigint[]), CAST(:keys AS text[])) AS u(user_id, key)
-    JOIN idempotency_keys k ON k.user_id = u.user_id AND k.route = 'sms' AND k.key = u.key
+    FROM {unnest(*_KEY)} JOIN idempotency_keys k ON k.user_id = u.user_id AND k.route = 'sms' AND k.key = u.key
     WHERE k.created_at > clock_timestamp() - {interval(KEYS_HOLD_FOR)}
 """)  # noqa: S608 - constants
 
@@ -52,8 +54,7 @@ _MESSAGES = text(f"SELECT {columns_of(Message)} FROM messages WHERE id = ANY(:id
 _CLAIM = text(f"""
     INSERT INTO idempotency_keys (user_id, route, key, request_hash)
     SELECT u.user_id, 'sms', u.key, u.request_hash
-    FROM unnest(CAST(:users AS bigint[]), CAST(:keys AS text[]), CAST(:hashes AS bytea[]))
-         AS u(user_id, key, request_hash)
+    FROM {unnest(*_KEY, KeyEntry.request_hash)}
     WHERE pg_try_advisory_xact_lock(hashtextextended(u.key, u.user_id))
     ON CONFLICT (user_id, route, key) DO UPDATE
     SET request_hash = excluded.request_hash, message_ids = NULL, created_at = clock_timestamp()
@@ -61,12 +62,11 @@ _CLAIM = text(f"""
     RETURNING user_id, key
 """)  # noqa: S608 - constants
 
-_REMEMBER = text("""
+_REMEMBER = text(f"""
     UPDATE idempotency_keys k SET message_ids = ARRAY[u.id], device_id = u.device_id
-    FROM unnest(CAST(:users AS bigint[]), CAST(:keys AS text[]), CAST(:ids AS bigint[]), CAST(:devices AS bigint[]))
-         AS u(user_id, key, id, device_id)
+    FROM {unnest(*_KEY, Message.id, KeyEntry.device_id)}
     WHERE k.user_id = u.user_id AND k.route = 'sms' AND k.key = u.key
-""")
+""")  # noqa: S608 - names of columns
 
 
 Key = tuple[int, str]  # a user, and what the header says
@@ -84,7 +84,7 @@ def known(session: Session, keys: Collection[Key]) -> dict[Key, FirstAnswer]:
     """Those of the keys that stand for a message."""
     if not keys:
         return {}
-    rows = {(row.user_id, row.key): row for row in session.execute(_KNOWN, _columns(keys))}
+    rows = {(row.user_id, row.key): row for row in session.execute(_KNOWN, transposed(keys, "user_id", "key"))}
     if not rows:
         return {}
     messages = {
@@ -104,16 +104,12 @@ def claim(session: Session, hashes: Mapping[Key, bytes]) -> set[Key]:
     """
     if not hashes:
         return set()
-    rows = session.execute(_CLAIM, {**_columns(hashes), "hashes": list(hashes.values())})
+    rows = session.execute(_CLAIM, {**transposed(hashes, "user_id", "key"), "request_hash": list(hashes.values())})
     return {(row.user_id, row.key) for row in rows}
 
 
 def remember(session: Session, told: Mapping[Key, tuple[int, int | None]]) -> None:
     """Write beside the claimed keys which message each stands for, and the phone that its answer names."""
     if told:
-        ids, devices = zip(*told.values(), strict=True)
-        session.execute(_REMEMBER, {**_columns(told), "ids": list(ids), "devices": list(devices)})
-
-
-def _columns(keys: Collection[Key]) -> dict[str, list[Any]]:
-    return {"users": [user for user, _ in keys], "keys": [key for _, key in keys]}
+        keys, answers = transposed(told, "user_id", "key"), transposed(told.values(), "id", "device_id")
+        session.execute(_REMEMBER, keys | answers)

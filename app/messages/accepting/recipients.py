@@ -7,10 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.contacts import groups
+from app.contacts import book, groups
 from app.core.errors import Invalid
 from app.core.numbers import normalize_number
 from app.messages.schemas import MAX_RECIPIENTS, MESSAGE_LENGTH, NOT_A_NUMBER
@@ -114,12 +113,7 @@ def texts(session: Session, user_id: int, message: str, recipients: Sequence[Rec
     if NAME not in message:
         return [message] * len(recipients)
     nameless = [recipient.number for recipient in recipients if recipient.name is None]
-    known: dict[str, str | None] = dict(
-        session.execute(
-            text("SELECT phone_number, name FROM contacts WHERE user_id = :user AND phone_number = ANY(:numbers)"),
-            {"user": user_id, "numbers": nameless},
-        ).all()
-    )
+    known = book.names_of(session, user_id, nameless)
     filled = [message.replace(NAME, recipient.name or known.get(recipient.number) or "") for recipient in recipients]
     for recipient, body in zip(recipients, filled, strict=True):
         if len(body) > MESSAGE_LENGTH:

@@ -4,9 +4,9 @@ Not where the request named the phone, nor where the account has switched it off
 each try has a name of its own to phones, as an owner's retry has, so a late report of an earlier one is known as such.
 """
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
+from typing import cast
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -15,10 +15,18 @@ from app.devices.failures import may_be_tried_elsewhere
 from app.devices.health import FAILING
 from app.devices.presence import ONLINE
 from app.messages import steps
-from app.messages.dispatch.pace import COUNT_AHEAD, HELD, MAX_LOOKAHEAD, lookahead
+from app.messages.dispatch.pace import COUNT_AHEAD, HELD, MAX_LOOKAHEAD, Pace, lookahead
+from app.messages.models import MessageRow, QueuedRow
 from app.messages.states import Status
 
 MAX_MORE_TRIES = 2
+
+
+class _Other(Pace):
+    user_id: int
+    id: int
+    ahead: int
+
 
 _PHONES = text(f"""
     SELECT d.user_id, d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, a.ahead
@@ -29,7 +37,7 @@ _PHONES = text(f"""
 """)  # noqa: S608 - constants
 
 
-def may_go_on(row: Mapping[str, Any], queued: Mapping[str, Any] | None, error: str | None, now: datetime) -> bool:
+def may_go_on(row: MessageRow, queued: QueuedRow | None, error: str | None, now: datetime) -> bool:
     """Whether a message whose phone has just reported a failure may be tried on another, if there is one.
 
     The one that its owner wants back is not; nor is one whose sender's own validity is over.
@@ -45,15 +53,16 @@ def may_go_on(row: Mapping[str, Any], queued: Mapping[str, Any] | None, error: s
     )
 
 
-def choose(session: Session, failed: list[Mapping[str, Any]]) -> dict[int, int]:
-    """Another phone for each failed message (rows of `messages`), by message; none where there is none to try.
+def choose(session: Session, failed: Sequence[MessageRow]) -> dict[int, int]:
+    """Another phone for each failed message, by message; none where there is none to try.
 
     Online, not held back by its limits, not tried before; the one with the least ahead of it for its pace.
     """
     if not failed:
         return {}
     users = sorted({row["user_id"] for row in failed})
-    phones = session.execute(_PHONES, {"users": users, "most": MAX_LOOKAHEAD}).mappings().all()
+    rows = session.execute(_PHONES, {"users": users, "most": MAX_LOOKAHEAD}).mappings()
+    phones = cast("list[_Other]", rows.all())
     ahead = {(phone["user_id"], phone["id"]): phone["ahead"] for phone in phones}
     room = {phone["id"]: lookahead(phone) for phone in phones}
     tried = steps.tried(session, [row["id"] for row in failed])

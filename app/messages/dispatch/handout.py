@@ -7,21 +7,22 @@ a phone asks and however many processes answer, a slot is given once.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import RowMapping, text
+from sqlalchemy import Integer, RowMapping, text
 from sqlalchemy.orm import Session
 
 from app.core import outbound
+from app.core.arrays import arrays_of, unnest
 from app.core.batching import Later
 from app.core.database import columns_of
 from app.core.errors import Unauthenticated
 from app.core.task_names import TaskName
 from app.devices import versions
 from app.devices.auth import devices_by_token
-from app.devices.models import DeviceState
+from app.devices.models import DeviceState, PhoneRow
 from app.messages.dispatch import offers, pace, waking
-from app.messages.dispatch.offers import Phone
+from app.messages.dispatch.offers import PLACE, Phone, places_of
 from app.messages.states import Stage
 
 
@@ -60,7 +61,7 @@ _LOCK = text(f"""
 
 _STANDING = text(f"""
     SELECT p.device_id, clock_timestamp() AS now, f.in_flight, f.youngest_unreported, f.recalled
-    FROM unnest(CAST(:users AS bigint[]), CAST(:devices AS bigint[])) AS p(user_id, device_id),
+    FROM {unnest(*PLACE, alias="p")},
     LATERAL (
         SELECT count(*) FILTER (WHERE {pace.AHEAD}) AS in_flight,
                max(q.released_at) FILTER (WHERE q.stage = {Stage.RELEASED}) AS youngest_unreported,
@@ -84,26 +85,26 @@ _LEFT = text(f"""
            ) < p.enough
            AND EXISTS (SELECT FROM message_queue q
                        WHERE q.user_id = p.user_id AND q.device_id = 0 AND q.stage = {Stage.WAITING}) AS hungry
-    FROM unnest(CAST(:users AS bigint[]), CAST(:devices AS bigint[]), CAST(:enough AS integer[]))
-         AS p(user_id, device_id, enough)
+    FROM {unnest(*PLACE, alias="p", enough=Integer())}
 """)  # noqa: S608 - constants
 
-_SAVE = text("""
+_SAVED = (
+    DeviceState.last_release_at,
+    DeviceState.next_slot_at,
+    DeviceState.send_window,
+    DeviceState.measured_since,
+    DeviceState.measured_in_flight,
+    DeviceState.measured_released,
+    DeviceState.next_sim_slot,
+    DeviceState.held_until,
+    DeviceState.held_by,
+)
+_SAVE = text(f"""
     UPDATE device_state s
     SET pulled_at = clock_timestamp(), seen_at = clock_timestamp(), woken_at = NULL,
-        last_release_at = u.last_release_at, next_slot_at = u.next_slot_at, send_window = u.send_window,
-        measured_since = u.measured_since, measured_in_flight = u.measured_in_flight,
-        measured_released = u.measured_released, next_sim_slot = u.next_sim_slot,
-        held_until = u.held_until, held_by = u.held_by
-    FROM unnest(CAST(:device_id AS bigint[]), CAST(:last_release_at AS timestamptz[]),
-                CAST(:next_slot_at AS timestamptz[]), CAST(:send_window AS smallint[]),
-                CAST(:measured_since AS timestamptz[]), CAST(:measured_in_flight AS bigint[]),
-                CAST(:measured_released AS bigint[]), CAST(:next_sim_slot AS smallint[]),
-                CAST(:held_until AS timestamptz[]), CAST(:held_by AS text[]))
-         AS u(device_id, last_release_at, next_slot_at, send_window, measured_since, measured_in_flight,
-              measured_released, next_sim_slot, held_until, held_by)
-    WHERE s.device_id = u.device_id
-""")
+        {", ".join(f"{column.key} = u.{column.key}" for column in _SAVED)}
+    FROM {unnest(DeviceState.device_id, *_SAVED)} WHERE s.device_id = u.device_id
+""")  # noqa: S608 - names of columns
 
 
 def hand_out(session: Session, pulls: list[Pull]) -> Sequence[tuple[int, list[Released]] | Exception]:
@@ -142,12 +143,12 @@ def _learn_versions(
 
 
 def _lock(session: Session, ids: list[int]) -> dict[int, Phone]:
-    rows = [dict(row) for row in session.execute(_LOCK, {"ids": ids}).mappings()]
-    states = {row["device_id"]: row for row in rows}
+    rows = session.execute(_LOCK, {"ids": ids}).mappings()
+    states = {row["device_id"]: cast("PhoneRow", dict(row)) for row in rows}
     if not states:
         return {}
     standing = session.execute(
-        _STANDING, {"users": [state["user_id"] for state in states.values()], "devices": list(states)}
+        _STANDING, {"user_id": [state["user_id"] for state in states.values()], "device_id": list(states)}
     )
     return {
         row.device_id: Phone(states[row.device_id], row.now, row.in_flight, row.youngest_unreported, row.recalled)
@@ -204,19 +205,7 @@ def _take_slot(phone: Phone, released: int) -> None:
 
 
 def _save(session: Session, phones: Mapping[int, Phone]) -> None:
-    names = (
-        "device_id",
-        "last_release_at",
-        "next_slot_at",
-        "send_window",
-        "measured_since",
-        "measured_in_flight",
-        "measured_released",
-        "next_sim_slot",
-        "held_until",
-        "held_by",
-    )
-    session.execute(_SAVE, {name: [phone.state[name] for phone in phones.values()] for name in names})
+    session.execute(_SAVE, arrays_of((phone.state for phone in phones.values()), DeviceState.device_id, *_SAVED))
 
 
 def _tell(session: Session, phones: Mapping[int, Phone]) -> None:
@@ -224,8 +213,7 @@ def _tell(session: Session, phones: Mapping[int, Phone]) -> None:
     rows = session.execute(
         _LEFT,
         {
-            "users": [phone.state["user_id"] for phone in phones.values()],
-            "devices": list(phones),
+            **places_of(phones),
             "enough": [max(1, pace.lookahead(phone.state) // 2) for phone in phones.values()],
         },
     )

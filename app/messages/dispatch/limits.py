@@ -17,8 +17,12 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
+from app.core.arrays import transposed, unnest
 from app.devices import sims
+from app.devices.models import PhoneRow
 from app.messages.dispatch.pace import TRIAL
+from app.messages.models import DeviceRelease
+from app.messages.states import Stage
 
 PERIODS = {
     "per_minute": timedelta(minutes=1),
@@ -54,22 +58,22 @@ class Chosen:
     hold: Hold | None = None
 
 
-def needs_care(state: Mapping[str, Any]) -> bool:
+def needs_care(state: PhoneRow) -> bool:
     """Whether what this phone is given cannot be chosen by order alone."""
     return bool(state["limits"]) or state["sim_selection"] == "alternate"
 
 
-_CANDIDATES = text("""
+_CANDIDATES = text(f"""
     SELECT q.message_id, q.lane, q.sim_slot, COALESCE(m.segments, 1) AS segments, m.recipient_number
     FROM message_queue q JOIN messages m ON m.id = q.message_id
-    WHERE q.user_id = :user AND q.device_id = :device AND q.stage = 0
+    WHERE q.user_id = :user AND q.device_id = :device AND q.stage = {Stage.WAITING}
       AND (q.lane, q.message_id) > (CAST(:lane AS smallint), CAST(:after AS bigint))
       AND COALESCE(q.valid_until > clock_timestamp(), true)
     ORDER BY q.lane, q.message_id LIMIT :most FOR NO KEY UPDATE OF q SKIP LOCKED
-""")
+""")  # noqa: S608 - names of columns and of states
 
 
-def choose(session: Session, state: dict[str, Any], now: datetime, room: int) -> Chosen:
+def choose(session: Session, state: PhoneRow, now: datetime, room: int) -> Chosen:
     """Choose at most `room` of the messages that wait for the phone, and note them in its ledger.
 
     Messages do not overtake each other for being shorter; only those to a new recipient are passed by when it is
@@ -96,7 +100,7 @@ def choose(session: Session, state: dict[str, Any], now: datetime, room: int) ->
     return chosen
 
 
-def _candidates(session: Session, state: Mapping[str, Any], page: int) -> Iterator[Row[Any]]:
+def _candidates(session: Session, state: PhoneRow, page: int) -> Iterator[Row[Any]]:
     """What waits for the phone, in order, page by page, so that what is held back does not hide what is not."""
     place = {"user": state["user_id"], "device": state["device_id"], "lane": -1, "after": 0, "most": page}
     for _ in range(0, _MAX_CANDIDATES, page):
@@ -107,14 +111,14 @@ def _candidates(session: Session, state: Mapping[str, Any], page: int) -> Iterat
         place |= {"lane": rows[-1].lane, "after": rows[-1].message_id}
 
 
-def _slots(state: Mapping[str, Any], wanted: int | None, now: datetime) -> list[int]:
+def _slots(state: PhoneRow, wanted: int | None, now: datetime) -> list[int]:
     """Slots that may send, the best first: the message's own, the phone's default, or all of its cards in turn.
 
     A card that rests because it fails is passed over while the phone has another.
     """
     if wanted is not None:
         return [wanted]
-    cards = sims.slots(state["sim_cards"]) if state["sim_selection"] == "alternate" else []
+    cards = sims.slots(state["sim_cards"] or ())
     if len(cards) < 2:  # noqa: PLR2004 - nothing to alternate between
         return [state["default_sim_slot"]]
     rests = state["sim_rests"] or {}
@@ -126,7 +130,7 @@ def _slots(state: Mapping[str, Any], wanted: int | None, now: datetime) -> list[
 _NOTE_TRIAL = text("UPDATE device_state SET sim_rests = CAST(:rests AS jsonb) WHERE device_id = :device")
 
 
-def _note_trial(session: Session, state: dict[str, Any], slot: int, now: datetime) -> None:
+def _note_trial(session: Session, state: PhoneRow, slot: int, now: datetime) -> None:
     """A failing card whose rest is over was given its one message: no other before its result can be known."""
     rests = state["sim_rests"] or {}
     if str(slot) in rests:
@@ -159,12 +163,10 @@ _RECIPIENT_FREE_AT = text("""
         WHERE device_id = :device AND released_at > :since AND (CAST(:slot AS smallint) IS NULL OR sim_slot = :slot)
         GROUP BY recipient) r
 """)
-_WRITE = text("""
+_WRITE = text(f"""
     INSERT INTO device_releases (device_id, released_at, sim_slot, segments, recipient)
-    SELECT :device, :now, u.slot, u.segments, u.recipient
-    FROM unnest(CAST(:slots AS smallint[]), CAST(:segments AS smallint[]), CAST(:recipients AS bigint[]))
-         AS u(slot, segments, recipient)
-""")
+    SELECT :device, :now, * FROM {unnest(DeviceRelease.sim_slot, DeviceRelease.segments, DeviceRelease.recipient)}
+""")  # noqa: S608 - names of columns and of states
 
 # None is the phone as a whole.
 _Scope = int | None
@@ -173,7 +175,7 @@ _Scope = int | None
 class _Budget:
     """What is left of a phone's limits, during one hand-out."""
 
-    def __init__(self, session: Session, state: Mapping[str, Any], now: datetime) -> None:
+    def __init__(self, session: Session, state: PhoneRow, now: datetime) -> None:
         limits: dict[str, Any] = state["limits"]
         self._session, self._device, self._now = session, state["device_id"], now
         self._limits: dict[_Scope, Mapping[str, int]] = {None: limits}
@@ -264,9 +266,8 @@ class _Budget:
     def write(self, session: Session) -> None:
         """Note in the ledger what was taken since it was last written."""
         if self._taken:
-            slots, segments, recipients = (list(column) for column in zip(*self._taken, strict=True))
-            values = {"device": self._device, "now": self._now, "slots": slots}
-            session.execute(_WRITE, {**values, "segments": segments, "recipients": recipients})
+            taken = transposed(self._taken, "sim_slot", "segments", "recipient")
+            session.execute(_WRITE, {**taken, "device": self._device, "now": self._now})
             self._taken.clear()
 
     def first_release(self) -> datetime | None:
@@ -276,7 +277,8 @@ class _Budget:
 
 # `_recipient`, of a message `m`.
 RECIPIENT_HASH = (
-    "('x' || left(encode(sha256(convert_to(COALESCE(m.recipient_number, ''), 'UTF8')), 'hex'), 16))::bit(64)::bigint"
+    "CAST(CAST('x' || left(encode(sha256(convert_to(COALESCE(m.recipient_number, ''), 'UTF8')), 'hex'), 16)"
+    " AS bit(64)) AS bigint)"
 )
 
 

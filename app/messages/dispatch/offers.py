@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, text
+from sqlalchemy import Boolean, Integer, Row, text
 from sqlalchemy.orm import Session
 
+from app.core.arrays import unnest
 from app.core.settings import get_settings
 from app.devices import versions
+from app.devices.models import PhoneRow
 from app.messages.dispatch import limits
 from app.messages.dispatch.pace import MAX_ANSWER, REPEAT_IS_DUE
+from app.messages.models import QueueEntry
 from app.messages.states import Stage
 
 
@@ -23,7 +26,7 @@ from app.messages.states import Stage
 class Phone:
     """A locked phone during one hand-out."""
 
-    state: dict[str, Any]
+    state: PhoneRow
     now: datetime
     in_flight: int = 0
     youngest_unreported: datetime | None = None
@@ -37,12 +40,19 @@ class Phone:
         return not self.state["is_active"]
 
 
+# Phones, by what leads to their rows in the queue.
+PLACE = (QueueEntry.user_id, QueueEntry.device_id)
+
+
+def places_of(phones: Mapping[int, Phone]) -> dict[str, list[int]]:
+    """The parameters for `PLACE`."""
+    return {"user_id": [phone.state["user_id"] for phone in phones.values()], "device_id": list(phones)}
+
+
 _CLAIM = text(f"""
     WITH claimed AS MATERIALIZED (
         SELECT q.message_id, p.sim_slot, p.now
-        FROM unnest(CAST(:users AS bigint[]), CAST(:devices AS bigint[]), CAST(:rooms AS integer[]),
-                    CAST(:sims AS smallint[]), CAST(:nows AS timestamptz[]))
-             AS p(user_id, device_id, room, sim_slot, now),
+        FROM {unnest(*PLACE, QueueEntry.sim_slot, alias="p", room=Integer(), now=QueueEntry.released_at)},
         LATERAL (
             SELECT message_id FROM message_queue
             WHERE user_id = p.user_id AND device_id = p.device_id AND stage = {Stage.WAITING}
@@ -62,31 +72,27 @@ _CLAIM_CHOSEN = text(f"""
     UPDATE message_queue q
     SET stage = {Stage.RELEASED}, released_at = :now, offered_at = :now, sim_slot = u.sim_slot,
         valid_until = COALESCE(q.valid_until, CAST(:now AS timestamptz) + CAST(:validity AS interval))
-    FROM unnest(CAST(:messages AS bigint[]), CAST(:slots AS smallint[])) AS u(message_id, sim_slot)
-    WHERE q.message_id = u.message_id
+    FROM {unnest(QueueEntry.message_id, QueueEntry.sim_slot)} WHERE q.message_id = u.message_id
     RETURNING q.message_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, true AS new
 """)  # noqa: S608 - constants
 
-_AGAIN = """
+_AGAIN = f"""
     WITH again AS MATERIALIZED (
         SELECT q.message_id
-        FROM unnest(CAST(:users AS bigint[]), CAST(:devices AS bigint[]), CAST(:rooms AS integer[]),
-                    CAST(:all AS boolean[])) AS p(user_id, device_id, room, everything),
+        FROM {unnest(*PLACE, alias="p", room=Integer(), everything=Boolean())},
         LATERAL (
             SELECT message_id FROM message_queue q
-            WHERE user_id = p.user_id AND device_id = p.device_id AND {which} AND (p.everything OR {repeat_is_due})
+            WHERE user_id = p.user_id AND device_id = p.device_id AND {{which}} AND (p.everything OR {REPEAT_IS_DUE})
             ORDER BY lane, message_id LIMIT p.room FOR NO KEY UPDATE SKIP LOCKED
         ) q
     )
     UPDATE message_queue q SET offered_at = clock_timestamp()
     FROM again WHERE q.message_id = again.message_id
     RETURNING q.message_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, false AS new
-"""
-_REPEAT = text(_AGAIN.format(which=f"stage = {Stage.RELEASED} AND NOT cancelling", repeat_is_due=REPEAT_IS_DUE))
+"""  # noqa: S608 - constants
+_REPEAT = text(_AGAIN.format(which=f"stage = {Stage.RELEASED} AND NOT cancelling"))
 # Also what the phone accepted; and never to an app that would not see the difference.
-_RECALL = text(
-    _AGAIN.format(which=f"stage IN ({Stage.RELEASED}, {Stage.ACCEPTED}) AND cancelling", repeat_is_due=REPEAT_IS_DUE)
-)
+_RECALL = text(_AGAIN.format(which=f"stage IN ({Stage.RELEASED}, {Stage.ACCEPTED}) AND cancelling"))
 
 
 def claim(session: Session, phones: Mapping[int, Phone]) -> list[Row[Any]]:
@@ -115,12 +121,11 @@ def claim(session: Session, phones: Mapping[int, Phone]) -> list[Row[Any]]:
         claims += session.execute(
             _CLAIM,
             {
-                "users": [phone.state["user_id"] for phone in able.values()],
-                "devices": list(able),
-                "rooms": [phone.room for phone in able.values()],
-                "sims": [phone.state["default_sim_slot"] for phone in able.values()],
+                **places_of(able),
+                "room": [phone.room for phone in able.values()],
+                "sim_slot": [phone.state["default_sim_slot"] for phone in able.values()],
                 # The slot was judged at this moment, and the next one counts from it.
-                "nows": [phone.now for phone in able.values()],
+                "now": [phone.now for phone in able.values()],
                 "validity": get_settings().message_validity,
             },
         ).all()
@@ -134,16 +139,15 @@ def _claim_with_care(session: Session, phone: Phone) -> Sequence[Row[Any]]:
     phone.state["held_until"], phone.state["held_by"] = (hold.until, hold.by) if hold else (None, None)
     if not chosen.messages:
         return []
-    values = {"messages": chosen.messages, "slots": chosen.slots, "now": phone.now}
+    values = {"message_id": chosen.messages, "sim_slot": chosen.slots, "now": phone.now}
     return session.execute(_CLAIM_CHOSEN, {**values, "validity": get_settings().message_validity}).all()
 
 
 def _again(phones: Mapping[int, Phone], taken: Counter[int]) -> dict[str, Any]:
     return {
-        "users": [phone.state["user_id"] for phone in phones.values()],
-        "devices": list(phones),
-        "rooms": [MAX_ANSWER - phone.room - taken[device_id] for device_id, phone in phones.items()],
-        "all": [_first_pull_of_a_stream(phone) for phone in phones.values()],
+        **places_of(phones),
+        "room": [MAX_ANSWER - phone.room - taken[device_id] for device_id, phone in phones.items()],
+        "everything": [_first_pull_of_a_stream(phone) for phone in phones.values()],
     }
 
 

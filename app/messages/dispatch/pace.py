@@ -7,11 +7,11 @@ as a constant or a function, and as a fragment of SQL made of the same constant.
 """
 
 import random
-from collections.abc import Mapping
 from datetime import datetime, timedelta
-from typing import Any
+from typing import TypedDict
 
 from app.core.database import interval
+from app.devices.models import PhoneRow, PhoneState
 from app.messages.states import Stage
 
 # Of a pull: new messages and repeats together.
@@ -58,46 +58,57 @@ COUNT_AHEAD = f"""
 HELD = f"COALESCE(s.held_until > clock_timestamp() + {interval(LOOKAHEAD)}, false)"
 
 
-def is_paced(phone: Mapping[Any, Any]) -> bool:
+class Delay(TypedDict):
+    """What the phone's owner wants between two messages."""
+
+    send_delay_seconds: int
+    send_delay_spread_seconds: int
+
+
+class Pace(Delay):
+    """How much a phone can send: by its delay, or by what it was seen to send."""
+
+    send_window: int
+
+
+def is_paced(phone: Delay) -> bool:
     """As `PACED`."""
     return bool(phone["send_delay_seconds"] or phone["send_delay_spread_seconds"])
 
 
-def mean_delay(phone: Mapping[Any, Any]) -> float:
+def mean_delay(phone: Delay) -> float:
     """Seconds that the phone's owner wants between two messages, on average."""
-    delay: float = phone["send_delay_seconds"] + phone["send_delay_spread_seconds"] / 2
-    return delay
+    return phone["send_delay_seconds"] + phone["send_delay_spread_seconds"] / 2
 
 
-def next_delay(phone: Mapping[Any, Any]) -> timedelta:
+def next_delay(phone: Delay) -> timedelta:
     """The time from the message that is released now to the next one."""
     spread = random.uniform(0, phone["send_delay_spread_seconds"])  # noqa: S311 - no secret
     return timedelta(seconds=phone["send_delay_seconds"] + spread)
 
 
-def seconds_each(phone: Mapping[Any, Any]) -> float:
+def seconds_each(phone: Pace) -> float:
     """Seconds from one message of the phone to the next: its mean delay, or what it was seen to need."""
     return mean_delay(phone) or MEASURED_OVER.total_seconds() / phone["send_window"]
 
 
-def lookahead(phone: Mapping[Any, Any]) -> int:
+def lookahead(phone: Pace) -> int:
     """How many messages a phone may have ahead of it: what it can send in the next minute, and at least 20."""
     delay = mean_delay(phone)
     can_send = int(LOOKAHEAD.total_seconds() / delay) if delay else 2 * phone["send_window"]
     return min(max(MIN_LOOKAHEAD, can_send), MAX_LOOKAHEAD)
 
 
-def room(state: Mapping[Any, Any], now: datetime, in_flight: int, youngest_unreported: datetime | None) -> int:
+def room(state: PhoneRow, now: datetime, in_flight: int, youngest_unreported: datetime | None) -> int:
     """How many new messages the phone may have now."""
     if not is_paced(state):
-        left: int = state["send_window"] - in_flight
-        return max(0, min(MAX_ANSWER, left))
+        return max(0, min(MAX_ANSWER, state["send_window"] - in_flight))
     slot_is_free = state["next_slot_at"] is None or state["next_slot_at"] <= now
     is_reported = youngest_unreported is None or now - youngest_unreported >= UNREPORTED_HOLDS_FOR
     return 1 if slot_is_free and is_reported else 0
 
 
-def measure(state: dict[str, Any], now: datetime, in_flight: int) -> None:
+def measure(state: PhoneState, now: datetime, in_flight: int) -> None:
     """Follow what the phone was seen to send in 30 seconds: up as soon as it is seen, down when a period has passed.
 
     `state` is its row of `device_state`, changed in place; `in_flight` is what it was given and has not sent.

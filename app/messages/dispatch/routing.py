@@ -2,21 +2,37 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import cast
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core import outbound
+from app.core.arrays import unnest
 from app.core.database import interval
 from app.core.task_names import TaskName
 from app.devices.health import FAILING, RESTING
 from app.devices.presence import ONLINE
 from app.messages.dispatch import waking
 from app.messages.dispatch.limits import HELD_PARTLY, OF_A_SIM, PERIODS, RECIPIENT_HASH, RECIPIENTS
-from app.messages.dispatch.pace import COUNT_AHEAD, HELD, MAX_LOOKAHEAD, lookahead
+from app.messages.dispatch.pace import COUNT_AHEAD, HELD, MAX_LOOKAHEAD, Pace, lookahead
+from app.messages.models import QueueEntry
+from app.messages.states import Stage
 
 BATCH_SIZE = 500
+
+
+class Candidate(Pace):
+    """A phone that messages may be routed to; `held_partly` where its limits hold back only some of them."""
+
+    id: int
+    ahead: int
+    online: bool
+    failing: bool
+    resting: bool
+    held: bool
+    held_partly: bool
+
 
 _CURSOR = text("SELECT last_device_id FROM dispatch_cursors WHERE user_id = :user FOR NO KEY UPDATE")
 
@@ -28,18 +44,18 @@ _PHONES = text(f"""
     WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL ORDER BY d.id
 """)  # noqa: S608 - a constant
 
-_CLAIM = text("""
+_CLAIM = text(f"""
     SELECT message_id FROM message_queue
-    WHERE user_id = :user AND device_id = 0 AND stage = 0
+    WHERE user_id = :user AND device_id = 0 AND stage = {Stage.WAITING}
     ORDER BY lane, message_id LIMIT :room FOR NO KEY UPDATE SKIP LOCKED
-""")
+""")  # noqa: S608 - a constant
 
 # What phones may still take that a limit of recipients, or of the SIM card that sends by default, holds back: messages
 # to a number they had within its 30 days, and those that name another SIM card. `device_releases` has hashed numbers.
 _CLAIM_PAST_LIMITS = text(f"""
     WITH waiting AS MATERIALIZED (
         SELECT message_id, lane, sim_slot FROM message_queue
-        WHERE user_id = :user AND device_id = 0 AND stage = 0
+        WHERE user_id = :user AND device_id = 0 AND stage = {Stage.WAITING}
         ORDER BY lane, message_id LIMIT :looked_at FOR NO KEY UPDATE SKIP LOCKED
     ), known AS MATERIALIZED (
         SELECT DISTINCT device_id, recipient FROM device_releases
@@ -54,16 +70,15 @@ _CLAIM_PAST_LIMITS = text(f"""
 """)  # noqa: S608 - constants
 _MAX_PAST_LIMITS = 2000
 
-_ASSIGN = text("""
+_ROUTED = unnest(QueueEntry.message_id, QueueEntry.device_id)
+_ASSIGN = text(f"""
     WITH routed AS (
         UPDATE message_queue q SET device_id = u.device_id, since = clock_timestamp()
-        FROM unnest(CAST(:messages AS bigint[]), CAST(:devices AS bigint[])) AS u(message_id, device_id)
-        WHERE q.message_id = u.message_id
+        FROM {_ROUTED} WHERE q.message_id = u.message_id
     )
     UPDATE messages m SET device_id = u.device_id, routed_at = clock_timestamp()
-    FROM unnest(CAST(:messages AS bigint[]), CAST(:devices AS bigint[])) AS u(message_id, device_id)
-    WHERE m.id = u.message_id
-""")
+    FROM {_ROUTED} WHERE m.id = u.message_id
+""")  # noqa: S608 - names of columns
 
 
 def route_waiting(session: Session, user_id: int) -> int:
@@ -72,7 +87,8 @@ def route_waiting(session: Session, user_id: int) -> int:
     The user's cursor is locked first, so two workers take turns with one user and no message is chosen twice.
     """
     last = _lock_cursor(session, user_id)
-    phones = session.execute(_PHONES, {"user": user_id, "most": MAX_LOOKAHEAD}).mappings().all()
+    rows = session.execute(_PHONES, {"user": user_id, "most": MAX_LOOKAHEAD}).mappings()
+    phones = cast("list[Candidate]", rows.all())
     if any(not phone["held"] for phone in phones):
         rooms = room_of([phone for phone in phones if not phone["held"]])
         total = min(BATCH_SIZE, sum(rooms.values()))
@@ -83,7 +99,7 @@ def route_waiting(session: Session, user_id: int) -> int:
         messages, devices = _past_limits(session, user_id, rooms) if rooms else ([], [])
     if not messages:
         return 0
-    session.execute(_ASSIGN, {"messages": messages, "devices": devices})
+    session.execute(_ASSIGN, {"message_id": messages, "device_id": devices})
     session.execute(
         text("UPDATE dispatch_cursors SET last_device_id = :device WHERE user_id = :user"),
         {"user": user_id, "device": devices[-1]},
@@ -136,7 +152,7 @@ def _past_limits(session: Session, user_id: int, rooms: Mapping[int, int]) -> tu
     return messages, devices
 
 
-def room_of(phones: Sequence[Mapping[Any, Any]]) -> dict[int, int]:
+def room_of(phones: Sequence[Candidate]) -> dict[int, int]:
     """Room of each phone that may be used: those online, or all of them where none is.
 
     A failing phone gets one message at a time, and none while it rests and another may be used.

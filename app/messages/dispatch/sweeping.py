@@ -6,9 +6,12 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core import outbound
+from app.core.arrays import unnest
 from app.core.database import step_by_index
 from app.core.task_names import TaskName
 from app.messages.dispatch.pace import OVERDUE
+from app.messages.models import QueueEntry
+from app.messages.states import Stage
 from app.webhooks import claims
 
 _MAX_ACCOUNTS = 500
@@ -26,13 +29,14 @@ _ACCOUNTS = text("""
     SELECT user_id FROM accounts LIMIT :most
 """)
 
-_OVERDUE = text("""
-    SELECT a.user_id FROM unnest(CAST(:accounts AS bigint[])) AS a(user_id), LATERAL (
+_OVERDUE = text(f"""
+    SELECT a.user_id FROM {unnest(QueueEntry.user_id, alias="a")}, LATERAL (
         SELECT q.since FROM message_queue q
-        WHERE q.user_id = a.user_id AND q.device_id = 0 AND q.stage = 0 ORDER BY q.lane, q.message_id LIMIT 1
+        WHERE q.user_id = a.user_id AND q.device_id = 0 AND q.stage = {Stage.WAITING}
+        ORDER BY q.lane, q.message_id LIMIT 1
     ) first
     WHERE first.since < clock_timestamp() - :overdue
-""")
+""")  # noqa: S608 - names of columns and of states
 
 
 def accounts(session: Session, after: int = 0) -> Sequence[int]:
@@ -45,7 +49,7 @@ def sweep(session: Session) -> None:
     """Nudge routing for users whose messages wait for a phone, and webhooks where deliveries are due."""
     after = 0
     while waiting := accounts(session, after):
-        for user in session.scalars(_OVERDUE, {"accounts": waiting, "overdue": OVERDUE}):
+        for user in session.scalars(_OVERDUE, {"user_id": waiting, "overdue": OVERDUE}):
             outbound.remind(session, TaskName.ROUTE, user)
         after = waiting[-1]
     if claims.overdue(session, OVERDUE):

@@ -6,10 +6,14 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core import outbound
+from app.core.arrays import transposed, unnest
+from app.core.lanes import Lane
 from app.core.task_names import TaskName
+from app.devices.models import DeviceState
 from app.messages.dispatch.limits import HELD_PARTLY
 from app.messages.dispatch.pace import IN_FLIGHT, PACED, REPEAT_IS_DUE, SLOT_IS_FREE, UNREPORTED
-from app.messages.states import Lane, Stage
+from app.messages.models import QueueEntry
+from app.messages.states import Stage
 
 _STANDING = text(f"""
     SELECT u.user_id, u.device_id,
@@ -23,7 +27,7 @@ _STANDING = text(f"""
            EXISTS (SELECT FROM message_queue q
                    WHERE q.user_id = u.user_id AND q.device_id = 0 AND q.stage = {Stage.WAITING}) AS queued,
            EXTRACT(EPOCH FROM GREATEST(s.next_slot_at - clock_timestamp(), interval '0')) AS slot_in
-    FROM unnest(CAST(:users AS bigint[]), CAST(:devices AS bigint[])) AS u(user_id, device_id)
+    FROM {unnest(QueueEntry.user_id, QueueEntry.device_id)}
     LEFT JOIN device_state s ON s.device_id = u.device_id
 """)  # noqa: S608 - constants
 
@@ -42,9 +46,7 @@ def wake_or_route(session: Session, places: Collection[tuple[int, int]]) -> None
     if not places:
         return
     ordered = sorted(places)
-    rows = session.execute(
-        _STANDING, {"users": [user for user, _ in ordered], "devices": [device for _, device in ordered]}
-    )
+    rows = session.execute(_STANDING, transposed(ordered, "user_id", "device_id"))
     for user_id, device_id, waiting, busy, queued, slot_in in rows:
         if device_id and waiting is not None:
             if not busy or waiting == Lane.SINGLE:
@@ -56,7 +58,7 @@ def wake_or_route(session: Session, places: Collection[tuple[int, int]]) -> None
 # New messages only where hand-out would give one: not with a full window, and not within the minute that one of a phone
 # with a delay may be unreported.
 _DUE = text(f"""
-    SELECT u.device_id FROM unnest(CAST(:ids AS bigint[])) AS u(device_id)
+    SELECT u.device_id FROM {unnest(DeviceState.device_id)}
     JOIN devices d ON d.id = u.device_id JOIN device_state s ON s.device_id = u.device_id,
     LATERAL (SELECT {PACED} AS paced) p
     WHERE d.is_active AND d.removed_at IS NULL AND (COALESCE(s.held_until <= clock_timestamp(), true) OR {HELD_PARTLY})
@@ -79,4 +81,4 @@ _DUE = text(f"""
 
 def due(session: Session, devices: list[int]) -> list[int]:
     """Which of the phones have something to pull now: new messages, or ones to be offered again."""
-    return list(session.scalars(_DUE, {"ids": devices}))
+    return list(session.scalars(_DUE, {"device_id": devices}))

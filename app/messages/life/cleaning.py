@@ -44,7 +44,7 @@ STATEMENTS = (
     """
     DELETE FROM device_totals WHERE (device_id, day, sim_slot, kind, detail) IN (
         SELECT device_id, day, sim_slot, kind, detail FROM device_totals
-        WHERE day < (clock_timestamp() AT TIME ZONE 'UTC')::date - 31 LIMIT :most)
+        WHERE day < CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date) - 31 LIMIT :most)
     """,
     f"""
     DELETE FROM idempotency_keys WHERE (user_id, route, key) IN (

@@ -12,7 +12,7 @@ from app.core import outbound
 from app.core.task_names import TaskName
 from app.messages.life import transitions
 from app.messages.life.transitions import Change
-from app.messages.states import Event
+from app.messages.states import Event, Stage
 
 BATCH_SIZE = 1000
 MAX_ACCOUNTS = 100
@@ -60,10 +60,10 @@ _HANDED_OVER = text("""
     ORDER BY withdraw_before LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
 """)
 # What a phone was given stays: the phone may still report it.
-_WAITING = text("""
+_WAITING = text(f"""
     SELECT q.message_id FROM message_queue q JOIN messages m ON m.id = q.message_id
-    WHERE q.user_id = :user AND q.stage = 0 AND m.created_at < :before ORDER BY q.message_id LIMIT :most
-""")
+    WHERE q.user_id = :user AND q.stage = {Stage.WAITING} AND m.created_at < :before ORDER BY q.message_id LIMIT :most
+""")  # noqa: S608 - names of columns and of states
 
 
 def erase(session: Session) -> None:

@@ -11,12 +11,13 @@ from app.messages.states import Event, Stage
 
 BATCH_SIZE = 500
 
-_OVER = text("""
+_OVER = text(f"""
     SELECT message_id, stage FROM message_queue
-    WHERE valid_until < clock_timestamp() - CASE WHEN stage = 0 THEN interval '0' ELSE CAST(:grace AS interval) END
+    WHERE valid_until < clock_timestamp()
+              - CASE WHEN stage = {Stage.WAITING} THEN interval '0' ELSE CAST(:grace AS interval) END
       AND valid_until < clock_timestamp()
     ORDER BY valid_until LIMIT :most
-""")
+""")  # noqa: S608 - names of columns and of states
 
 
 def expire(session: Session) -> int:

@@ -6,24 +6,25 @@ not met stays what it was, and is over then.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, cast
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.messages.dispatch.limits import PERIODS
-from app.messages.dispatch.pace import is_paced, seconds_each
+from app.messages.dispatch.pace import Pace, is_paced, seconds_each
+from app.messages.states import Stage
 
 MAX_COUNTED = 10_000
 _MAX_PHONES = 20
 
-_SEGMENTS = text("""
+_SEGMENTS = text(f"""
     SELECT COALESCE(sum(COALESCE(m.segments, 1)), 0) FROM (
         SELECT o.message_id FROM message_queue o
-        WHERE o.user_id = :user AND o.device_id = :device AND o.stage = 0
+        WHERE o.user_id = :user AND o.device_id = :device AND o.stage = {Stage.WAITING}
           AND (o.lane, o.message_id) < (:lane, :message) LIMIT :most) AS before
     JOIN messages m ON m.id = before.message_id
-""")
+""")  # noqa: S608 - names of columns and of states
 _USED = text("""
     SELECT COALESCE(sum(segments), 0) FROM device_releases
     WHERE device_id = :device AND released_at > :since AND (CAST(:slot AS smallint) IS NULL OR sim_slot = :slot)
@@ -39,9 +40,10 @@ _RELEASED_AT = text("""
 
 def on_phone(session: Session, standing: Mapping[str, Any]) -> datetime:
     """For a message that waits for its phone, behind `ahead` others; `standing` is its queue row with its phone's."""
-    after: datetime | None = standing["next_slot_at"] if is_paced(standing) else standing["last_release_at"]
+    pace = cast("Pace", standing)
+    after: datetime | None = standing["next_slot_at"] if is_paced(pace) else standing["last_release_at"]
     start: datetime = max(after or standing["since"], standing["since"])
-    expected = start + timedelta(seconds=seconds_each(standing) * standing["ahead"])
+    expected = start + timedelta(seconds=seconds_each(pace) * standing["ahead"])
     if standing["limits"]:
         place = {"user": standing["user_id"], "device": standing["device_id"], "lane": standing["lane"]}
         before = session.scalar(_SEGMENTS, {**place, "message": standing["message_id"], "most": MAX_COUNTED})
@@ -56,7 +58,8 @@ def of_fleet(session: Session, standing: Mapping[str, Any], phones: Sequence[Map
     usable = [phone for phone in phones if phone["online"]]
     before = standing["ahead"] + sum(phone["ahead"] for phone in usable)
     start: datetime = max(standing["since"], *(phone["last_release_at"] or standing["since"] for phone in usable))
-    expected = start + timedelta(seconds=before / sum(1 / seconds_each(phone) for phone in usable))
+    rate = sum(1 / seconds_each(cast("Pace", phone)) for phone in usable)
+    expected = start + timedelta(seconds=before / rate)
     if all(phone["limits"] for phone in usable):
         share = before // len(usable)
         free = [

@@ -8,7 +8,9 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core import outbound
+from app.core.arrays import unnest
 from app.core.database import step_by_index
+from app.core.lanes import Lane
 from app.core.task_names import TaskName
 from app.devices import presence
 from app.devices.health import RESTING
@@ -17,7 +19,8 @@ from app.messages.dispatch import waking
 from app.messages.dispatch.pace import HELD
 from app.messages.life import transitions
 from app.messages.life.transitions import Change
-from app.messages.states import Event, Lane
+from app.messages.models import QueueEntry
+from app.messages.states import Event, Stage
 
 BATCH_SIZE = 500
 
@@ -40,14 +43,14 @@ _PLACES = """
 _DEVICES = text(f"{_PLACES} SELECT device_id FROM places")  # noqa: S608 - a constant
 
 # About the oldest of what waits: the first of each lane.
-_WAIT_SINCE = text("""
-    SELECT p.device_id, min(first.since) AS since FROM unnest(CAST(:ids AS bigint[])) AS p(device_id)
-    CROSS JOIN (VALUES (0), (1)) AS lanes(lane) LEFT JOIN LATERAL (
+_WAIT_SINCE = text(f"""
+    SELECT p.device_id, min(first.since) AS since FROM {unnest(QueueEntry.device_id, alias="p")}
+    CROSS JOIN (VALUES ({Lane.SINGLE}), ({Lane.BULK})) AS lanes(lane) LEFT JOIN LATERAL (
         SELECT since FROM message_queue
-        WHERE user_id = :user AND device_id = p.device_id AND stage = 0 AND lane = lanes.lane
+        WHERE user_id = :user AND device_id = p.device_id AND stage = {Stage.WAITING} AND lane = lanes.lane
         ORDER BY message_id LIMIT 1) first ON true
     GROUP BY p.device_id
-""")
+""")  # noqa: S608 - names of columns and of states
 
 # A phone that is only away, or held back by its limits, keeps its messages while no other phone of the user is there to
 # take them. Whether there is one is asked once; none of those that are away, held back or resting
@@ -65,11 +68,11 @@ _UNFIT = text(f"""
        OR (fit.found AND ({HELD} OR {RESTING} OR (:watched AND ({SILENT} OR {SUSPECT}))))
 """)  # noqa: S608 - constants
 
-_TAKE = text("""
+_TAKE = text(f"""
     WITH taken AS MATERIALIZED (
-        SELECT q.message_id FROM unnest(CAST(:devices AS bigint[])) AS p(device_id), LATERAL (
+        SELECT q.message_id FROM {unnest(QueueEntry.device_id, alias="p")}, LATERAL (
             SELECT message_id FROM message_queue
-            WHERE user_id = :user AND device_id = p.device_id AND stage = 0 AND lane = :lane AND NOT named
+            WHERE user_id = :user AND device_id = p.device_id AND stage = {Stage.WAITING} AND lane = :lane AND NOT named
             ORDER BY message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED) q
         LIMIT :most
     ), unrouted AS (
@@ -84,15 +87,15 @@ _TAKE = text("""
     )
     UPDATE messages m SET device_id = NULL, routed_at = NULL FROM taken WHERE m.id = taken.message_id
     RETURNING m.id
-""")
+""")  # noqa: S608 - names of columns and of states
 
-_STRANDED = text("""
-    SELECT q.message_id FROM unnest(CAST(:devices AS bigint[])) AS p(device_id), LATERAL (
+_STRANDED = text(f"""
+    SELECT q.message_id FROM {unnest(QueueEntry.device_id, alias="p")}, LATERAL (
         SELECT message_id FROM message_queue
-        WHERE user_id = :user AND device_id = p.device_id AND stage = 0 AND named
+        WHERE user_id = :user AND device_id = p.device_id AND stage = {Stage.WAITING} AND named
         ORDER BY lane, message_id LIMIT :most) q
     LIMIT :most
-""")
+""")  # noqa: S608 - names of columns and of states
 
 
 def move(session: Session, user: int) -> int:
@@ -104,14 +107,15 @@ def move(session: Session, user: int) -> int:
     unfit = session.execute(_UNFIT, {"user": user, "watched": watched}).all()
     if not unfit:
         return 0
-    place = {"user": user, "devices": [row.device_id for row in unfit]}
+    place = {"user": user, "device_id": [row.device_id for row in unfit]}
     moved = 0
     for lane in Lane:
         moved += len(session.execute(_TAKE, {**place, "lane": lane, "most": BATCH_SIZE - moved}).all())
     if moved:
         outbound.nudge(session, TaskName.ROUTE, user)
-    place["devices"] = [row.device_id for row in unfit if row.removed]
-    stranded = session.scalars(_STRANDED, {**place, "most": BATCH_SIZE - moved}).all() if place["devices"] else ()
+    place["device_id"] = [row.device_id for row in unfit if row.removed]
+    place["most"] = BATCH_SIZE - moved
+    stranded = session.scalars(_STRANDED, place).all() if place["device_id"] else ()
     transitions.apply(session, [Change(message, Event.STRANDED) for message in stranded])
     return moved + len(stranded)
 
@@ -121,5 +125,5 @@ def _note_missed(session: Session, user: int) -> None:
     lost = presence.lock_lost(session, session.scalars(_DEVICES, {"user": user}).all())
     due = waking.due(session, lost) if lost else []
     if due:
-        rows = session.execute(_WAIT_SINCE, {"user": user, "ids": due})
+        rows = session.execute(_WAIT_SINCE, {"user": user, "device_id": due})
         presence.missed(session, {row.device_id: row.since for row in rows})

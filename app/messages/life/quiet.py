@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from app.core.database import interval
 from app.devices.android_limit import PARTS, WINDOW_MINUTES
 from app.devices.presence import ONLINE
+from app.messages.states import Stage
 
 MAX_ACCOUNTS = 100
 # About as many parts as Android allows; one that sent many more has no such limit.
@@ -28,7 +29,7 @@ _QUIET = text(f"""
         SELECT d.id, d.user_id FROM devices d JOIN device_state s ON s.device_id = d.id
         WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL AND {ONLINE} AND EXISTS (
             SELECT FROM message_queue q
-            WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage IN (1, 2)
+            WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage IN ({Stage.RELEASED}, {Stage.ACCEPTED})
               AND q.released_at < clock_timestamp() - {interval(SILENT_FOR)}
               AND q.released_at > clock_timestamp() - {interval(_WINDOW)})
     ), quiet AS (

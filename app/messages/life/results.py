@@ -1,35 +1,41 @@
 """What a phone's results add to its figures (`devices.figures`), from the row of the message."""
 
 from collections import Counter
-from collections.abc import Mapping
 from datetime import date
-from typing import Any
 
 from app.devices.failures import NEVER_REPORTED, reason_of
 from app.devices.figures import Key, Kind, time_class
+from app.messages.models import MessageRow, QueuedRow
 from app.messages.states import Status
 
 Results = Counter[Key]
 
 
-def left(results: Results, row: Mapping[str, Any], before: Status, target: Status) -> None:
+def counted_on(row: MessageRow) -> date:
+    """The day that the message's sending is counted to, which it has once it is no longer pending."""
+    day = row["counted_on"]
+    assert day is not None
+    return day
+
+
+def left(results: Results, row: MessageRow, before: Status, target: Status) -> None:
     """The message became sent or delivered."""
     if row["device_id"] is None:
         return
-    place = (row["device_id"], row["sim_slot"] or 0, row["counted_on"])
+    place = (row["device_id"], row["sim_slot"] or 0, counted_on(row))
     if before is not Status.SENT:
         results[*place, Kind.SENT, time_class(row["released_at"], row["sent_at"])] += 1
     if target is Status.DELIVERED:
         results[*place, Kind.DELIVERED, time_class(row["sent_at"], row["delivered_at"])] += 1
 
 
-def failed(results: Results, row: Mapping[str, Any], n: int) -> None:
+def failed(results: Results, row: MessageRow, n: int) -> None:
     """The message failed at its phone, or with -1, what was taken for it did not. Without a phone it is no result."""
     if row["device_id"] is not None and row["released_at"] is not None:
         reason = NEVER_REPORTED if row["uncertain"] else reason_of(row["error_message"])
-        results[row["device_id"], row["sim_slot"] or 0, row["counted_on"], Kind.FAILED, reason.code] += n
+        results[row["device_id"], row["sim_slot"] or 0, counted_on(row), Kind.FAILED, reason.code] += n
 
 
-def failed_try(results: Results, row: Mapping[str, Any], slot: int | None, day: date, error: str | None) -> None:
+def failed_try(results: Results, queued: QueuedRow, day: date, error: str | None) -> None:
     """The message failed at its phone, and goes on to another."""
-    results[row["device_id"], slot or 0, day, Kind.FAILED, reason_of(error).code] += 1
+    results[queued["device_id"], queued["sim_slot"] or 0, day, Kind.FAILED, reason_of(error).code] += 1

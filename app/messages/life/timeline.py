@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from pydantic import BaseModel, Field
 from sqlalchemy import text
@@ -66,7 +66,7 @@ _STANDING = text(f"""
            s.quiet_since, {ONLINE} AS online, {SILENT} OR {SUSPECT} AS silent,
            (SELECT count(*) FROM (
                SELECT FROM message_queue o
-               WHERE o.user_id = q.user_id AND o.device_id = q.device_id AND o.stage = 0
+               WHERE o.user_id = q.user_id AND o.device_id = q.device_id AND o.stage = {Stage.WAITING}
                  AND (o.lane, o.message_id) < (q.lane, q.message_id) LIMIT :most) AS before) AS ahead,
            (SELECT count(*) FROM (
                SELECT FROM message_queue q
@@ -174,7 +174,8 @@ def _without_phone(session: Session, standing: Mapping[str, Any]) -> _Answer:
         return Reason("all_phones_at_limit", {"until": timestamp(until)}), expected
     if not online:
         return Reason("no_phone_online"), None
-    room = sum(routing.room_of([phone for phone in phones if not phone["held"]]).values())
+    free = cast("list[routing.Candidate]", [phone for phone in phones if not phone["held"]])
+    room = sum(routing.room_of(free).values())
     if standing["ahead"] < room and standing["now"] - standing["since"] > pace.ROUTED_WITHIN:
         return Reason("not_routed", {"since": timestamp(standing["since"])}), None
     expected = forecast.of_fleet(session, standing, phones)
@@ -194,7 +195,7 @@ def _before_the_phone(session: Session, standing: Mapping[str, Any]) -> _Answer:
         if standing["in_flight"] >= standing["send_window"]:
             return Reason("phone_busy", ahead), None
         return Reason("phone_late", {**ahead, "expected": timestamp(expected)}), None
-    if delay := pace.mean_delay(standing):
+    if delay := pace.mean_delay(cast("pace.Delay", standing)):
         return _in_line("paced", standing, {"device": device, "delay": f"{delay:g}"}), expected
     return _in_line("in_line", standing, {"device": device}), expected
 

@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Final, Literal, NamedTuple, cast
 
 from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
@@ -20,7 +20,8 @@ from app.core.database import columns_of
 from app.messages import steps, storing
 from app.messages.dispatch import failover, waking
 from app.messages.life import results
-from app.messages.models import Message, QueueEntry
+from app.messages.life.results import counted_on
+from app.messages.models import Message, MessageRow, QueuedRow, QueueEntry
 from app.messages.states import CONCLUDED_FAILURE, RANK, REPORTED, Event, Stage, Status
 from app.messages.views import message_object
 from app.webhooks import outbox
@@ -50,8 +51,8 @@ class Change(NamedTuple):
 class Applied:
     """A message after `apply`: its row, whether the row changed, and whether its status did."""
 
-    row: dict[str, Any]
-    queued: dict[str, Any] | None
+    row: MessageRow
+    queued: QueuedRow | None
     changed: bool = False
     passed: list[Status] = field(default_factory=list)
 
@@ -66,10 +67,10 @@ class _Work:
     left_queue: list[int] = field(default_factory=list)
     accepted: list[int] = field(default_factory=list)
     recalled: list[int] = field(default_factory=list)
-    requeued: list[dict[str, Any]] = field(default_factory=list)
+    requeued: list[MessageRow] = field(default_factory=list)
     # Another phone for messages whose phone could not send them; and those that went there.
     others: Mapping[int, int] = field(default_factory=dict)
-    rerouted: dict[int, dict[str, Any]] = field(default_factory=dict)
+    rerouted: dict[int, QueuedRow] = field(default_factory=dict)
     figures: results.Results = field(default_factory=Counter)
     past: list[steps.Past] = field(default_factory=list)
     freed: set[tuple[int, int]] = field(default_factory=set)
@@ -105,7 +106,7 @@ def _lock(session: Session, by_message: Mapping[int, Sequence[Change]]) -> dict[
     ids = sorted(by_message)
     waiting = _lock_queued(session, ids)
     rows = session.execute(_LOCK, {"ids": ids}).mappings()
-    found = {row["id"]: Applied(dict(row), waiting.get(row["id"])) for row in rows}
+    found = {row["id"]: Applied(cast("MessageRow", dict(row)), waiting.get(row["id"])) for row in rows}
     # A retry that committed between the two statements made the message pending and its queue row with it; another
     # retry has no business with that row. Who holds it may be waiting for the message, so nobody waits for it here.
     missed = [
@@ -128,16 +129,16 @@ _LOCK_QUEUED = f"""
 _WAIT, _NOWAIT = text(_LOCK_QUEUED), text(f"{_LOCK_QUEUED} NOWAIT")
 
 
-def _lock_queued(session: Session, ids: list[int], lock: TextClause = _WAIT) -> dict[int, dict[str, Any]]:
+def _lock_queued(session: Session, ids: list[int], lock: TextClause = _WAIT) -> dict[int, QueuedRow]:
     rows = session.execute(lock, {"ids": ids}).mappings()
-    return {row["message_id"]: dict(row) for row in rows}
+    return {row["message_id"]: cast("QueuedRow", dict(row)) for row in rows}
 
 
 def _failed_unsent(
     found: Mapping[int, Applied], by_message: Mapping[int, Sequence[Change]], now: datetime
-) -> list[Mapping[str, Any]]:
+) -> list[MessageRow]:
     """Rows of messages that their phones could not send and did not send in part."""
-    rows: list[Mapping[str, Any]] = []
+    rows: list[MessageRow] = []
     for number, one in found.items():
         present = [change for change in by_message[number] if change.attempt == one.row["attempt"]]
         failure = next((change for change in present if change.event is Event.FAILED), None)
@@ -147,7 +148,7 @@ def _failed_unsent(
     return rows
 
 
-def _news(row: Mapping[str, Any], changes: Sequence[Change]) -> list[Change]:
+def _news(row: MessageRow, changes: Sequence[Change]) -> list[Change]:
     """Without what reports of earlier sendings say that is no news of the present one.
 
     That one of them was taken, failed or was cancelled is none. That it left is, once: it was failed when its owner
@@ -188,9 +189,9 @@ def _fold(applied: Applied, change: Change, work: _Work) -> None:
             work.usage[row["user_id"], work.today, UsageKind.hidden(row["status"])] += 1
 
 
-def _may_be_held(row: Mapping[str, Any], now: datetime) -> bool:
+def _may_be_held(row: MessageRow, now: datetime) -> bool:
     """Whether a phone may still send the failed message: its owner said that it failed, and no phone has said so."""
-    return bool(row["failed_by"] == "owner" and row["valid_until"] + GRACE > now)
+    return row["failed_by"] == "owner" and row["valid_until"] is not None and row["valid_until"] + GRACE > now
 
 
 def _accept(applied: Applied, work: _Work) -> None:
@@ -240,25 +241,25 @@ def _try_elsewhere(applied: Applied, change: Change, work: _Work) -> None:
     row, queued, device = applied.row, applied.queued, work.others[applied.row["id"]]
     if queued is None:
         return
-    given = {**row, "released_at": queued["released_at"], "accepted_at": queued["accepted_at"]}
+    given: MessageRow = {**row, "released_at": queued["released_at"], "accepted_at": queued["accepted_at"]}
     failed_at = _within(change.at, queued["released_at"] or row["created_at"], work.now)
     work.past += steps.of_try(given, failed_at, change.error)
-    results.failed_try(work.figures, row, queued["sim_slot"], work.today, change.error)
+    results.failed_try(work.figures, queued, work.today, change.error)
     work.freed |= {(row["user_id"], queued["device_id"]), (row["user_id"], device)}
-    row.update(attempt=row["attempt"] + 1, device_id=device, routed_at=work.now, updated_at=work.now)
-    queued.update(stage=Stage.WAITING, device_id=device, released_at=None, accepted_at=None)
-    queued.update(sim_slot=row["sim_slot"], valid_until=row["valid_until"])
+    row.update({"attempt": row["attempt"] + 1, "device_id": device, "routed_at": work.now, "updated_at": work.now})
+    queued.update({"stage": Stage.WAITING, "device_id": device, "released_at": None, "accepted_at": None})
+    queued.update({"sim_slot": row["sim_slot"], "valid_until": row["valid_until"]})
     work.rerouted[row["id"]] = queued
     applied.changed = True
 
 
-def _give_up(applied: Applied, queued: Mapping[str, Any], event: Event, work: _Work) -> None:
+def _give_up(applied: Applied, queued: QueuedRow, event: Event, work: _Work) -> None:
     waiting, valid_until = queued["stage"] == Stage.WAITING, queued["valid_until"]
-    if event is Event.EXPIRED and waiting and valid_until is not None and valid_until <= work.now:
+    if event is Event.EXPIRED and waiting and valid_until and valid_until <= work.now:
         _conclude(applied, EXPIRED, work, uncertain=False)
     elif event is Event.STRANDED and waiting:
         _conclude(applied, PHONE_REMOVED, work, uncertain=False)
-    elif event is Event.UNREPORTED and not waiting and valid_until + GRACE <= work.now:
+    elif event is Event.UNREPORTED and not waiting and valid_until and valid_until + GRACE <= work.now:
         _conclude(applied, NEVER_REPORTED, work, uncertain=True)
 
 
@@ -274,27 +275,37 @@ def _retry(applied: Applied, work: _Work) -> None:
     work.past += steps.of_try(row, row["failed_at"] or work.now, row["error_message"])
     work.past.append(steps.Past(row["id"], row["attempt"] + 1, steps.Step.RETRIED, work.now))
     _uncount(row, Status.FAILED, work)
-    work.usage[row["user_id"], row["counted_on"], UsageKind.SENT] -= 1
+    work.usage[row["user_id"], counted_on(row), UsageKind.SENT] -= 1
     row.update(
-        status=Status.PENDING.value,
-        left_attempt=row["left_attempt"] if row["sent_at"] is None else row["attempt"],
-        attempt=row["attempt"] + 1,
-        device_id=row["device_id"] if row["device_named"] else None,
-        sim_slot=row["sim_slot"] if row["sim_named"] else None,
-        valid_until=None,
-        error_message=None,
-        failed_by=None,
-        uncertain=False,
-        routed_at=work.now if row["device_named"] else None,
-        released_at=None,
-        accepted_at=None,
-        sent_at=None,
-        failed_at=None,
-        counted_on=None,
-        updated_at=work.now,
+        {
+            "status": Status.PENDING.value,
+            "left_attempt": row["left_attempt"] if row["sent_at"] is None else row["attempt"],
+            "attempt": row["attempt"] + 1,
+            "device_id": row["device_id"] if row["device_named"] else None,
+            "sim_slot": row["sim_slot"] if row["sim_named"] else None,
+            "valid_until": None,
+            "error_message": None,
+            "failed_by": None,
+            "uncertain": False,
+            "routed_at": work.now if row["device_named"] else None,
+            "released_at": None,
+            "accepted_at": None,
+            "sent_at": None,
+            "failed_at": None,
+            "counted_on": None,
+            "updated_at": work.now,
+        }
     )
     applied.changed = True
     work.requeued.append(row)
+
+
+_TIME_OF: Final[Mapping[Status, Literal["sent_at", "delivered_at", "failed_at", "cancelled_at"]]] = {
+    Status.SENT: "sent_at",
+    Status.DELIVERED: "delivered_at",
+    Status.FAILED: "failed_at",
+    Status.CANCELLED: "cancelled_at",
+}
 
 
 def _move(applied: Applied, target: Status, change: Change, work: _Work) -> None:
@@ -313,7 +324,7 @@ def _move(applied: Applied, target: Status, change: Change, work: _Work) -> None
     first_final = target in {Status.DELIVERED, Status.FAILED} and row["failed_at"] is None
     row["status"] = target.value
     row["updated_at"] = work.now
-    row[f"{target}_at"] = _within(change.at, row["released_at"] or row["created_at"], work.now)
+    row[_TIME_OF[target]] = _within(change.at, row["released_at"] or row["created_at"], work.now)
     _count(row, before, target, work)
     if target is Status.FAILED:
         results.failed(work.figures, row, 1)
@@ -328,28 +339,28 @@ def _within(at: datetime | None, earliest: datetime, now: datetime) -> datetime:
     return now if at is None else min(max(at, earliest), now)
 
 
-def _uncount(row: Mapping[str, Any], before: Status, work: _Work) -> None:
+def _uncount(row: MessageRow, before: Status, work: _Work) -> None:
     """Take back what the status that is being left had counted, on the day it was counted to."""
-    user, day = row["user_id"], row["counted_on"]
+    user = row["user_id"]
     if before in {Status.CANCELLED, Status.FAILED}:
-        work.usage[user, day, UsageKind(before.value)] -= 1
+        work.usage[user, counted_on(row), UsageKind(before.value)] -= 1
     if row["deleted_at"] is not None:
         work.usage[user, work.today, UsageKind.hidden(before)] -= 1
 
 
-def _count(row: dict[str, Any], before: Status, target: Status, work: _Work) -> None:
+def _count(row: MessageRow, before: Status, target: Status, work: _Work) -> None:
     user = row["user_id"]
     if before in {Status.PENDING, Status.CANCELLED}:
         row["counted_on"] = work.today
         if target is not Status.CANCELLED:
             work.usage[user, work.today, UsageKind.SENT] += 1
     if target is not Status.SENT:
-        work.usage[user, row["counted_on"], UsageKind(target.value)] += 1
+        work.usage[user, counted_on(row), UsageKind(target.value)] += 1
     if row["deleted_at"] is not None:
         work.usage[user, work.today, UsageKind.hidden(target)] += 1
 
 
-def _notice(row: Mapping[str, Any], work: _Work, *, callback: bool) -> None:
+def _notice(row: MessageRow, work: _Work, *, callback: bool) -> None:
     account = work.hooks[row["user_id"]].status is not None
     called = callback and row["callback_url"] is not None
     if not account and not called:
