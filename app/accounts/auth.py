@@ -9,7 +9,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy.orm import Session
 
 from app.accounts.principals import Ability, Principal, principal_of, require
-from app.core.database import SessionDep, transaction
+from app.core.database import transaction
+from app.core.dependencies import SessionDep
 from app.core.errors import Unauthenticated
 from app.core.security import parse_token
 from app.core.settings import Feature

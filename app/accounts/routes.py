@@ -30,7 +30,8 @@ from app.accounts.schemas import (
     UserBrief,
     UserOut,
 )
-from app.core.database import SessionDep, transaction
+from app.core.database import transaction
+from app.core.dependencies import SessionDep, per_address
 from app.core.emails import normalize
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.errors import Forbidden, Invalid, Unauthenticated, Unavailable
@@ -48,7 +49,7 @@ from app.core.refusals import (
     refuses,
 )
 from app.core.settings import get_settings
-from app.core.throttling import failures, per_address
+from app.core.throttling import failures
 
 router = APIRouter(prefix="/api", tags=["Accounts"])
 

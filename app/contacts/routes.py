@@ -28,9 +28,10 @@ from app.contacts.schemas import (
     NewGroup,
     SkippedContact,
 )
-from app.core.database import SessionDep, transaction
+from app.core.database import transaction
+from app.core.dependencies import PagingDep, SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
-from app.core.pages import Page, PagingDep
+from app.core.pages import Page
 from app.core.refusals import refuses
 from app.core.validation import read
 from app.files import uploads

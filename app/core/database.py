@@ -1,8 +1,9 @@
 """The database: the declarative base, the engine, and the one way to open and commit a transaction.
 
-A request, or one batch of a task, is one transaction. It is opened and committed at the edge: by `get_session` for
-requests, by the task base class for tasks, by `core.batching` for the hot calls. Domain functions take `session` first
-and never commit. What must leave the process after the commit (nudges, wakes) is collected on the session.
+A request, or one batch of a task, is one transaction. It is opened and committed at the edge: by
+`dependencies.get_session` for requests, by the task base class for tasks, by `core.batching` for the hot calls. Domain
+functions take `session` first and never commit. What must leave the process after the commit (nudges, wakes) is
+collected on the session.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,7 +13,6 @@ from typing import Annotated, TypeVar
 
 import psycopg
 import structlog
-from fastapi import Depends
 from sqlalchemy import BigInteger, DateTime, Engine, Identity, MetaData, create_engine, event, func, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
@@ -173,12 +173,3 @@ def step_by_index(session: Session) -> None:
     step: 10,000 places were seen to take longer than a statement may.
     """
     session.execute(_STEP_BY_INDEX)
-
-
-def get_session() -> Iterator[Session]:
-    with transaction() as session:
-        yield session
-
-
-# "function" scope: the commit happens before the answer is sent, so a failed commit is a failed request.
-SessionDep = Annotated[Session, Depends(get_session, scope="function")]

@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Generic, TypeVar
-from urllib.parse import parse_qsl, urlencode
+from typing import Any, Generic, TypeVar
+from urllib.parse import urlencode
 
-from fastapi import Depends, Query, Request
-from pydantic import BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, Field
 
 from app.core.envelope import Named
-from app.core.links import EXAMPLE_URL, base_url
+from app.core.links import EXAMPLE_URL
 
 Item = TypeVar("Item")
 
@@ -48,7 +47,7 @@ class Page(Named, Generic[Item]):
     total: int = Field(examples=[1])
 
 
-def _page_number(value: Any) -> int:
+def page_number(value: Any) -> int:
     text = str(value).strip()
     return min(max(int(text), 1), _LAST_REACHABLE) if text.isascii() and text.isdigit() and len(text) < 20 else 1  # noqa: PLR2004 - a bigint
 
@@ -112,16 +111,3 @@ def _window(page: int, last: int) -> list[int | None]:
     if page > last - span - 1:
         return [*start, None, *range(last - span - 3, last + 1)]
     return [*start, None, *range(page - _AROUND, page + _AROUND + 1), None, *end]
-
-
-def _paging(
-    request: Request,
-    page: Annotated[int, BeforeValidator(_page_number), Query(description="From 1; invalid values mean page 1")] = 1,
-    per_page: Annotated[int, Query(ge=1, le=MAX_PER_PAGE, description="Items per page")] = PER_PAGE,
-) -> Paging:
-    query = request.scope["query_string"].decode("latin-1")
-    others = tuple(pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] != "page")
-    return Paging(page, per_page, base_url(request.scope) + request.scope["path"], others)
-
-
-PagingDep = Annotated[Paging, Depends(_paging)]

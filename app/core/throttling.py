@@ -4,14 +4,13 @@ While Valkey is away nothing is limited: signing in goes on.
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from ipaddress import IPv6Address, ip_address, ip_network
 
 import redis
 import structlog
-from fastapi import Request
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -92,15 +91,6 @@ def failures(name: str, subject: str, most: int, counted: type[Exception]) -> It
         _counters().run(_FORGIVE, _key(name, subject))
         raise
     _counters().run(_FORGIVE, _key(name, subject))
-
-
-def per_address(name: str, most: int) -> Callable[[Request], None]:
-    """Dependency: at most `most` tries a minute from one network address."""
-
-    def tried(request: Request) -> None:
-        hit(name, network(request.client.host if request.client else None), most)
-
-    return tried
 
 
 def _key(name: str, subject: str) -> str:

@@ -5,13 +5,11 @@ can act on for what is wrong.
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from functools import cache
-from typing import Annotated, Any, ClassVar, Generic, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from fastapi import Request
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -25,10 +23,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from app.core import ignored
-from app.core.bodies import parse_body, storable, unflatten
+from app.core.bodies import storable, unflatten
 from app.core.emails import is_email
 from app.core.errors import Invalid
-from app.core.heavy import Heavy
 
 MAX_ID = 2**63 - 1
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
@@ -194,23 +191,6 @@ def read(model: type[Model], value: Any) -> Model:
         return model.model_validate(value)
     except ValidationError as error:
         raise invalid(error) from None
-
-
-@dataclass(frozen=True, slots=True)
-class Large(Generic[Model]):
-    """Dependency for the routes with large bodies, which are heavy calls: reads and validates as they work.
-
-    Declare it after the dependencies that look up user and row.
-    """
-
-    model: type[Model]
-
-    async def __call__(self, request: Request) -> Model:
-        state = request.state
-        if state.body_error is not None:
-            raise state.body_error
-        heavy: Heavy = state.heavy
-        return await heavy.run(lambda: read(self.model, parse_body(state.raw_body, state.content_type)))
 
 
 def invalid(error: ValidationError) -> Invalid:

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Depends, Path, Request
 
 from app.accounts.auth import can
 from app.accounts.principals import Principal, hold
-from app.core.database import SessionDep
+from app.core.dependencies import SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.errors import Invalid
 from app.core.links import base_url

@@ -16,8 +16,8 @@ from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
 
 from app.accounts.auth import Need
+from app.core.dependencies import Large
 from app.core.links import EXAMPLE_URL
-from app.core.validation import Large
 from app.docs import phone_calls, refusals, shapes, words
 from app.docs.instances import body_of, example_of
 from app.docs.samples import TOKEN, Request, filled, samples

@@ -12,9 +12,10 @@ from python_multipart import parse_form
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File
 
+from app.core.dependencies import Large
 from app.core.errors import Invalid, UnsupportedMediaType
 from app.core.refusals import UNSUPPORTED_FILE_TYPE
-from app.core.validation import Large, Model
+from app.core.validation import Model
 from app.files.errors import unreadable
 
 XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"

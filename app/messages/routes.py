@@ -3,20 +3,18 @@
 import hashlib
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 
 from app.accounts import account
 from app.accounts.auth import can, can_alone
 from app.accounts.principals import Principal, hold, require
-from app.core.database import SessionDep
+from app.core.dependencies import Large, PagingDep, SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
-from app.core.pages import PagingDep
 from app.core.refusals import KEY_USED, NO_ACTIVE_DEVICE, ONLY_FAILED, ONLY_PENDING, STILL_HELD, TRIED_ENOUGH, refuses
 from app.core.security import bearer, parse_token
-from app.core.validation import Large
 from app.messages import attachments, queries
 from app.messages.accepting import bulk, intake, requests
-from app.messages.accepting.idempotency import IdempotencyKey, checked
+from app.messages.accepting.idempotency import KEY_LENGTH, checked
 from app.messages.accepting.preview import preview
 from app.messages.accepting.sending import QUEUED
 from app.messages.life import cancelling, editing, retrying, timeline, transitions
@@ -53,6 +51,13 @@ Reader = Annotated[Principal, Depends(can("sms:read"))]
 Sender = Annotated[Principal, Depends(can("sms:send"))]
 SenderAlone = Annotated[Principal, Depends(can_alone("sms:send"))]
 Wanted = Annotated[MessageFilter, Query()]
+IdempotencyHeader = Annotated[
+    str | None,
+    Header(
+        description="Within 24 hours, the same key and body return the first answer without sending again",
+        json_schema_extra={"maxLength": KEY_LENGTH},
+    ),
+]
 
 
 @router.post(
@@ -64,7 +69,7 @@ Wanted = Annotated[MessageFilter, Query()]
     responses=refuses(422, NO_ACTIVE_DEVICE, KEY_USED),
 )
 def send(
-    session: SessionDep, request: Request, draft: SmsDraft, idempotency_key: IdempotencyKey = None
+    session: SessionDep, request: Request, draft: SmsDraft, idempotency_key: IdempotencyHeader = None
 ) -> MessageEnvelope[SmsQueued]:
     """Send one SMS."""
     # Behind `accepting.sending`, which answers this call in a transaction shared with others, this is never reached.
@@ -77,7 +82,7 @@ def send(
     return MessageEnvelope(data=SmsQueued(**intake.accept_one(session, item)), message=QUEUED)
 
 
-def bulk_sender(user: SenderAlone, idempotency_key: IdempotencyKey = None) -> Principal:
+def bulk_sender(user: SenderAlone, idempotency_key: IdempotencyHeader = None) -> Principal:
     # With a key it may be one that was accepted while the plan had the feature; `bulk.send` knows.
     if not idempotency_key:
         require(user, "sms:send", "bulk")
@@ -98,7 +103,7 @@ async def send_bulk(
     user: Annotated[Principal, Depends(bulk_sender)],
     request: Request,
     draft: Annotated[BulkDraft, Depends(Large(BulkDraft))],
-    idempotency_key: IdempotencyKey = None,
+    idempotency_key: IdempotencyHeader = None,
 ) -> Response:
     """Send one text to up to 100,000 recipients.
 

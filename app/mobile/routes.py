@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from app.accounts.auth import can
 from app.accounts.principals import Principal
-from app.core.database import SessionDep
+from app.core.dependencies import SessionDep
 from app.core.errors import Forbidden, Unauthenticated
 from app.core.links import EXAMPLE_URL, base_url
 from app.core.refusals import ENROLLING_TOO_FAST, OTHER_DEVICE, TOO_MANY_PHONES, refuses

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Request
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
 
-from app.core.database import SessionDep
+from app.core.dependencies import SessionDep
 from app.core.envelope import Envelope
 from app.core.errors import Unavailable
 from app.core.links import EXAMPLE_URL, base_url

@@ -10,10 +10,10 @@ from starlette.concurrency import run_in_threadpool
 
 from app.accounts.auth import can, can_alone
 from app.accounts.principals import Principal, hold
-from app.core.database import SessionDep, transaction
+from app.core.database import transaction
+from app.core.dependencies import PagingDep, SessionDep
 from app.core.envelope import Envelope, MessageEnvelope, Timestamp
 from app.core.errors import Invalid
-from app.core.pages import PagingDep
 from app.core.refusals import DELIVERY_PENDING, DELIVERY_URL_GONE, NO_WEBHOOK_URL, refuses
 from app.core.throttling import hit
 from app.core.validation import Body, Filter, Moment, row_id

@@ -9,29 +9,19 @@ Bulk sends, which take longer, claim theirs in `bulk_keys`.
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import Header
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core.arrays import transposed, unnest
 from app.core.database import columns_of, interval
 from app.core.errors import Invalid
-from app.messages.models import IdempotencyKey as KeyEntry
-from app.messages.models import Message
+from app.messages.models import IdempotencyKey, Message
 
 KEY_LENGTH = 255
 RETRY_AFTER_SECONDS = 2
 KEYS_HOLD_FOR = timedelta(hours=24)
-
-IdempotencyKey = Annotated[
-    str | None,
-    Header(
-        description="Within 24 hours, the same key and body return the first answer without sending again",
-        json_schema_extra={"maxLength": KEY_LENGTH},
-    ),
-]
 
 
 def checked(key: str | None) -> str | None:
@@ -41,7 +31,7 @@ def checked(key: str | None) -> str | None:
     return key or None
 
 
-_KEY = (KeyEntry.user_id, KeyEntry.key)
+_KEY = (IdempotencyKey.user_id, IdempotencyKey.key)
 _KNOWN = text(f"""
     SELECT k.user_id, k.key, k.request_hash, k.message_ids[1] AS id, k.device_id
     FROM {unnest(*_KEY)} JOIN idempotency_keys k ON k.user_id = u.user_id AND k.route = 'sms' AND k.key = u.key
@@ -54,7 +44,7 @@ _MESSAGES = text(f"SELECT {columns_of(Message)} FROM messages WHERE id = ANY(:id
 _CLAIM = text(f"""
     INSERT INTO idempotency_keys (user_id, route, key, request_hash)
     SELECT u.user_id, 'sms', u.key, u.request_hash
-    FROM {unnest(*_KEY, KeyEntry.request_hash)}
+    FROM {unnest(*_KEY, IdempotencyKey.request_hash)}
     WHERE pg_try_advisory_xact_lock(hashtextextended(u.key, u.user_id))
     ON CONFLICT (user_id, route, key) DO UPDATE
     SET request_hash = excluded.request_hash, message_ids = NULL, created_at = clock_timestamp()
@@ -64,7 +54,7 @@ _CLAIM = text(f"""
 
 _REMEMBER = text(f"""
     UPDATE idempotency_keys k SET message_ids = ARRAY[u.id], device_id = u.device_id
-    FROM {unnest(*_KEY, Message.id, KeyEntry.device_id)}
+    FROM {unnest(*_KEY, Message.id, IdempotencyKey.device_id)}
     WHERE k.user_id = u.user_id AND k.route = 'sms' AND k.key = u.key
 """)  # noqa: S608 - names of columns
 

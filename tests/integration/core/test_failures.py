@@ -13,7 +13,7 @@ from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 from sqlalchemy import text
 
-from app.core.database import SessionDep
+from app.core.dependencies import SessionDep
 from app.core.edge import Edge
 from app.core.envelope import Done
 
