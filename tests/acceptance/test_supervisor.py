@@ -407,7 +407,9 @@ def test_a_data_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     done = command(tmp_path / "file" / "data", "up")
     assert done.returncode == 1
-    assert done.stderr == f"SMSFLEET_DATA_DIR: {tmp_path}/file/data cannot be used as data folder (Not a directory)\n"
+    assert (
+        done.stderr == f"SMSFLEET_DATA_DIR: {tmp_path}/file/data cannot be used as the data folder (Not a directory)\n"
+    )
 
 
 @pytest.mark.parametrize("text", ["", '{"supervisor": {"na', "[]", "{}", '{"supervisor": {"new": 1}}'])
