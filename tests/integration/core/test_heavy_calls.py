@@ -39,7 +39,8 @@ def refused(running) -> float:
 def test_one_account_cannot_take_all_threads(api_process, ali, other):
     """44 imports of 100,000 at once by one account; the light calls of another were answered after 6.7 s (p99).
 
-    On an idle machine of two cores it is under 250 ms now. The limit here is wide, since this one may be busy.
+    On two cores with other work it was seen at 0.66 s, with a median of 0.09 s. The limit here is wide, since a machine
+    may be busier still.
     """
     with api_process() as running, httpx.Client(base_url=running.url, timeout=60) as client:
         client.get("/api/contacts", headers=other.headers)
