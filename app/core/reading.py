@@ -24,8 +24,11 @@ MAX_BUFFERED_BYTES = 128 * 1024 * 1024
 GRACE_SECONDS = 10.0
 MIN_BYTES_PER_SECOND = 4096
 TIMEOUT_SECONDS = 300.0
+# What is refused is read on for a moment, of so many connections at once and no faster than this: where more pour, what
+# is thrown away would take the processor from what is not.
 _DRAIN_SECONDS = 5.0
-_DRAIN_PAUSE_SECONDS = 0.005
+_DRAIN_PAUSE_SECONDS = 0.02
+MAX_DRAINED_CONNECTIONS = 16
 
 AccountOf = Callable[[Scope], Awaitable[int | None]]
 """The account that a request's token, or the secret in its path, belongs to; None for a stranger."""
@@ -135,10 +138,18 @@ def closing(receive: Receive, send: Send) -> Send:
     return answer
 
 
+_drained: set[Receive] = set()
+
+
 async def _drain(receive: Receive) -> None:
+    if len(_drained) >= MAX_DRAINED_CONNECTIONS:
+        return
+    _drained.add(receive)
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
             while (message := await receive())["type"] == "http.request" and message.get("more_body"):  # noqa: ASYNC110
-                await asyncio.sleep(_DRAIN_PAUSE_SECONDS)  # what is thrown away comes behind what is not
+                await asyncio.sleep(_DRAIN_PAUSE_SECONDS)
     except TimeoutError:
         pass
+    finally:
+        _drained.discard(receive)
