@@ -23,8 +23,21 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"smsfleet {version('smsfleet')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _prepare(context: typer.Context) -> None:
+def _prepare(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
     from app.local.environment import load_dotenv, told, unknown_names
 
     with _plain_refusals():

@@ -184,7 +184,7 @@ State = Annotated[
     ),
 ]
 
-phones_app = typer.Typer(help="Simulated phones to try a gateway.", no_args_is_help=True)
+phones_app = typer.Typer(help="Simulated phones to try a gateway.", no_args_is_help=True, add_completion=False)
 
 
 @phones_app.command()

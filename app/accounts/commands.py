@@ -15,8 +15,8 @@ from app.core.envelope import timestamp
 from app.core.security import random_text
 from app.core.validation import Email, row_id
 
-user_app = typer.Typer(help="Users.", no_args_is_help=True)
-promo_app = typer.Typer(help="Promo codes that give premium.", no_args_is_help=True)
+user_app = typer.Typer(help="Users.", no_args_is_help=True, add_completion=False)
+promo_app = typer.Typer(help="Promo codes that give premium.", no_args_is_help=True, add_completion=False)
 
 _PASSWORD_LENGTH = 20
 _MAX_USES = 1_000_000_000

@@ -10,7 +10,7 @@ from app.core.envelope import timestamp
 from app.releases import storage
 from app.releases.models import Release
 
-release_app = typer.Typer(help="Versions of the phone app.", no_args_is_help=True)
+release_app = typer.Typer(help="Versions of the phone app.", no_args_is_help=True, add_completion=False)
 
 # What Android takes.
 _HIGHEST_CODE = 2_100_000_000
