@@ -198,15 +198,11 @@ def test_a_receiver_that_fails_is_left_alone_longer_and_longer(receiver, deliver
 def test_single_sends_go_before_bulk(receiver, start_deliverer) -> None:
     user = make_user()
     bulk = [callback(user, receiver.url(f"/bulk/{n}"), n) for n in range(1, 201)]
-    write(*(event.__class__(**{**_fields(event), "lane": 1}) for event in bulk))
+    write(*(event._replace(lane=1) for event in bulk))
     write(callback(user, receiver.url("/code"), 1000))
     start_deliverer()
     received = receiver.wait_for(201)
     assert "/code" in [r.path for r in received[:3]]
-
-
-def _fields(event) -> dict:
-    return {name: getattr(event, name) for name in event.__slots__}
 
 
 def test_rows_that_wait_behind_others_never_hide_those_that_do_not(receiver, deliverer) -> None:
