@@ -1,6 +1,5 @@
 """Who is asking, and what they may do, as dependencies of routes."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -14,7 +13,6 @@ from app.core.dependencies import SessionDep
 from app.core.errors import Unauthenticated
 from app.core.security import parse_token
 from app.core.settings import Feature
-from app.core.shares import Shares
 
 _bearer = HTTPBearer(
     scheme_name="token",
@@ -25,18 +23,10 @@ _bearer = HTTPBearer(
 
 GivenCredentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 
-# Of the threads that answer plain calls, which one account's slow ones must not take from all others.
-_threads = Shares(40)
 
-
-def current(session: SessionDep, credentials: GivenCredentials) -> Iterator[Principal]:
-    """The principal of the request, whatever its token may do.
-
-    Raises `Unauthenticated`, and `TooManyAttempts` where the account has too many calls under way.
-    """
-    principal = _authenticated(session, credentials)
-    with _threads.one(principal.user_id):
-        yield principal
+def current(session: SessionDep, credentials: GivenCredentials) -> Principal:
+    """The principal of the request, whatever its token may do. Raises `Unauthenticated`."""
+    return _authenticated(session, credentials)
 
 
 def _authenticated(session: Session, credentials: HTTPAuthorizationCredentials | None) -> Principal:
@@ -47,7 +37,7 @@ def _authenticated(session: Session, credentials: HTTPAuthorizationCredentials |
     return principal
 
 
-CurrentUser = Annotated[Principal, Depends(current, scope="function")]
+CurrentUser = Annotated[Principal, Depends(current)]
 
 
 @dataclass(frozen=True, slots=True)

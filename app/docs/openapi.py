@@ -124,7 +124,7 @@ def _refuse(key: str, operation: Operation, need: Need | None) -> None:
     if operation.get("security"):
         statuses.add("401")
     if need is not None:
-        statuses |= {"403", "429"}
+        statuses.add("403")
     if any(parameter["in"] == "path" for parameter in parameters):
         statuses.add("404")
     if any(parameter["name"].lower() == "idempotency-key" for parameter in parameters):

@@ -38,7 +38,7 @@ from app.messages.states import Status
 MAX_COUNTED = 10_000
 SEARCH_DAYS = 31
 # A search may keep a core of the database's busy for seconds.
-_searches = Shares(4)
+_searches = Shares(16)
 _COLUMNS = columns_of(Message, "m")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -126,20 +126,20 @@ def preview_message(session: SessionDep, user: Sender, draft: PreviewDraft) -> E
     return Envelope(data=preview(session, user.user_id, draft))
 
 
-@router.get("/sms")
+@router.get("/sms", responses=refuses(429))
 def list_messages(session: SessionDep, user: Reader, paging: PagingDep, wanted: Wanted) -> Envelope[MessagePage]:
     """List your messages, newest first."""
     return Envelope(data=queries.page(session, user, wanted, paging))
 
 
-@router.get("/sms/outbox", summary="List outbox")
+@router.get("/sms/outbox", summary="List outbox", responses=refuses(429))
 def outbox(session: SessionDep, user: Reader, paging: PagingDep, wanted: Wanted) -> Envelope[MessagePage]:
     """List sent messages, newest first."""
     wanted = wanted.model_copy(update={"direction": "outbound"})
     return Envelope(data=queries.page(session, user, wanted, paging))
 
 
-@router.get("/sms/inbox", summary="List inbox")
+@router.get("/sms/inbox", summary="List inbox", responses=refuses(429))
 def inbox(session: SessionDep, user: Reader, paging: PagingDep, wanted: Wanted) -> Envelope[MessagePage]:
     """List received messages, newest first."""
     wanted = wanted.model_copy(update={"direction": "inbound"})
