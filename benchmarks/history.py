@@ -76,12 +76,15 @@ def _side(stack: ExitStack, messages: int) -> Side:
 
 _FILL = """
     INSERT INTO messages (message_id, user_id, device_id, direction, status, recipient_number, sender_number, message,
-                          price, my_id, segments, encoding, counted_on, created_at, updated_at, sent_at)
+                          price, my_id, segments, encoding, counted_on, created_at, updated_at, sent_at,
+                          delivered_at, failed_at, received_at)
     SELECT uuidv7(), %(user)s, (%(phones)s::bigint[])[1 + i %% 5], way.direction, way.status,
            CASE WHEN way.direction = 'outbound' THEN '+99890' || lpad((i %% 50000)::text, 7, '0') END,
            CASE WHEN way.direction = 'inbound' THEN '+99891' || lpad((i %% 50000)::text, 7, '0') END,
            'Your order ' || i || ' has left our warehouse and arrives tomorrow.', 100,
-           CASE WHEN i %% 4 = 0 THEN 'order-' || i %% 100000 END, 1, 'gsm7', (at AT TIME ZONE 'UTC')::date, at, at, at
+           CASE WHEN i %% 4 = 0 THEN 'order-' || i %% 100000 END, 1, 'gsm7', (at AT TIME ZONE 'UTC')::date, at, at, at,
+           CASE WHEN way.status = 'delivered' THEN at END, CASE WHEN way.status = 'failed' THEN at END,
+           CASE WHEN way.status = 'received' THEN at END
     FROM generate_series(1, %(rows)s) i,
     LATERAL (SELECT now() - %(days)s * interval '1 day' * (1 - i::float8 / (%(rows)s + 1)) AS at) moment,
     LATERAL (SELECT CASE WHEN i %% 20 = 7 THEN 'inbound' ELSE 'outbound' END AS direction,

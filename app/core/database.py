@@ -6,14 +6,25 @@ functions take `session` first and never commit. What must leave the process aft
 collected on the session.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Annotated, TypeVar
 
 import psycopg
 import structlog
-from sqlalchemy import BigInteger, DateTime, Engine, Identity, MetaData, create_engine, event, func, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    DateTime,
+    Engine,
+    Identity,
+    MetaData,
+    create_engine,
+    event,
+    func,
+    text,
+)
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 
@@ -55,6 +66,12 @@ class Base(DeclarativeBase):
         }
     )
     type_annotation_map = {datetime: DateTime(timezone=True), int: BigInteger}  # noqa: RUF012 - read by SQLAlchemy, never changed
+
+
+def one_of(column: str, words: Iterable[str]) -> CheckConstraint:
+    """A column that holds these words and no others."""
+    listed = ", ".join(f"'{word}'" for word in words)
+    return CheckConstraint(f"{column} IN ({listed})", name=column)
 
 
 def columns_of(table: type[Base], alias: str = "") -> str:

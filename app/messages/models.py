@@ -5,11 +5,12 @@ from decimal import Decimal
 from typing import Any, TypedDict
 from uuid import UUID
 
-from sqlalchemy import BigInteger, Index, LargeBinary, Numeric, SmallInteger, String, Text, text
+from sqlalchemy import BigInteger, CheckConstraint, Index, LargeBinary, Numeric, SmallInteger, String, Text, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.database import QUEUE_STORAGE, Base, BigId, CreatedAt
+from app.core.database import QUEUE_STORAGE, Base, BigId, CreatedAt, one_of
+from app.messages.states import Status
 
 _SHOWN = text("deleted_at IS NULL")
 
@@ -52,6 +53,16 @@ class Message(Base):
             postgresql_where=text("my_id IS NOT NULL AND deleted_at IS NULL"),
         ),
         Index(None, "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+        one_of("status", Status),
+        one_of("direction", ("inbound", "outbound")),
+        one_of("kind", ("sms", "data", "mms")),
+        one_of("failed_by", ("phone", "gateway", "owner")),
+        # A status that a message came to has its time.
+        *(
+            CheckConstraint(f"status <> '{status}' OR {status}_at IS NOT NULL", name=f"{status}_at")
+            for status in Status
+            if status is not Status.PENDING
+        ),
     )
 
     id: Mapped[BigId]

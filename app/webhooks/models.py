@@ -6,7 +6,7 @@ from uuid import UUID
 from sqlalchemy import ARRAY, BigInteger, DateTime, Identity, Index, SmallInteger, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from app.core.database import QUEUE_STORAGE, Base, BigId, CreatedAt
+from app.core.database import QUEUE_STORAGE, Base, BigId, CreatedAt, one_of
 
 
 class WebhookUrl(Base):
@@ -16,6 +16,7 @@ class WebhookUrl(Base):
     """
 
     __tablename__ = "webhook_urls"
+    __table_args__ = (one_of("hook", ("incoming", "status")),)
 
     user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     hook: Mapped[str] = mapped_column(String(8), primary_key=True)
@@ -54,6 +55,8 @@ class WebhookDelivery(Base):
         Index(
             "ix_webhook_deliveries_finished", "state", "finished_at", postgresql_where=text("finished_at IS NOT NULL")
         ),
+        one_of("hook", ("callback", "incoming", "status")),
+        one_of("state", ("pending", "delivered", "failed")),
     )
 
     id: Mapped[BigId]

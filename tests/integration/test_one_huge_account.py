@@ -213,7 +213,7 @@ def test_clean(sql, ali, other, huge):
     messages(sql, ali, huge)
     # Half of the huge account's is still waiting for a report, and is looked at each time.
     sql.execute("UPDATE messages SET deleted_at = clock_timestamp() - interval '9 days'")
-    sql.execute("UPDATE messages SET status = 'failed' WHERE id % 2 = 0")
+    sql.execute("UPDATE messages SET status = 'failed', failed_at = now() WHERE id % 2 = 0")
     for table, columns, values in (
         ("inbound_seen", "device_id, event_id, fingerprint, received_at", "n, 'e', '', now()"),
         ("device_releases", "device_id, sim_slot, segments, recipient, released_at", "n, 0, 1, 1, now()"),

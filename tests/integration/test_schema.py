@@ -2,16 +2,21 @@
 
 from typing import Annotated, get_args, get_origin, get_type_hints
 
+import psycopg
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import CheckConstraint
 
 from app.core.database import Base, get_engine
 from app.devices.models import Device, DeviceState, PhoneRow, PhoneState
 from app.messages.models import Message, MessageRow, QueuedRow, QueueEntry
 from app.migrations.tables import load_tables
+from tests.support.messages_of import add_message
 
 
+# What SQLAlchemy makes of a constraint that is NOT VALID.
+@pytest.mark.filterwarnings("ignore:Can't validate argument 'dialect_options'")
 def test_the_migrated_database_is_what_the_models_say(database):
     load_tables()
     with get_engine().connect() as connection:
@@ -35,3 +40,37 @@ def test_what_hand_out_reads_of_a_phone_has_the_types_of_its_columns():
     read = {name: kind for name, kind in get_type_hints(PhoneRow).items() if name not in get_type_hints(PhoneState)}
     columns = columns_of(Device)
     assert read == {name: columns[name] for name in read} | {"sim_cards": columns["sim_cards"] | None}
+
+
+def test_the_database_knows_the_words_that_the_models_allow(database, sql):
+    load_tables()
+    wanted = {
+        (table.name, f"ck_{table.name}_{check.name.removeprefix(f'ck_{table.name}_')}")
+        for table in Base.metadata.tables.values()
+        for check in table.constraints
+        if isinstance(check, CheckConstraint)
+    }
+    found = sql.execute(
+        "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE conrelid > 0 AND connamespace = 'public'::regnamespace AND contype = 'c'"
+    ).fetchall()
+    assert set(found) == wanted
+    assert wanted
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "status = 'lost'",
+        "direction = 'sideways'",
+        "kind = 'fax'",
+        "failed_by = 'nobody'",
+        "status = 'sent'",
+        "status = 'delivered'",
+        "status = 'failed'",
+        "status = 'cancelled'",
+    ],
+)
+def test_a_message_that_says_what_cannot_be_is_refused(sql, ali, wrong):
+    add_message(sql, ali, status="pending")
+    with pytest.raises(psycopg.errors.CheckViolation):
+        sql.execute(f"UPDATE messages SET {wrong}")

@@ -39,6 +39,8 @@ def add_message(sql: Connection, user: Any, **fields: Any) -> int:
     }
     if row["direction"] == "inbound":
         row |= {"status": "received", "recipient_number": None, "price": None}
+    if row["status"] != "pending":
+        row.setdefault(f"{row['status']}_at", datetime.now(UTC))
     names = ", ".join(row)
     marks = ", ".join(["%s"] * len(row))
     statement = f"INSERT INTO messages ({names}) VALUES ({marks}) RETURNING id"

@@ -280,8 +280,9 @@ def test_a_key_revokes_none_that_can_do_more(api, ali):
 
 def test_a_sending_key_deletes_no_received_message(api, ali, sql):
     received = sql.execute(
-        "INSERT INTO messages (user_id, message_id, direction, status, message, sender_number, segments, encoding)"
-        " VALUES (%s, gen_random_uuid(), 'inbound', 'received', 'x', '+12025550123', 1, 'gsm7') RETURNING id",
+        "INSERT INTO messages (user_id, message_id, direction, status, received_at, message, sender_number, segments,"
+        " encoding) VALUES (%s, gen_random_uuid(), 'inbound', 'received', now(), 'x', '+12025550123', 1, 'gsm7')"
+        " RETURNING id",
         [ali.id],
     ).fetchone()[0]
     assert api.delete(f"/api/sms/{received}", headers=ali.token("sms:send")).status_code == 403

@@ -97,7 +97,7 @@ def test_the_first_answer_again(post, phone, ali, sql, api, path):
     assert first.status_code == 201
     made = messages(sql)
     # Routed, sent and hidden since: the answer is still what the first one was.
-    sql.execute("UPDATE messages SET device_id = %s, status = 'sent', routed_at = now()", (phone,))
+    sql.execute("UPDATE messages SET device_id = %s, status = 'sent', routed_at = now(), sent_at = now()", (phone,))
     again = post(path, CALLS[path])
     assert (again.status_code, again.json()) == (201, first.json())
     data = first.json()["data"]

@@ -187,8 +187,8 @@ def test_a_cursor_reads_everything_once_while_messages_come_in(api, get, ali, sq
 
 def test_totals_are_exact_to_ten_thousand(get, ali, sql):
     sql.execute(
-        "INSERT INTO messages (message_id, user_id, direction, status, recipient_number, message, price, my_id)"
-        " SELECT gen_random_uuid(), %s, 'outbound', 'delivered', '+998901234567', 'x', 1,"
+        "INSERT INTO messages (message_id, user_id, direction, status, delivered_at, recipient_number, message, price,"
+        " my_id) SELECT gen_random_uuid(), %s, 'outbound', 'delivered', now(), '+998901234567', 'x', 1,"
         " CASE WHEN i <= 10000 THEN 'even' ELSE 'odd' END FROM generate_series(1, 20001) i",
         (ali.id,),
     )
