@@ -50,9 +50,10 @@ def test_the_database_knows_the_words_that_the_models_allow(database, sql):
         for check in table.constraints
         if isinstance(check, CheckConstraint)
     }
-    found = sql.execute(
-        "SELECT conrelid::regclass::text, conname FROM pg_constraint WHERE conrelid > 0 AND connamespace = 'public'::regnamespace AND contype = 'c'"
-    ).fetchall()
+    found = sql.execute("""
+        SELECT conrelid::regclass::text, conname FROM pg_constraint
+        WHERE contype = 'c' AND conrelid > 0 AND connamespace = 'public'::regnamespace
+    """).fetchall()
     assert set(found) == wanted
     assert wanted
 
