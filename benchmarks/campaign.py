@@ -103,6 +103,7 @@ def phones(account: Account, reports: str) -> Iterator[Callable[[], Ledger]]:
         command = [sys.executable, "-m", "phones.simulate", "simulate", "--server", account.url]
         command += ["--token", account.phone_token, "--phones", str(PHONES), "--send-time", "0.005"]
         command += ["--delivery-delay", "1", "--reports", reports, "--ledger", str(file)]
+        command += ["--state", str(Path(folder) / "phones")]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             try:
                 _wait(lambda: _online(account) == PHONES, lambda: _online(account))

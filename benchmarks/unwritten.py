@@ -12,6 +12,7 @@ from starlette.types import ASGIApp
 
 from app import main
 from app.messages.accepting import intake, requests
+from app.messages.storing import NewMessage
 
 
 def _accept(session: Session, sends: list[requests.Send]) -> Sequence[dict[str, Any] | Exception]:
@@ -19,8 +20,8 @@ def _accept(session: Session, sends: list[requests.Send]) -> Sequence[dict[str, 
         return intake.accept(session, sends)
 
 
-def _answers(_: Session, rows: dict[int, dict[str, Any]]) -> dict[int, dict[str, Any]]:
-    return {place: intake.answer(row, 0) for place, row in rows.items()}
+def _answers(_: Session, rows: dict[int, NewMessage]) -> dict[int, dict[str, Any]]:
+    return {place: intake.answer(row._asdict(), 0) for place, row in rows.items()}
 
 
 def create_app() -> ASGIApp:

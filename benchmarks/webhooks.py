@@ -36,6 +36,7 @@ from sqlalchemy import text
 from app.core.database import transaction
 from app.core.gc_tuning import share_the_interpreter
 from app.core.http_client import AsyncClient
+from app.core.lanes import Lane
 from app.core.queue import celery_app
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey
 from app.migrations.config import migrate
@@ -162,7 +163,7 @@ def _write(urls: list[str], n: int) -> None:
             outbox.write(
                 session,
                 [
-                    outbox.Event(1 + i % len(urls), "callback", "status", DATA, i + 1, urls[i % len(urls)], outbox.BULK)
+                    outbox.Event(1 + i % len(urls), "callback", "status", DATA, i + 1, urls[i % len(urls)], Lane.BULK)
                     for i in range(start, min(start + 5000, n))
                 ],
             )

@@ -289,7 +289,7 @@ def test_an_alert_that_could_reach_nobody_is_refused(api, ali, configured):
 
     answer = put(offline_alert_minutes=30)
     assert (answer.status_code, list(answer.json()["errors"])) == (422, ["offline_alert_minutes"])
-    assert "no mail server" in answer.json()["message"]
+    assert "No mail server" in answer.json()["message"]
     assert put().json()["data"]["offline_alert_minutes"] is None
     assert put(offline_alert_minutes=30, device_events=True).status_code == 200, "a webhook gets the alert"
     assert put(offline_alert_minutes=None, device_events=False).status_code == 200

@@ -80,6 +80,20 @@ def begun(gateway, user) -> socket.socket:
     return connection
 
 
+def counted(gateway, user) -> socket.socket:
+    """One that was let in: the call before it may be counted for a moment after its answer."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        connection = begun(gateway, user)
+        connection.settimeout(0.5)
+        try:
+            connection.recv(1)
+        except TimeoutError:
+            return connection
+        connection.close()
+    raise AssertionError("never let in")
+
+
 def test_heavy_calls_of_an_account_are_limited_and_those_of_all(api, gateway, few, new_account, ali, other):
     third = new_account("third@example.com")
 
@@ -98,7 +112,7 @@ def test_heavy_calls_of_an_account_are_limited_and_those_of_all(api, gateway, fe
     # Of the same account what is not heavy, and of others what is.
     assert api.get("/api/contacts", headers=ali.headers).status_code == 200
     assert status(other) == 422
-    held.append(begun(gateway, other))
+    held.append(counted(gateway, other))
     becomes(third, 429)
     # A stranger is told that he is one.
     assert api.post("/api/contacts/import", json=ONE).status_code == 401
