@@ -511,6 +511,7 @@ def test_a_phone_in_the_network_is_paired(up) -> None:
     assert (unknown.returncode, unknown.stderr) == (1, "there is no user nobody@example.com\n")
 
 
+@pytest.mark.timeout(300)
 def test_simulated_phones_receive_come_back_and_are_removed(up) -> None:
     running = up()
     url = running.ready()
