@@ -286,7 +286,8 @@ async def test_modem_sends_in_parts_and_learns_of_the_arrival(server: ReferenceS
     await enrolled(server)
     long = await server.send(server.device, "+1555", "x" * 200)
     await until_later(lambda: "Delivered" in states(server, long))
-    assert states(server, long)[:2] in (["Processed", "Sent"], ["Sent", "Delivered"], ["Processed", "Delivered"])
+    # On a busy machine one report tells several steps; its history has them all.
+    assert set(server.device.reports[long][-1]["states"]) >= {"Sent", "Delivered"}
     assert [len(part["Text"]) for part in modem.sent()] == [153, 47]
     unicode = await server.send(server.device, "+1555", "дунё `")
     quiet = await server.send(server.device, "+1666", "no report", withDeliveryReport=False)
