@@ -123,7 +123,7 @@ def _import(user: Principal, wanted: FileImport, body: ContactImport) -> Importe
 
 
 def _import_file(user: Principal, state: State, wanted: FileImport) -> Imported:
-    with uploads.opened(state.raw_body, state.content_type) as upload:
+    with uploads.opened(state.file, state.content_type) as upload:
         wanted = read(FileImport, {**wanted.given(), **upload.fields})
         judged = from_file.judge(upload.file, upload.charset, wanted, user.default_region)
     return _merge(user, judged, wanted.group_id)

@@ -17,6 +17,13 @@ from starlette.types import Scope
 
 from app.core.errors import Invalid, UnsupportedMediaType
 
+XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+CSV_TYPE = "text/csv"
+FORM_TYPE = "multipart/form-data"
+# What browsers and programs call files besides. What a file is, is read from the file.
+_FILE_TYPES = frozenset(
+    {XLSX_TYPE, CSV_TYPE, "application/csv", "text/tab-separated-values", "application/vnd.ms-excel"}
+)
 READ_ASIDE = 64 * 1024
 MAX_FORM_FIELDS = 400_000
 # A body of nothing but brackets takes thirty times its size once it is read.
@@ -63,7 +70,7 @@ def parse_body(raw: bytes, content_type: str | None) -> Any:
         if raw.lstrip()[:1] in {b"{", b"["}:
             raise Invalid({"body": [_JSON_AS_FORM]})
         fields = _urlencoded(raw)
-    elif kind == "multipart/form-data":
+    elif kind == FORM_TYPE:
         fields = _multipart(raw, content_type or "")
     else:
         raise UnsupportedMediaType
@@ -76,6 +83,11 @@ def is_json(content_type: str | None) -> bool:
     """Whether a body of this type is read as JSON; one without a type is."""
     kind = _kind(content_type)
     return kind in {"", "application/json", "text/json"} or kind.endswith("+json")
+
+
+def is_file(content_type: str | None) -> bool:
+    """Whether a body of this type is a file, or a form that may have one, for a route that takes files."""
+    return (kind := _kind(content_type)) in _FILE_TYPES or kind == FORM_TYPE
 
 
 def _kind(content_type: str | None) -> str:

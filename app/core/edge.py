@@ -18,9 +18,18 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core import ignored, metrics
-from app.core.bodies import aside, header, is_json, parse_body, without_blanks
+from app.core.bodies import aside, header, is_file, is_json, parse_body, without_blanks
 from app.core.errors import AppError, Invalid, RouteNotFound, TooLarge, Unauthenticated, as_app_error
-from app.core.reading import BODY_LIMIT, LARGE_BODY_LIMIT, AccountOf, closing, is_unread, read_body, release
+from app.core.reading import (
+    BODY_LIMIT,
+    LARGE_BODY_LIMIT,
+    AccountOf,
+    closing,
+    is_unread,
+    read_body,
+    read_file,
+    release,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -32,7 +41,8 @@ _ANY_ORIGIN = (b"access-control-allow-origin", b"*")
 _EXPOSED = (b"access-control-expose-headers", b"Retry-After, Allow, X-Ignored-Fields")
 _PHONES = "/api/mobile/v1/"
 _SLASHES = re.compile("/{2,}")
-_LARGE = frozenset({"/api/sms/bulk", "/api/contacts/import"})
+_TAKES_FILES = re.compile("/api/contacts/import|/api/campaigns/[^/]+/recipients")
+_LARGE = re.compile(f"/api/sms/bulk|{_TAKES_FILES.pattern}")
 _SERVER_ERROR = 500
 # What stands in for a body that cannot be read: JSON that no request schema takes.
 _NO_BODY_THAT_FITS = b'"unreadable"'
@@ -158,7 +168,8 @@ class Bodies:
     """Stands before FastAPI and reads the body. Sets `scope["state"]`:
 
     `raw_body` and `content_type`, as they came; `body_error`, why no value can be read from them. A large body is read
-    by its route (`validation.large`), which knows by then who sends it.
+    by its route (`dependencies.Large`), which knows by then who sends it. Where a route takes files, `file` is the body
+    of a request with one, and of any form, else None; `raw_body` is empty then.
     """
 
     def __init__(self, app: ASGIApp, account_of: AccountOf) -> None:
@@ -169,19 +180,22 @@ class Bodies:
         if scope["type"] != "http" or scope["method"] not in {"POST", "PUT", "PATCH", "DELETE"}:
             await self._app(scope, receive, send)
             return
-        is_large = scope["path"] in _LARGE
-        raw, unread = b"", None
+        is_large = _LARGE.fullmatch(scope["path"]) is not None
+        content_type = header(scope, b"content-type")
+        raw, file, unread = b"", None, None
         try:
-            raw = await read_body(scope, receive, self._account_of, LARGE_BODY_LIMIT if is_large else BODY_LIMIT)
+            if is_large and is_file(content_type) and _TAKES_FILES.fullmatch(scope["path"]):
+                file = await read_file(scope, receive, self._account_of)
+            else:
+                raw = await read_body(scope, receive, self._account_of, LARGE_BODY_LIMIT if is_large else BODY_LIMIT)
         except Unauthenticated:
             # The route says what it says to strangers, and to whom it lets in that this is too much.
             unread, send = TooLarge(), closing(receive, send)
         except AppError as error:
             await respond_error(closing(receive, send), error)
             return
-        content_type = header(scope, b"content-type")
         state = scope.setdefault("state", {})
-        state["raw_body"], state["content_type"], state["body_error"] = raw, content_type, unread
+        state.update(raw_body=raw, file=file, content_type=content_type, body_error=unread)
         body, value = _NO_BODY_THAT_FITS, None
         if not is_large and unread is None:
             try:

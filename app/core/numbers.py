@@ -6,6 +6,8 @@ import unicodedata
 import phonenumbers
 from phonenumbers import PhoneNumberFormat, ValidationResult
 
+from app.core.national_numbers import read_quickly
+
 _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _SEPARATORS = re.compile(r"[\-.()]+")
 _DIGITS = re.compile(r"\+?[0-9]+")
@@ -40,7 +42,7 @@ def normalize_number(text: str, region: str | None = None) -> str | None:
         return number
     if region is None or not _NATIONAL.fullmatch(number):
         return None
-    return _parse(number, region)
+    return read_quickly(number, region) or _parse(number, region)
 
 
 def explain_refusal(text: str, region: str | None = None) -> str:
@@ -77,6 +79,8 @@ def is_region(code: str) -> bool:
 
 def _clean(text: str) -> str:
     """Without blanks and invisible characters, in ASCII digits and signs: what web pages and messengers add."""
+    if text.isascii():
+        return "".join(text.split())
     return "".join(
         "-" if character == _MINUS_SIGN or category == "Pd" else character
         for character in text.translate(_FULL_WIDTH)

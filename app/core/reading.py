@@ -1,13 +1,18 @@
 """Reading a request's body from its connection: who may send how much, and how slowly.
 
 Anybody may send a little. Of more nothing is read before it is known whose it is, and what is buffered is counted: for
-each account, and for the process. A body that does not come at a least pace is given up.
+each account, and for the process. A body that does not come at a least pace is given up. A file goes to the disk as it
+comes, and is counted there.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
+from contextlib import asynccontextmanager
+from tempfile import SpooledTemporaryFile
+from typing import Any, BinaryIO, cast
 
+import structlog
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
@@ -17,24 +22,35 @@ from app.core.shares import Shares
 
 BODY_LIMIT = 1024 * 1024
 LARGE_BODY_LIMIT = 32 * 1024 * 1024
+# A million rows of five columns are 60 MB.
+FILE_LIMIT = 512 * 1024 * 1024
 # What is read of anybody. Sends, reports and what phones receive are smaller; they never wait for the budget.
 FREE_BYTES = 16 * 1024
 # Of all accounts; one has at most half of what the others leave.
 MAX_BUFFERED_BYTES = 128 * 1024 * 1024
+# The same of what lies on the disk.
+MAX_SPOOLED_BYTES = 4 * 1024 * 1024 * 1024
 GRACE_SECONDS = 10.0
 MIN_BYTES_PER_SECOND = 4096
 TIMEOUT_SECONDS = 300.0
+FILE_TIMEOUT_SECONDS = 1800.0
+# A file this small stays in memory, and one that is larger is written in pieces of this size.
+_SPOOL_BYTES = 256 * 1024
 # What is refused is read on for a moment, of so many connections at once and no faster than this: where more pour, what
 # is thrown away would take the processor from what is not.
 _DRAIN_SECONDS = 5.0
 _DRAIN_PAUSE_SECONDS = 0.02
 MAX_DRAINED_CONNECTIONS = 16
 
+log = structlog.get_logger(__name__)
+
 AccountOf = Callable[[Scope], Awaitable[int | None]]
 """The account that a request's token, or the secret in its path, belongs to; None for a stranger."""
 
 
 _buffers = Shares(MAX_BUFFERED_BYTES)
+_spools = Shares(MAX_SPOOLED_BYTES)
+_SHARES = {"buffered": _buffers, "spooled": _spools}
 
 
 async def read_body(scope: Scope, receive: Receive, account_of: AccountOf, limit: int = BODY_LIMIT) -> bytes:
@@ -50,29 +66,51 @@ async def read_body(scope: Scope, receive: Receive, account_of: AccountOf, limit
         raise
 
 
+async def read_file(scope: Scope, receive: Receive, account_of: AccountOf) -> BinaryIO:
+    """As `read_body` for a file, which lies in a temporary one until `release`."""
+    try:
+        async with _in_time(FILE_TIMEOUT_SECONDS) as came:
+            return await _spool(scope, receive, account_of, FILE_LIMIT, came)
+    except AppError:
+        scope["unread"] = True
+        raise
+
+
 def is_unread(scope: Scope) -> bool:
     """Whether reading the body was given up, so that the client may still be sending it."""
     return "unread" in scope
 
 
 async def _read(scope: Scope, receive: Receive, account_of: AccountOf, limit: int) -> bytes:
-    declared = header(scope, b"content-length")
-    expected = int(declared) if declared is not None and declared.isdigit() else 0
-    if expected > limit:
-        raise TooLarge
+    expected = _expected(scope, limit)
     if expected > FREE_BYTES:
         await _hold(scope, account_of, expected)
     if scope.get("body_is_here", bool)():
         return await _collect(scope, receive, account_of, limit, expected)
+    async with _in_time(TIMEOUT_SECONDS) as came:
+        return await _collect(scope, receive, account_of, limit, expected, came)
+
+
+def _expected(scope: Scope, limit: int) -> int:
+    """How large the request says its body is. Raises `TooLarge`."""
+    declared = header(scope, b"content-length")
+    expected = int(declared) if declared is not None and declared.isdigit() else 0
+    if expected > limit:
+        raise TooLarge
+    return expected
+
+
+@asynccontextmanager
+async def _in_time(most: float) -> AsyncIterator[Callable[[int], None]]:
+    """Limits how long what is done within may wait; it tells how many bytes have come. Raises `TooSlow`."""
     began = asyncio.get_running_loop().time()
     try:
         async with asyncio.timeout_at(began + GRACE_SECONDS) as deadline:
 
             def came(size: int) -> None:
-                allowed = min(GRACE_SECONDS + size / MIN_BYTES_PER_SECOND, TIMEOUT_SECONDS)
-                deadline.reschedule(began + allowed)
+                deadline.reschedule(began + min(GRACE_SECONDS + size / MIN_BYTES_PER_SECOND, most))
 
-            return await _collect(scope, receive, account_of, limit, expected, came)
+            yield came
     except TimeoutError:
         raise TooSlow from None
 
@@ -102,22 +140,62 @@ async def _collect(
     raise ClientDisconnect
 
 
-async def _hold(scope: Scope, account_of: AccountOf, size: int) -> None:
-    """Count `size` bytes as buffered for this request, in place of what it had."""
-    account, held = scope.get("buffered", (None, 0))
+async def _spool(
+    scope: Scope, receive: Receive, account_of: AccountOf, limit: int, came: Callable[[int], None]
+) -> BinaryIO:
+    expected = _expected(scope, limit)
+    if expected > FREE_BYTES:
+        await _hold(scope, account_of, expected, "spooled")
+    file = scope["file"] = SpooledTemporaryFile(_SPOOL_BYTES)  # noqa: SIM115 - closed by `release`
+    waiting = bytearray()
+    size = 0
+    while (message := await receive())["type"] == "http.request":
+        part: bytes = message.get("body", b"")
+        size += len(part)
+        if size > limit:
+            raise TooLarge
+        if size > max(FREE_BYTES, expected):
+            await _hold(scope, account_of, size, "spooled")
+        waiting += part
+        ended = not message.get("more_body")
+        if ended or len(waiting) >= _SPOOL_BYTES:
+            await _write(file, waiting)
+            waiting = bytearray()
+        if ended:
+            file.seek(0)
+            return cast("BinaryIO", file)
+        came(size)
+    raise ClientDisconnect
+
+
+async def _write(file: "SpooledTemporaryFile[bytes]", part: bytearray) -> None:
+    try:
+        await run_in_threadpool(file.write, part)
+    except OSError as error:  # a full disk
+        log.warning("a file that was sent could not be kept", error=repr(error))
+        raise Overloaded from None
+
+
+async def _hold(scope: Scope, account_of: AccountOf, size: int, kind: str = "buffered") -> None:
+    """Count `size` bytes as held for this request, in place of what it had."""
+    account, held = scope.get(kind, (None, 0))
     if account is None:
         account = await account_of(scope)
         if account is None:
             raise Unauthenticated
-    if not _buffers.take(account, size - held):
+    if not _SHARES[kind].take(account, size - held):
         raise Overloaded
-    scope["buffered"] = (account, size)
+    scope[kind] = (account, size)
 
 
 def release(scope: MutableMapping[str, Any]) -> None:
     """The request is over: its body is held no longer."""
     if "buffered" in scope:
         _buffers.give_back(*scope.pop("buffered"))
+    if "file" in scope:
+        scope.pop("file").close()
+    if "spooled" in scope:
+        _spools.give_back(*scope.pop("spooled"))
 
 
 def closing(receive: Receive, send: Send) -> Send:

@@ -6,9 +6,9 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from app.core.bodies import CSV_TYPE, XLSX_TYPE
 from app.core.envelope import Timestamp
 from app.devices.schemas import DeviceOut
-from app.files.uploads import CSV_TYPE, XLSX_TYPE
 from app.messages.schemas import MessageOut
 
 REFERENCE = "#/components/schemas/{model}"

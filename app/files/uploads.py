@@ -1,6 +1,5 @@
 """A file in a request's body: as the body itself, or in the field `file` of a form, as a browser sends it."""
 
-import io
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,18 +11,17 @@ from python_multipart import parse_form
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field, File
 
+from app.core.bodies import FORM_TYPE
 from app.core.dependencies import Large
-from app.core.errors import Invalid, UnsupportedMediaType
+from app.core.errors import Invalid, TooLarge, UnsupportedMediaType
+from app.core.heavy import Heavy
+from app.core.reading import LARGE_BODY_LIMIT
 from app.core.refusals import UNSUPPORTED_FILE_TYPE
 from app.core.validation import Model
 from app.files.errors import unreadable
 
-XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
-CSV_TYPE = "text/csv"
-# What browsers and programs call them besides. What a file is, is read from the file.
-_TYPES = frozenset({XLSX_TYPE, CSV_TYPE, "application/csv", "text/tab-separated-values", "application/vnd.ms-excel"})
-_FORM = "multipart/form-data"
 _FILE_PART = b'name="file"'
+_CHUNK = 1024 * 1024
 _MAX_FIELD_LENGTH = 1024
 
 
@@ -42,26 +40,39 @@ class LargeOrFile(Large[Model]):
 
     async def __call__(self, request: Request) -> Model | None:  # type: ignore[override]  # wider
         state = request.state
-        if state.body_error is None and has_file(state.raw_body, state.content_type):
-            return None
+        if state.body_error is None and state.file is not None:
+            heavy: Heavy = state.heavy
+            if await heavy.run(has_file, state.file, state.content_type):
+                return None
+            state.raw_body = await heavy.run(state.file.read, LARGE_BODY_LIMIT)
         try:
             return await Large.__call__(self, request)
         except UnsupportedMediaType:
             raise UnsupportedMediaType(UNSUPPORTED_FILE_TYPE) from None
 
 
-def has_file(raw: bytes, content_type: str | None) -> bool:
-    """Whether a body is a file, or a form with a field `file`."""
-    kind = _header(content_type).get_content_type() if content_type else ""
-    return kind in _TYPES or (kind == _FORM and _FILE_PART in raw)
+def has_file(file: BinaryIO, content_type: str) -> bool:
+    """Whether a body is a file, or a form with a field `file`. Raises `TooLarge` for a large form that has none."""
+    if _header(content_type).get_content_type() != FORM_TYPE:
+        return True
+    end = b""
+    while chunk := file.read(_CHUNK):
+        if _FILE_PART in end + chunk:
+            return True
+        end = chunk[-len(_FILE_PART) :]
+    if file.tell() > LARGE_BODY_LIMIT:
+        raise TooLarge
+    file.seek(0)
+    return False
 
 
 @contextmanager
-def opened(raw: bytes, content_type: str) -> Iterator[Upload]:
+def opened(body: BinaryIO, content_type: str) -> Iterator[Upload]:
     """The file in a body that `has_file`. Raises `Invalid`."""
     header = _header(content_type)
-    if header.get_content_type() != _FORM:
-        yield Upload(io.BytesIO(raw), header.get_content_charset(), {})
+    body.seek(0)
+    if header.get_content_type() != FORM_TYPE:
+        yield Upload(body, header.get_content_charset(), {})
         return
     fields: dict[str, str] = {}
     files: list[File] = []
@@ -78,7 +89,7 @@ def opened(raw: bytes, content_type: str) -> Iterator[Upload]:
 
     try:
         try:
-            parse_form({"Content-Type": content_type.encode("latin-1")}, io.BytesIO(raw), add_field, add_file)
+            parse_form({"Content-Type": content_type.encode("latin-1")}, body, add_field, add_file)
         except (FormParserError, ValueError):
             raise Invalid({"body": ["The request body is not a valid form."]}) from None
         if len(files) != 1:

@@ -14,8 +14,8 @@ import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, settings
 
+from app.core.bodies import XLSX_TYPE
 from app.docs.openapi import describe
-from app.files.uploads import XLSX_TYPE
 from app.main import create_api
 from tests.conftest import Servers, empty
 from tests.integration.conftest import Account, Gateway

@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from app.core import reading
-from app.files.uploads import XLSX_TYPE
+from app.core.bodies import XLSX_TYPE
 
 PATH = "/api/contacts/import"
 DATA = Path(__file__).parents[2] / "data" / "files"
@@ -150,7 +149,7 @@ def test_who_asks_is_judged_before_the_file_is_read(api, ali, bring):
         assert (answer.status_code, answer.json()["message"]) == (401, "Unauthenticated.")
     lacking = ali.token("sms:send") | {"Content-Type": "text/csv"}
     assert api.post(PATH, content=file, headers=lacking).status_code == 403
-    assert bring(b"x" * (reading.LARGE_BODY_LIMIT + 1)).status_code == 413
+    assert bring(NO_FILE.encode(), "multipart/form-data; boundary=b").status_code == 422
     answer = bring("x", "application/pdf")
     assert (answer.status_code, answer.json()["message"]) == (
         415,
