@@ -17,7 +17,9 @@ from app.core.security import same
 from app.core.settings import Feature, get_settings
 
 # What a token may be allowed; `*` is everything.
-Ability = Literal["*", "sms:send", "sms:read", "contacts", "devices", "webhooks", "account", "tokens", "phone:enroll"]
+Ability = Literal[
+    "*", "sms:send", "sms:read", "campaigns", "contacts", "devices", "webhooks", "account", "tokens", "phone:enroll"
+]
 ABILITIES: tuple[Ability, ...] = get_args(Ability)
 
 

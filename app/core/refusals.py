@@ -83,6 +83,9 @@ ONLY_FAILED = Refusal("only_failed", "Only failed messages can be sent again")
 STILL_HELD = Refusal("still_held", "A phone was given this message and may still send it")
 TRIED_ENOUGH = Refusal("tried_enough", "A message can be sent at most {limit} times")
 
+# Campaigns.
+ONLY_AT_REST = Refusal("only_at_rest", "Only drafts and campaigns that are finished or cancelled can be deleted.")
+
 # Webhooks.
 NO_WEBHOOK_URL = Refusal("no_webhook_url", "No webhook URL is set.")
 DELIVERY_PENDING = Refusal("delivery_pending", "This webhook delivery is still waiting to be delivered.")

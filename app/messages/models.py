@@ -84,6 +84,8 @@ class Message(Base):
     attachments: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
     price: Mapped[Decimal | None] = mapped_column(Numeric(14, 4))
     my_id: Mapped[str | None] = mapped_column(String(255))
+    # The campaign that made it, of which nothing more is known here.
+    campaign_id: Mapped[int | None]
     callback_url: Mapped[str | None] = mapped_column(Text)
     # The slot that the request named, and once it is sent the one that was used.
     sim_slot: Mapped[int | None] = mapped_column(SmallInteger)
@@ -120,6 +122,15 @@ class QueueEntry(Base):
     __table_args__ = (
         Index("ix_message_queue_claim", "user_id", "device_id", "stage", "lane", "message_id"),
         Index(None, "valid_until"),
+        # What a campaign's counts and its pause read; and what waits for its time.
+        Index(
+            "ix_message_queue_campaign",
+            "campaign_id",
+            "stage",
+            "message_id",
+            postgresql_where=text("campaign_id IS NOT NULL"),
+        ),
+        Index(None, "due_at", "message_id", postgresql_where=text("due_at IS NOT NULL")),
         {"postgresql_with": QUEUE_STORAGE, "info": {"queue": True}},
     )
 
@@ -131,6 +142,9 @@ class QueueEntry(Base):
     named: Mapped[bool] = mapped_column(server_default=text("false"))
     cancelling: Mapped[bool] = mapped_column(server_default=text("false"))
     sim_slot: Mapped[int | None] = mapped_column(SmallInteger)
+    campaign_id: Mapped[int | None]
+    # Held until then; null once it was released.
+    due_at: Mapped[datetime | None]
     # When the message came to where it stands now: queued, or routed to its phone.
     since: Mapped[CreatedAt]
     # While it waits the sender's own end, if any; once released, until when the phone may send it.
@@ -160,6 +174,7 @@ class MessageRow(TypedDict):
     attachments: list[dict[str, Any]] | None
     price: Decimal | None
     my_id: str | None
+    campaign_id: int | None
     callback_url: str | None
     sim_slot: int | None
     sim_named: bool
@@ -194,11 +209,45 @@ class QueuedRow(TypedDict):
     named: bool
     cancelling: bool
     sim_slot: int | None
+    campaign_id: int | None
+    due_at: datetime | None
     since: datetime
     valid_until: datetime | None
     released_at: datetime | None
     offered_at: datetime | None
     accepted_at: datetime | None
+
+
+class HeldCampaign(Base):
+    """A campaign of which no message is given to a phone. It is written before the queue's rows are moved to `HELD`.
+
+    Hand-out looks here too, for those that came to wait while they were moved: tried again, or made by somebody late.
+    """
+
+    __tablename__ = "held_campaigns"
+
+    campaign_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+
+
+class CampaignDelta(Base):
+    """What a change of messages adds to their campaign's counts by result, until it is added to the totals.
+
+    `device_id` 0 is without a phone. `reason` is the code of a failure's. `minute` is when it was counted.
+    """
+
+    __tablename__ = "campaign_deltas"
+    __table_args__ = (
+        Index(None, "campaign_id", "id"),
+        {"postgresql_with": QUEUE_STORAGE},
+    )
+
+    id: Mapped[BigId]
+    campaign_id: Mapped[int]
+    device_id: Mapped[int]
+    result: Mapped[str] = mapped_column(String(10))
+    reason: Mapped[str] = mapped_column(String(20))
+    minute: Mapped[datetime]
+    n: Mapped[int]
 
 
 class MessageStep(Base):

@@ -30,6 +30,12 @@ class Stage(IntEnum):
     WAITING = 0
     RELEASED = 1
     ACCEPTED = 2
+    # No claim looks at it: its campaign is paused, or its time has not come. Last, so that one range has the others.
+    HELD = 3
+
+
+# No phone was given it: it can still be withdrawn.
+BEFORE_A_PHONE = frozenset({Stage.WAITING, Stage.HELD})
 
 
 class Event(StrEnum):

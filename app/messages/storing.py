@@ -16,16 +16,16 @@ from sqlalchemy import Integer, text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
-from app.core.arrays import arrays_of, columns_named, copy_rows, unnest
+from app.core.arrays import arrays_of, columns_named, copy_rows, transposed, unnest
 from app.core.lanes import Lane
 from app.core.settings import get_settings
 from app.devices import figures
-from app.messages.models import Message, MessageRow, QueuedRow, QueueEntry
+from app.messages.models import CampaignDelta, Message, MessageRow, QueuedRow, QueueEntry
 from app.messages.states import Stage, Status
 
 
 class NewMessage(NamedTuple):
-    """An outbound message to be stored: columns of `messages`, and for how many seconds it is valid."""
+    """An outbound message to be stored: columns of `messages`, its validity in seconds, and until when it is held."""
 
     message_id: UUID
     user_id: int
@@ -39,23 +39,33 @@ class NewMessage(NamedTuple):
     sim_slot: int | None
     segments: int
     encoding: str
+    campaign_id: int | None
     validity: int | None
+    due_at: datetime | None = None
 
 
-_NEW = NewMessage._fields[:-1]  # the validity is no column
+_NEW = NewMessage._fields[:-2]  # the last two are no columns
 _INSERT_FEW = text(f"""
-    WITH made AS (
+    WITH asked AS MATERIALIZED (
+        SELECT u.*, t.now FROM {unnest(*columns_named(Message, _NEW), validity=Integer(), due_at=QueueEntry.due_at)},
+            (SELECT clock_timestamp() AS now) t
+    ), made AS (
         INSERT INTO messages ({", ".join(_NEW)}, direction, status, lane, sim_named, valid_until, created_at,
                               updated_at, routed_at)
         SELECT {", ".join(f"u.{name}" for name in _NEW)}, 'outbound', '{Status.PENDING}', {Lane.SINGLE},
-               u.sim_slot IS NOT NULL, t.now + make_interval(secs => u.validity), t.now, t.now,
-               CASE WHEN u.device_id IS NOT NULL THEN t.now END
-        FROM {unnest(*columns_named(Message, _NEW), validity=Integer())}, (SELECT clock_timestamp() AS now) t
+               u.sim_slot IS NOT NULL, u.now + make_interval(secs => u.validity), u.now, u.now,
+               CASE WHEN u.device_id IS NOT NULL THEN u.now END
+        FROM asked u
         ON CONFLICT (message_id) DO NOTHING
-        RETURNING id, message_id, user_id, device_id, device_named, sim_slot, price, valid_until, created_at
+        RETURNING id, message_id, user_id, device_id, device_named, sim_slot, campaign_id, price, valid_until,
+                  created_at
     ), queued AS (
-        INSERT INTO message_queue (message_id, user_id, device_id, lane, named, sim_slot, valid_until)
-        SELECT id, user_id, COALESCE(device_id, 0), {Lane.SINGLE}, device_named, sim_slot, valid_until FROM made
+        INSERT INTO message_queue (message_id, user_id, device_id, stage, lane, named, sim_slot, campaign_id, due_at,
+                                   valid_until)
+        SELECT m.id, m.user_id, COALESCE(m.device_id, 0),
+               CASE WHEN u.due_at IS NULL THEN {Stage.WAITING} ELSE {Stage.HELD} END, {Lane.SINGLE}, m.device_named,
+               m.sim_slot, m.campaign_id, u.due_at, m.valid_until
+        FROM made m JOIN asked u ON u.message_id = m.message_id
     ), counted AS (
         INSERT INTO usage_deltas (user_id, day, kind, n, amount)
         SELECT user_id, CAST(created_at AT TIME ZONE 'UTC' AS date), '{UsageKind.ACCEPTED}', count(*), sum(price)
@@ -93,9 +103,12 @@ _ENTRY_COLUMNS = (
     QueueEntry.message_id,
     QueueEntry.user_id,
     QueueEntry.device_id,
+    QueueEntry.stage,
     QueueEntry.lane,
     QueueEntry.named,
     QueueEntry.sim_slot,
+    QueueEntry.campaign_id,
+    QueueEntry.due_at,
     QueueEntry.since,
     QueueEntry.valid_until,
 )
@@ -113,9 +126,10 @@ def copy_many(session: Session, messages: Sequence[NewMessage]) -> list[int]:
         for number, new in zip(ids, messages, strict=True):
             device, named, sim = new.device_id, new.device_named, new.sim_slot
             until = None if new.validity is None else now + timedelta(seconds=new.validity)
-            queued.append((number, new.user_id, device or 0, lane, named, sim, now, until))
+            stage, campaign, due_at = Stage.WAITING if new.due_at is None else Stage.HELD, new.campaign_id, new.due_at
+            queued.append((number, new.user_id, device or 0, stage, lane, named, sim, campaign, due_at, now, until))
             routed_at = None if device is None else now
-            yield (*new[:-1], number, "outbound", status, lane, sim is not None, until, routed_at, now, now)
+            yield (*new[:-2], number, "outbound", status, lane, sim is not None, until, routed_at, now, now)
 
     copy_rows(session, _MESSAGE_COLUMNS, rows())
     copy_rows(session, _ENTRY_COLUMNS, queued)
@@ -147,17 +161,39 @@ _WRITTEN = (
     Message.updated_at,
     Message.deleted_at,
 )
+
+
+class CampaignKey(NamedTuple):
+    """What is counted of a campaign: a result at a phone, 0 for none, with the code of its reason where it failed."""
+
+    campaign_id: int
+    device_id: int
+    result: str
+    reason: str
+
+
+_CAMPAIGN_DELTA = {f"campaign_{name}": getattr(CampaignDelta, name) for name in (*CampaignKey._fields, "n")}
+_OF_CAMPAIGNS = f"""
+    INSERT INTO campaign_deltas ({", ".join(CampaignKey._fields)}, n, minute)
+    SELECT u.*, date_trunc('minute', clock_timestamp()) FROM {unnest(**_CAMPAIGN_DELTA)}
+"""  # noqa: S608 - names of columns
 _UPDATE = text(f"""
-    WITH counted AS ({figures.INSERT})
+    WITH counted AS ({figures.INSERT}), of_campaigns AS ({_OF_CAMPAIGNS})
     UPDATE messages m SET {", ".join(f"{column.key} = u.{column.key}" for column in _WRITTEN)}
     FROM {unnest(Message.id, *_WRITTEN)} WHERE m.id = u.id
 """)  # noqa: S608 - names of columns
 
 
-def update(session: Session, rows: Sequence[MessageRow], results: Mapping[figures.Key, int]) -> None:
-    """Write the messages, and with them what their phones' figures gain: one statement."""
+def update(
+    session: Session,
+    rows: Sequence[MessageRow],
+    results: Mapping[figures.Key, int],
+    of_campaigns: Mapping[CampaignKey, int],
+) -> None:
+    """Write the messages, and with them what the figures of their phones and campaigns gain: one statement."""
     if rows:
-        session.execute(_UPDATE, {**arrays_of(rows, Message.id, *_WRITTEN), **figures.parameters(results)})
+        counted = transposed([(*key, n) for key, n in of_campaigns.items() if n], *_CAMPAIGN_DELTA)
+        session.execute(_UPDATE, {**arrays_of(rows, Message.id, *_WRITTEN), **figures.parameters(results), **counted})
 
 
 _ACCEPT = text(f"""
@@ -183,11 +219,16 @@ def recall(session: Session, message_ids: Sequence[int]) -> None:
         )
 
 
+# What comes to wait again while its campaign is paused.
+_WAITING_OR_HELD = (
+    f"CASE WHEN EXISTS (SELECT FROM held_campaigns h WHERE h.campaign_id = {{}}) THEN {Stage.HELD}"
+    f" ELSE {Stage.WAITING} END"
+)
 _REROUTED = (QueueEntry.message_id, QueueEntry.device_id, QueueEntry.sim_slot, QueueEntry.valid_until)
 _REROUTE = text(f"""
     UPDATE message_queue q
-    SET stage = {Stage.WAITING}, device_id = u.device_id, since = clock_timestamp(), sim_slot = u.sim_slot,
-        valid_until = u.valid_until, released_at = NULL, offered_at = NULL, accepted_at = NULL
+    SET stage = {_WAITING_OR_HELD.format("q.campaign_id")}, device_id = u.device_id, since = clock_timestamp(),
+        sim_slot = u.sim_slot, valid_until = u.valid_until, released_at = NULL, offered_at = NULL, accepted_at = NULL
     FROM {unnest(*_REROUTED)} WHERE q.message_id = u.message_id
 """)  # noqa: S608 - names of columns
 
@@ -203,14 +244,24 @@ def dequeue(session: Session, message_ids: Sequence[int]) -> None:
         session.execute(text("DELETE FROM message_queue WHERE message_id = ANY(:ids)"), {"ids": message_ids})
 
 
-_REQUEUED = (Message.id, Message.user_id, Message.device_id, Message.lane, Message.device_named, Message.sim_slot)
+_REQUEUED = (
+    Message.id,
+    Message.user_id,
+    Message.device_id,
+    Message.lane,
+    Message.device_named,
+    Message.sim_slot,
+    Message.campaign_id,
+    Message.valid_until,
+)
 _ENQUEUE = text(f"""
-    INSERT INTO message_queue (message_id, user_id, device_id, lane, named, sim_slot, valid_until)
-    SELECT id, user_id, COALESCE(device_id, 0), lane, device_named, sim_slot, valid_until
-    FROM {unnest(*_REQUEUED, Message.valid_until)}
+    INSERT INTO message_queue (message_id, user_id, device_id, stage, lane, named, sim_slot, campaign_id, valid_until)
+    SELECT id, user_id, COALESCE(device_id, 0), {_WAITING_OR_HELD.format("u.campaign_id")}, lane, device_named,
+           sim_slot, campaign_id, valid_until
+    FROM {unnest(*_REQUEUED)}
 """)  # noqa: S608 - names of columns
 
 
 def enqueue(session: Session, rows: Sequence[MessageRow]) -> None:
     """Queue rows for messages that are to be sent; `device_id` null means that a phone is still to be chosen."""
-    session.execute(_ENQUEUE, arrays_of(rows, *_REQUEUED, Message.valid_until))
+    session.execute(_ENQUEUE, arrays_of(rows, *_REQUEUED))

@@ -13,7 +13,7 @@ load_tables()
 
 ROOT = Path(__file__).parents[2]
 # Each package may name its own tables and those of packages before it.
-LAYERS = ("core", "accounts", "webhooks", "devices", "contacts", "messages", "releases", "mobile", "docs")
+LAYERS = ("core", "accounts", "webhooks", "devices", "contacts", "messages", "campaigns", "releases", "mobile", "docs")
 # What goes the other way, and why.
 UPWARD = {
     (
@@ -24,6 +24,7 @@ UPWARD = {
         "accounts/ownership.py",
         "devices webhooks",
     ): "whoever takes over an account takes it at once from all that acts for it",
+    ("messages/life/erasing.py", "campaigns"): "an account's rows are deleted in one order, in one place",
     ("webhooks/history.py", "messages"): "deliveries are searched by the message's UUID, which their rows do not have",
 }
 UNORDERED = {"messages/life/erasing.py": "one task at a time deletes an account's rows: it holds the account's row"}

@@ -130,6 +130,7 @@ def _row(item: Asked) -> NewMessage:
         sim_slot=draft.sim_slot,
         segments=parts,
         encoding=encoding,
+        campaign_id=None,
         validity=draft.validity_period,
     )
 

@@ -17,7 +17,7 @@ from app.core.settings import get_settings
 from app.devices import versions
 from app.devices.models import PhoneRow
 from app.messages.dispatch import limits
-from app.messages.dispatch.pace import MAX_ANSWER, REPEAT_IS_DUE
+from app.messages.dispatch.pace import MAX_ANSWER, NOT_PAUSED, REPEAT_IS_DUE
 from app.messages.models import QueueEntry
 from app.messages.states import Stage
 
@@ -54,9 +54,9 @@ _CLAIM = text(f"""
         SELECT q.message_id, p.sim_slot, p.now
         FROM {unnest(*PLACE, QueueEntry.sim_slot, alias="p", room=Integer(), now=QueueEntry.released_at)},
         LATERAL (
-            SELECT message_id FROM message_queue
+            SELECT message_id FROM message_queue q
             WHERE user_id = p.user_id AND device_id = p.device_id AND stage = {Stage.WAITING}
-              AND COALESCE(valid_until > clock_timestamp(), true)
+              AND COALESCE(valid_until > clock_timestamp(), true) AND {NOT_PAUSED}
             ORDER BY lane, message_id LIMIT p.room FOR NO KEY UPDATE SKIP LOCKED
         ) q
     )

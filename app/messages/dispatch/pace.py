@@ -47,7 +47,10 @@ _RECENT = f"q.released_at > clock_timestamp() - {interval(IN_FLIGHT_FOR)}"
 # What the phone was given and has not sent.
 IN_FLIGHT = f"q.stage IN ({Stage.RELEASED}, {Stage.ACCEPTED}) AND {_RECENT}"
 # That, and what waits for it.
-AHEAD = f"(q.stage = {Stage.WAITING} OR {_RECENT})"
+AHEAD = f"q.stage < {Stage.HELD} AND (q.stage = {Stage.WAITING} OR {_RECENT})"
+# Of what waits: its campaign may have been paused since it began to. Read once a statement, so that a claim keeps to
+# the order of its index.
+NOT_PAUSED = "(q.campaign_id IS NULL OR q.campaign_id <> ALL (ARRAY(SELECT h.campaign_id FROM held_campaigns h)))"
 # To be joined to `d`: as `a.ahead`, how many messages the phone has ahead of it, up to `:most`.
 COUNT_AHEAD = f"""
     LATERAL (SELECT count(*) AS ahead FROM (

@@ -18,11 +18,19 @@ BATCH_SIZE = 1000
 MAX_ACCOUNTS = 100
 
 _BY_USER = "user_id = :user"
+_BY_CAMPAIGN = "campaign_id IN (SELECT id FROM campaigns WHERE user_id = :user)"
 _BY_DEVICE = "device_id IN (SELECT id FROM devices WHERE user_id = :user)"
 # In this order: first what sends and calls, and nothing before the rows by which it is found.
 ROWS: tuple[tuple[str, str], ...] = (
     ("message_queue", _BY_USER),
     ("webhook_queue", _BY_USER),
+    ("held_campaigns", _BY_CAMPAIGN),
+    ("campaign_recipients", _BY_CAMPAIGN),
+    ("campaign_left_out", _BY_CAMPAIGN),
+    ("campaign_totals", _BY_CAMPAIGN),
+    ("campaign_minutes", _BY_CAMPAIGN),
+    ("campaign_deltas", _BY_CAMPAIGN),
+    ("campaigns", _BY_USER),
     ("messages", f"{_BY_USER} AND deleted_at IS NULL"),
     ("messages", f"{_BY_USER} AND deleted_at IS NOT NULL"),
     ("message_attachments", _BY_USER),
@@ -62,7 +70,8 @@ _HANDED_OVER = text("""
 # What a phone was given stays: the phone may still report it.
 _WAITING = text(f"""
     SELECT q.message_id FROM message_queue q JOIN messages m ON m.id = q.message_id
-    WHERE q.user_id = :user AND q.stage = {Stage.WAITING} AND m.created_at < :before ORDER BY q.message_id LIMIT :most
+    WHERE q.user_id = :user AND q.stage IN ({Stage.WAITING}, {Stage.HELD}) AND m.created_at < :before
+    ORDER BY q.message_id LIMIT :most
 """)  # noqa: S608 - names of columns and of states
 
 

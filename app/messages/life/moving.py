@@ -92,8 +92,8 @@ _TAKE = text(f"""
 _STRANDED = text(f"""
     SELECT q.message_id FROM {unnest(QueueEntry.device_id, alias="p")}, LATERAL (
         SELECT message_id FROM message_queue
-        WHERE user_id = :user AND device_id = p.device_id AND stage = {Stage.WAITING} AND named
-        ORDER BY lane, message_id LIMIT :most) q
+        WHERE user_id = :user AND device_id = p.device_id AND stage IN ({Stage.WAITING}, {Stage.HELD}) AND named
+        LIMIT :most) q
     LIMIT :most
 """)  # noqa: S608 - names of columns and of states
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from app.messages.dispatch.limits import OF_A_SIM, PERIODS, RECIPIENTS
 
 SENTENCES: dict[str, str] = {
+    "scheduled": "The message is scheduled for {at}.",
+    "campaign_paused": "The campaign of this message is paused; it goes out when the campaign is resumed.",
     "recalled": "{device} has been asked to give the message back and has not answered yet.",
     "given_before_reinstall": "The message was given to {device} before the phone was reinstalled; nobody knows yet"
     " whether it was sent.",

@@ -139,13 +139,20 @@ def _stages(session: Session, row: Mapping[str, Any]) -> list[StageOut]:
 
 
 def _waiting(session: Session, standing: Mapping[str, Any]) -> Waiting:
-    if standing["stage"] != Stage.WAITING:
+    if standing["stage"] == Stage.HELD:
+        reason, expected = _held(standing), None
+    elif standing["stage"] != Stage.WAITING:
         reason, expected = _at_the_phone(standing), None
     elif not standing["device_id"]:
         reason, expected = _without_phone(session, standing)
     else:
         reason, expected = _before_the_phone(session, standing)
     return Waiting(reason_code=reason.code, reason=reason.sentence, parameters=reason.parameters, expected_at=expected)
+
+
+def _held(standing: Mapping[str, Any]) -> Reason:
+    due = standing["due_at"]
+    return Reason("scheduled", {"at": timestamp(due)}) if due else Reason("campaign_paused")
 
 
 def _at_the_phone(standing: Mapping[str, Any]) -> Reason:

@@ -22,7 +22,7 @@ from app.messages.dispatch import failover, waking
 from app.messages.life import results
 from app.messages.life.results import counted_on
 from app.messages.models import Message, MessageRow, QueuedRow, QueueEntry
-from app.messages.states import CONCLUDED_FAILURE, RANK, REPORTED, Event, Stage, Status
+from app.messages.states import BEFORE_A_PHONE, CONCLUDED_FAILURE, RANK, REPORTED, Event, Stage, Status
 from app.messages.views import message_object
 from app.webhooks import outbox
 
@@ -72,6 +72,7 @@ class _Work:
     others: Mapping[int, int] = field(default_factory=dict)
     rerouted: dict[int, QueuedRow] = field(default_factory=dict)
     figures: results.Results = field(default_factory=Counter)
+    of_campaigns: Counter[storing.CampaignKey] = field(default_factory=Counter)
     past: list[steps.Past] = field(default_factory=list)
     freed: set[tuple[int, int]] = field(default_factory=set)
 
@@ -87,6 +88,7 @@ def apply(session: Session, changes: Sequence[Change]) -> dict[int, Applied]:
     found = _lock(session, by_message)
     if not found:
         return {}
+    counted = {number: results.of_campaign(applied.row) for number, applied in found.items()}
     now: datetime = session.scalar(text("SELECT clock_timestamp()"))
     users = {applied.row["user_id"] for applied in found.values()}
     work = _Work(now, now.astimezone(UTC).date(), outbox.hooks_of(session, sorted(users)))
@@ -95,6 +97,7 @@ def apply(session: Session, changes: Sequence[Change]) -> dict[int, Applied]:
         news = _news(applied.row, by_message[message_id])
         for change in sorted(news, key=lambda change: RANK[change.event]):
             _fold(applied, change, work)
+        results.moved(work.of_campaigns, counted[message_id], results.of_campaign(applied.row))
     _write(session, [applied for applied in found.values() if applied.changed], work)
     return found
 
@@ -167,7 +170,7 @@ def _news(row: MessageRow, changes: Sequence[Change]) -> list[Change]:
 def _fold(applied: Applied, change: Change, work: _Work) -> None:
     row, queued = applied.row, applied.queued
     status = Status(row["status"])
-    waiting = queued is not None and queued["stage"] == Stage.WAITING
+    waiting = queued is not None and queued["stage"] in BEFORE_A_PHONE
     match change.event:
         case Event.ACCEPTED:
             _accept(applied, work)
@@ -223,8 +226,8 @@ def _report(applied: Applied, status: Status, change: Change, work: _Work) -> No
         results.failed(work.figures, row, -1)
     if target is Status.FAILED:
         row["error_message"] = change.error or "The phone could not send the message"
-        is_held = queued is not None and queued["stage"] != Stage.WAITING
-        row["failed_by"] = "owner" if is_held and not is_of_phone else "phone"
+        at_phone = queued is not None and queued["stage"] not in BEFORE_A_PHONE
+        row["failed_by"] = "owner" if at_phone and not is_of_phone else "phone"
     else:
         row["error_message"] = change.error
         row["failed_by"] = None
@@ -254,7 +257,7 @@ def _try_elsewhere(applied: Applied, change: Change, work: _Work) -> None:
 
 
 def _give_up(applied: Applied, queued: QueuedRow, event: Event, work: _Work) -> None:
-    waiting, valid_until = queued["stage"] == Stage.WAITING, queued["valid_until"]
+    waiting, valid_until = queued["stage"] in BEFORE_A_PHONE, queued["valid_until"]
     if event is Event.EXPIRED and waiting and valid_until and valid_until <= work.now:
         _conclude(applied, EXPIRED, work, uncertain=False)
     elif event is Event.STRANDED and waiting:
@@ -373,7 +376,7 @@ def _notice(row: MessageRow, work: _Work, *, callback: bool) -> None:
 
 
 def _write(session: Session, changed: list[Applied], work: _Work) -> None:
-    storing.update(session, [applied.row for applied in changed], work.figures)
+    storing.update(session, [applied.row for applied in changed], work.figures, work.of_campaigns)
     storing.accept(session, set(work.accepted).difference(work.left_queue, work.rerouted), work.now)
     storing.recall(session, work.recalled)
     storing.reroute(session, list(work.rerouted.values()))

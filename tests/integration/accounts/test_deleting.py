@@ -29,7 +29,7 @@ def test_every_table_of_an_account_is_named():
     owned = {
         name
         for name, table in Base.metadata.tables.items()
-        if {"user_id", "device_id", "message_id", "delivery_id"} & set(table.columns.keys())
+        if {"user_id", "device_id", "message_id", "delivery_id", "campaign_id"} & set(table.columns.keys())
     }
     assert owned == named
 

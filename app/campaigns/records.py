@@ -1,0 +1,138 @@
+"""Campaigns as their owner keeps them: found, listed, made, changed, deleted."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import delete, func, select, text
+from sqlalchemy.orm import Session
+
+from app.accounts.principals import Principal, hold, require
+from app.campaigns import progress
+from app.campaigns.models import Campaign, CampaignLeftOut, CampaignMinute, CampaignRecipient, CampaignTotal
+from app.campaigns.schemas import CampaignChange, CampaignDraft, CampaignFilter, CampaignOut
+from app.campaigns.sentences import sentence
+from app.campaigns.states import AT_REST, OPEN
+from app.core.errors import Invalid, NotFound, Refused
+from app.core.pages import Page, Paging
+from app.core.refusals import ONLY_AT_REST
+from app.core.validation import row_id
+
+MODEL = "Campaign"
+ACTIVE = "active"
+
+# What may be changed once it has started, and when it is over.
+_WHILE_RUNNING = frozenset({"name", "rate_per_minute", "hours", "end_at"})
+_WHEN_OVER = frozenset({"name"})
+_NEVER_NULL = frozenset({"name", "message"})
+
+
+def find(session: Session, user_id: int, campaign: str, *, lock: bool = False) -> Campaign:
+    """The user's campaign, locked where it is to be changed. Raises `NotFound`."""
+    query = select(Campaign).where(Campaign.id == (row_id(campaign) or 0), Campaign.user_id == user_id)
+    if lock:
+        query = query.with_for_update(key_share=True)
+    found = session.scalars(query).one_or_none()
+    if found is None:
+        raise NotFound(MODEL)
+    return found
+
+
+def page(session: Session, user_id: int, wanted: CampaignFilter, paging: Paging) -> Page[CampaignOut]:
+    """A page of the user's campaigns, newest first."""
+    conditions = [Campaign.user_id == user_id]
+    if wanted.status is not None:
+        conditions.append(Campaign.status == wanted.status)
+    total = session.execute(select(func.count()).select_from(Campaign).where(*conditions)).scalar_one()
+    query = select(Campaign).where(*conditions).order_by(Campaign.id.desc())
+    found = session.scalars(query.limit(paging.per_page).offset(paging.offset)).all()
+    return Page(**paging.fields(shown(session, found), total))
+
+
+def shown(session: Session, found: Sequence[Campaign]) -> list[CampaignOut]:
+    """Campaigns as they are shown."""
+    session.flush()
+    counts = progress.counts(session, [campaign.id for campaign in found])
+    return [CampaignOut(**fields_of(campaign), counts=counts[campaign.id]) for campaign in found]
+
+
+def fields_of(campaign: Campaign) -> dict[str, Any]:
+    """What is shown of a campaign's row."""
+    row = {column.key: getattr(campaign, column.key) for column in Campaign.__table__.columns}
+    reason = sentence(campaign.reason_code, campaign.reason)
+    row |= {"device_id": campaign.devices, "reasons": campaign.left_out, "reason": reason, "figures": campaign.reason}
+    return {name: value for name, value in row.items() if name in CampaignOut.model_fields}
+
+
+def create(session: Session, user: Principal, draft: CampaignDraft) -> Campaign:
+    """A new draft of the user's. Raises `Invalid` for phones that the user has not."""
+    _refuse_callback(user, draft)
+    hold(session, user)
+    campaign = Campaign(user_id=user.user_id, **_columns(session, user.user_id, draft, set(CampaignDraft.model_fields)))
+    session.add(campaign)
+    session.flush()
+    return campaign
+
+
+def change(session: Session, user: Principal, campaign: Campaign, wanted: CampaignChange) -> None:
+    """Change the locked campaign. Raises `Invalid` for what its status no longer allows to be changed."""
+    given = wanted.model_fields_set & CampaignChange.model_fields.keys()
+    if campaign.status not in OPEN:
+        is_over = campaign.status in AT_REST
+        fixed = given - (_WHEN_OVER if is_over else _WHILE_RUNNING)
+        when = "when the campaign is over" if is_over else "once the campaign has started"
+        if fixed:
+            raise Invalid(
+                {name: [f"The {name.replace('_', ' ')} field cannot be changed {when}."] for name in sorted(fixed)}
+            )
+    _refuse_callback(user, wanted)
+    for name, value in _columns(session, user.user_id, wanted, given).items():
+        setattr(campaign, name, value)
+    campaign.updated_at = session.execute(select(func.clock_timestamp())).scalar_one()
+    session.flush()
+
+
+def _refuse_callback(user: Principal, draft: CampaignDraft) -> None:
+    if draft.callback_url is not None:
+        require(user, "campaigns", "webhooks")
+
+
+def _columns(session: Session, user_id: int, draft: CampaignDraft, names: set[str]) -> dict[str, Any]:
+    columns = {name: getattr(draft, name) for name in names}
+    missing = [name for name in _NEVER_NULL & names if not columns[name]]
+    if missing:
+        raise Invalid({name: [f"The {name} field is required."] for name in missing})
+    for name in {"hours", "canary", "stop_rule"} & names:
+        columns[name] = columns[name] and columns[name].model_dump(mode="json", by_alias=True)
+    if "device_id" in names:
+        columns["devices"] = _devices(session, user_id, columns.pop("device_id"))
+    return columns
+
+
+_DEVICE = text("""
+    SELECT id FROM devices WHERE user_id = :user AND removed_at IS NULL AND (id = :id OR device_id = :name)
+    ORDER BY id = :id DESC NULLS LAST LIMIT 1
+""")
+
+
+def _devices(session: Session, user_id: int, asked: Any) -> Any:
+    """The phones by their numbers. Raises `Invalid` for those that the user has not."""
+    if asked is None or asked == ACTIVE:
+        return asked
+    several = isinstance(asked, list)
+    found: dict[int, None] = {}
+    for place, reference in enumerate(asked if several else [asked]):
+        device = session.scalar(_DEVICE, {"user": user_id, "id": row_id(str(reference)), "name": str(reference)})
+        if device is None:
+            field = f"device_id.{place}" if several else "device_id"
+            raise Invalid({field: [f"The selected {field.replace('_', ' ')} is invalid."]})
+        found[device] = None
+    return list(found) if several else next(iter(found))
+
+
+def remove(session: Session, campaign: Campaign) -> None:
+    """Delete the locked campaign; its messages stay. Raises `Refused` for one that is under way."""
+    if campaign.status not in AT_REST:
+        raise Refused(ONLY_AT_REST)
+    for table in (CampaignRecipient, CampaignLeftOut, CampaignTotal, CampaignMinute):
+        session.execute(delete(table).where(table.campaign_id == campaign.id))
+    session.execute(delete(Campaign).where(Campaign.id == campaign.id))
