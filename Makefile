@@ -12,7 +12,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-versi
 WANTED = $(shell cat $(LOCKS) pyproject.toml | cksum)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install up demo check format test test-only migration endpoints bench audit lock FORCE
+.PHONY: help setup install up demo check format test test-only migration endpoints interleavings bench audit lock FORCE
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ migration: $(READY) ## NAME="what it does": the next migration, from what the mo
 
 endpoints: $(READY) ## write the table of endpoints in docs/developing/
 	@$(BIN)/python -m app.endpoints
+
+interleavings: $(READY) ## every pair of operations against each other, statement by statement; ONLY="cancel" for some
+	@exec $(BIN)/python -m tests.interleavings $(ONLY)
 
 bench: $(READY) ## PART=… of the performance table
 	@exec $(BIN)/python -m benchmarks $(PART)

@@ -1,0 +1,489 @@
+"""An account with two phones and three messages in a chosen state, and what must hold of them whatever happens."""
+
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Collection
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
+
+from app.accounts import signin, tokens, usage
+from app.accounts.principals import Principal
+from app.accounts.usage import UsageKind
+from app.core.batching import Later
+from app.core.database import transaction
+from app.core.errors import AppError, Conflict, is_locked
+from app.core.security import digest, parse_token
+from app.devices import enrolling
+from app.messages.accepting import intake, requests
+from app.messages.dispatch import handout, routing
+from app.messages.life import cancelling, expiry, moving, reports
+from app.messages.schemas import SmsDraft
+from app.messages.states import Status
+from app.mobile import wire
+from app.webhooks import claims, records
+from app.webhooks.claims import Call
+from app.webhooks.sender import Result
+from tests.interleavings.harness import runner
+
+APP = "1.68.0"
+MESSAGES = 3
+NO_SERVICE = "Send result: RESULT_ERROR_NO_SERVICE (Failed because service is currently unavailable)"
+MAX_ROUNDS = 3
+LEFT = {"Sent", "Delivered"}
+FINAL = {"delivered", "failed"}
+# What ends a transaction for another's sake may be met, a deadlock may not: locks are taken in one order.
+DEADLOCK = "40P01"
+
+_EMPTIED = (
+    "messages", "message_queue", "message_steps", "usage_deltas", "usage_totals", "device_deltas", "device_totals",
+    "webhook_deliveries", "webhook_queue", "webhook_attempts", "webhook_targets", "webhook_urls", "idempotency_keys",
+    "dispatch_cursors", "device_state", "device_health",
+)  # fmt: skip
+
+
+def hot(flush: Callable[[Session, list[Any]], Any], item: Any) -> Any:
+    """A hot call as `core.batching` makes it: again where its row is locked, in a transaction of its own each time."""
+    while True:
+        try:
+            with transaction(hot=True) as session:
+                (outcome,) = flush(session, [item])
+        except DBAPIError as error:
+            if not is_locked(error):
+                raise
+            outcome = Later()
+        if not isinstance(outcome, Later):
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+        _wait()
+
+
+def plain(work: Callable[..., Any], *arguments: Any) -> Any:
+    """A plain route; its client repeats it where it is told to come again. What it refuses is its result."""
+    while True:
+        try:
+            with transaction() as session:
+                return work(session, *arguments)
+        except Conflict:
+            pass
+        except AppError as refusal:
+            return refusal
+        except DBAPIError as error:
+            if not is_locked(error):
+                raise
+        _wait()
+
+
+def again_on_conflict(call: Callable[[], Any]) -> Any:
+    """For a call that opens its own transactions."""
+    while True:
+        try:
+            return call()
+        except Conflict:
+            _wait()
+
+
+def _wait() -> None:
+    runner().waits = True
+    time.sleep(0.002)
+
+
+class World:
+    """Reset by `begin` for each try."""
+
+    def __init__(self) -> None:
+        with transaction() as session:
+            user = signin.add_user(session, name="x", email=f"{time.time_ns()}@example.com", password_hash=None)
+            assert user is not None
+            self.user = user.id
+            token = tokens.issue(session, user.id, "session", "x")
+            self.key = parse_token(token.plain)
+            self.owner = Principal(
+                user.id,
+                token.id,
+                "session",
+                frozenset({"*"}),
+                is_premium=False,
+                default_device_id=None,
+                default_region=None,
+            )
+            self.phones = [enrolling.enroll(session, self.owner, f"phone {n}", [], None) for n in range(2)]
+            for device, _ in self.phones:
+                device.app_version = APP
+            session.flush()
+            self.devices = [device.id for device, _ in self.phones]
+            self.tokens = [token for _, token in self.phones]
+        self._lock = threading.Lock()
+
+    def begin(self, start: str) -> None:
+        """Everything as it is before a try, with the messages in the state `start`."""
+        self.given: dict[str, set[int]] = defaultdict(set)  # names of messages, and the phones they were given to
+        self.on_air: Counter[str] = Counter()
+        self.ended: set[str] = set()  # names that a phone will never send: failed there, or taken back
+        self.recalled: set[str] = set()
+        self.calls: list[Call] = []
+        self.claimed: list[list[Call]] = []
+        self.retried: Counter[int] = Counter()
+        self.withdrawn: set[int] = set()
+        self.answers: dict[str, set[tuple[int, ...]]] = defaultdict(set)  # of sends with a key, by route
+        self.may_go_twice = False  # by the owner's own retry of what is uncertain
+        self.tells = True
+        self.owner_spoke = False
+        with transaction() as session:
+            session.execute(text("; ".join(f"DELETE FROM {table}" for table in _EMPTIED)))
+            session.execute(
+                text(
+                    "UPDATE devices SET is_active = true, removed_at = NULL, token_hash = u.token FROM"
+                    " unnest(CAST(:ids AS bigint[]), CAST(:tokens AS bytea[])) AS u(id, token) WHERE devices.id = u.id"
+                ),
+                {"ids": self.devices, "tokens": [digest(token) for token in self.tokens]},
+            )
+            session.execute(
+                text("INSERT INTO device_state (device_id, seen_at) SELECT unnest(:ids), clock_timestamp()"),
+                {"ids": self.devices},
+            )
+            session.execute(
+                text(
+                    "INSERT INTO webhook_urls (user_id, hook, url, origin)"
+                    " VALUES (:user, 'status', 'http://example.org/s', 'http://example.org:80')"
+                ),
+                {"user": self.user},
+            )
+            STARTS[start](self, session)
+            self.messages = [row.id for row in self.rows(session, "SELECT id FROM messages ORDER BY id")]
+            self.deliveries = [row.id for row in self.rows(session, "SELECT id FROM webhook_deliveries ORDER BY id")]
+            session.info.clear()
+
+    # What phones and their owner do, in a session that is given
+
+    def send(self, key: str | None = None) -> requests.Send:
+        draft = SmsDraft(
+            message="x", recipient_number="+998901112233", device_id="active", callback_url="http://example.org/c"
+        )
+        return requests.Send(self.key, draft, key, b"hash" if key else b"")
+
+    def accept(self, session: Session) -> None:
+        for outcome in intake.accept(session, [self.send() for _ in range(MESSAGES)]):
+            assert not isinstance(outcome, Exception), outcome
+
+    def route(self, session: Session) -> int:
+        return routing.route_waiting(session, self.user)
+
+    def take(self, phone: int, answer: tuple[int, list[handout.Released]]) -> None:
+        """What the phone does with the answer to its pull."""
+        with self._lock:
+            for message in answer[1]:
+                name = reports.wire_name(message.message_id, message.attempt)
+                self.given[name].add(phone)
+                if message.cancelling:
+                    self.recalled.add(name)
+
+    def pull(self, phone: int) -> handout.Pull:
+        return handout.Pull(digest(self.tokens[phone]), APP)
+
+    def pull_in(self, session: Session) -> None:
+        """Both phones pull, those that may."""
+        for phone, answer in enumerate(handout.hand_out(session, [self.pull(phone) for phone in (0, 1)])):
+            if not isinstance(answer, Exception):
+                self.take(phone, answer)
+
+    def names(self, phone: int) -> list[str]:
+        """The names that the phone was given and has not ended."""
+        return sorted(name for name, phones in self.given.items() if phone in phones and name not in self.ended)
+
+    def report(
+        self, phone: int, state: str, which: Collection[str] | None = None, error: str | None = None
+    ) -> reports.Reported:
+        """The phone does what it then says, of all it has. What goes on air does so before it is said."""
+        names = self.names(phone) if which is None else sorted(which)
+        if state not in LEFT:
+            names = [name for name in names if not self.on_air[name]]
+        with self._lock:
+            if state in LEFT:
+                self.on_air.update(name for name in names if not self.on_air[name])
+            elif state in {"Failed", "Cancelled"}:
+                self.ended.update(names)
+        items = [
+            {"id": name, "state": state, "recipients": [{"phoneNumber": "x", "state": state, "error": error}]}
+            for name in names
+        ]
+        parsed = [wire.parse_report(item) for item in items]
+        return reports.Reported(digest(self.tokens[phone]), [report for report in parsed if report])
+
+    def report_in(self, session: Session, state: str, error: str | None = None) -> None:
+        said = [self.report(phone, state, error=error) for phone in (0, 1)]
+        assert reports.record(session, said) == [None, None]
+
+    def set_back(self, session: Session, seconds: float) -> None:
+        """Let the end of every pending message's validity be so long ago."""
+        session.execute(
+            text("UPDATE message_queue SET valid_until = clock_timestamp() - make_interval(secs => :seconds)"),
+            {"seconds": seconds},
+        )
+
+    def claim_in(self, session: Session) -> None:
+        self.calls = claims.claim(session, 100).calls
+        assert self.calls
+
+    def results(self, status: int) -> list[Result]:
+        return [Result(call, status, None, None if status == 200 else "no", 5) for call in self.calls]
+
+    # What must hold
+
+    def rows(self, session: Session, statement: str, **values: Any) -> list[Any]:
+        return list(session.execute(text(statement), {"user": self.user} | values).all())
+
+    def judge(self) -> list[str]:
+        """What is wrong now."""
+        with transaction() as session:
+            return self._wrong(session)
+
+    def _wrong(self, session: Session) -> list[str]:
+        found = self.rows(
+            session,
+            "SELECT m.id, m.message_id, m.attempt, m.status, m.deleted_at, m.uncertain, m.device_id, q.stage,"
+            " q.device_id AS place FROM messages m LEFT JOIN message_queue q ON q.message_id = m.id"
+            " WHERE m.user_id = :user ORDER BY m.id",
+        )
+        wrong = [
+            f"message {row.id} is {row.status} and its queue row is {row.stage}"
+            for row in found
+            if (row.stage is not None) != (row.status == "pending")
+        ]
+        wrong += [
+            f"message {row.id} is of phone {row.device_id} and waits for {row.place}"
+            for row in found
+            if row.place is not None and row.place != (row.device_id or 0)
+        ]
+        wrong += [
+            f"message {row.id} is uncertain and {row.status}"
+            for row in found
+            if row.uncertain and row.status != "failed"
+        ]
+        wrong += [f"{name} was given to two phones" for name, phones in self.given.items() if len(phones) > 1]
+        wrong += [f"{route} with one key made {made}" for route, made in self.answers.items() if len(made) > 1]
+        if self.answers and len(found) != sum(len(numbers) for made in self.answers.values() for numbers in made):
+            wrong.append(f"sends with keys made {dict(self.answers)}, and there are {len(found)} messages")
+        wrong += self._counters(session, found)
+        wrong += self._told(session, found)
+        wrong += self._deliveries(session)
+        return wrong
+
+    def _counters(self, session: Session, found: list[Any]) -> list[str]:
+        figures, visible = usage.figures(session, self.user), usage.visible(session, self.user)
+        status = Counter(row.status for row in found)
+        expected = {
+            UsageKind.ACCEPTED: len(found),
+            UsageKind.SENT: status["sent"] + status["delivered"] + status["failed"],
+            UsageKind.DELIVERED: status["delivered"],
+            UsageKind.FAILED: status["failed"],
+            UsageKind.CANCELLED: status["cancelled"],
+        }
+        wrong = [
+            f"{kind} is counted {figures[kind].total} times and is {number}"
+            for kind, number in expected.items()
+            if figures[kind].total != number
+        ]
+        shown = {name: n for name, n in visible.by_status.items() if n}
+        recount = dict(Counter(row.status for row in found if row.deleted_at is None))
+        if shown != recount:
+            wrong.append(f"lists show {shown} and there is {recount}")
+        delivered = self.rows(
+            session,
+            "SELECT COALESCE(sum(n), 0) AS n FROM (SELECT n, kind, device_id FROM device_deltas"
+            " UNION ALL SELECT n, kind, device_id FROM device_totals) f WHERE kind = 'delivered'",
+        )[0].n
+        by_phones = sum(row.status == "delivered" and row.device_id is not None for row in found)
+        if delivered != by_phones:
+            wrong.append(f"phones count {delivered} delivered and there are {by_phones}")
+        return wrong
+
+    def _told(self, session: Session, found: list[Any]) -> list[str]:
+        """Account URLs hear each status, the present one last; callbacks hear of the end once."""
+        told: dict[int, list[str]] = defaultdict(list)
+        called: Counter[int] = Counter()
+        for row in self.rows(
+            session,
+            "SELECT message_id, hook, body::json->'data'->>'status' AS status FROM webhook_deliveries ORDER BY id",
+        ):
+            if row.hook == "callback":
+                called[row.message_id] += 1
+            else:
+                told[row.message_id].append(row.status)
+        wrong = []
+        for row in found:
+            statuses = told[row.id]
+            if self.tells and row.status != "pending" and statuses[-1:] != [row.status]:
+                wrong.append(f"message {row.id} is {row.status}, and its URL was told {statuses}")
+            if max(Counter(statuses).values(), default=0) > 1 + self.retried[row.id]:
+                wrong.append(f"message {row.id}: its URL was told {statuses}")
+            final = self.retried[row.id] + (row.status in FINAL)
+            if row.status != "sent" and called[row.id] != final:
+                wrong.append(f"message {row.id} is {row.status}, and its callback was called {called[row.id]} times")
+        return wrong
+
+    def _deliveries(self, session: Session) -> list[str]:
+        rows = self.rows(
+            session,
+            "SELECT d.id, d.state, q.delivery_id, q.lease_id, d.attempts FROM webhook_deliveries d"
+            " LEFT JOIN webhook_queue q ON q.delivery_id = d.id ORDER BY d.id",
+        )
+        wrong = [
+            f"delivery {row.id} is {row.state} and {'waits' if row.delivery_id else 'does not wait'}"
+            for row in rows
+            if (row.delivery_id is not None) != (row.state == "pending")
+        ]
+        holders = {row.id: row.lease_id for row in rows}
+        twice = [
+            number
+            for number, times in Counter(call.delivery_id for calls in self.claimed for call in calls).items()
+            if times > 1
+        ]
+        wrong += [f"delivery {number} was claimed twice" for number in twice]
+        wrong += [
+            f"delivery {call.delivery_id} was claimed and is held by {holders[call.delivery_id]}"
+            for calls in self.claimed
+            for call in calls
+            if holders[call.delivery_id] != call.lease_id
+        ]
+        return wrong
+
+    def finish(self) -> list[str]:
+        """Let everything go on to its end, as the sweep and the phones would; what was lost or went out twice."""
+        with transaction() as session:
+            waits, rounds = True, 0
+            while waits and rounds < MAX_ROUNDS:
+                moving.move(session, self.user)
+                self.route(session)
+                session.execute(text("UPDATE message_queue SET offered_at = offered_at - interval '1 minute'"))
+                self.pull_in(session)
+                waits = session.scalar(text("SELECT EXISTS (SELECT FROM message_queue WHERE stage = 0)"))
+                rounds += 1
+            said = []
+            for phone in (0, 1):
+                back = {name for name in self.names(phone) if name in self.recalled and not self.on_air[name]}
+                said.append(self.report(phone, "Delivered", set(self.names(phone)) - back))
+                said.append(self.report(phone, "Cancelled", back))
+            reports.record(session, said)
+            expiry.expire(session)
+            session.info.clear()
+            return self._lost_or_twice(session) + self._wrong(session)
+
+    def _lost_or_twice(self, session: Session) -> list[str]:
+        went: Counter[str] = Counter()
+        for name, times in self.on_air.items():
+            parsed = reports.parse_wire_name(name)
+            assert parsed
+            went[str(parsed[0])] += times
+        wrong = []
+        for row in self.rows(
+            session, "SELECT id, message_id, status, uncertain, deleted_at FROM messages WHERE user_id = :user"
+        ):
+            times = went[str(row.message_id)]
+            if times > 1 and not self.may_go_twice:
+                wrong.append(f"message {row.id} went on air {times} times")
+            if times and row.status not in {"sent", "delivered"} and not self.owner_spoke:
+                wrong.append(f"message {row.id} went on air and is {row.status}")
+            if not times and row.status in {"sent", "delivered"} and not self.owner_spoke:
+                wrong.append(f"message {row.id} is {row.status} and never went on air")
+            if row.status == "pending":
+                wrong.append(f"message {row.id} is pending for ever")
+            if row.id in self.withdrawn and times:
+                wrong.append(f"message {row.id} was cancelled and went on air")
+        return wrong
+
+
+def _queued(world: World, session: Session) -> None:
+    world.accept(session)
+
+
+def _routed(world: World, session: Session) -> None:
+    world.accept(session)
+    assert world.route(session) == MESSAGES
+
+
+def _released(world: World, session: Session) -> None:
+    _routed(world, session)
+    world.pull_in(session)
+    assert len(world.given) == MESSAGES
+
+
+def _accepted(world: World, session: Session) -> None:
+    _released(world, session)
+    world.report_in(session, "Processed")
+
+
+def _sent(world: World, session: Session) -> None:
+    _accepted(world, session)
+    world.report_in(session, "Sent")
+
+
+def _failed(world: World, session: Session) -> None:
+    _accepted(world, session)
+    world.report_in(session, "Failed", "SIM 1 not found in a test")
+
+
+def _overdue(world: World, session: Session) -> None:
+    _routed(world, session)
+    world.set_back(session, 1)
+
+
+def _unreported(world: World, session: Session) -> None:
+    _released(world, session)
+    world.set_back(session, 3600)
+
+
+def _uncertain(world: World, session: Session) -> None:
+    _unreported(world, session)
+    assert expiry.expire(session) == MESSAGES
+    world.may_go_twice = True
+
+
+def _recalled(world: World, session: Session) -> None:
+    _released(world, session)
+    for number in session.scalars(text("SELECT id FROM messages WHERE user_id = :user"), {"user": world.user}).all():
+        assert cancelling.ask(session, world.user, str(number)).status is Status.PENDING
+
+
+def _claimed(world: World, session: Session) -> None:
+    _sent(world, session)
+    world.claim_in(session)
+
+
+def _lapsed(world: World, session: Session) -> None:
+    _claimed(world, session)
+    session.execute(
+        text(
+            "UPDATE webhook_queue SET lease_until = clock_timestamp() - interval '1 s',"
+            " next_attempt_at = clock_timestamp() - interval '1 s' WHERE lease_id IS NOT NULL"
+        )
+    )
+
+
+def _given_up(world: World, session: Session) -> None:
+    _claimed(world, session)
+    last = [call._replace(attempt=len(records.SCHEDULE)) for call in world.calls]
+    records.record(session, [Result(call, 500, None, "no", 5) for call in last])
+    world.calls = []
+
+
+STARTS: dict[str, Callable[[World, Session], None]] = {
+    "nothing": lambda _world, _session: None,
+    "queued": _queued,
+    "routed": _routed,
+    "released": _released,
+    "accepted": _accepted,
+    "recalled": _recalled,
+    "sent": _sent,
+    "failed": _failed,
+    "overdue": _overdue,
+    "unreported": _unreported,
+    "uncertain": _uncertain,
+    "claimed": _claimed,
+    "lapsed": _lapsed,
+    "given up": _given_up,
+}
