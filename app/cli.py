@@ -98,21 +98,26 @@ def migrate() -> None:
 
 
 @app.command()
-def doctor() -> None:
-    """Check the running installation."""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report for programs.")] = False,
+    share: Annotated[
+        bool, typer.Option("--share", help="Leave out secrets, addresses and phone numbers, to show others.")
+    ] = False,
+) -> None:
+    """Check the running installation. The exit code is 0, 1 for warnings, or 2 where something is broken."""
     from app.core.settings import get_settings
-    from app.local.doctor import examine
+    from app.local import doctor
     from app.local.folder import find_running
 
     with _plain_refusals():
         data_dir = get_settings().data_dir
     attach()
     with _plain_refusals():
-        findings = examine(get_settings(), find_running(data_dir))
-    for finding in findings:
-        print(f"{'note' if finding.note else 'ok  ' if finding.good else 'BAD '} {finding.what}: {finding.detail}")
-    if not all(finding.good for finding in findings):
-        raise typer.Exit(1)
+        settings = get_settings()
+        findings = doctor.examine(settings, find_running(data_dir))
+    report = doctor.as_json(findings) if as_json else doctor.told(findings)
+    print(doctor.shareable(report, settings) if share else report)
+    raise typer.Exit(doctor.worst(findings).exit_code)
 
 
 @app.command()

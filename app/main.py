@@ -14,7 +14,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from app.accounts.token_use import write_token_usage
-from app.core import exposure
+from app.core import exposure, liveness
 from app.core.direct import Call, DirectCalls
 from app.core.edge import Bodies, Edge
 from app.core.errors import AppError, Invalid, MethodNotAllowed, RouteNotFound, as_app_error
@@ -41,11 +41,14 @@ _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 def create_app() -> ASGIApp:
     """What uvicorn runs: `uvicorn app.main:create_app --factory`."""
     configure_logging()
+    liveness.watch()
     if not (settings := get_settings()).is_local:
         told = {"registration": exposure.registration(settings), "webhooks go": exposure.webhook_reach(settings)}
         log.info("others can reach this gateway", **told)
     phones = Streams(waking.due)
-    application = TrustedProxies(Edge(DirectCalls(create_api([phones.held]), direct_calls(phones))))
+    application = TrustedProxies(
+        Edge(DirectCalls(create_api([phones.held, liveness.signs_of_life]), direct_calls(phones)))
+    )
     share_the_interpreter()
     return application
 

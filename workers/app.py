@@ -10,9 +10,11 @@ from app.core.outbound import SWEEP_SECONDS
 from app.core.queue import celery_app
 from app.core.task_names import TaskName
 from app.features import PACKAGES
+from workers import pulse
 
 app = celery_app()
 app.conf.imports = tuple(package.tasks for package in PACKAGES if package.tasks)
+pulse.register()
 app.conf.beat_scheduler = "workers.beat:Scheduler"
 
 _EVERY_SECONDS = {

@@ -5,12 +5,14 @@ something was last done; a file that remembers can be damaged, and a wall clock 
 """
 
 import time
+from typing import Any
 
 import celery.beat
 import redis
 import structlog
+from celery.signals import beat_init
 
-from app.core.heartbeat import beat_ticked
+from app.core import heartbeat, watchdog
 from app.core.outbound import get_redis
 
 log = structlog.get_logger("workers")
@@ -31,13 +33,20 @@ class Scheduler(celery.beat.Scheduler):
             entry = self.schedule[name]
             self._due[name] = now + entry.schedule.run_every.total_seconds()
             self.apply_entry(entry, producer=self.producer)
+            watchdog.alive()
         if due:
             _say_it_runs()
+        watchdog.alive()
         return max(0.0, min(self._due.values()) - time.monotonic())
 
 
 def _say_it_runs() -> None:
     try:
-        beat_ticked(get_redis())
+        heartbeat.note(get_redis(), heartbeat.BEAT, heartbeat.this_process())
     except redis.RedisError as error:
         log.warning("writing beat's heartbeat failed", error=type(error).__name__)
+
+
+@beat_init.connect
+def _watch(**_: Any) -> None:
+    watchdog.start()

@@ -10,12 +10,13 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core import metrics
+from app.core import heartbeat, metrics
 from app.core.database import transaction
 from app.core.errors import Forbidden, Unauthenticated
 from app.core.outbound import get_redis
 from app.core.refusals import METRICS_LOCAL
 from app.core.settings import get_settings, is_loopback
+from app.core.task_names import QueueName
 
 State = Literal["up", "down"]
 
@@ -32,11 +33,16 @@ class Liveness(BaseModel):
 
 
 class Readiness(BaseModel):
-    """`degraded`: sends are accepted and stored, but go out only when the broker accepts writes again."""
+    """`degraded`: sends are accepted and stored, but what is `down` is needed before all of them go out.
+
+    A kind of worker is `up` if a task of its own came back to one within half a minute, beat if it ticked by then.
+    """
 
     status: Literal["ok", "degraded", "unavailable"]
     database: State
     broker: State
+    workers: dict[QueueName, State]
+    beat: State
 
 
 @router.get("/health/live", summary="Liveness probe")
@@ -55,9 +61,16 @@ def live() -> Liveness:
 )
 def ready() -> Response:
     """Succeeds if requests can be served; only the database is needed for that. `up` means writes are accepted."""
-    database, broker = _database(), _broker()
-    status: Literal["ok", "degraded", "unavailable"] = "ok" if broker == "up" else "degraded"
-    found = Readiness(status=status if database == "up" else "unavailable", database=database, broker=broker)
+    database, (broker, works) = _database(), _broker()
+    states: dict[str, State] = {kind: "up" if is_working else "down" for kind, is_working in works.items()}
+    status: Literal["ok", "degraded"] = "ok" if broker == "up" and all(works.values()) else "degraded"
+    found = Readiness(
+        status=status if database == "up" else "unavailable",
+        database=database,
+        broker=broker,
+        workers={queue: states[queue] for queue in QueueName},
+        beat=states[heartbeat.BEAT],
+    )
     return JSONResponse(found.model_dump(), status_code=200 if database == "up" else 503)
 
 
@@ -90,9 +103,10 @@ def _database() -> State:
         return "down"
 
 
-def _broker() -> State:
+def _broker() -> tuple[State, dict[str, bool]]:
+    """Whether it takes writes, and what works by the marks that are left there."""
     try:
         get_redis().set("health", 1, px=1000)
+        return "up", heartbeat.working(get_redis(), *heartbeat.NEEDED)
     except redis.RedisError:
-        return "down"
-    return "up"
+        return "down", dict.fromkeys(heartbeat.NEEDED, False)

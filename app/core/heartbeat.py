@@ -1,15 +1,70 @@
-"""The mark that beat leaves in the broker with every tick, for who asks whether it runs."""
+"""The marks that working processes leave in Valkey every few seconds, for who asks whether the gateway works.
+
+A worker leaves its mark when a task that it sent to itself came back through the broker and its pool, beat when it sent
+its ticks, an API process when its event loop turned.
+"""
+
+import os
+import socket
+import sys
 
 import redis
 
-_KEY = "health:beat"
+from app.core.task_names import QueueName
+
 LASTS_SECONDS = 30
+_FORGOTTEN_SECONDS = 3600
+
+BEAT = "beat"
+API = "api"
+# Whatever a healthy gateway has: workers of each queue, and something that ticks.
+NEEDED = (*QueueName, BEAT)
 
 
-def beat_ticked(broker: redis.Redis) -> None:
-    broker.set(_KEY, 1, ex=LASTS_SECONDS)
+def this_process() -> str:
+    """A name that no other process of the installation has now."""
+    return f"{os.getpid()}@{socket.gethostname()}"
 
 
-def is_beat_ticking(broker: redis.Redis) -> bool:
-    """Whether beat, or one of several, sent something within the last half minute."""
-    return bool(broker.exists(_KEY))
+def note(client: redis.Redis, kind: str, name: str) -> None:
+    """Say that the process `name` works, by the clock that all ask."""
+    now, _ = client.time()
+    with client.pipeline() as pipeline:
+        pipeline.zadd(_key(kind), {name: now})
+        pipeline.zremrangebyscore(_key(kind), 0, now - _FORGOTTEN_SECONDS)
+        pipeline.expire(_key(kind), _FORGOTTEN_SECONDS)
+        pipeline.execute()
+
+
+def ages(client: redis.Redis, *kinds: str) -> dict[str, dict[str, int]]:
+    """By kind and process, how many seconds ago each last said that it works; those of the last hour."""
+    now, _ = client.time()
+    with client.pipeline(transaction=False) as pipeline:
+        for kind in kinds:
+            pipeline.zrange(_key(kind), 0, -1, withscores=True)
+        found = pipeline.execute()
+    return {
+        kind: {name.decode(): max(0, now - int(at)) for name, at in marks}
+        for kind, marks in zip(kinds, found, strict=True)
+    }
+
+
+def working(client: redis.Redis, *kinds: str) -> dict[str, bool]:
+    """Of which kinds some process works."""
+    found = ages(client, *kinds)
+    return {kind: any(age < LASTS_SECONDS for age in found[kind].values()) for kind in kinds}
+
+
+def is_working(client: redis.Redis, kind: str, name: str | None = None) -> bool:
+    """Whether the process `name`, or any of its kind, works."""
+    return any(age < LASTS_SECONDS and name in {None, found} for found, age in ages(client, kind)[kind].items())
+
+
+def _key(kind: str) -> str:
+    return f"alive:{kind}"
+
+
+if __name__ == "__main__":  # a container's health check: `python -m app.core.heartbeat KIND [NAME]`
+    from app.core.outbound import get_redis
+
+    sys.exit(not is_working(get_redis(), *sys.argv[1:3]))

@@ -8,7 +8,7 @@ from app.core.settings import get_settings
 from app.core.task_names import QueueName, TaskName
 
 _RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
-_EXCHANGE = Exchange("smsfleet")
+EXCHANGE = Exchange("smsfleet")
 
 _CONFIG = {
     "result_backend": None,
@@ -21,8 +21,8 @@ _CONFIG = {
     "task_acks_late": False,
     "task_create_missing_queues": False,
     "task_default_queue": QueueName.UPKEEP.value,
-    "task_default_exchange": _EXCHANGE.name,
-    "task_queues": [Queue(name.value, _EXCHANGE, routing_key=name.value) for name in QueueName],
+    "task_default_exchange": EXCHANGE.name,
+    "task_queues": [Queue(name.value, EXCHANGE, routing_key=name.value) for name in QueueName],
     "task_routes": {name.value: {"queue": name.queue.value} for name in TaskName},
     "task_publish_retry_policy": _RETRY,
     "worker_prefetch_multiplier": 1,

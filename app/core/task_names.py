@@ -32,4 +32,7 @@ class TaskName(StrEnum):
         return QueueName(self.partition(".")[0])
 
 
+# What a worker sends to itself, to see that it works.
+PULSE = "pulse"
+
 PHONES_CHANNEL = "smsfleet:phones"

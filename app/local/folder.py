@@ -19,6 +19,14 @@ _BOOT = Path("/proc/sys/kernel/random/boot_id")
 _LEFT_OVER_SECONDS = 40
 
 
+def process_state(pid: int) -> str | None:
+    """The letter of the process's state, "T" for one that is stopped; None where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+
+
 def process_start(pid: int) -> str | None:
     """When the process began, as a text that no other process with this id can have; None where there is none."""
     try:

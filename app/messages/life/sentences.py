@@ -22,6 +22,8 @@ SENTENCES: dict[str, str] = {
     "all_phones_at_limit": "Every phone has reached its limit; the first is free again at {until}.",
     "not_routed": "A phone is free, but no worker has assigned the message to it since {since}; the workers may have"
     " stopped or be behind.",
+    "gateway_was_away": "The gateway was away until a moment ago, and phones are just coming back to it; the message"
+    " follows them.",
     "queued_next": "Waiting for a free phone; this message is next.",
     "queued": "Waiting for a free phone; messages ahead: {ahead}.",
     "chosen_phone_disabled": "{device}, the phone you chose, is disabled; the message waits until it is enabled.",

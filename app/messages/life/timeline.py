@@ -12,7 +12,7 @@ from app.core.database import columns_of
 from app.core.envelope import Timestamp, timestamp
 from app.devices.failures import reason_of
 from app.devices.health import FAILING, RESTING
-from app.devices.presence import LAST_SEEN, ONLINE, SILENT, SUSPECT
+from app.devices.presence import LAST_SEEN, ONLINE, SILENT, SUSPECT, WATCHED
 from app.messages import steps
 from app.messages.dispatch import pace, routing
 from app.messages.life import forecast
@@ -63,7 +63,7 @@ _STANDING = text(f"""
            clock_timestamp() AS now, d.device_name, d.is_active, d.send_delay_seconds, d.send_delay_spread_seconds,
            d.limits, d.default_sim_slot, d.sim_selection,
            s.send_window, s.next_slot_at, s.last_release_at, s.held_until, s.held_by, {LAST_SEEN} AS last_seen_at,
-           s.quiet_since, {ONLINE} AS online, {SILENT} OR {SUSPECT} AS silent,
+           s.quiet_since, {ONLINE} AS online, {SILENT} OR {SUSPECT} AS silent, {WATCHED} AS watched,
            (SELECT count(*) FROM (
                SELECT FROM message_queue o
                WHERE o.user_id = q.user_id AND o.device_id = q.device_id AND o.stage = {Stage.WAITING}
@@ -84,6 +84,9 @@ _FLEET = text(f"""
     FROM devices d JOIN device_state s ON s.device_id = d.id, {pace.COUNT_AHEAD}
     WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL ORDER BY d.id
 """)  # noqa: S608 - constants
+
+# What a phone cannot help while it had no gateway to speak to.
+_OF_PHONES = {"no_phone_online", "phone_offline", "chosen_phone_offline", "phone_late", "phone_busy"}
 
 _NAMES = text("SELECT id, device_name FROM devices WHERE id = ANY(:ids)")
 
@@ -147,6 +150,8 @@ def _waiting(session: Session, standing: Mapping[str, Any]) -> Waiting:
         reason, expected = _without_phone(session, standing)
     else:
         reason, expected = _before_the_phone(session, standing)
+    if reason.code in _OF_PHONES and not standing["watched"]:
+        reason, expected = Reason("gateway_was_away"), None
     return Waiting(reason_code=reason.code, reason=reason.sentence, parameters=reason.parameters, expected_at=expected)
 
 

@@ -65,7 +65,10 @@ def test_double_slashes_elsewhere_are_other_paths(api, ali):
 
 
 def test_ready_and_live(api):
-    assert api.get("/health/ready").json() == {"status": "ok", "database": "up", "broker": "up"}
+    answer = api.get("/health/ready")
+    # Nobody works here but the API.
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert (answer.json()["database"], answer.json()["broker"]) == ("up", "up")
     assert api.get("/health/live").json() == {"status": "ok"}
 
 
@@ -75,7 +78,8 @@ def test_ready_without_the_broker(api, servers):
         answer = api.get("/health/ready")
     finally:
         servers.valkey.start()
-    assert (answer.status_code, answer.json()) == (200, {"status": "degraded", "database": "up", "broker": "down"})
+    told = answer.json()
+    assert (answer.status_code, told["status"], told["database"], told["broker"]) == (200, "degraded", "up", "down")
 
 
 def test_metrics_tell_routes_and_never_raw_paths(api, ali):

@@ -56,6 +56,22 @@ def make_offline(sql):
     )
 
 
+def test_phones_are_not_blamed_while_the_gateway_itself_was_away(client, phone, send, sql):
+    message = send()
+    make_offline(sql)
+    assert timeline(client, message)["waiting"]["reason_code"] == "chosen_phone_offline"
+    # The gateway of the tests may write it at any moment.
+    with sql.transaction():
+        sql.execute("LOCK TABLE phone_watch IN SHARE ROW EXCLUSIVE MODE")
+        sql.execute(
+            "INSERT INTO phone_watch VALUES (1, clock_timestamp()) ON CONFLICT (id)"
+            " DO UPDATE SET seen_at = clock_timestamp()"
+        )
+        sql.execute("UPDATE phone_watch SET back_at = clock_timestamp()")
+    waiting = timeline(client, message)["waiting"]
+    assert (waiting["reason_code"], waiting["expected_at"]) == ("gateway_was_away", None)
+
+
 @pytest.mark.parametrize(
     ("case", "code", "sentence", "expected"),
     [

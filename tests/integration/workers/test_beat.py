@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from app.core.heartbeat import is_beat_ticking
+from app.core import heartbeat
 from app.core.queue import celery_at
 from app.local import commands
 from tests.support.waiting import until
@@ -21,10 +21,10 @@ def test_a_damaged_file_of_an_earlier_version_is_of_no_consequence(database, tmp
         (tmp_path / name).write_bytes(content)
     before = set(tmp_path.iterdir())
     with redis.Redis.from_url(database.valkey.url) as broker:
-        assert not is_beat_ticking(broker)
+        assert not heartbeat.working(broker, heartbeat.BEAT)[heartbeat.BEAT]
         beat = subprocess.Popen(commands.BEAT, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(Path.cwd())})
         try:
-            until(lambda: is_beat_ticking(broker))
+            until(lambda: heartbeat.working(broker, heartbeat.BEAT)[heartbeat.BEAT])
             assert beat.poll() is None
         finally:
             beat.terminate()
