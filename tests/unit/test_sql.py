@@ -13,7 +13,19 @@ load_tables()
 
 ROOT = Path(__file__).parents[2]
 # Each package may name its own tables and those of packages before it.
-LAYERS = ("core", "accounts", "webhooks", "devices", "contacts", "messages", "campaigns", "releases", "mobile", "docs")
+LAYERS = (
+    "core",
+    "accounts",
+    "webhooks",
+    "devices",
+    "contacts",
+    "messages",
+    "campaigns",
+    "releases",
+    "mobile",
+    "docs",
+    "local",
+)
 # What goes the other way, and why.
 UPWARD = {
     (
