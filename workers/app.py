@@ -19,6 +19,7 @@ app.conf.beat_scheduler = "workers.beat:Scheduler"
 
 _EVERY_SECONDS = {
     TaskName.SWEEP: SWEEP_SECONDS,
+    TaskName.RELEASE: 1.0,
     TaskName.FOLD: 5.0,
     TaskName.ANALYZE: 5.0,
     TaskName.VACUUM: 5.0,

@@ -1,7 +1,7 @@
 """Tasks that spread messages over phones."""
 
 from app.core.task_names import TaskName
-from app.messages.dispatch import routing
+from app.messages.dispatch import releasing, routing
 from workers.base import in_transaction, task
 
 
@@ -9,3 +9,9 @@ from workers.base import in_transaction, task
 def route(user_id: int) -> None:
     """Give one user's waiting messages phones, one batch of them."""
     in_transaction(routing.route_waiting, user_id)
+
+
+@task(TaskName.RELEASE)
+def release() -> None:
+    """Let wait for a phone what was scheduled for now."""
+    in_transaction(releasing.release)

@@ -81,6 +81,7 @@ OLD_APP = Refusal(
 )
 ONLY_FAILED = Refusal("only_failed", "Only failed messages can be sent again")
 STILL_HELD = Refusal("still_held", "A phone was given this message and may still send it")
+ONLY_SCHEDULED = Refusal("only_scheduled", "Only messages that are still scheduled can be given another time")
 TRIED_ENOUGH = Refusal("tried_enough", "A message can be sent at most {limit} times")
 
 # Campaigns.

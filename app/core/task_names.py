@@ -15,6 +15,7 @@ class TaskName(StrEnum):
     """Celery tasks, `<queue>.<verb>`."""
 
     ROUTE = "dispatch.route"
+    RELEASE = "dispatch.release"
     DELIVER = "webhooks.deliver"
     SWEEP = "upkeep.sweep"
     MOVE = "upkeep.move"

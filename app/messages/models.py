@@ -98,6 +98,8 @@ class Message(Base):
     counted_on: Mapped[date | None]
     # Only where the sender set an end; else the validity begins when a phone is given the message.
     valid_until: Mapped[datetime | None]
+    # When the sender wants it to go, where that was not at once.
+    scheduled_at: Mapped[datetime | None]
     routed_at: Mapped[datetime | None]
     released_at: Mapped[datetime | None]
     accepted_at: Mapped[datetime | None]
@@ -185,6 +187,7 @@ class MessageRow(TypedDict):
     failed_by: str | None
     counted_on: date | None
     valid_until: datetime | None
+    scheduled_at: datetime | None
     routed_at: datetime | None
     released_at: datetime | None
     accepted_at: datetime | None

@@ -33,7 +33,7 @@ from app.core.sql_like import containing
 from app.core.validation import MAX_ID, Filter, Moment, row_id
 from app.messages.models import Message
 from app.messages.schemas import MessageOut
-from app.messages.states import Status
+from app.messages.states import Stage, Status
 
 MAX_COUNTED = 10_000
 SEARCH_DAYS = 31
@@ -53,6 +53,9 @@ class MessageFilter(Filter):
         default=None, description="`outbound`: sent by you; `inbound`: received by a phone"
     )
     status: Status | None = Field(default=None, description="Messages with this status")
+    stage: Literal["scheduled"] | None = Field(
+        default=None, description="`scheduled`: pending messages whose `send_at` has not come"
+    )
     device_id: Annotated[str, Field(max_length=64)] | None = Field(
         default=None, description="A phone, by number or by its own string"
     )
@@ -151,6 +154,8 @@ def _statuses(wanted: MessageFilter) -> list[str]:
         possible &= {Status.RECEIVED}
     elif wanted.direction == "outbound":
         possible -= {Status.RECEIVED}
+    if wanted.stage is not None:
+        possible &= {Status.PENDING}
     return sorted(possible)
 
 
@@ -173,8 +178,25 @@ def _walks(session: Session, user: Principal, wanted: MessageFilter, statuses: S
         if value is not None:
             walks.common.append(condition)
             walks.values[name] = value
+    if wanted.stage is not None:
+        _keep_scheduled(session, user, walks)
     walks.each = _each(user, wanted, statuses, walks)
     return walks
+
+
+_IS_HELD = f"q.stage = {Stage.HELD} AND q.due_at IS NOT NULL"
+_HELD = text(f"SELECT message_id FROM message_queue q WHERE user_id = :user AND {_IS_HELD} LIMIT :most")  # noqa: S608 - constants
+
+
+def _keep_scheduled(session: Session, user: Principal, walks: _Walks) -> None:
+    """Of the pending ones those that are scheduled: a few of many are named, many of them are met soon."""
+    walks.common.append("scheduled_at IS NOT NULL")
+    held = session.scalars(_HELD, {"user": user.user_id, "most": MAX_COUNTED + 1}).all()
+    if len(held) > MAX_COUNTED:
+        walks.common.append(f"EXISTS (SELECT FROM message_queue q WHERE q.message_id = messages.id AND {_IS_HELD})")
+    else:
+        walks.common.append("id = ANY(:held)")
+        walks.values["held"] = list(held)
 
 
 def _each(user: Principal, wanted: MessageFilter, statuses: Sequence[str], walks: _Walks) -> list[str]:

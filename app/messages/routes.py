@@ -10,7 +10,16 @@ from app.accounts.auth import can, can_alone
 from app.accounts.principals import Principal, hold, require
 from app.core.dependencies import Large, PagingDep, SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
-from app.core.refusals import KEY_USED, NO_ACTIVE_DEVICE, ONLY_FAILED, ONLY_PENDING, STILL_HELD, TRIED_ENOUGH, refuses
+from app.core.refusals import (
+    KEY_USED,
+    NO_ACTIVE_DEVICE,
+    ONLY_FAILED,
+    ONLY_PENDING,
+    ONLY_SCHEDULED,
+    STILL_HELD,
+    TRIED_ENOUGH,
+    refuses,
+)
 from app.core.security import bearer, parse_token
 from app.messages import attachments, queries
 from app.messages.accepting import bulk, intake, requests
@@ -171,10 +180,23 @@ def show(session: SessionDep, row: ReadMessage) -> Envelope[MessageDetail]:
     return Envelope(data=MessageDetail.model_validate(row | {"attachments": attachments.whole(session, row)}))
 
 
-@router.put("/sms/{message}", summary="Report status", response_description=SMS_UPDATED)
-@router.patch("/sms/{message}", summary="Report status (PATCH)", response_description=SMS_UPDATED)
+@router.put(
+    "/sms/{message}",
+    summary="Report status or reschedule",
+    response_description=SMS_UPDATED,
+    responses=refuses(422, ONLY_SCHEDULED),
+)
+@router.patch(
+    "/sms/{message}",
+    summary="Report status or reschedule (PATCH)",
+    response_description=SMS_UPDATED,
+    responses=refuses(422, ONLY_SCHEDULED),
+)
 def change(session: SessionDep, row: SentMessage, body: SmsChange) -> MessageEnvelope[StatusOut]:
-    """Report the result of a message. A status never moves backwards; the answer has the current one."""
+    """Report the result of a message. A status never moves backwards; the answer has the current one.
+
+    Or change `send_at` of a message that is still scheduled; null sends it now.
+    """
     status = editing.change(session, row, body)
     return MessageEnvelope(data=StatusOut(id=row["id"], status=status), message=SMS_UPDATED)
 

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer, ValidationInfo, model_validator
 
 from app.core.envelope import Money, Timestamp, plain_number
-from app.core.validation import Body, Boolean, Integer, Price, fault, known_names
+from app.core.validation import Body, Boolean, Integer, Moment, Price, fault, known_names
 from app.messages.states import Status
 from app.webhooks.guard import WebhookUrl
 
@@ -82,9 +82,15 @@ _LATER = frozenset({
 # fmt: on
 _MAX_NAME_LENGTH = 40
 
+SEND_AT: Any = Field(
+    default=None,
+    description="When to send, at most a year ahead (ISO 8601, without offset in UTC); absent: at once",
+    examples=["2027-06-08T10:00:00+05:00"],
+)
+
 
 class Draft(Body):
-    """Base of sends. What asks for a later time is refused: ignored, the message would leave at once."""
+    """Base of sends. Another name for `send_at` is refused: ignored, the message would leave at once."""
 
     @model_validator(mode="before")
     @classmethod
@@ -92,7 +98,7 @@ class Draft(Body):
         if isinstance(value, dict):
             for name in value.keys() - known_names(cls):
                 if _means_later(name) and value[name] not in (None, "", False, 0, "0"):
-                    sentence = "Scheduling is not served yet: leave out {name} to send now."
+                    sentence = "There is no {name} field here: use send_at to send later."
                     raise fault(sentence, field=name)
         return value
 
@@ -125,9 +131,10 @@ class SmsDraft(Draft):
     sim_slot: SimSlot | None = Field(default=None, description="Which SIM card sends, from 0")
     validity_period: ValidityPeriod | None = Field(
         default=None,
-        description="Seconds from now after which the message must no longer be sent; absent: it waits for its phone"
-        " without limit",
+        description="Seconds from now, or from `send_at`, after which the message must no longer be sent; absent: it"
+        " waits for its phone without limit",
     )
+    send_at: Moment | None = SEND_AT
 
     @model_validator(mode="before")
     @classmethod
@@ -171,6 +178,7 @@ class BulkDraft(Draft):
     )
     sim_slot: SimSlot | None = Field(default=None, description="Which SIM card sends, from 0")
     validity_period: ValidityPeriod | None = Field(default=None, description="As in a single send")
+    send_at: Moment | None = SEND_AT
     skip_invalid: Boolean | None = Field(
         default=None, description="Skip invalid recipients instead of refusing the request"
     )
@@ -214,12 +222,27 @@ class Preview(BaseModel):
 
 
 class SmsChange(Body):
-    """The result of a message, as a phone app would report it."""
+    """The result of a message, as a phone app would report it; or, for one that is scheduled, another time."""
 
     status: Literal["pending", "sent", "delivered", "failed", "received"] | None = Field(
         default=None, description="The new status; a status never moves backwards", examples=["delivered"]
     )
     error_message: Annotated[str, Field(max_length=1000)] | None = None
+    send_at: Moment | None = Field(
+        default=None, description="Another time to send at, until the message is due; null: now"
+    )
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> "SmsChange":
+        if self.status is not None and "send_at" in self.model_fields_set:
+            raise fault("The send at field cannot be changed together with the status.", field="send_at")
+        return self
+
+
+DueAt = Annotated[
+    Timestamp | None,
+    Field(exclude_if=lambda at: at is None, description="When it is due; present if that is later"),
+]
 
 
 class SmsQueued(BaseModel):
@@ -237,6 +260,7 @@ class SmsQueued(BaseModel):
     device_id: int | None = Field(examples=[5])
     segments: int = Field(examples=[1])
     encoding: str = Field(examples=["gsm7"])
+    scheduled_at: DueAt = None
 
 
 class AttachmentOut(BaseModel):
@@ -273,6 +297,7 @@ class BulkItem(BaseModel):
     is_charged: Literal[False]
     direction: Literal["outbound"]
     my_id: str | None = Field(examples=["order-1001"])
+    scheduled_at: DueAt = None
 
 
 class SkippedRecipient(BaseModel):
@@ -317,6 +342,7 @@ class MessageOut(BaseModel):
     error_message: str | None = Field(examples=[None])
     kind: Literal["sms", "data", "mms"]
     attachments: Annotated[list[AttachmentOut], BeforeValidator(_none_are_no_parts)] = Field(default=[], examples=[[]])
+    scheduled_at: Timestamp | None = Field(description="When it is or was due; null: at once", examples=[None])
     sent_at: Timestamp | None
     delivered_at: Timestamp | None
     received_at: Timestamp | None = Field(examples=[None])

@@ -25,7 +25,9 @@ from app.messages.states import Stage, Status
 
 
 class NewMessage(NamedTuple):
-    """An outbound message to be stored: columns of `messages`, its validity in seconds, and until when it is held."""
+    """An outbound message to be stored: columns of `messages`, for how many seconds it is valid once it may go, until
+    when it is held, and when its sender wants it to go.
+    """
 
     message_id: UUID
     user_id: int
@@ -42,18 +44,21 @@ class NewMessage(NamedTuple):
     campaign_id: int | None
     validity: int | None
     due_at: datetime | None = None
+    scheduled_at: datetime | None = None
 
 
-_NEW = NewMessage._fields[:-2]  # the last two are no columns
+_NEW = NewMessage._fields[:-3]  # the others are no columns, or seldom there
+_ASKED = unnest(*columns_named(Message, _NEW), Message.scheduled_at, validity=Integer(), due_at=QueueEntry.due_at)
 _INSERT_FEW = text(f"""
     WITH asked AS MATERIALIZED (
-        SELECT u.*, t.now FROM {unnest(*columns_named(Message, _NEW), validity=Integer(), due_at=QueueEntry.due_at)},
-            (SELECT clock_timestamp() AS now) t
+        SELECT u.*, t.now
+        FROM {_ASKED}, (SELECT clock_timestamp() AS now) t
     ), made AS (
-        INSERT INTO messages ({", ".join(_NEW)}, direction, status, lane, sim_named, valid_until, created_at,
-                              updated_at, routed_at)
+        INSERT INTO messages ({", ".join(_NEW)}, direction, status, lane, sim_named, valid_until,
+                              scheduled_at, created_at, updated_at, routed_at)
         SELECT {", ".join(f"u.{name}" for name in _NEW)}, 'outbound', '{Status.PENDING}', {Lane.SINGLE},
-               u.sim_slot IS NOT NULL, u.now + make_interval(secs => u.validity), u.now, u.now,
+               u.sim_slot IS NOT NULL, COALESCE(u.due_at, u.now) + make_interval(secs => u.validity),
+               u.scheduled_at, u.now, u.now,
                CASE WHEN u.device_id IS NOT NULL THEN u.now END
         FROM asked u
         ON CONFLICT (message_id) DO NOTHING
@@ -94,6 +99,7 @@ _MADE = (
     Message.lane,
     Message.sim_named,
     Message.valid_until,
+    Message.scheduled_at,
     Message.routed_at,
     Message.created_at,
     Message.updated_at,
@@ -125,11 +131,12 @@ def copy_many(session: Session, messages: Sequence[NewMessage]) -> list[int]:
         status, lane = Status.PENDING, Lane.BULK
         for number, new in zip(ids, messages, strict=True):
             device, named, sim = new.device_id, new.device_named, new.sim_slot
-            until = None if new.validity is None else now + timedelta(seconds=new.validity)
+            until = None if new.validity is None else (new.due_at or now) + timedelta(seconds=new.validity)
             stage, campaign, due_at = Stage.WAITING if new.due_at is None else Stage.HELD, new.campaign_id, new.due_at
             queued.append((number, new.user_id, device or 0, stage, lane, named, sim, campaign, due_at, now, until))
             routed_at = None if device is None else now
-            yield (*new[:-2], number, "outbound", status, lane, sim is not None, until, routed_at, now, now)
+            begun = (number, "outbound", status, lane, sim is not None, until, new.scheduled_at, routed_at, now, now)
+            yield (*new[:-3], *begun)
 
     copy_rows(session, _MESSAGE_COLUMNS, rows())
     copy_rows(session, _ENTRY_COLUMNS, queued)
@@ -253,11 +260,15 @@ _REQUEUED = (
     Message.sim_slot,
     Message.campaign_id,
     Message.valid_until,
+    Message.scheduled_at,
 )
+_IS_TO_COME = "u.scheduled_at > clock_timestamp()"
 _ENQUEUE = text(f"""
-    INSERT INTO message_queue (message_id, user_id, device_id, stage, lane, named, sim_slot, campaign_id, valid_until)
-    SELECT id, user_id, COALESCE(device_id, 0), {_WAITING_OR_HELD.format("u.campaign_id")}, lane, device_named,
-           sim_slot, campaign_id, valid_until
+    INSERT INTO message_queue (message_id, user_id, device_id, stage, lane, named, sim_slot, campaign_id, due_at,
+                               valid_until)
+    SELECT id, user_id, COALESCE(device_id, 0),
+           CASE WHEN {_IS_TO_COME} THEN {Stage.HELD} ELSE {_WAITING_OR_HELD.format("u.campaign_id")} END,
+           lane, device_named, sim_slot, campaign_id, CASE WHEN {_IS_TO_COME} THEN u.scheduled_at END, valid_until
     FROM {unnest(*_REQUEUED)}
 """)  # noqa: S608 - names of columns
 

@@ -25,6 +25,7 @@ _WHOLE = (
     "callback_url",
     "error_message",
     "kind",
+    "scheduled_at",
     "sent_at",
     "delivered_at",
     "received_at",
@@ -42,7 +43,7 @@ def message_object(row: Mapping[str, Any]) -> dict[str, Any]:
     told["attachments"] = [
         {name: value for name, value in part.items() if name != "data"} for part in row.get("attachments") or ()
     ]
-    for key in ("sent_at", "delivered_at", "received_at", "created_at", "updated_at"):
+    for key in ("scheduled_at", "sent_at", "delivered_at", "received_at", "created_at", "updated_at"):
         moment: datetime | None = row.get(key)
         told[key] = None if moment is None else timestamp(moment)
     return told

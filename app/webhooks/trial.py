@@ -84,6 +84,7 @@ def _sample(hook: AccountHook, moment: str) -> dict[str, object]:
         "error_message": None,
         "kind": "sms",
         "attachments": [],
+        "scheduled_at": None,
         "sent_at": moment if outbound else None,
         "delivered_at": moment if outbound else None,
         "received_at": None if outbound else moment,

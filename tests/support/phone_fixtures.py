@@ -105,8 +105,8 @@ def later(sql) -> Callable[[float], None]:
             "device_state": "last_release_at next_slot_at measured_since seen_at pulled_at stream_opened_at"
             " stream_seen_at woken_at held_until offline_alert_at rests_until quiet_since failing_alert_at",
             "device_health": "last_sent_at failing_since rests_until",
-            "messages": "valid_until",
-            "message_queue": "since valid_until released_at offered_at accepted_at",
+            "messages": "valid_until scheduled_at",
+            "message_queue": "since valid_until released_at offered_at accepted_at due_at",
             "device_releases": "released_at",
         }.items():
             moved = ", ".join(f"{column} = {column} - make_interval(secs => {seconds})" for column in columns.split())

@@ -7,6 +7,7 @@ beside the key, so that a repeated request finds either all of the work or none.
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from uuid import UUID
 
@@ -14,15 +15,13 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts.principals import Principal, hold, require
-from app.core import outbound
 from app.core.arrays import unnest
 from app.core.database import transaction
-from app.core.envelope import plain_number
+from app.core.envelope import plain_number, timestamp
 from app.core.errors import AppError, Invalid
 from app.core.ids import uuid7
-from app.core.task_names import TaskName
 from app.messages import storing
-from app.messages.accepting import bulk_keys, idempotency
+from app.messages.accepting import bulk_keys, idempotency, later
 from app.messages.accepting.device_choice import Choice, choose
 from app.messages.accepting.recipients import NOBODY, Recipient, Skipped, judge, texts, with_groups
 from app.messages.dispatch import waking
@@ -44,6 +43,7 @@ class Accepted:
     price: Decimal
     my_id: str | None
     skipped: Sequence[Skipped]
+    scheduled_at: datetime | None
 
 
 def send(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes) -> bytes:
@@ -111,18 +111,17 @@ def accept_bulk(
         raise choice
     bodies = texts(session, user.user_id, draft.message, recipients)
     price = choice.rate if draft.price is None else draft.price
-    messages = list(_new_messages(user, draft, choice, price, recipients, bodies))
+    due_at = later.due_at(draft.send_at, later.clock(session) if draft.send_at else None)
+    messages = list(_new_messages(user, draft, choice, price, recipients, bodies, due_at))
     ids = storing.copy_many(session, messages)
-    if choice.device_id is None:
-        outbound.nudge(session, TaskName.ROUTE, user.user_id)
-    else:
-        waking.wake_or_route(session, {(user.user_id, choice.device_id)})
+    if due_at is None:
+        waking.wake_or_route(session, {(user.user_id, choice.device_id or 0)})
     message_ids, numbers = [new.message_id for new in messages], [new.recipient_number for new in messages]
-    return Accepted(ids, message_ids, numbers, price, draft.my_id, skipped)
+    return Accepted(ids, message_ids, numbers, price, draft.my_id, skipped, due_at)
 
 
 _FIRST = text(f"""
-    SELECT m.id, m.message_id, m.recipient_number, m.price
+    SELECT m.id, m.message_id, m.recipient_number, m.price, m.scheduled_at
     FROM {unnest(Message.id, ordinality="place")} JOIN messages m ON m.id = u.id ORDER BY u.place
 """)  # noqa: S608 - a name of a column
 
@@ -137,6 +136,7 @@ def _first_answer(session: Session, draft: BulkDraft, done: bulk_keys.Finished) 
         rows[0].price,
         draft.my_id,
         done.skipped,
+        rows[0].scheduled_at,
     )
 
 
@@ -147,6 +147,7 @@ def _new_messages(
     price: Decimal,
     recipients: Sequence[Recipient],
     bodies: Sequence[str],
+    due_at: datetime | None,
 ) -> Iterator[storing.NewMessage]:
     parts: dict[str, tuple[int, str]] = {}
     user_id, device_id, named = user.user_id, choice.device_id, choice.named
@@ -158,16 +159,17 @@ def _new_messages(
         # By place, as the fields stand: by name each costs half a microsecond more.
         yield storing.NewMessage(
             uuid7(), user_id, device_id, named, recipient.number, body, price, my_id, callback_url, sim_slot,
-            number, encoding, None, validity,
+            number, encoding, None, validity, due_at, due_at,
         )  # fmt: skip
 
 
 def answer(accepted: Accepted) -> bytes:
     """The answer's JSON, put together by hand: a serializer would hold the interpreter for the whole list at once."""
     price = json.dumps(plain_number(accepted.price))
+    scheduled = f',"scheduled_at":"{timestamp(accepted.scheduled_at)}"' if accepted.scheduled_at else ""
     tail = (
         f'","status":"pending","price":{price},"is_charged":false,"direction":"outbound",'
-        f'"my_id":{json.dumps(accepted.my_id, ensure_ascii=False)}}}'
+        f'"my_id":{json.dumps(accepted.my_id, ensure_ascii=False)}{scheduled}}}'
     )
     items = ",".join(
         [

@@ -5,6 +5,7 @@ doubt can be run again and accepts nothing twice.
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -12,13 +13,13 @@ from sqlalchemy.orm import Session
 from app.accounts.principals import Principal, require
 from app.core import outbound
 from app.core.batching import Later
-from app.core.envelope import plain_number
+from app.core.envelope import plain_number, timestamp
 from app.core.errors import AppError, Conflict, Invalid, Refused, Unauthenticated
 from app.core.numbers import normalize_number
 from app.core.refusals import KEY_IN_USE, KEY_USED
 from app.core.task_names import TaskName
 from app.messages import storing
-from app.messages.accepting import idempotency
+from app.messages.accepting import idempotency, later
 from app.messages.accepting.device_choice import Choice, authenticate_and_choose
 from app.messages.accepting.requests import Asked, Send
 from app.messages.dispatch import waking
@@ -41,9 +42,11 @@ def accept(session: Session, sends: list[Send]) -> Sequence[dict[str, Any] | Exc
     ready: list[Asked] = []
     rows: dict[int, NewMessage] = {}
     # What was accepted once is not judged again: the plan or the region may be others by now.
-    for item in _fresh(session, asked, outcomes):
+    fresh = _fresh(session, asked, outcomes)
+    now = later.clock(session) if any(item.draft.send_at for item in fresh) else None
+    for item in fresh:
         try:
-            rows[item.place] = _row(item)
+            rows[item.place] = _row(item, now)
             ready.append(item)
         except AppError as refusal:
             outcomes[item.place] = refusal
@@ -106,7 +109,7 @@ def _read(place: int, send: Send, known: tuple[Principal, Choice | Refused] | No
     return Asked(place, send, user, send.draft, choice)
 
 
-def _row(item: Asked) -> NewMessage:
+def _row(item: Asked, now: datetime | None) -> NewMessage:
     """The message to store. Raises what is wrong with the send."""
     draft, choice = item.draft, item.choice
     if draft.callback_url is not None:
@@ -116,6 +119,7 @@ def _row(item: Asked) -> NewMessage:
         raise Invalid({"recipient_number": [NOT_A_NUMBER.format(name="recipient number")]})
     if isinstance(choice, Refused):
         raise choice
+    due_at = later.due_at(draft.send_at, now)
     parts, encoding = segments(draft.message)
     return NewMessage(
         message_id=item.send.message_id,
@@ -132,6 +136,8 @@ def _row(item: Asked) -> NewMessage:
         encoding=encoding,
         campaign_id=None,
         validity=draft.validity_period,
+        due_at=due_at,
+        scheduled_at=due_at,
     )
 
 
@@ -144,13 +150,15 @@ def _insert(session: Session, rows: dict[int, NewMessage]) -> dict[int, dict[str
 
 
 def _wake_or_route(session: Session, rows: Collection[NewMessage]) -> None:
-    for user in {row.user_id for row in rows if row.device_id is None}:
+    now = [row for row in rows if row.due_at is None]
+    for user in {row.user_id for row in now if row.device_id is None}:
         outbound.nudge(session, TaskName.ROUTE, user)
-    waking.wake_or_route(session, {(row.user_id, row.device_id) for row in rows if row.device_id is not None})
+    waking.wake_or_route(session, {(row.user_id, row.device_id) for row in now if row.device_id is not None})
 
 
 def answer(row: Mapping[str, Any], message: int) -> dict[str, Any]:
     """The data of the answer to a send, from the message's row and number."""
+    due = {"scheduled_at": timestamp(row["scheduled_at"])} if row["scheduled_at"] else {}
     return {
         "id": message,
         "message_id": str(row["message_id"]),
@@ -164,4 +172,5 @@ def answer(row: Mapping[str, Any], message: int) -> dict[str, Any]:
         "device_id": row["device_id"],
         "segments": row["segments"],
         "encoding": row["encoding"],
+        **due,
     }

@@ -1,4 +1,4 @@
-"""What the owner may change in a message: report its status as a phone does, or note an error."""
+"""What the owner may change in a message: report its status as a phone does, note an error, or give it another time."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.messages.life import transitions
+from app.messages.life import rescheduling, transitions
 from app.messages.life.transitions import Change
 from app.messages.schemas import SmsChange
 from app.messages.states import Event, Status
@@ -20,8 +20,11 @@ _NOTE = text("UPDATE messages SET error_message = :error, updated_at = clock_tim
 def change(session: Session, row: Mapping[str, Any], wanted: SmsChange) -> Status:
     """Apply what the message's state allows; the status it has then.
 
-    With a status, `error_message` belongs to that report, and is dropped where the report changes nothing.
+    With a status, `error_message` belongs to that report, and is dropped where the report changes nothing. Raises
+    `Invalid` and `Refused` for another time.
     """
+    if "send_at" in wanted.model_fields_set:
+        rescheduling.reschedule(session, row, wanted.send_at)
     if wanted.status is None:
         if "error_message" in wanted.model_fields_set:
             session.execute(_NOTE, {"id": row["id"], "error": wanted.error_message})

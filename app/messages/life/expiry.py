@@ -1,4 +1,7 @@
-"""Expiry: what was not sent within its validity fails, and says whether anybody can know that it was not sent."""
+"""Expiry: what was not sent within its validity fails, and says whether anybody can know that it was not sent.
+
+The validity of what is scheduled begins when it is released.
+"""
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
@@ -15,7 +18,7 @@ _OVER = text(f"""
     SELECT message_id, stage FROM message_queue
     WHERE valid_until < clock_timestamp()
               - CASE WHEN stage IN ({Stage.WAITING}, {Stage.HELD}) THEN interval '0' ELSE CAST(:grace AS interval) END
-      AND valid_until < clock_timestamp()
+      AND valid_until < clock_timestamp() AND (stage <> {Stage.HELD} OR due_at IS NULL)
     ORDER BY valid_until LIMIT :most
 """)  # noqa: S608 - names of columns and of states
 

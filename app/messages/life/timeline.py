@@ -143,7 +143,7 @@ def _stages(session: Session, row: Mapping[str, Any]) -> list[StageOut]:
 
 def _waiting(session: Session, standing: Mapping[str, Any]) -> Waiting:
     if standing["stage"] == Stage.HELD:
-        reason, expected = _held(standing), None
+        reason, expected = _held(standing), standing["due_at"]
     elif standing["stage"] != Stage.WAITING:
         reason, expected = _at_the_phone(standing), None
     elif not standing["device_id"]:

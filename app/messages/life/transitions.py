@@ -258,7 +258,7 @@ def _try_elsewhere(applied: Applied, change: Change, work: _Work) -> None:
 
 def _give_up(applied: Applied, queued: QueuedRow, event: Event, work: _Work) -> None:
     waiting, valid_until = queued["stage"] in BEFORE_A_PHONE, queued["valid_until"]
-    if event is Event.EXPIRED and waiting and valid_until and valid_until <= work.now:
+    if event is Event.EXPIRED and waiting and not queued["due_at"] and valid_until and valid_until <= work.now:
         _conclude(applied, EXPIRED, work, uncertain=False)
     elif event is Event.STRANDED and waiting:
         _conclude(applied, PHONE_REMOVED, work, uncertain=False)

@@ -12,6 +12,8 @@ FOLDER = Path(messages.__path__[0])
 PACE = FOLDER / "dispatch" / "pace.py"
 # Lengths of time that are nobody's pace, each at its one place.
 OTHERS = {
+    "MAX_AHEAD": "how far ahead a message may be scheduled",
+    "LATE": "how far back that may be",
     "PERIODS": "what an owner's limits count over",
     "GRACE": "how long a phone may stay silent after a message's validity",
     "SILENT_FOR": "what Android's own limit looks like",
