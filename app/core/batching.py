@@ -18,7 +18,7 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyErro
 from sqlalchemy.orm import Session
 
 from app.core.database import repeat_once, transaction
-from app.core.errors import Overloaded, is_locked, is_out_of_time
+from app.core.errors import AppError, Overloaded, is_locked, is_out_of_time
 
 BATCH_SIZE = 256
 MAX_BATCH_ITEMS = 1000
@@ -94,7 +94,10 @@ class Batcher(Generic[Item, Outcome]):
             self._running = asyncio.create_task(self._drain())
         if self._expiring is None:
             self._expiring = asyncio.get_running_loop().call_later(EXPIRE_SECONDS, self._expire)
-        return await waiter.future
+        try:
+            return await waiter.future
+        finally:
+            del waiter, item  # an error's traceback names this frame, which would name the error
 
     def _expire(self) -> None:
         """Look again and again who waits too long, however long the transaction under way takes."""
@@ -147,7 +150,10 @@ class Batcher(Generic[Item, Outcome]):
         if isinstance(outcome, Later):
             return False
         if not waiter.future.done():
-            if isinstance(outcome, Exception):
+            if isinstance(outcome, AppError):
+                # Its traceback names frames that hold the whole batch, and it: until the garbage collector comes.
+                waiter.future.set_exception(outcome.with_traceback(None))
+            elif isinstance(outcome, Exception):
                 waiter.future.set_exception(outcome)
             else:
                 waiter.future.set_result(outcome)

@@ -157,12 +157,14 @@ class Connection(HttpToolsProtocol):
         self._waits_since = None
         if len(self.pipeline) < MAX_PIPELINED:
             super().on_headers_complete()
-            # Most bodies come with their head: who reads one needs no timer then, which costs as much as all the rest.
-            if (cycle := self.cycle) is not None:
-                self.scope["body_is_here"] = lambda: not cycle.more_body  # type: ignore[typeddict-unknown-key]
         elif not self.transport.is_closing():
             _REFUSED.labels("pipelined").inc()
             self.end()
+
+    def on_message_complete(self) -> None:
+        # Most bodies come with their head: who reads one needs no timer then, which costs as much as all the rest.
+        self.scope["body_is_here"] = True  # type: ignore[typeddict-unknown-key]
+        super().on_message_complete()
 
     def on_response_complete(self) -> None:
         if not self.pipeline:

@@ -27,6 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
+from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.core import connecting, outbound
 from app.core.errors import is_deadlock
@@ -108,8 +109,14 @@ def get_hot_engine() -> Engine:
 def close_engines() -> None:
     """Close the process's connections and forget where they led; for tests and benchmarks, which change servers."""
     for engine in (get_engine, get_hot_engine):
-        engine().dispose()
-        engine.cache_clear()
+        if (made := engine.made) is not None:
+            event.listen(made.pool, "checkin", _close)  # what is in use comes back to a pool that nobody asks again
+            made.dispose()
+            engine.cache_clear()
+
+
+def _close(_: object, record: ConnectionPoolEntry) -> None:
+    record.invalidate()
 
 
 def _make_engine(**pool: int) -> Engine:

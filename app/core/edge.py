@@ -100,14 +100,24 @@ class Edge:
         except ClientDisconnect:
             return
         except Exception as error:
-            told = as_app_error(error)
-            if told.status >= _SERVER_ERROR and told is not error:
-                _log_failure(scope, error, told)
-            if answer.status >= _SERVER_ERROR:  # the framework inside has answered
-                return
-            if answer.status:
+            if not await self._refused(scope, receive, answer, error):
                 raise
-            await respond_error(closing(receive, answer) if is_unread(scope) else answer, told)
+
+    async def _refused(self, scope: Scope, receive: Receive, answer: "_Answer", error: Exception) -> bool:
+        """Answer with the error; False where part of another answer is out already.
+
+        A function of its own: kept by a variable of a frame that its traceback names, an error would stay, and with it
+        all that the request holds, until the garbage collector comes.
+        """
+        told = as_app_error(error)
+        if told.status >= _SERVER_ERROR and told is not error:
+            _log_failure(scope, error, told)
+        if answer.status >= _SERVER_ERROR:  # the framework inside has answered
+            return True
+        if answer.status:
+            return False
+        await respond_error(closing(receive, answer) if is_unread(scope) else answer, told)
+        return True
 
 
 def _log_failure(scope: Scope, error: Exception, told: AppError) -> None:
@@ -202,7 +212,7 @@ class Bodies:
                 value = await aside(partial(parse_body, content_type=content_type), raw)
                 body = raw if raw.strip() and is_json(content_type) else json.dumps(value).encode()
             except AppError as error:
-                value, state["body_error"] = None, error
+                value, state["body_error"] = None, error.with_traceback(None)  # which names this frame, and so itself
         try:
             scope["method"] = _method(scope, value)
         except AppError as error:

@@ -85,7 +85,7 @@ async def _read(scope: Scope, receive: Receive, account_of: AccountOf, limit: in
     expected = _expected(scope, limit)
     if expected > FREE_BYTES:
         await _hold(scope, account_of, expected)
-    if scope.get("body_is_here", bool)():
+    if scope.get("body_is_here"):
         return await _collect(scope, receive, account_of, limit, expected)
     async with _in_time(TIMEOUT_SECONDS) as came:
         return await _collect(scope, receive, account_of, limit, expected, came)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core.settings import get_settings
 from app.local.home import open_home
 from tests.acceptance.running import Up
 
@@ -15,8 +16,10 @@ def _own_installations() -> Iterator[None]:
     before = {name: value for name, value in os.environ.items() if name.startswith("SMSFLEET_")}
     for name in before:
         del os.environ[name]
+    get_settings.cache_clear()
     yield
     os.environ.update(before)
+    get_settings.cache_clear()  # read meanwhile, they would be those of nowhere
 
 
 @pytest.fixture

@@ -34,13 +34,15 @@ class Sending:
         token = bearer(header(scope, b"authorization"))
         key = header(scope, b"idempotency-key")
         unread_fields = ignored.collect()
-        item = requests.Send(
-            credentials=parse_token(token) if token else None,
-            draft=_draft(raw, header(scope, b"content-type"), key),
-            idempotency_key=key or None,
-            request_hash=hashlib.sha256(raw).digest() if key else b"",
+        # Without a name for it: what is wrong with the draft is raised here, and would name itself.
+        data = await self._accept.submit(
+            requests.Send(
+                credentials=parse_token(token) if token else None,
+                draft=_draft(raw, header(scope, b"content-type"), key),
+                idempotency_key=key or None,
+                request_hash=hashlib.sha256(raw).digest() if key else b"",
+            )
         )
-        data = await self._accept.submit(item)
         await respond(
             send, 201, to_json({"success": True, "message": QUEUED, "data": data}), ignored.headers(unread_fields)
         )
