@@ -29,6 +29,7 @@ PACKAGES = (
     Package("messages", "SMS", "Send messages, track their status, read the inbox.", tasks="workers.dispatch"),
     Package("campaigns", "Campaigns", "Messages to many, prepared, watched, paused and stopped."),
     Package("contacts", "Contacts", "Contacts and groups, as recipients of bulk sends."),
+    Package("optouts", "Opt-outs", "Numbers that do not want your messages, and the words by which they say so."),
     Package("devices", "Devices", "Your phones: pace, limits, and which one sends by default."),
     Package("webhooks", "Webhooks", "URLs notified about messages, and every delivery.", tasks="workers.webhooks"),
     Package(

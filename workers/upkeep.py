@@ -8,7 +8,7 @@ from app.core.database import transaction
 from app.core.task_names import TaskName
 from app.devices import alerts, figures
 from app.messages.dispatch import sweeping
-from app.messages.life import cleaning, erasing, expiry, moving, quiet
+from app.messages.life import cleaning, erasing, expiry, moving, opting_out, quiet
 from app.webhooks import notices, retention
 from workers.base import account_by_account, in_transaction, task
 
@@ -19,6 +19,7 @@ MAX_FOLDED = 5000
 def sweep() -> None:
     """Nudge again whatever has been due for two seconds: the repair for every nudge that was lost."""
     in_transaction(sweeping.sweep)
+    in_transaction(opting_out.sweep)
 
 
 @task(TaskName.MOVE)

@@ -72,6 +72,14 @@ def explain_refusal(text: str, region: str | None = None) -> str:
     return next((sentence for applies, sentence in cases if applies), otherwise)
 
 
+def region_of(number: str | None) -> str | None:
+    """The region of a number in E.164, None where it is of several or of none."""
+    if number is None or not _E164.fullmatch(number):
+        return None
+    region: str | None = phonenumbers.region_code_for_number(phonenumbers.parse(number))
+    return region if region in phonenumbers.SUPPORTED_REGIONS else None
+
+
 def is_region(code: str) -> bool:
     """Whether `code` is a region whose national numbers can be read."""
     return code in phonenumbers.SUPPORTED_REGIONS

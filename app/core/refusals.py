@@ -82,6 +82,11 @@ OLD_APP = Refusal(
 ONLY_FAILED = Refusal("only_failed", "Only failed messages can be sent again")
 STILL_HELD = Refusal("still_held", "A phone was given this message and may still send it")
 ONLY_SCHEDULED = Refusal("only_scheduled", "Only messages that are still scheduled can be given another time")
+OPTED_OUT = Refusal(
+    "opted_out",
+    "The recipient has opted out of your messages. If this one was asked for, send it with ignore_opt_out.",
+)
+NOBODY_LEFT = Refusal("nobody_left", "None of the recipients may be sent to: all of them have opted out.")
 TRIED_ENOUGH = Refusal("tried_enough", "A message can be sent at most {limit} times")
 
 # Campaigns.

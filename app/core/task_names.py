@@ -16,6 +16,7 @@ class TaskName(StrEnum):
 
     ROUTE = "dispatch.route"
     RELEASE = "dispatch.release"
+    WITHDRAW = "dispatch.withdraw"
     DELIVER = "webhooks.deliver"
     SWEEP = "upkeep.sweep"
     MOVE = "upkeep.move"

@@ -12,7 +12,7 @@ from app.devices.models import Device
 
 _BY_SECRET = text("""
     SELECT d.hook_secret, d.id, d.user_id, d.signing_key, d.phone_number, d.app_version, d.battery, d.sim_cards,
-           d.default_sim_slot, d.removed_at IS NOT NULL AS removed, u.keep_inbound
+           d.default_sim_slot, d.is_active, d.sms_rate, d.removed_at IS NOT NULL AS removed, u.keep_inbound
     FROM devices d JOIN users u ON u.id = d.user_id WHERE d.hook_secret = ANY(:secrets)
 """)
 

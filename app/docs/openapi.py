@@ -194,7 +194,15 @@ def _webhooks() -> dict[str, Any]:
             "the setting `device_events` is on.",
             "DeviceEvent",
         ),
+        "opted_out": posted("Somebody opted out", _OPTED.format("opted out"), "OptedOutEvent"),
+        "opted_in": posted("Somebody opted in again", _OPTED.format("opted in again"), "OptedInEvent"),
     }
+
+
+_OPTED = (
+    "Posted to `webhook_url_incoming` when somebody {} by a keyword, if the setting `events` of "
+    "`PUT /api/opt-outs/settings` is on."
+)
 
 
 def _exemplify(key: str, path: str, operation: Operation, schemas: dict[str, Any]) -> None:

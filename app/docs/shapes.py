@@ -10,6 +10,7 @@ from app.core.bodies import CSV_TYPE, XLSX_TYPE
 from app.core.envelope import Timestamp
 from app.devices.schemas import DeviceOut
 from app.messages.schemas import MessageOut
+from app.optouts.schemas import OptOutOut
 
 REFERENCE = "#/components/schemas/{model}"
 
@@ -41,6 +42,22 @@ class DeviceEvent(BaseModel):
 
     event: Literal["device"]
     data: DeviceOut
+    timestamp: Timestamp
+
+
+class OptedOutEvent(BaseModel):
+    """Posted when a number opted out by a keyword."""
+
+    event: Literal["opted_out"]
+    data: OptOutOut
+    timestamp: Timestamp
+
+
+class OptedInEvent(BaseModel):
+    """Posted when a number opted in again; `data` is the opt-out that there was."""
+
+    event: Literal["opted_in"]
+    data: OptOutOut
     timestamp: Timestamp
 
 
@@ -82,7 +99,7 @@ class PhoneReport(BaseModel):
     )
 
 
-_POSTED = (StatusEvent, IncomingEvent, DeviceEvent, PhoneMessage)
+_POSTED = (StatusEvent, IncomingEvent, DeviceEvent, OptedOutEvent, OptedInEvent, PhoneMessage)
 
 
 def schemas(bodies: Iterable[type[BaseModel]]) -> dict[str, Any]:

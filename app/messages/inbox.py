@@ -30,7 +30,7 @@ from app.core.errors import BadRequest, Unauthenticated
 from app.core.ids import uuid7
 from app.core.security import same
 from app.devices import phone_news, presence, versions
-from app.messages import attachments
+from app.messages import attachments, keywords
 from app.messages.attachments import ACCOUNT_FULL, Attachment
 from app.messages.models import InboundSeen, Message
 from app.messages.states import Status
@@ -270,6 +270,13 @@ def _store(session: Session, told: list[tuple[RowMapping, Inbound]]) -> None:
     _count(session, begun, now)
     phone_news.learn_numbers(session, [(message.device, message.recipient) for message in new])
     _tell(session, new, rows)
+    keywords.obey(session, [_heard(message, rows[message.message_id]["id"]) for message in new])
+
+
+def _heard(message: _Received, number: int | None) -> keywords.Heard:
+    inbound = message.inbound
+    words = None if inbound.kind == "data" else inbound.message
+    return keywords.Heard(message.device, inbound.sender, words, inbound.sim_slot, number, message.at)
 
 
 def _make_room(session: Session, kept: list[_Received]) -> None:

@@ -90,6 +90,8 @@ class Message(Base):
     # The slot that the request named, and once it is sent the one that was used.
     sim_slot: Mapped[int | None] = mapped_column(SmallInteger)
     sim_named: Mapped[bool] = mapped_column(server_default=text("false"))
+    # Sent although its recipient has opted out: asked for, or the answer to a keyword.
+    ignores_opt_out: Mapped[bool] = mapped_column(server_default=text("false"))
     segments: Mapped[int | None] = mapped_column(SmallInteger)
     encoding: Mapped[str | None] = mapped_column(String(4))
     error_message: Mapped[str | None] = mapped_column(Text)
@@ -180,6 +182,7 @@ class MessageRow(TypedDict):
     callback_url: str | None
     sim_slot: int | None
     sim_named: bool
+    ignores_opt_out: bool
     segments: int | None
     encoding: str | None
     error_message: str | None

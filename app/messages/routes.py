@@ -13,9 +13,11 @@ from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.refusals import (
     KEY_USED,
     NO_ACTIVE_DEVICE,
+    NOBODY_LEFT,
     ONLY_FAILED,
     ONLY_PENDING,
     ONLY_SCHEDULED,
+    OPTED_OUT,
     STILL_HELD,
     TRIED_ENOUGH,
     refuses,
@@ -75,7 +77,7 @@ IdempotencyHeader = Annotated[
     dependencies=[Depends(can("sms:send"))],
     summary="Send an SMS",
     response_description=QUEUED,
-    responses=refuses(422, NO_ACTIVE_DEVICE, KEY_USED),
+    responses=refuses(422, NO_ACTIVE_DEVICE, OPTED_OUT, KEY_USED),
 )
 def send(
     session: SessionDep, request: Request, draft: SmsDraft, idempotency_key: IdempotencyHeader = None
@@ -103,7 +105,7 @@ def bulk_sender(user: SenderAlone, idempotency_key: IdempotencyHeader = None) ->
     status_code=201,
     responses={
         201: {"model": BulkQueued, "description": bulk.QUEUED},
-        **refuses(422, NO_ACTIVE_DEVICE, KEY_USED),
+        **refuses(422, NO_ACTIVE_DEVICE, NOBODY_LEFT, KEY_USED),
         **refuses(429),
     },
     summary="Send to many recipients",
@@ -229,7 +231,9 @@ async def cancel(user: SenderAlone, message: MessageName) -> MessageEnvelope[Sta
     "/sms/{message}/retry",
     summary="Send a failed message again",
     response_description=QUEUED_AGAIN,
-    responses=refuses(422, ONLY_FAILED, STILL_HELD, TRIED_ENOUGH, NO_ACTIVE_DEVICE, limit=retrying.MAX_ATTEMPTS),
+    responses=refuses(
+        422, ONLY_FAILED, STILL_HELD, TRIED_ENOUGH, NO_ACTIVE_DEVICE, OPTED_OUT, limit=retrying.MAX_ATTEMPTS
+    ),
 )
 def retry(session: SessionDep, user: Sender, row: SentMessage) -> MessageEnvelope[StatusOut]:
     """Send a failed message again. If it is unknown whether the SMS was sent, it may arrive twice."""

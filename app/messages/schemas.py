@@ -135,6 +135,10 @@ class SmsDraft(Draft):
         " waits for its phone without limit",
     )
     send_at: Moment | None = SEND_AT
+    ignore_opt_out: Boolean | None = Field(
+        default=None,
+        description="Send although the recipient has opted out: for what the recipient asks for, as a login code",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -301,10 +305,14 @@ class BulkItem(BaseModel):
 
 
 class SkippedRecipient(BaseModel):
-    """A recipient that was skipped: its index in the request, and why."""
+    """A recipient that was skipped: its index in the request, null for a contact of a group, and why."""
 
-    index: int = Field(examples=[4])
-    reason: str = Field(examples=["The recipients.4 field must be a string."])
+    index: int | None = Field(examples=[4])
+    reason: str = Field(examples=["The recipient has opted out of your messages."])
+    reason_code: str | None = Field(
+        default=None, description="`opted_out`; absent: no valid number", examples=["opted_out"]
+    )
+    number: str | None = Field(default=None, description="The number, if it is a valid one", examples=["+12025550123"])
 
 
 class BulkQueued(BaseModel):
@@ -314,7 +322,8 @@ class BulkQueued(BaseModel):
     message: str = Field(examples=["Your code is 4821"])
     data: list[BulkItem]
     skipped: list[SkippedRecipient] = Field(
-        default=[], description="The recipients that were skipped; present if `skip_invalid` was set and any were"
+        default=[],
+        description="The recipients that were skipped, if any: opted out, or invalid where `skip_invalid` was set",
     )
 
 

@@ -47,6 +47,7 @@ class Event(StrEnum):
     FAILED = "failed"
     CANCELLED = "cancelled"
     WITHDRAWN = "withdrawn"
+    OPTED_OUT = "opted_out"
     RECALLED = "recalled"
     EXPIRED = "expired"
     UNREPORTED = "unreported"

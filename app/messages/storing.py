@@ -22,6 +22,7 @@ from app.core.settings import get_settings
 from app.devices import figures
 from app.messages.models import CampaignDelta, Message, MessageRow, QueuedRow, QueueEntry
 from app.messages.states import Stage, Status
+from app.optouts.consent import is_opted_out
 
 
 class NewMessage(NamedTuple):
@@ -42,7 +43,8 @@ class NewMessage(NamedTuple):
     segments: int
     encoding: str
     campaign_id: int | None
-    validity: int | None
+    ignores_opt_out: bool = False
+    validity: int | None = None
     due_at: datetime | None = None
     scheduled_at: datetime | None = None
 
@@ -61,6 +63,7 @@ _INSERT_FEW = text(f"""
                u.scheduled_at, u.now, u.now,
                CASE WHEN u.device_id IS NOT NULL THEN u.now END
         FROM asked u
+        WHERE u.ignores_opt_out OR NOT {is_opted_out("u.user_id", "u.recipient_number")}
         ON CONFLICT (message_id) DO NOTHING
         RETURNING id, message_id, user_id, device_id, device_named, sim_slot, campaign_id, price, valid_until,
                   created_at
@@ -82,7 +85,10 @@ _PRESENT = text("SELECT id, message_id FROM messages WHERE message_id = ANY(:ids
 
 
 def insert_few(session: Session, messages: Sequence[NewMessage]) -> dict[UUID, int]:
-    """Store single sends and count them, skipping those that are there already; the number of each."""
+    """Store single sends and count them, skipping those that are there already; the number of each.
+
+    One whose recipient has opted out is not stored and has none.
+    """
     parameters = dict(zip(NewMessage._fields, map(list, zip(*messages, strict=True)), strict=True))
     ids: dict[UUID, int] = {row.message_id: row.id for row in session.execute(_INSERT_FEW, parameters)}
     if len(ids) < len(messages):

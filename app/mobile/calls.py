@@ -22,7 +22,7 @@ from app.devices.askers import HOOKS
 from app.devices.streams import Streams
 from app.messages import inbox
 from app.messages.dispatch import handout
-from app.messages.life import reports
+from app.messages.life import opting_out, reports
 from app.mobile import events, wire
 
 PHONES = "/api/mobile/v1"
@@ -35,7 +35,7 @@ class PhoneCalls:
     def __init__(self, streams: Streams, account_of: AccountOf) -> None:
         self._account_of = account_of
         self._streams = streams
-        self._pull = Batcher("pull", handout.hand_out)
+        self._pull = Batcher("pull", opting_out.hand_out)
         self._report = Batcher("report", reports.record, size=lambda item: len(item.reports))
         self._receive = Batcher("receive", inbox.receive)
         # Apart, so that who posts a login code waits for nobody's pictures; and one after the other, since to read one

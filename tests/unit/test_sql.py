@@ -19,6 +19,7 @@ LAYERS = (
     "webhooks",
     "devices",
     "contacts",
+    "optouts",
     "messages",
     "campaigns",
     "releases",

@@ -18,10 +18,11 @@ from app.accounts.principals import Principal, hold, require
 from app.core.arrays import unnest
 from app.core.database import transaction
 from app.core.envelope import plain_number, timestamp
-from app.core.errors import AppError, Invalid
+from app.core.errors import AppError, Invalid, Refused
 from app.core.ids import uuid7
+from app.core.refusals import NOBODY_LEFT
 from app.messages import storing
-from app.messages.accepting import bulk_keys, idempotency, later
+from app.messages.accepting import bulk_keys, idempotency, later, suppression
 from app.messages.accepting.device_choice import Choice, choose
 from app.messages.accepting.recipients import NOBODY, Recipient, Skipped, judge, texts, with_groups
 from app.messages.dispatch import waking
@@ -66,7 +67,7 @@ def send(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes
         recipients, skipped = _checked(user, draft)
         with transaction() as session:
             accepted = accept_bulk(session, user, draft, recipients, skipped)
-            done = bulk_keys.Finished(list(accepted.ids), list(skipped))
+            done = bulk_keys.Finished(list(accepted.ids), list(accepted.skipped))
             bulk_keys.finish(session, user.user_id, key, claim, done)
     except Exception:
         bulk_keys.release(user.user_id, key, claim)
@@ -110,6 +111,12 @@ def accept_bulk(
     if isinstance(choice, AppError):
         raise choice
     bodies = texts(session, user.user_id, draft.message, recipients)
+    if out := suppression.suppressed(session, user.user_id, [recipient.number for recipient in recipients]):
+        skipped = [*skipped, *(suppression.skipped(recipients[at].place, recipients[at].number, out[at]) for at in out)]
+        kept = [at for at in range(len(recipients)) if at not in out]
+        recipients, bodies = [recipients[at] for at in kept], [bodies[at] for at in kept]
+        if not recipients:
+            raise Refused(NOBODY_LEFT)
     price = choice.rate if draft.price is None else draft.price
     due_at = later.due_at(draft.send_at, later.clock(session) if draft.send_at else None)
     messages = list(_new_messages(user, draft, choice, price, recipients, bodies, due_at))
@@ -151,6 +158,7 @@ def _new_messages(
 ) -> Iterator[storing.NewMessage]:
     parts: dict[str, tuple[int, str]] = {}
     user_id, device_id, named = user.user_id, choice.device_id, choice.named
+    ignores_opt_out = False
     my_id, callback_url, sim_slot, validity = draft.my_id, draft.callback_url, draft.sim_slot, draft.validity_period
     for recipient, body in zip(recipients, bodies, strict=True):
         if body not in parts:
@@ -159,7 +167,7 @@ def _new_messages(
         # By place, as the fields stand: by name each costs half a microsecond more.
         yield storing.NewMessage(
             uuid7(), user_id, device_id, named, recipient.number, body, price, my_id, callback_url, sim_slot,
-            number, encoding, None, validity, due_at, due_at,
+            number, encoding, None, ignores_opt_out, validity, due_at, due_at,
         )  # fmt: skip
 
 

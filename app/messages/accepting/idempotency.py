@@ -98,6 +98,18 @@ def claim(session: Session, hashes: Mapping[Key, bytes]) -> set[Key]:
     return {(row.user_id, row.key) for row in rows}
 
 
+_GIVE_UP = text(f"""
+    DELETE FROM idempotency_keys k USING {unnest(*_KEY)}
+    WHERE k.user_id = u.user_id AND k.route = 'sms' AND k.key = u.key AND k.message_ids IS NULL
+""")  # noqa: S608 - names of columns
+
+
+def give_up(session: Session, keys: Collection[Key]) -> None:
+    """Free the keys that were claimed for sends that are refused after all, so that corrected ones may use them."""
+    if keys:
+        session.execute(_GIVE_UP, transposed(keys, "user_id", "key"))
+
+
 def remember(session: Session, told: Mapping[Key, tuple[int, int | None]]) -> None:
     """Write beside the claimed keys which message each stands for, and the phone that its answer names."""
     if told:

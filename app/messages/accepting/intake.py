@@ -16,7 +16,7 @@ from app.core.batching import Later
 from app.core.envelope import plain_number, timestamp
 from app.core.errors import AppError, Conflict, Invalid, Refused, Unauthenticated
 from app.core.numbers import normalize_number
-from app.core.refusals import KEY_IN_USE, KEY_USED
+from app.core.refusals import KEY_IN_USE, KEY_USED, OPTED_OUT
 from app.core.task_names import TaskName
 from app.messages import storing
 from app.messages.accepting import idempotency, later
@@ -57,7 +57,10 @@ def accept(session: Session, sends: list[Send]) -> Sequence[dict[str, Any] | Exc
     made = _insert(session, rows)
     told = {item.key: made[item.place] for item in ready if item.key and item.place in made}
     idempotency.remember(session, {key: (data["id"], data["device_id"]) for key, data in told.items()})
+    opted_out = rows.keys() - made.keys()
+    idempotency.give_up(session, {item.key for item in ready if item.key and item.place in opted_out})
     outcomes.update(made)
+    outcomes.update({place: Refused(OPTED_OUT) for place in opted_out})
     return [outcomes[place] for place in range(len(sends))]
 
 
@@ -135,6 +138,7 @@ def _row(item: Asked, now: datetime | None) -> NewMessage:
         segments=parts,
         encoding=encoding,
         campaign_id=None,
+        ignores_opt_out=bool(draft.ignore_opt_out),
         validity=draft.validity_period,
         due_at=due_at,
         scheduled_at=due_at,
@@ -142,11 +146,13 @@ def _row(item: Asked, now: datetime | None) -> NewMessage:
 
 
 def _insert(session: Session, rows: dict[int, NewMessage]) -> dict[int, dict[str, Any]]:
+    """The answer to each that was stored; the others' recipients have opted out."""
     if not rows:
         return {}
     ids = storing.insert_few(session, list(rows.values()))
-    _wake_or_route(session, rows.values())
-    return {place: answer(row._asdict(), ids[row.message_id]) for place, row in rows.items()}
+    stored = {place: row for place, row in rows.items() if row.message_id in ids}
+    _wake_or_route(session, stored.values())
+    return {place: answer(row._asdict(), ids[row.message_id]) for place, row in stored.items()}
 
 
 def _wake_or_route(session: Session, rows: Collection[NewMessage]) -> None:

@@ -28,10 +28,11 @@ Skipped = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Recipient:
-    """A number in E.164, and the name that `{name}` becomes."""
+    """A number in E.164, the name that `{name}` becomes, and its place in the request; none for a group's member."""
 
     number: str
     name: str | None
+    place: int | None = None
 
 
 def judge(
@@ -102,7 +103,7 @@ def _judge(item: object, place: int, region: str | None) -> Recipient | tuple[st
     if not isinstance(item, str):
         return field, f"The {field} field must be a string."
     number = normalize_number(item, region)
-    return Recipient(number, name) if number else (field, NOT_A_NUMBER.format(name=field))
+    return Recipient(number, name, place) if number else (field, NOT_A_NUMBER.format(name=field))
 
 
 def texts(session: Session, user_id: int, message: str, recipients: Sequence[Recipient]) -> list[str]:

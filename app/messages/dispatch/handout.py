@@ -4,7 +4,7 @@ The pace is kept here, in the database, under the lock of the phone's state row,
 a phone asks and however many processes answer, a slot is given once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
@@ -23,7 +23,9 @@ from app.devices.auth import devices_by_token
 from app.devices.models import DeviceState, PhoneRow
 from app.messages.dispatch import offers, pace, waking
 from app.messages.dispatch.offers import PLACE, Phone, places_of
+from app.messages.models import QueueEntry
 from app.messages.states import Stage
+from app.optouts import consent
 
 
 @dataclass(slots=True)
@@ -60,6 +62,7 @@ _LOCK = text(f"""
 """)  # noqa: S608 - constants
 
 _STANDING = text(f"""
+    WITH shared AS MATERIALIZED ({consent.SHARE.format(users=unnest(QueueEntry.user_id))})
     SELECT p.device_id, clock_timestamp() AS now, f.in_flight, f.youngest_unreported, f.recalled
     FROM {unnest(*PLACE, alias="p")},
     LATERAL (
@@ -69,11 +72,15 @@ _STANDING = text(f"""
         FROM message_queue q WHERE q.user_id = p.user_id AND q.device_id = p.device_id
           AND q.stage IN ({Stage.RELEASED}, {Stage.ACCEPTED})
     ) f
+    WHERE (SELECT count(*) FROM shared) > 0
 """)  # noqa: S608 - constants
 
-_TEXTS = text("""
-    SELECT id, message_id, attempt, message, recipient_number, created_at FROM messages WHERE id = ANY(:ids)
-""")
+# The last look: after the lock that `_STANDING` has taken, so that it sees every opt-out committed before.
+_TEXTS = text(f"""
+    SELECT m.id, m.message_id, m.attempt, m.message, m.recipient_number, m.created_at,
+           NOT m.ignores_opt_out AND {consent.is_opted_out("m.user_id", "m.recipient_number")} AS opted_out
+    FROM messages m WHERE m.id = ANY(:ids)
+""")  # noqa: S608 - constants
 
 _LEFT = text(f"""
     SELECT p.device_id,
@@ -107,7 +114,11 @@ _SAVE = text(f"""
 """)  # noqa: S608 - names of columns
 
 
-def hand_out(session: Session, pulls: list[Pull]) -> Sequence[tuple[int, list[Released]] | Exception]:
+# Cancels messages of people who have opted out; what it takes for that lies above dispatch.
+Cancel = Callable[[Session, list[int]], None]
+
+
+def hand_out(session: Session, pulls: list[Pull], cancel: Cancel) -> Sequence[tuple[int, list[Released]] | Exception]:
     """Answer the pulls of several phones: new messages within each phone's room and pace, then repeats.
 
     The outcome of one pull is the phone and its messages, `Unauthenticated`, or `Later` where another process is
@@ -117,7 +128,7 @@ def hand_out(session: Session, pulls: list[Pull]) -> Sequence[tuple[int, list[Re
     ids = sorted({device["id"] for device in devices.values() if not device["removed"]})
     phones = _lock(session, ids)
     _learn_versions(session, pulls, devices, phones)
-    answers = _release(session, phones)
+    answers = _release(session, phones, cancel)
     return [_outcome(devices.get(pull.token), answers) for pull in pulls]
 
 
@@ -156,12 +167,12 @@ def _lock(session: Session, ids: list[int]) -> dict[int, Phone]:
     }
 
 
-def _release(session: Session, phones: dict[int, Phone]) -> dict[int, list[Released]]:
+def _release(session: Session, phones: dict[int, Phone], cancel: Cancel) -> dict[int, list[Released]]:
     for phone in phones.values():
         pace.measure(phone.state, phone.now, phone.in_flight)
         if not phone.idle:
             phone.room = pace.room(phone.state, phone.now, phone.in_flight, phone.youngest_unreported)
-    answers = _answers(session, phones)
+    answers = _answers(session, phones, cancel)
     for device_id, phone in phones.items():
         _take_slot(phone, sum(message.new for message in answers[device_id]))
     if phones:
@@ -170,12 +181,17 @@ def _release(session: Session, phones: dict[int, Phone]) -> dict[int, list[Relea
     return answers
 
 
-def _answers(session: Session, phones: Mapping[int, Phone]) -> dict[int, list[Released]]:
+def _answers(session: Session, phones: Mapping[int, Phone], cancel: Cancel) -> dict[int, list[Released]]:
     answers: dict[int, list[Released]] = {device_id: [] for device_id in phones}
     claims = offers.claim(session, phones)
     if not claims:
         return answers
     texts = {row.id: row for row in session.execute(_TEXTS, {"ids": [claim.message_id for claim in claims]})}
+    if refused := [claim for claim in claims if texts[claim.message_id].opted_out and not claim.cancelling]:
+        claims = [claim for claim in claims if claim not in refused]
+        if never_given := [claim.message_id for claim in refused if claim.new]:
+            offers.take_back(session, never_given)
+            cancel(session, never_given)
     for claim in sorted(claims, key=lambda claim: (not claim.new, claim.lane, claim.message_id)):
         content = texts[claim.message_id]
         answers[claim.device_id].append(

@@ -132,6 +132,19 @@ def claim(session: Session, phones: Mapping[int, Phone]) -> list[Row[Any]]:
     return claims
 
 
+_TAKE_BACK = text(f"""
+    UPDATE message_queue q
+    SET stage = {Stage.WAITING}, released_at = NULL, offered_at = NULL, valid_until = m.valid_until,
+        sim_slot = m.sim_slot
+    FROM messages m WHERE q.message_id = ANY(:ids) AND m.id = q.message_id
+""")  # noqa: S608 - constants
+
+
+def take_back(session: Session, message_ids: list[int]) -> None:
+    """Undo the claim of messages that no phone is to be given, in the transaction that claimed them."""
+    session.execute(_TAKE_BACK, {"ids": message_ids})
+
+
 def _claim_with_care(session: Session, phone: Phone) -> Sequence[Row[Any]]:
     chosen = limits.choose(session, phone.state, phone.now, phone.room)
     phone.held_until = chosen.until

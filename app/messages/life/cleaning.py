@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 from app.core.database import interval
 from app.messages.accepting.idempotency import KEYS_HOLD_FOR
 from app.messages.dispatch.limits import PERIODS
+from app.optouts.replies import ANSWERED_EVERY
 
 BATCH_SIZE = 2000
 # A deleted message still takes reports for a while.
@@ -46,6 +47,11 @@ STATEMENTS = (
         SELECT device_id, day, sim_slot, kind, detail FROM device_totals
         WHERE day < CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date) - 31 LIMIT :most)
     """,
+    f"""
+    DELETE FROM opt_out_replies WHERE (user_id, phone_number) IN (
+        SELECT user_id, phone_number FROM opt_out_replies
+        WHERE sent_at < clock_timestamp() - {interval(ANSWERED_EVERY)} LIMIT :most)
+    """,  # noqa: S608 - constants
     f"""
     DELETE FROM idempotency_keys WHERE (user_id, route, key) IN (
         SELECT user_id, route, key FROM idempotency_keys WHERE created_at < clock_timestamp() - {interval(KEYS_KEPT)}

@@ -7,10 +7,11 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core.errors import Refused
-from app.core.refusals import NO_ACTIVE_DEVICE, ONLY_FAILED, STILL_HELD, TRIED_ENOUGH
+from app.core.refusals import NO_ACTIVE_DEVICE, ONLY_FAILED, OPTED_OUT, STILL_HELD, TRIED_ENOUGH
 from app.messages.life import transitions
 from app.messages.life.transitions import Change
 from app.messages.states import Event
+from app.optouts import consent
 
 # A name of 36 characters is what the app can report, and it ends with the number of the attempt; the last ones are left
 # to trying another phone by itself.
@@ -32,6 +33,8 @@ def retry(session: Session, row: Mapping[str, Any]) -> None:
         raise Refused(ONLY_FAILED)
     if row["attempt"] >= MAX_ATTEMPTS:
         raise Refused(TRIED_ENOUGH, limit=MAX_ATTEMPTS)
+    if not row["ignores_opt_out"] and consent.among(session, row["user_id"], [row["recipient_number"]]):
+        raise Refused(OPTED_OUT)
     named = row["device_id"] if row["device_named"] else None
     if not session.scalar(_ABLE, {"user": row["user_id"], "named": named}):
         raise Refused(NO_ACTIVE_DEVICE)

@@ -32,6 +32,7 @@ GRACE = timedelta(minutes=10)
 EXPIRED = "The message expired before a phone could take it"
 NEVER_REPORTED = "The phone never reported"
 PHONE_REMOVED = "The phone that was named for this message was removed"
+RECIPIENT_OPTED_OUT = "The recipient has opted out"
 
 
 class Change(NamedTuple):
@@ -177,6 +178,9 @@ def _fold(applied: Applied, change: Change, work: _Work) -> None:
         case Event.SENT | Event.DELIVERED | Event.FAILED | Event.CANCELLED:
             _report(applied, status, change, work)
         case Event.WITHDRAWN if waiting:
+            _move(applied, Status.CANCELLED, change, work)
+        case Event.OPTED_OUT if waiting and not row["ignores_opt_out"]:
+            row["error_message"] = RECIPIENT_OPTED_OUT
             _move(applied, Status.CANCELLED, change, work)
         case Event.RECALLED if queued is not None and not waiting:
             work.recalled.append(row["id"])

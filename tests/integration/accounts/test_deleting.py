@@ -51,6 +51,9 @@ def test_nothing_of_a_deleted_account_is_left(api, gateway, sql, other, monkeypa
             }
         api.post("/api/contacts", json={"phone_number": "+12025550123"}, headers=headers)
         api.post("/api/contact-groups", json={"name": "x"}, headers=headers)
+        api.put("/api/opt-outs/settings", json={"opt_out_reply": "Bye"}, headers=headers)
+        phone.sync()
+        assert phone.receive("+12025550123", "STOP") == 200
         api.post("/api/sms", json={"message": "x", "recipient_number": "+12025550123"}, headers=other.headers)
 
         refused = api.request("DELETE", "/api/user", json={"current_password": "wrong"}, headers=headers)

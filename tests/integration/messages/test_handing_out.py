@@ -137,6 +137,7 @@ def test_the_pace_holds_against_many_pulls_at_once(phone, client, settings_of, r
     from app.core.database import transaction
     from app.core.security import digest
     from app.messages.dispatch import handout
+    from app.messages.life import opting_out
 
     settings_of(phone, send_delay_seconds=1)
     body = {"message": "x", "recipients": [f"+9989011{number:05d}" for number in range(20)]}
@@ -147,7 +148,7 @@ def test_the_pace_holds_against_many_pulls_at_once(phone, client, settings_of, r
     def puller():
         while len(given) < 4:
             with transaction() as session:
-                (outcome,) = handout.hand_out(session, [pull])
+                (outcome,) = opting_out.hand_out(session, [pull])
             if isinstance(outcome, Later):
                 continue
             for message in outcome[1]:

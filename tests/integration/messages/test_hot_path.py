@@ -6,6 +6,7 @@ from sqlalchemy import event
 from app.core.database import get_hot_engine, transaction
 from app.core.security import digest
 from app.messages.dispatch import handout
+from app.messages.life import opting_out
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def statements():
         event.listen(get_hot_engine(), "before_cursor_execute", note)
         try:
             with transaction(hot=True) as session:
-                handout.hand_out(session, [handout.Pull(digest(phone.token), "1.68.0")])
+                opting_out.hand_out(session, [handout.Pull(digest(phone.token), "1.68.0")])
         finally:
             event.remove(get_hot_engine(), "before_cursor_execute", note)
         return seen

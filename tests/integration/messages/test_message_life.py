@@ -26,7 +26,7 @@ from app.core.security import digest, parse_token
 from app.devices import enrolling
 from app.messages.accepting import intake, requests
 from app.messages.dispatch import handout, routing
-from app.messages.life import cancelling, expiry, moving, reports, retrying, transitions
+from app.messages.life import cancelling, expiry, moving, opting_out, reports, retrying, transitions
 from app.messages.life.transitions import Change
 from app.messages.schemas import SmsDraft
 from app.messages.states import Event, Status
@@ -120,7 +120,7 @@ class Life(RuleBasedStateMachine):
                     text("UPDATE message_queue SET offered_at = offered_at - interval '31 s' WHERE user_id = :user"),
                     {"user": self.user},
                 )
-            ((owner, answer),) = handout.hand_out(session, [handout.Pull(digest(token), "1.68.0")])
+            ((owner, answer),) = opting_out.hand_out(session, [handout.Pull(digest(token), "1.68.0")])
         assert owner == device.id
         for message in answer:
             name = reports.wire_name(message.message_id, message.attempt)

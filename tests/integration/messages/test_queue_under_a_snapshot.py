@@ -17,7 +17,7 @@ from app.core.vacuuming import analyze, vacuum
 from app.devices.enrolling import enroll
 from app.messages.accepting import bulk
 from app.messages.dispatch import handout, routing
-from app.messages.life import reports
+from app.messages.life import opting_out, reports
 from app.messages.schemas import BulkDraft
 from tests.conftest import Servers
 from tests.support.waiting import until
@@ -70,7 +70,7 @@ def campaign(user_id: int, tokens: list[str]) -> tuple[int, list[float]]:
                 routing.route_waiting(session, user_id)
         began = time.perf_counter()
         with transaction() as session:
-            answers = handout.hand_out(session, [handout.Pull(digest(token)) for token in tokens])
+            answers = opting_out.hand_out(session, [handout.Pull(digest(token)) for token in tokens])
         pulls.append(time.perf_counter() - began)
         released = [message for answer in answers for message in answer[1]]
         if not released:
