@@ -27,7 +27,9 @@ class Package:
 # In the order of the documents.
 PACKAGES = (
     Package("messages", "SMS", "Send messages, track their status, read the inbox.", tasks="workers.dispatch"),
-    Package("campaigns", "Campaigns", "Messages to many, prepared, watched, paused and stopped."),
+    Package(
+        "campaigns", "Campaigns", "Messages to many, prepared, watched, paused and stopped.", tasks="workers.campaigns"
+    ),
     Package("contacts", "Contacts", "Contacts and groups, as recipients of bulk sends."),
     Package("optouts", "Opt-outs", "Numbers that do not want your messages, and the words by which they say so."),
     Package("devices", "Devices", "Your phones: pace, limits, and which one sends by default."),

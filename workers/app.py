@@ -20,6 +20,8 @@ app.conf.beat_scheduler = "workers.beat:Scheduler"
 _EVERY_SECONDS = {
     TaskName.SWEEP: SWEEP_SECONDS,
     TaskName.RELEASE: 1.0,
+    # Campaigns with a rate have their share each second.
+    TaskName.CAMPAIGNS: 1.0,
     TaskName.FOLD: 5.0,
     TaskName.ANALYZE: 5.0,
     TaskName.VACUUM: 5.0,

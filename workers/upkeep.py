@@ -3,6 +3,7 @@
 from functools import partial
 
 from app.accounts import sessions, usage
+from app.campaigns import looking, progress
 from app.core import outbound, vacuuming
 from app.core.database import transaction
 from app.core.task_names import TaskName
@@ -22,6 +23,12 @@ def sweep() -> None:
     in_transaction(opting_out.sweep)
 
 
+@task(TaskName.CAMPAIGNS)
+def remind_of_campaigns() -> None:
+    """See that every campaign is looked after whose time has come."""
+    in_transaction(looking.remind)
+
+
 @task(TaskName.MOVE)
 def move(after: int = 0) -> None:
     """Take messages from phones that may not have them."""
@@ -37,8 +44,9 @@ def expire() -> None:
 
 @task(TaskName.FOLD)
 def fold() -> None:
-    """Fold deltas of accounts and phones into totals."""
+    """Fold deltas of accounts, phones and campaigns into totals."""
     folded = [in_transaction(fold, MAX_FOLDED) for fold in (usage.fold, figures.fold)]
+    folded.append(in_transaction(progress.fold_all))
     if MAX_FOLDED in folded:
         in_transaction(outbound.nudge, TaskName.FOLD)
 

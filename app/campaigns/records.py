@@ -1,9 +1,9 @@
 """Campaigns as their owner keeps them: found, listed, made, changed, deleted."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
-from sqlalchemy import delete, func, select, text
+from sqlalchemy import CursorResult, delete, func, select, text
 from sqlalchemy.orm import Session
 
 from app.accounts.principals import Principal, hold, require
@@ -11,7 +11,7 @@ from app.campaigns import progress
 from app.campaigns.models import Campaign, CampaignLeftOut, CampaignMinute, CampaignRecipient, CampaignTotal
 from app.campaigns.schemas import CampaignChange, CampaignDraft, CampaignFilter, CampaignOut
 from app.campaigns.sentences import sentence
-from app.campaigns.states import AT_REST, OPEN
+from app.campaigns.states import AT_REST, OPEN, RecipientState
 from app.core.errors import Invalid, NotFound, Refused
 from app.core.pages import Page, Paging
 from app.core.refusals import ONLY_AT_REST
@@ -129,10 +129,47 @@ def _devices(session: Session, user_id: int, asked: Any) -> Any:
     return list(found) if several else next(iter(found))
 
 
+# What a duplicate has of the campaign's row besides its name.
+_COPIED = (
+    "message",
+    "devices",
+    "sim_slot",
+    "price",
+    "my_id",
+    "callback_url",
+    "validity_period",
+    "rate_per_minute",
+    "hours",
+    "canary",
+    "stop_rule",
+)
+_UNHURRIED = text("SET LOCAL statement_timeout = '60s'")
+_COPY = text(f"""
+    INSERT INTO campaign_recipients (campaign_id, place, number, name, fields, zone)
+    SELECT :to, place, number, name, fields, zone FROM campaign_recipients
+    WHERE campaign_id = :id AND state <> {RecipientState.LEFT_OUT}
+""")  # noqa: S608 - a constant
+
+
+def duplicate(session: Session, campaign: Campaign) -> Campaign:
+    """A new draft with the same text, settings and recipients. Its times are for its owner to choose."""
+    made = Campaign(user_id=campaign.user_id, name=campaign.name)
+    for name in _COPIED:
+        setattr(made, name, getattr(campaign, name))
+    session.add(made)
+    session.flush()
+    session.execute(_UNHURRIED)
+    copied = cast("CursorResult[Any]", session.execute(_COPY, {"id": campaign.id, "to": made.id}))
+    made.recipients = copied.rowcount
+    session.flush()
+    return made
+
+
 def remove(session: Session, campaign: Campaign) -> None:
     """Delete the locked campaign; its messages stay. Raises `Refused` for one that is under way."""
     if campaign.status not in AT_REST:
         raise Refused(ONLY_AT_REST)
+    session.execute(_UNHURRIED)
     for table in (CampaignRecipient, CampaignLeftOut, CampaignTotal, CampaignMinute):
         session.execute(delete(table).where(table.campaign_id == campaign.id))
     session.execute(delete(Campaign).where(Campaign.id == campaign.id))

@@ -4,15 +4,22 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query
 
-from app.accounts.auth import can
-from app.accounts.principals import Principal
-from app.campaigns import records
+from app.accounts.auth import can, can_alone
+from app.accounts.principals import Principal, hold
+from app.campaigns import asking, life, records
 from app.campaigns.models import Campaign
-from app.campaigns.schemas import CampaignChange, CampaignDraft, CampaignFilter, CampaignOut
+from app.campaigns.schemas import CampaignChange, CampaignDraft, CampaignFilter, CampaignOut, Retry, StartAt
 from app.core.dependencies import PagingDep, SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.pages import Page
-from app.core.refusals import ONLY_AT_REST, refuses
+from app.core.refusals import (
+    CAMPAIGN_NOT_ALLOWED,
+    END_HAS_PASSED,
+    NO_RECIPIENTS,
+    NOTHING_TO_RETRY,
+    ONLY_AT_REST,
+    refuses,
+)
 
 router = APIRouter(prefix="/api/campaigns", tags=["Campaigns"])
 
@@ -20,12 +27,18 @@ router = APIRouter(prefix="/api/campaigns", tags=["Campaigns"])
 CAMPAIGN_CREATED = "Campaign created successfully"
 CAMPAIGN_UPDATED = "Campaign updated successfully"
 CAMPAIGN_DELETED = "Campaign deleted successfully"
+CAMPAIGN_STARTED = "Campaign started"
+CAMPAIGN_PAUSED = "Campaign paused"
+CAMPAIGN_RESUMED = "Campaign resumed"
+CAMPAIGN_CANCELLED = "Campaign cancelled"
+RETRYING = "Sending {n} messages again"
 
 CampaignId = Annotated[
     str, Path(description="The campaign's number", examples=["4"], json_schema_extra={"model": records.MODEL})
 ]
 Owner = Annotated[Principal, Depends(can("campaigns"))]
 Maker = Annotated[Principal, Depends(can("campaigns", "bulk"))]
+OwnerAlone = Annotated[Principal, Depends(can_alone("campaigns"))]
 
 
 def campaign_of(session: SessionDep, user: Owner, campaign_id: CampaignId) -> Campaign:
@@ -85,3 +98,99 @@ def delete_campaign(session: SessionDep, campaign: LockedCampaign) -> Done:
     """Delete a draft, or a campaign that is finished or cancelled. Its messages stay."""
     records.remove(session, campaign)
     return Done(message=CAMPAIGN_DELETED)
+
+
+@router.post(
+    "/{campaign_id}/start",
+    summary="Start a campaign",
+    response_description=CAMPAIGN_STARTED,
+    responses=refuses(422, NO_RECIPIENTS, END_HAS_PASSED, CAMPAIGN_NOT_ALLOWED, state="finished", done="started"),
+)
+def start_campaign(
+    session: SessionDep, user: Maker, campaign: LockedCampaign, wanted: StartAt
+) -> MessageEnvelope[CampaignOut]:
+    """Start a campaign, now or at a time. From then on recipients can no longer be added.
+
+    Requires the plan's feature `bulk`.
+    """
+    hold(session, user)
+    life.start(session, campaign, wanted.start_at if "start_at" in wanted.model_fields_set else campaign.start_at)
+    [shown] = records.shown(session, [campaign])
+    return MessageEnvelope(data=shown, message=CAMPAIGN_STARTED)
+
+
+@router.post(
+    "/{campaign_id}/pause",
+    summary="Pause a campaign",
+    response_description=CAMPAIGN_PAUSED,
+    responses=refuses(422, CAMPAIGN_NOT_ALLOWED, state="finished", done="paused"),
+)
+def pause_campaign(user: OwnerAlone, campaign_id: CampaignId) -> MessageEnvelope[CampaignOut]:
+    """Pause a campaign. Once this has answered, no more of its messages are given to phones.
+
+    `counts` says how many phones were given and have not reported yet, how many are held, and how many are not made.
+    """
+    return MessageEnvelope(data=asking.pause(user.user_id, campaign_id), message=CAMPAIGN_PAUSED)
+
+
+@router.post(
+    "/{campaign_id}/resume",
+    summary="Resume a campaign",
+    response_description=CAMPAIGN_RESUMED,
+    responses=refuses(422, END_HAS_PASSED, CAMPAIGN_NOT_ALLOWED, state="finished", done="resumed"),
+)
+def resume_campaign(session: SessionDep, user: Maker, campaign: LockedCampaign) -> MessageEnvelope[CampaignOut]:
+    """Resume a paused campaign.
+
+    Requires the plan's feature `bulk`.
+    """
+    hold(session, user)
+    life.resume(session, campaign)
+    [shown] = records.shown(session, [campaign])
+    return MessageEnvelope(data=shown, message=CAMPAIGN_RESUMED)
+
+
+@router.post(
+    "/{campaign_id}/cancel",
+    summary="Cancel a campaign",
+    response_description=CAMPAIGN_CANCELLED,
+    responses=refuses(422, CAMPAIGN_NOT_ALLOWED, state="finished", done="cancelled"),
+)
+def cancel_campaign(user: OwnerAlone, campaign_id: CampaignId) -> MessageEnvelope[CampaignOut]:
+    """Cancel a campaign for good: what waits is cancelled, and phones are asked to give back what they have.
+
+    Recipients for whom no message was made stay as not sent.
+    """
+    return MessageEnvelope(data=asking.cancel(user.user_id, campaign_id), message=CAMPAIGN_CANCELLED)
+
+
+@router.post(
+    "/{campaign_id}/retry-failed",
+    summary="Send failed messages again",
+    response_description=RETRYING.format(n=20),
+    responses=refuses(422, NOTHING_TO_RETRY, END_HAS_PASSED, CAMPAIGN_NOT_ALLOWED, state="draft", done="retried"),
+)
+def retry_failed(
+    session: SessionDep, user: Maker, campaign: LockedCampaign, wanted: Retry
+) -> MessageEnvelope[CampaignOut]:
+    """Send the campaign's failed messages again; not those of which nobody knows whether they were sent, unless asked.
+
+    A finished campaign runs again. Requires the plan's feature `bulk`.
+    """
+    hold(session, user)
+    n = life.retry_failed(session, campaign, uncertain=wanted.uncertain)
+    [shown] = records.shown(session, [campaign])
+    return MessageEnvelope(data=shown, message=RETRYING.format(n=n))
+
+
+@router.post(
+    "/{campaign_id}/duplicate", status_code=201, summary="Duplicate a campaign", response_description=CAMPAIGN_CREATED
+)
+def duplicate_campaign(session: SessionDep, user: Maker, campaign: OneCampaign) -> MessageEnvelope[CampaignOut]:
+    """Create a draft with the same text, settings and recipients.
+
+    Requires the plan's feature `bulk`.
+    """
+    hold(session, user)
+    [made] = records.shown(session, [records.duplicate(session, campaign)])
+    return MessageEnvelope(data=made, message=CAMPAIGN_CREATED)

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 from app.campaigns.models import NAME_LENGTH
 from app.campaigns.states import CampaignStatus, PausedBy
 from app.core.envelope import Money, Timestamp
-from app.core.validation import Body, Filter, Integer, Moment, Numeric, Price, Strict, fault
+from app.core.validation import Body, Boolean, Filter, Integer, Moment, Price, Strict, fault
 from app.messages.schemas import DeviceReference, MessageText, SimSlot, ValidityPeriod
 from app.webhooks.guard import WebhookUrl
 
@@ -17,14 +17,13 @@ MAX_FIRST, MAX_NEWEST = 10_000, 1000
 _TIME = r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"
 
 
-def _share(value: Any) -> float:
-    number = float(value)
-    if not 0 < number <= 1:
+def _share(value: float) -> float:
+    if not 0 < value <= 1:
         raise fault("The {name} field must be more than 0 and at most 1.")
-    return number
+    return value
 
 
-Share = Annotated[Numeric, AfterValidator(_share)]
+Share = Annotated[float, AfterValidator(_share)]
 
 
 def _devices(value: Any) -> Any:
@@ -120,6 +119,22 @@ class CampaignChange(CampaignDraft):
 
     name: Annotated[str, Field(max_length=NAME_LENGTH)] = Field(default="", examples=["Spring sale"])
     message: MessageText = Field(default="", examples=["Hello {name|there}, we open at nine."])
+
+
+class StartAt(Body):
+    start_at: Moment | None = Field(
+        default=None,
+        description="When to start; absent: the campaign's own `start_at`, or now",
+        examples=["2026-06-09T09:00:00.000000Z"],
+    )
+
+
+class Retry(Body):
+    uncertain: Boolean = Field(
+        default=False,
+        description="Also those of which nobody knows whether they were sent: they may arrive twice",
+        examples=[False],
+    )
 
 
 class CampaignFilter(Filter):

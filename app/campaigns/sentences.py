@@ -8,6 +8,17 @@ from typing import Any
 
 SENTENCES: dict[str, str] = {
     "paused_by_owner": "You paused the campaign.",
+    "end_reached": "The campaign's end at {at} came before all messages were sent.",
+    "plan_ended": "Your plan no longer includes campaigns.",
+    "no_phone_enabled": "None of the phones that the campaign may use is enabled.",
+    "stopped_by_failures": "Of the last {of_last} messages {failed} failed; the stop rule allows less than"
+    " {failed_share:.0%}.",
+    "canary_not_delivered": "Of the first {first} messages {delivered} were delivered; the canary asks for"
+    " {share:.0%} within {within_minutes} minutes.",
+    "canary_not_sent": "Of the first {first} messages {sent} were sent; the canary asks for {share:.0%} within"
+    " {within_minutes} minutes.",
+    "canary_without_reports": "{sent} of the first {first} messages were sent, but the phones give no delivery reports,"
+    " so nobody can know how many were delivered; ask the canary for sent_share, or resume.",
 }
 
 

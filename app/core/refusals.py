@@ -90,6 +90,12 @@ NOBODY_LEFT = Refusal("nobody_left", "None of the recipients may be sent to: all
 TRIED_ENOUGH = Refusal("tried_enough", "A message can be sent at most {limit} times")
 
 # Campaigns.
+CAMPAIGN_NOT_ALLOWED = Refusal("campaign_not_allowed", "The campaign is {state} and cannot be {done}.")
+NO_RECIPIENTS = Refusal("no_recipients", "The campaign has no recipients; add some before you start it.")
+END_HAS_PASSED = Refusal("end_has_passed", "The campaign's end has passed; change its end_at first.")
+NOTHING_TO_RETRY = Refusal(
+    "nothing_to_retry", "No message of the campaign has failed, except for those that may have been sent."
+)
 ONLY_AT_REST = Refusal("only_at_rest", "Only drafts and campaigns that are finished or cancelled can be deleted.")
 
 # Webhooks.

@@ -196,6 +196,11 @@ def _webhooks() -> dict[str, Any]:
         ),
         "opted_out": posted("Somebody opted out", _OPTED.format("opted out"), "OptedOutEvent"),
         "opted_in": posted("Somebody opted in again", _OPTED.format("opted in again"), "OptedInEvent"),
+        "campaign": posted(
+            "A campaign that paused or finished",
+            "Posted to `webhook_url_status` when a campaign pauses by itself or finishes.",
+            "CampaignEvent",
+        ),
     }
 
 

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
+from app.campaigns.schemas import CampaignOut
 from app.core.bodies import CSV_TYPE, XLSX_TYPE
 from app.core.envelope import Timestamp
 from app.devices.schemas import DeviceOut
@@ -61,6 +62,14 @@ class OptedInEvent(BaseModel):
     timestamp: Timestamp
 
 
+class CampaignEvent(BaseModel):
+    """Posted when a campaign paused by itself, or finished."""
+
+    event: Literal["campaign"]
+    data: CampaignOut
+    timestamp: Timestamp
+
+
 class PhoneText(BaseModel):
     text: str = Field(examples=["Your code is 4821"])
 
@@ -99,7 +108,7 @@ class PhoneReport(BaseModel):
     )
 
 
-_POSTED = (StatusEvent, IncomingEvent, DeviceEvent, OptedOutEvent, OptedInEvent, PhoneMessage)
+_POSTED = (StatusEvent, IncomingEvent, DeviceEvent, OptedOutEvent, OptedInEvent, CampaignEvent, PhoneMessage)
 
 
 def schemas(bodies: Iterable[type[BaseModel]]) -> dict[str, Any]:

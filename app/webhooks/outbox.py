@@ -21,7 +21,7 @@ from app.webhooks.models import WebhookDelivery, WebhookQueueEntry
 
 AccountHook = Literal["incoming", "status"]
 EndpointKind = Literal["callback", "incoming", "status"]
-EventName = Literal["status", "incoming", "device", "opted_out", "opted_in"]
+EventName = Literal["status", "incoming", "device", "opted_out", "opted_in", "campaign"]
 
 
 @dataclass(frozen=True, slots=True)

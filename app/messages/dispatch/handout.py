@@ -89,9 +89,9 @@ _LEFT = text(f"""
            (SELECT count(*) FROM (
                SELECT FROM message_queue q
                WHERE q.user_id = p.user_id AND q.device_id = p.device_id AND {pace.AHEAD} LIMIT p.enough) AS ahead
-           ) < p.enough
-           AND EXISTS (SELECT FROM message_queue q
-                       WHERE q.user_id = p.user_id AND q.device_id = 0 AND q.stage = {Stage.WAITING}) AS hungry
+           ) < p.enough AS hungry,
+           EXISTS (SELECT FROM message_queue q
+                   WHERE q.user_id = p.user_id AND q.device_id = 0 AND q.stage = {Stage.WAITING}) AS queued
     FROM {unnest(*PLACE, alias="p", enough=Integer())}
 """)  # noqa: S608 - constants
 
@@ -194,6 +194,7 @@ def _answers(session: Session, phones: Mapping[int, Phone], cancel: Cancel) -> d
             cancel(session, never_given)
     for claim in sorted(claims, key=lambda claim: (not claim.new, claim.lane, claim.message_id)):
         content = texts[claim.message_id]
+        phones[claim.device_id].of_campaign |= claim.campaign_id is not None
         answers[claim.device_id].append(
             Released(
                 message_id=content.message_id,
@@ -225,7 +226,7 @@ def _save(session: Session, phones: Mapping[int, Phone]) -> None:
 
 
 def _tell(session: Session, phones: Mapping[int, Phone]) -> None:
-    """Wake a phone that leaves something behind when it may have it, and let routing fill one that runs low."""
+    """Wake a phone that leaves something behind when it may have it; let routing or campaigns fill one that is low."""
     rows = session.execute(
         _LEFT,
         {
@@ -233,12 +234,13 @@ def _tell(session: Session, phones: Mapping[int, Phone]) -> None:
             "enough": [max(1, pace.lookahead(phone.state) // 2) for phone in phones.values()],
         },
     )
-    for device_id, waiting, hungry in rows:
+    for device_id, waiting, hungry, queued in rows:
         phone = phones[device_id]
         if waiting and not phone.idle:
             _wake_again(session, device_id, phone)
-        if hungry and not phone.idle:
-            outbound.nudge(session, TaskName.ROUTE, phone.state["user_id"])
+        if hungry and not phone.idle and (queued or phone.of_campaign):
+            task = TaskName.ROUTE if queued else TaskName.FEED
+            outbound.nudge(session, task, phone.state["user_id"])
 
 
 def _wake_again(session: Session, device_id: int, phone: Phone) -> None:

@@ -34,6 +34,7 @@ class Phone:
     held_until: datetime | None = None
     room: int = 0
     released: int = 0
+    of_campaign: bool = False
 
     @property
     def idle(self) -> bool:
@@ -65,7 +66,7 @@ _CLAIM = text(f"""
         valid_until = COALESCE(q.valid_until, claimed.now + CAST(:validity AS interval)),
         sim_slot = COALESCE(q.sim_slot, claimed.sim_slot)
     FROM claimed WHERE q.message_id = claimed.message_id
-    RETURNING q.message_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, true AS new
+    RETURNING q.message_id, q.campaign_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, true AS new
 """)  # noqa: S608 - constants
 
 _CLAIM_CHOSEN = text(f"""
@@ -73,7 +74,7 @@ _CLAIM_CHOSEN = text(f"""
     SET stage = {Stage.RELEASED}, released_at = :now, offered_at = :now, sim_slot = u.sim_slot,
         valid_until = COALESCE(q.valid_until, CAST(:now AS timestamptz) + CAST(:validity AS interval))
     FROM {unnest(QueueEntry.message_id, QueueEntry.sim_slot)} WHERE q.message_id = u.message_id
-    RETURNING q.message_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, true AS new
+    RETURNING q.message_id, q.campaign_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, true AS new
 """)  # noqa: S608 - constants
 
 _AGAIN = f"""
@@ -88,7 +89,7 @@ _AGAIN = f"""
     )
     UPDATE message_queue q SET offered_at = clock_timestamp()
     FROM again WHERE q.message_id = again.message_id
-    RETURNING q.message_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, false AS new
+    RETURNING q.message_id, q.campaign_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, false AS new
 """  # noqa: S608 - constants
 _REPEAT = text(_AGAIN.format(which=f"stage = {Stage.RELEASED} AND NOT cancelling"))
 # Also what the phone accepted; and never to an app that would not see the difference.

@@ -1,0 +1,306 @@
+"""Feeding: recipients of running campaigns become messages when these are about to be needed.
+
+A small stock of messages waits for an account's phones; the campaigns that use them have equal parts of it. One batch
+is one transaction that writes the messages and marks their recipients, so a process that dies leaves each of them with
+a message or without one, and no recipient gets two.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import chain, zip_longest
+from typing import NamedTuple
+
+from sqlalchemy import Integer, text
+from sqlalchemy.orm import Session
+
+from app.campaigns import fleet, judging, rules
+from app.campaigns.fleet import Choice, Phone
+from app.campaigns.judging import Candidate
+from app.campaigns.models import Campaign, CampaignLeftOut, CampaignRecipient
+from app.campaigns.schemas import Counts
+from app.campaigns.states import RecipientState
+from app.contacts import book
+from app.core import outbound
+from app.core.arrays import transposed, unnest
+from app.core.ids import uuid7
+from app.core.task_names import TaskName
+from app.messages import placeholders, storing
+from app.messages.accepting.device_choice import account_rate
+from app.messages.dispatch import routing, waking
+from app.messages.life import transitions
+from app.messages.life.transitions import Change
+from app.messages.schemas import MESSAGE_LENGTH
+from app.messages.segments import segments
+from app.messages.states import Event
+
+# How soon a running campaign is looked at again by itself; phones that run low see to it earlier.
+LOOK_EVERY = timedelta(seconds=2)
+# One with a rate gets what that allows for so long.
+RATED_EVERY = timedelta(seconds=1)
+WAITS_FOR_PHONES = timedelta(seconds=10)
+MAX_RETRIED = 500
+MAX_LISTED = 10_000
+
+NO_TEXT, TOO_LONG = "no_text", "too_long"
+
+
+@dataclass(slots=True)
+class Fed:
+    """A running campaign during one feed: how much of it waits, and how many messages it may have at most."""
+
+    campaign: Campaign
+    choice: Choice
+    waiting: int
+    wanted: int
+    zones: Sequence[str] | None
+    taken: list[Candidate] = field(default_factory=list)
+
+
+class _New(NamedTuple):
+    candidate: Candidate
+    text: str
+
+
+def feed(
+    session: Session, user_id: int, campaigns: Sequence[Campaign], counts: Mapping[int, Counts], now: datetime
+) -> int:
+    """Make messages for the locked running campaigns of one user, as many as their phones need; how many."""
+    phones = fleet.enabled(session, user_id)
+    fed = [_asked(session, campaign, counts[campaign.id], now) for campaign in campaigns]
+    rooms: dict[int, int] = {}
+    for choice in {one.choice for one in fed}:
+        rooms |= _rooms([one for one in fed if one.choice == choice], fleet.among(phones, choice), now)
+    _take(session, fed, rooms)
+    candidates = [one for one in chain(*zip_longest(*(one.taken for one in fed))) if one is not None]
+    by_id = {one.campaign.id: one.campaign for one in fed}
+    new = _judged(session, user_id, by_id, candidates)
+    made = _make(session, user_id, by_id, [one for one in new if one.candidate.message_id is None], phones)
+    retried = _retry(session, candidates, new)
+    _note(session, fed, now)
+    return made + retried
+
+
+def _asked(session: Session, campaign: Campaign, counts: Counts, now: datetime) -> Fed:
+    opening = judging.opening(session, campaign, now)
+    wanted = min(_allowed_by_rate(campaign, counts.waiting, now), fleet.MAX_STOCK)
+    most = rules.first(campaign)
+    if most is not None:
+        wanted = min(wanted, max(0, most - (counts.recipients - counts.not_made)))
+    if opening.zones is not None and not opening.zones:
+        wanted = 0
+    campaign.reason_code, campaign.reason = opening.code, opening.parameters and dict(opening.parameters)
+    closed = wanted == 0 and opening.until is not None and opening.until > now + WAITS_FOR_PHONES
+    campaign.next_look_at = now + (WAITS_FOR_PHONES if closed else LOOK_EVERY)
+    return Fed(campaign, fleet.choice_of(campaign), counts.waiting, wanted, opening.zones)
+
+
+def _burst(rate: int) -> int:
+    """How many messages may be made at once at so many a minute."""
+    return max(1, int(rate * RATED_EVERY.total_seconds() / 60))
+
+
+def _cost(rate: int) -> timedelta:
+    """The time that one message takes of the rate: with two bursts in it no minute has more than the rate."""
+    return timedelta(minutes=1) / (rate - 2 * (_burst(rate) - 1))
+
+
+def _allowed_by_rate(campaign: Campaign, waiting: int, now: datetime) -> int:
+    """How many more messages the campaign's rate allows now. What waits while no phone takes it must not gather."""
+    rate = campaign.rate_per_minute
+    if rate is None:
+        return fleet.MAX_STOCK
+    start = max(campaign.next_slot_at or now, now)
+    free = int((now + _burst(rate) * _cost(rate) - start) / _cost(rate))
+    return max(0, min(free, 2 * _burst(rate) - waiting))
+
+
+def _rooms(fed: Sequence[Fed], phones: Sequence[Phone], now: datetime) -> dict[int, int]:
+    """The parts that campaigns of the same phones have of their stock's room."""
+    if not phones:
+        for one in fed:
+            one.campaign.reason_code, one.campaign.reason = "no_phone_enabled", None
+            one.campaign.next_look_at = now + WAITS_FOR_PHONES
+        return {}
+    room = fleet.stock(phones) - sum(one.waiting for one in fed)
+    waiting = {one.campaign.id: one.waiting for one in fed}
+    return fleet.shares(room, waiting, {one.campaign.id: one.wanted for one in fed})
+
+
+_CANDIDATE = "r.campaign_id, r.place, r.number, r.name, r.fields, r.zone, r.message_id"
+_NEXT = text(f"""
+    SELECT {_CANDIDATE} FROM {unnest(CampaignRecipient.campaign_id, most=Integer())}, LATERAL (
+        SELECT * FROM campaign_recipients r
+        WHERE r.campaign_id = u.campaign_id AND r.state = {RecipientState.WAITING}
+        ORDER BY r.zone, r.place LIMIT u.most) r
+""")  # noqa: S608 - constants
+_NEXT_IN_ZONES = text(f"""
+    SELECT {_CANDIDATE} FROM {unnest(CampaignRecipient.zone)}, LATERAL (
+        SELECT * FROM campaign_recipients r
+        WHERE r.campaign_id = :campaign AND r.state = {RecipientState.WAITING} AND r.zone = u.zone
+        ORDER BY r.place LIMIT :most) r
+    ORDER BY r.place LIMIT :most
+""")  # noqa: S608 - constants
+
+
+def _take(session: Session, fed: Sequence[Fed], rooms: Mapping[int, int]) -> None:
+    """The next recipients of each campaign. Nobody else touches them: their campaigns are locked."""
+    hungry = [one for one in fed if rooms.get(one.campaign.id, 0) > 0]
+    anywhere = {one.campaign.id: one for one in hungry if one.zones is None}
+    asked = {"campaign_id": list(anywhere), "most": [rooms[campaign] for campaign in anywhere]}
+    for row in session.execute(_NEXT, asked) if anywhere else ():
+        anywhere[row.campaign_id].taken.append(Candidate(*row))
+    for one in hungry:
+        if one.zones is not None:
+            values = {"campaign": one.campaign.id, "zone": list(one.zones), "most": rooms[one.campaign.id]}
+            one.taken += [Candidate(*row) for row in session.execute(_NEXT_IN_ZONES, values)]
+
+
+def _judged(
+    session: Session, user_id: int, campaigns: Mapping[int, Campaign], candidates: Sequence[Candidate]
+) -> list[_New]:
+    """The candidates who get a message, with their texts; the others are left out for good."""
+    if not candidates:
+        return []
+    reasons = judging.left_out(session, user_id, candidates)
+    nameless = [one.number for one in candidates if one.name is None and "{" in campaigns[one.campaign_id].message]
+    names = book.names_of(session, user_id, nameless) if nameless else {}
+    new: list[_New] = []
+    for one in candidates:
+        place = (one.campaign_id, one.place)
+        if place in reasons:
+            continue
+        values = {**(one.fields or {}), "name": one.name or names.get(one.number)}
+        body, _ = placeholders.fill(campaigns[one.campaign_id].message, values)
+        if one.message_id is None and (not body.strip() or len(body) > MESSAGE_LENGTH):
+            reasons[place] = TOO_LONG if body.strip() else NO_TEXT
+            continue
+        new.append(_New(one, body))
+    gone = [one for one in candidates if (one.campaign_id, one.place) in reasons and one.message_id is None]
+    _leave_out(session, campaigns, [(one, reasons[one.campaign_id, one.place]) for one in gone])
+    return new
+
+
+_MARK = text(f"""
+    UPDATE campaign_recipients r SET state = u.state, message_id = COALESCE(u.message_id, r.message_id)
+    FROM {
+    unnest(
+        CampaignRecipient.campaign_id, CampaignRecipient.place, CampaignRecipient.state, CampaignRecipient.message_id
+    )
+} WHERE r.campaign_id = u.campaign_id AND r.place = u.place
+""")  # noqa: S608 - names of columns
+_MARKED = ("campaign_id", "place", "state", "message_id")
+_LIST = text(f"""
+    INSERT INTO campaign_left_out (campaign_id, value, reason)
+    SELECT * FROM {unnest(CampaignLeftOut.campaign_id, CampaignLeftOut.value, CampaignLeftOut.reason)}
+""")  # noqa: S608 - names of columns
+
+
+def _leave_out(session: Session, campaigns: Mapping[int, Campaign], gone: Sequence[tuple[Candidate, str]]) -> None:
+    if not gone:
+        return
+    listed: list[tuple[int, str, str]] = []
+    for one, reason in gone:
+        campaign = campaigns[one.campaign_id]
+        if sum(campaign.left_out.values()) < MAX_LISTED:
+            listed.append((one.campaign_id, one.number, reason))
+        campaign.left_out = {**campaign.left_out, reason: campaign.left_out.get(reason, 0) + 1}
+        campaign.recipients -= 1
+    _mark(session, [(one.campaign_id, one.place, RecipientState.LEFT_OUT, None) for one, _ in gone])
+    session.execute(_LIST, transposed(listed, "campaign_id", "value", "reason"))
+
+
+def _mark(session: Session, rows: Sequence[tuple[int, int, int, int | None]]) -> None:
+    if rows:
+        session.execute(_MARK, transposed(rows, *_MARKED))
+
+
+def _make(
+    session: Session, user_id: int, campaigns: Mapping[int, Campaign], new: Sequence[_New], phones: Sequence[Phone]
+) -> int:
+    """Write the messages and mark their recipients."""
+    if not new:
+        return 0
+    devices = _devices(campaigns, new, phones)
+    rates = {phone["id"]: phone["sms_rate"] for phone in phones}
+    rate = account_rate(session, user_id) if None in devices else Decimal()
+    messages = [
+        _message(campaigns[one.candidate.campaign_id], one, device, rates.get(device, rate) if device else rate)
+        for one, device in zip(new, devices, strict=True)
+    ]
+    ids = storing.copy_many(session, messages)
+    _mark(
+        session,
+        [
+            (one.candidate.campaign_id, one.candidate.place, RecipientState.MADE, number)
+            for one, number in zip(new, ids, strict=True)
+        ],
+    )
+    if None in devices:
+        outbound.nudge(session, TaskName.ROUTE, user_id)
+    waking.wake_or_route(session, {(user_id, device) for device in devices if device})
+    return len(ids)
+
+
+def _devices(campaigns: Mapping[int, Campaign], new: Sequence[_New], phones: Sequence[Phone]) -> list[int | None]:
+    """The phone of each message, None where routing chooses. Several that are named take turns, by their room."""
+    turns: dict[Choice, list[int]] = {}
+    wanted: dict[Choice, int] = {}
+    choices = {number: fleet.choice_of(campaign) for number, campaign in campaigns.items()}
+    for one in new:
+        choice = choices[one.candidate.campaign_id]
+        wanted[choice] = wanted.get(choice, 0) + 1
+    for choice, n in wanted.items():
+        if choice is not None:
+            turns[choice] = _turns(fleet.among(phones, choice), n)
+    return [None if (choice := choices[one.candidate.campaign_id]) is None else turns[choice].pop() for one in new]
+
+
+def _turns(phones: Sequence[Phone], n: int) -> list[int]:
+    """Phones for `n` messages: first where there is room, then all that may be used in turn."""
+    rooms = routing.room_of(phones)
+    taken = routing.take_turns(rooms, 0, min(n, sum(rooms.values()))) if rooms else []
+    usable = [phone["id"] for phone in phones if phone["online"]] or [phone["id"] for phone in phones]
+    more = [usable[place % len(usable)] for place in range(n - len(taken))]
+    return list(reversed([*taken, *more]))
+
+
+def _message(campaign: Campaign, new: _New, device: int | None, rate: Decimal) -> storing.NewMessage:
+    parts, encoding = segments(new.text)
+    return storing.NewMessage(
+        message_id=uuid7(),
+        user_id=campaign.user_id,
+        device_id=device,
+        device_named=device is not None,
+        recipient_number=new.candidate.number,
+        message=new.text,
+        price=rate if campaign.price is None else campaign.price,
+        my_id=campaign.my_id,
+        callback_url=campaign.callback_url,
+        sim_slot=campaign.sim_slot,
+        segments=parts,
+        encoding=encoding,
+        campaign_id=campaign.id,
+        validity=campaign.validity_period,
+    )
+
+
+def _retry(session: Session, candidates: Sequence[Candidate], new: Sequence[_New]) -> int:
+    """Send failed messages again; those whose recipients may have none any more stay failed."""
+    failed = [one for one in candidates if one.message_id is not None]
+    again = [one.candidate.message_id for one in new if one.candidate.message_id is not None]
+    transitions.apply(session, [Change(number, Event.RETRIED) for number in again])
+    _mark(session, [(one.campaign_id, one.place, RecipientState.MADE, None) for one in failed])
+    return len(again)
+
+
+def _note(session: Session, fed: Sequence[Fed], now: datetime) -> None:
+    for one in fed:
+        rate = one.campaign.rate_per_minute
+        if rate is not None and one.taken:
+            start = max(one.campaign.next_slot_at or now, now)
+            one.campaign.next_slot_at = start + len(one.taken) * _cost(rate)
+        if rate is not None and one.campaign.next_look_at == now + LOOK_EVERY:
+            one.campaign.next_look_at = now + RATED_EVERY
+    session.flush()

@@ -1,0 +1,286 @@
+"""A campaign's life: started, paused, resumed, cancelled, finished, retried.
+
+Each change is decided under the lock of the campaign's row. Pausing and cancelling have two steps, each a transaction:
+the first says that nothing more is given out, and waits for a feed that is under way; the second (`settle`) takes the
+messages that wait out of the phones' way. It waits for a hand-out that holds some of them: these were given.
+"""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.campaigns.models import Campaign
+from app.campaigns.states import ALLOWED, CampaignStatus, PausedBy, RecipientState, Verb
+from app.core import outbound
+from app.core.errors import Refused
+from app.core.refusals import CAMPAIGN_NOT_ALLOWED, END_HAS_PASSED, NO_RECIPIENTS, NOTHING_TO_RETRY
+from app.core.task_names import TaskName
+from app.devices import versions
+from app.messages.dispatch import waking
+from app.messages.life import transitions
+from app.messages.life.reports import wire_name
+from app.messages.life.retrying import MAX_ATTEMPTS
+from app.messages.life.transitions import Change
+from app.messages.states import Event, Stage
+
+BATCH_SIZE = 500
+# A message that a phone was asked for may come back to wait, and is withdrawn then.
+LOOKS_FOR_STRAGGLERS = 10.0
+
+_LED_TO = {
+    Verb.START: CampaignStatus.RUNNING,
+    Verb.PAUSE: CampaignStatus.PAUSED,
+    Verb.RESUME: CampaignStatus.RUNNING,
+    Verb.CANCEL: CampaignStatus.CANCELLED,
+    Verb.FINISH: CampaignStatus.FINISHED,
+}
+_DONE = {
+    Verb.START: "started",
+    Verb.PAUSE: "paused",
+    Verb.RESUME: "resumed",
+    Verb.CANCEL: "cancelled",
+    Verb.FINISH: "finished",
+    Verb.RETRY: "retried",
+}
+_HOLD = text("INSERT INTO held_campaigns (campaign_id) VALUES (:id) ON CONFLICT DO NOTHING")
+_LET_GO = text("DELETE FROM held_campaigns WHERE campaign_id = :id")
+
+
+def clock(session: Session) -> datetime:
+    """The database's time, which decides; to be read when the lock is held."""
+    now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
+    return now
+
+
+def _may(campaign: Campaign, verb: Verb) -> bool:
+    """Whether there is anything to do. Raises `Refused` where the status does not allow it."""
+    status = CampaignStatus(campaign.status)
+    if status in ALLOWED[verb]:
+        return True
+    if status is _LED_TO.get(verb):
+        return False
+    raise Refused(CAMPAIGN_NOT_ALLOWED, state=status.value, done=_DONE[verb])
+
+
+def start(session: Session, campaign: Campaign, at: datetime | None) -> None:
+    """Start the locked campaign, at a time or now. Raises `Refused`."""
+    if not _may(campaign, Verb.START):
+        return
+    if not campaign.recipients:
+        raise Refused(NO_RECIPIENTS)
+    now = clock(session)
+    _refuse_past_end(campaign, max(at or now, now))
+    campaign.start_at = at
+    campaign.updated_at = now
+    if at is not None and at > now:
+        campaign.status = CampaignStatus.SCHEDULED
+        campaign.next_look_at = at
+    else:
+        _run(session, campaign, now)
+    session.flush()
+
+
+def _refuse_past_end(campaign: Campaign, now: datetime) -> None:
+    if campaign.end_at is not None and campaign.end_at <= now:
+        raise Refused(END_HAS_PASSED)
+
+
+def _run(session: Session, campaign: Campaign, now: datetime) -> None:
+    campaign.status = CampaignStatus.RUNNING
+    campaign.started_at = campaign.started_at or now
+    campaign.finished_at = None
+    campaign.paused_by = campaign.reason_code = campaign.reason = None
+    campaign.next_look_at = campaign.updated_at = now
+    outbound.nudge(session, TaskName.FEED, campaign.user_id)
+
+
+def begin(session: Session, campaign: Campaign, now: datetime) -> None:
+    """Start a scheduled campaign whose time has come."""
+    _run(session, campaign, now)
+    session.flush()
+
+
+def pause(
+    session: Session,
+    campaign: Campaign,
+    by: PausedBy = PausedBy.OWNER,
+    code: str = "paused_by_owner",
+    figures: dict[str, Any] | None = None,
+) -> None:
+    """The first step of pausing the locked campaign. Raises `Refused`."""
+    if _may(campaign, Verb.PAUSE):
+        _stop(session, campaign, CampaignStatus.PAUSED)
+        campaign.paused_by, campaign.reason_code, campaign.reason = by, code, figures
+    session.flush()
+
+
+def _stop(session: Session, campaign: Campaign, status: CampaignStatus) -> None:
+    session.execute(_HOLD, {"id": campaign.id})
+    campaign.status = status
+    # Should this process die before it settles the campaign, another does.
+    campaign.next_look_at = campaign.updated_at = clock(session)
+    outbound.nudge(session, TaskName.FEED, campaign.user_id)
+
+
+# One that is scheduled for later goes on to wait for its time.
+_RELEASE = text(f"""
+    WITH held AS MATERIALIZED (
+        SELECT message_id FROM message_queue
+        WHERE campaign_id = :id AND stage = {Stage.HELD} AND COALESCE(due_at <= clock_timestamp(), true)
+        ORDER BY message_id FOR NO KEY UPDATE
+    )
+    UPDATE message_queue q SET stage = {Stage.WAITING}, due_at = NULL, since = clock_timestamp()
+    FROM held WHERE q.message_id = held.message_id
+    RETURNING q.user_id, q.device_id
+""")  # noqa: S608 - constants
+
+
+def resume(session: Session, campaign: Campaign) -> None:
+    """Let the locked campaign go on. Raises `Refused`."""
+    if not _may(campaign, Verb.RESUME):
+        return
+    now = clock(session)
+    _refuse_past_end(campaign, now)
+    if campaign.paused_by == PausedBy.CANARY:
+        # Its owner has seen the figures.
+        campaign.canary_passed = True
+    campaign.newest_results = ""
+    _run(session, campaign, now)
+    session.execute(_LET_GO, {"id": campaign.id})
+    places = {(row.user_id, row.device_id) for row in session.execute(_RELEASE, {"id": campaign.id})}
+    waking.wake_or_route(session, places)
+    session.flush()
+
+
+def cancel(session: Session, campaign: Campaign) -> None:
+    """The first step of cancelling the locked campaign. Raises `Refused`."""
+    if _may(campaign, Verb.CANCEL):
+        _stop(session, campaign, CampaignStatus.CANCELLED)
+        campaign.finished_at = campaign.updated_at
+        campaign.paused_by = campaign.reason_code = campaign.reason = None
+    session.flush()
+
+
+_UNFINISHED = text(f"""
+    SELECT EXISTS (SELECT FROM campaign_recipients WHERE campaign_id = :id AND state = {RecipientState.WAITING})
+        OR EXISTS (SELECT FROM message_queue WHERE campaign_id = :id)
+""")  # noqa: S608 - constants
+
+
+def finish(session: Session, campaign: Campaign, now: datetime) -> bool:
+    """Finish the locked running campaign if nothing of it waits and no phone has a message of it; whether it was."""
+    if session.scalar(_UNFINISHED, {"id": campaign.id}):
+        return False
+    campaign.status = CampaignStatus.FINISHED
+    campaign.finished_at = campaign.updated_at = now
+    campaign.next_look_at = campaign.reason_code = campaign.reason = None
+    session.flush()
+    return True
+
+
+_SET_BACK = text(f"""
+    UPDATE campaign_recipients r SET state = {RecipientState.WAITING}
+    FROM messages m
+    WHERE r.campaign_id = :id AND r.state = {RecipientState.MADE} AND m.id = r.message_id AND m.status = 'failed'
+      AND (:uncertain OR NOT m.uncertain) AND m.deleted_at IS NULL AND m.attempt < {MAX_ATTEMPTS}
+    RETURNING 1
+""")  # noqa: S608 - constants
+_UNHURRIED = text("SET LOCAL statement_timeout = '60s'")
+
+
+def retry_failed(session: Session, campaign: Campaign, *, uncertain: bool) -> int:
+    """Let the locked campaign send its failed messages again, fed as its recipients are; how many.
+
+    Those that may have been sent only where `uncertain`. Raises `Refused`.
+    """
+    _may(campaign, Verb.RETRY)
+    session.execute(_UNHURRIED)
+    n = len(session.execute(_SET_BACK, {"id": campaign.id, "uncertain": uncertain}).all())
+    if not n:
+        raise Refused(NOTHING_TO_RETRY)
+    now = clock(session)
+    if campaign.status == CampaignStatus.FINISHED:
+        _refuse_past_end(campaign, now)
+        _run(session, campaign, now)
+    session.flush()
+    return n
+
+
+_WITHHOLD = text(f"""
+    WITH waiting AS MATERIALIZED (
+        SELECT message_id FROM message_queue WHERE campaign_id = :id AND stage = {Stage.WAITING}
+        ORDER BY message_id FOR NO KEY UPDATE
+    )
+    UPDATE message_queue q SET stage = {Stage.HELD} FROM waiting WHERE q.message_id = waiting.message_id
+""")  # noqa: S608 - constants
+
+
+def settle(session: Session, campaign: Campaign) -> bool:
+    """The second step: a batch of what a locked campaign that was paused or cancelled still has in the queue.
+
+    Whether there is more to do at once.
+    """
+    match CampaignStatus(campaign.status):
+        case CampaignStatus.PAUSED:
+            session.execute(_WITHHOLD, {"id": campaign.id})
+            campaign.next_look_at = None
+        case CampaignStatus.CANCELLED:
+            return _withdraw(session, campaign)
+        case _:
+            pass
+    session.flush()
+    return False
+
+
+_NOT_GIVEN = text(f"""
+    SELECT message_id FROM message_queue WHERE campaign_id = :id AND stage IN ({Stage.WAITING}, {Stage.HELD})
+    ORDER BY message_id LIMIT :most
+""")  # noqa: S608 - constants
+_HOLDERS = text(f"""
+    SELECT d.id, d.app_version FROM devices d WHERE d.id IN (
+        SELECT q.device_id FROM message_queue q
+        WHERE q.campaign_id = :id AND q.stage IN ({Stage.RELEASED}, {Stage.ACCEPTED}) AND NOT q.cancelling)
+""")  # noqa: S608 - constants
+_GIVEN = text(f"""
+    SELECT q.message_id, q.device_id, q.stage, m.message_id AS uuid, m.attempt
+    FROM message_queue q JOIN messages m ON m.id = q.message_id
+    WHERE q.campaign_id = :id AND q.stage IN ({Stage.RELEASED}, {Stage.ACCEPTED}) AND NOT q.cancelling
+      AND q.device_id = ANY(:devices)
+    ORDER BY q.message_id LIMIT :most
+""")  # noqa: S608 - constants
+_ANY_LEFT = text("SELECT EXISTS (SELECT FROM message_queue WHERE campaign_id = :id)")
+_NEXT_LOOK = text("SELECT clock_timestamp() + make_interval(secs => :seconds)")
+
+
+def _withdraw(session: Session, campaign: Campaign) -> bool:
+    """What no phone was given is cancelled; for what phones have they are asked, as for a single message."""
+    waiting = session.scalars(_NOT_GIVEN, {"id": campaign.id, "most": BATCH_SIZE}).all()
+    transitions.apply(session, [Change(number, Event.WITHDRAWN) for number in waiting])
+    if len(waiting) == BATCH_SIZE:
+        return True
+    holders = session.execute(_HOLDERS, {"id": campaign.id})
+    able = [phone.id for phone in holders if versions.can_cancel(phone.app_version)]
+    given = session.execute(_GIVEN, {"id": campaign.id, "devices": able, "most": BATCH_SIZE}).all()
+    applied = transitions.apply(session, [Change(row.message_id, Event.RECALLED) for row in given])
+    for row in given:
+        if applied[row.message_id].queued is not None:
+            name = wire_name(row.uuid, row.attempt)
+            outbound.signal(session, row.device_id, "MessageCancelled", messageId=name)
+    for device in {row.device_id for row in given if row.stage == Stage.RELEASED}:
+        waking.wake(session, device)
+    if len(given) == BATCH_SIZE:
+        return True
+    _close(session, campaign)
+    return False
+
+
+def _close(session: Session, campaign: Campaign) -> None:
+    """Nothing of it is held back any more once nothing of it can come to wait again."""
+    if session.scalar(_ANY_LEFT, {"id": campaign.id}):
+        campaign.next_look_at = session.execute(_NEXT_LOOK, {"seconds": LOOKS_FOR_STRAGGLERS}).scalar_one()
+    else:
+        session.execute(_LET_GO, {"id": campaign.id})
+        campaign.next_look_at = None
+    session.flush()

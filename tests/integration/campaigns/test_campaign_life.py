@@ -1,0 +1,125 @@
+"""A campaign from start to finish, paused, resumed and cancelled, with phones that report."""
+
+# Nobody knows whether it left, so that no other phone tries.
+FAILED = "Send result: RESULT_ERROR_GENERIC_FAILURE (1)"
+
+
+def test_a_campaign_is_made_into_messages_sent_and_finished(client, phone, campaign, ask, look, counts, show):
+    number = campaign(recipients=5)
+    assert counts(number) == {"not_made": 5}
+    assert ask(number, "start")["data"]["status"] == "running"
+    look()
+    assert counts(number) == {"waiting": 5}
+    pulled = phone.pull()
+    assert len(pulled) == 5
+    assert counts(number) == {"given": 5}
+    for message in pulled[:3]:
+        phone.send(message["id"])
+    phone.report(pulled[3]["id"], "Failed", error=FAILED)
+    assert counts(number) == {"given": 1, "delivered": 3, "failed": 1}
+    look()
+    assert show(number)["status"] == "running"
+    phone.send(pulled[4]["id"])
+    look()
+    shown = show(number)
+    assert (shown["status"], shown["finished_at"] is not None) == ("finished", True)
+    assert counts(number) == {"delivered": 4, "failed": 1}
+    assert sorted(phone.on_air) == sorted({*phone.on_air}), "each once"
+
+
+def test_after_a_pause_nothing_is_given_until_it_is_resumed(phone, campaign, ask, look, counts):
+    number = campaign(recipients=30)
+    ask(number, "start")
+    look()
+    given = phone.pull()
+    told = ask(number, "pause")["data"]
+    assert told["status"] == "paused"
+    assert told["paused_by"] == "owner"
+    assert told["reason"] == "You paused the campaign."
+    held = {"given": len(given), "held": 30 - len(given)}
+    assert counts(number) == held
+    look()
+    assert [message["id"] for message in phone.pull() if message["id"] not in phone.held] == []
+    assert counts(number) == held
+    assert ask(number, "pause")["data"]["status"] == "paused", "twice is once"
+    told = ask(number, "resume")["data"]
+    assert (told["status"], told["paused_by"], told["reason"]) == ("running", None, None)
+    assert ask(number, "resume")["data"]["status"] == "running"
+    for message in given:
+        phone.send(message["id"])
+    look()
+    assert phone.pull()
+    counts(number)
+
+
+def test_a_cancel_withdraws_what_waits_and_asks_phones_for_the_rest(phone, campaign, ask, look, counts, show):
+    number = campaign(recipients=300)
+    ask(number, "start")
+    look()
+    given = phone.pull()
+    for message in given[:2]:
+        phone.send(message["id"])
+    told = ask(number, "cancel")["data"]
+    assert told["status"] == "cancelled"
+    made = counts(number)
+    assert made.pop("given") == len(given) - 2
+    assert made == {"delivered": 2, "cancelled": 200 - len(given), "not_made": 100}
+    assert ask(number, "cancel")["data"]["status"] == "cancelled", "twice is once"
+    assert ask(number, "pause", 422)["reason_code"] == "campaign_not_allowed"
+    look()
+    assert counts(number)["not_made"] == 100
+    for message in phone.pull():
+        assert message["id"] in {each["id"] for each in given}
+
+
+def test_a_draft_starts_at_its_time(campaign, ask, look, show, sql, phone):
+    number = campaign()
+    assert ask(number, "start", start_at="2999-01-01T00:00:00Z")["data"]["status"] == "scheduled"
+    look()
+    assert show(number)["status"] == "scheduled"
+    sql.execute("UPDATE campaigns SET start_at = clock_timestamp(), next_look_at = clock_timestamp()")
+    look()
+    assert show(number)["status"] == "running"
+
+
+def test_what_cannot_be_asked_is_refused(campaign, ask, client, phone):
+    number = campaign(recipients=0)
+    assert ask(number, "start", 422)["reason_code"] == "no_recipients"
+    for verb in ("pause", "resume", "retry-failed"):
+        assert ask(number, verb, 422)["message"].startswith("The campaign is draft and cannot be")
+    assert client.delete(f"/api/campaigns/{number}").status_code == 200
+    assert client.get(f"/api/campaigns/{number}").status_code == 404
+
+
+def test_failures_are_sent_again_and_the_campaign_finishes_again(phone, campaign, ask, look, counts, show):
+    number = campaign(recipients=4)
+    ask(number, "start")
+    look()
+    pulled = phone.pull()
+    for message in pulled[:2]:
+        phone.send(message["id"])
+    for message in pulled[2:]:
+        phone.report(message["id"], "Failed", error=FAILED)
+    look()
+    assert show(number)["status"] == "finished"
+    assert ask(number, "retry-failed")["message"] == "Sending 2 messages again"
+    assert counts(number) == {"delivered": 2, "failed": 2}
+    assert show(number)["status"] == "running"
+    look()
+    assert counts(number) == {"delivered": 2, "waiting": 2}
+    for message in phone.pull():
+        phone.send(message["id"])
+    look()
+    assert show(number)["status"] == "finished"
+    assert counts(number) == {"delivered": 4}
+    assert ask(number, "retry-failed", 422)["reason_code"] == "nothing_to_retry"
+
+
+def test_a_duplicate_has_the_same_recipients(campaign, ask, client, counts):
+    number = campaign(recipients=4, rate_per_minute=60, stop_rule={"failed_share": 0.5, "of_last": 10})
+    answer = client.post(f"/api/campaigns/{number}/duplicate")
+    assert answer.status_code == 201
+    copied = answer.json()["data"]
+    assert (copied["status"], copied["rate_per_minute"], copied["counts"]["recipients"]) == ("draft", 60, 4)
+    assert copied["stop_rule"] == {"failed_share": 0.5, "of_last": 10}
+    assert counts(copied["id"]) == {"not_made": 4}

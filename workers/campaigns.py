@@ -1,0 +1,11 @@
+"""The task that looks after campaigns."""
+
+from app.campaigns import looking, telling
+from app.core.task_names import TaskName
+from workers.base import in_transaction, task
+
+
+@task(TaskName.FEED)
+def feed(user_id: int) -> None:
+    """Start, feed, stop and finish one account's campaigns, a batch of each."""
+    telling.post(in_transaction(looking.look, user_id))
