@@ -128,10 +128,10 @@ def _stop(session: Session, campaign: Campaign, status: CampaignStatus) -> None:
 _RELEASE = text(f"""
     WITH held AS MATERIALIZED (
         SELECT message_id FROM message_queue
-        WHERE campaign_id = :id AND stage = {Stage.HELD} AND COALESCE(due_at <= clock_timestamp(), true)
+        WHERE campaign_id = :id AND stage = {Stage.HELD} AND due_at IS NULL
         ORDER BY message_id FOR NO KEY UPDATE
     )
-    UPDATE message_queue q SET stage = {Stage.WAITING}, due_at = NULL, since = clock_timestamp()
+    UPDATE message_queue q SET stage = {Stage.WAITING}, since = clock_timestamp()
     FROM held WHERE q.message_id = held.message_id
     RETURNING q.user_id, q.device_id
 """)  # noqa: S608 - constants
