@@ -14,6 +14,7 @@ from app.accounts.principals import Principal
 from app.accounts.schemas import (
     AccountOut,
     AccountStats,
+    FrequencyCap,
     Payment,
     Prices,
     SubscriptionOut,
@@ -114,7 +115,7 @@ _NOBODY_ALERTED = "No mail server is configured; enable device events as well, s
 def change_settings(user: User, given: Mapping[str, Any]) -> None:
     """Change the settings given. Raises `Invalid` for an alert that could reach nobody."""
     for name, value in given.items():
-        setattr(user, name, value)
+        setattr(user, name, value.model_dump() if isinstance(value, FrequencyCap) else value)
     reaches_nobody = get_settings().smtp_url is None and not user.device_events
     if given.get("offline_alert_minutes") is not None and reaches_nobody:
         raise Invalid({"offline_alert_minutes": [_NOBODY_ALERTED]})

@@ -16,6 +16,7 @@ from sqlalchemy import (
     Text,
     text,
 )
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import QUEUE_STORAGE, Base, BigId, CreatedAt
@@ -53,6 +54,10 @@ class User(Base):
     default_send_delay_seconds: Mapped[int] = mapped_column(server_default=text("0"))
     # Whether a phone that is enrolled waits until its owner switches it on.
     approve_new_phones: Mapped[bool] = mapped_column(server_default=text("false"))
+    # At most so many `messages` to many go to one number in so many `days`; null is no cap.
+    frequency_cap: Mapped[dict[str, int] | None] = mapped_column(JSONB(none_as_null=True))
+    # For how long a number does not get the same text again; null is no guard.
+    same_content_minutes: Mapped[int | None]
     # What was accepted before is cancelled: the account was prepared by somebody else, or is deleted.
     withdraw_before: Mapped[datetime | None]
     # Nobody's any more; upkeep deletes what is left of it.

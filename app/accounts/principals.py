@@ -34,6 +34,7 @@ class Principal(NamedTuple):
     default_device_id: int | None
     default_region: str | None
     expires_at: datetime | None = None
+    same_content_minutes: int | None = None
 
     def can(self, ability: str) -> bool:
         return "*" in self.abilities or ability in self.abilities
@@ -49,7 +50,8 @@ Credentials = tuple[int, bytes]  # of a token: its id, and the digest of the sec
 IN_FORCE = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())"
 PRINCIPAL = """
     t.id, t.secret_hash, t.user_id, t.kind, t.abilities,
-    COALESCE(u.premium_expires_at > clock_timestamp(), false), u.default_device_id, u.default_region, t.expires_at
+    COALESCE(u.premium_expires_at > clock_timestamp(), false), u.default_device_id, u.default_region, t.expires_at,
+    u.same_content_minutes
 """
 
 _PRINCIPAL_OF = text(f"""
@@ -65,11 +67,11 @@ def principal_of(session: Session, credentials: Credentials) -> Principal | None
 
 def read_principal(row: Sequence[Any], credentials: Credentials) -> Principal | None:
     """The principal of a row that begins with `PRINCIPAL`, None where the secret is wrong; its use is noted."""
-    number, secret_hash, user, kind, abilities, is_premium, device, region, expires_at = row[:9]
+    number, secret_hash, user, kind, abilities, is_premium, device, region, expires_at, same_content = row[:10]
     if not same(bytes(secret_hash), credentials[1]):
         return None
     token_use.note(number)
-    return Principal(user, number, kind, frozenset(abilities), is_premium, device, region, expires_at)
+    return Principal(user, number, kind, frozenset(abilities), is_premium, device, region, expires_at, same_content)
 
 
 _HOLD = text("SELECT enrolls FROM tokens WHERE id = :id FOR KEY SHARE")

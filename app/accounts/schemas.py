@@ -8,7 +8,7 @@ from app.accounts.principals import Ability
 from app.core.envelope import Money, Timestamp
 from app.core.numbers import is_region
 from app.core.settings import FEATURES, Feature
-from app.core.validation import Body, Boolean, Email, Integer, Moment, fault
+from app.core.validation import Body, Boolean, Email, Integer, Moment, Strict, fault
 
 # Of a phone, in seconds between two messages.
 MAX_SEND_DELAY = 86_400
@@ -138,6 +138,13 @@ def _region(code: str | None) -> str | None:
     return code and code.upper()
 
 
+class FrequencyCap(Strict):
+    """At most `messages` to one number in `days` days, of bulk sends and campaigns together."""
+
+    messages: Annotated[Integer, Field(ge=1, le=1000)] = Field(examples=[3])
+    days: Annotated[Integer, Field(ge=1, le=365)] = Field(examples=[7])
+
+
 class SettingsChange(Body):
     keep_inbound: Boolean = Field(
         default=True, description="Store received messages; webhooks are called either way", examples=[True]
@@ -158,6 +165,15 @@ class SettingsChange(Body):
         default=0, description="`send_delay_seconds` of phones enrolled from now on"
     )
     approve_new_phones: Boolean = Field(default=False, description="New phones wait until you enable them")
+    frequency_cap: FrequencyCap | None = Field(
+        default=None,
+        description="Bulk sends and campaigns leave out who has had this many of them in so many days; null: no cap",
+    )
+    same_content_minutes: Annotated[Integer, Field(ge=1, le=43_200)] | None = Field(
+        default=None,
+        description="The same text is not sent to the same number again for this many minutes: a single send is a 409,"
+        " bulk sends and campaigns leave the number out; null: never checked",
+    )
 
 
 class SettingsOut(BaseModel):
@@ -168,6 +184,8 @@ class SettingsOut(BaseModel):
     failover: bool = Field(examples=[True])
     default_send_delay_seconds: int = Field(examples=[0])
     approve_new_phones: bool = Field(examples=[False])
+    frequency_cap: FrequencyCap | None
+    same_content_minutes: int | None = Field(examples=[None])
 
 
 class PromoUse(Body):

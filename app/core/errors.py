@@ -112,8 +112,8 @@ class MethodNotAllowed(AppError):
 class Conflict(AppError):
     status = 409
 
-    def __init__(self, refusal: Refusal, *, retry_after: int) -> None:
-        super().__init__(refusal, headers={"Retry-After": str(retry_after)})
+    def __init__(self, refusal: Refusal, *, retry_after: int, **parameters: Any) -> None:
+        super().__init__(refusal, headers={"Retry-After": str(retry_after)}, **parameters)
 
 
 class TooSlow(AppError):

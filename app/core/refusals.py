@@ -86,7 +86,16 @@ OPTED_OUT = Refusal(
     "opted_out",
     "The recipient has opted out of your messages. If this one was asked for, send it with ignore_opt_out.",
 )
-NOBODY_LEFT = Refusal("nobody_left", "None of the recipients may be sent to: all of them have opted out.")
+NOBODY_LEFT = Refusal(
+    "nobody_left",
+    "None of the recipients is to be sent to: they have opted out, have had as many messages as your frequency cap"
+    " allows, or have had the same text already.",
+)
+SAME_CONTENT = Refusal(
+    "same_content",
+    "Message {message} to this number has the same text, and your account does not send it again within {minutes}"
+    " minutes.",
+)
 TRIED_ENOUGH = Refusal("tried_enough", "A message can be sent at most {limit} times")
 
 # Campaigns.

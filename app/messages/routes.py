@@ -18,6 +18,7 @@ from app.core.refusals import (
     ONLY_PENDING,
     ONLY_SCHEDULED,
     OPTED_OUT,
+    SAME_CONTENT,
     STILL_HELD,
     TRIED_ENOUGH,
     refuses,
@@ -77,7 +78,10 @@ IdempotencyHeader = Annotated[
     dependencies=[Depends(can("sms:send"))],
     summary="Send an SMS",
     response_description=QUEUED,
-    responses=refuses(422, NO_ACTIVE_DEVICE, OPTED_OUT, KEY_USED),
+    responses={
+        **refuses(409, SAME_CONTENT, message=101, minutes=60),
+        **refuses(422, NO_ACTIVE_DEVICE, OPTED_OUT, KEY_USED),
+    },
 )
 def send(
     session: SessionDep, request: Request, draft: SmsDraft, idempotency_key: IdempotencyHeader = None

@@ -310,7 +310,9 @@ class SkippedRecipient(BaseModel):
     index: int | None = Field(examples=[4])
     reason: str = Field(examples=["The recipient has opted out of your messages."])
     reason_code: str | None = Field(
-        default=None, description="`opted_out`; absent: no valid number", examples=["opted_out"]
+        default=None,
+        description="`opted_out`, `over_cap` or `same_content`; absent: no valid number",
+        examples=["opted_out"],
     )
     number: str | None = Field(default=None, description="The number, if it is a valid one", examples=["+12025550123"])
 

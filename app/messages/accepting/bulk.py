@@ -111,7 +111,8 @@ def accept_bulk(
     if isinstance(choice, AppError):
         raise choice
     bodies = texts(session, user.user_id, draft.message, recipients)
-    if out := suppression.suppressed(session, user.user_id, [recipient.number for recipient in recipients]):
+    numbers = [recipient.number for recipient in recipients]
+    if out := suppression.suppressed(session, user.user_id, numbers, bodies):
         skipped = [*skipped, *(suppression.skipped(recipients[at].place, recipients[at].number, out[at]) for at in out)]
         kept = [at for at in range(len(recipients)) if at not in out]
         recipients, bodies = [recipients[at] for at in kept], [bodies[at] for at in kept]

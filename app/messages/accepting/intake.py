@@ -19,7 +19,7 @@ from app.core.numbers import normalize_number
 from app.core.refusals import KEY_IN_USE, KEY_USED, OPTED_OUT
 from app.core.task_names import TaskName
 from app.messages import storing
-from app.messages.accepting import idempotency, later
+from app.messages.accepting import idempotency, later, same_content
 from app.messages.accepting.device_choice import Choice, authenticate_and_choose
 from app.messages.accepting.requests import Asked, Send
 from app.messages.dispatch import waking
@@ -50,6 +50,10 @@ def accept(session: Session, sends: list[Send]) -> Sequence[dict[str, Any] | Exc
             ready.append(item)
         except AppError as refusal:
             outcomes[item.place] = refusal
+    for place, outcome in _guard(session, ready, rows).items():
+        outcomes[place] = outcome
+        del rows[place]
+    ready = [item for item in ready if item.place in rows]
     won = idempotency.claim(session, {item.key: item.send.request_hash for item in ready if item.key})
     for late in [item for item in ready if item.key and item.key not in won]:
         outcomes[late.place] = Later()
@@ -81,6 +85,18 @@ def _fresh(session: Session, asked: Sequence[Asked], outcomes: dict[int, dict[st
     return fresh
 
 
+def _guard(session: Session, ready: Sequence[Asked], rows: Mapping[int, NewMessage]) -> dict[int, AppError | Later]:
+    """What the guard against the same content keeps from being stored now; a first look only says who has it."""
+    guarded = {item.place: item for item in ready if item.user.same_content_minutes is not None}
+    late: dict[int, AppError | Later] = {}
+    for place, item in guarded.items():
+        if not item.send.in_transaction:
+            item.send.in_transaction = True
+            late[place] = Later()
+    minutes = {place: item.user.same_content_minutes or 0 for place, item in guarded.items() if place not in late}
+    return {**late, **(same_content.judge(session, rows, minutes) if minutes else {})}
+
+
 def _again(item: Asked, first: idempotency.FirstAnswer) -> dict[str, Any] | Refused:
     if first.request_hash != item.send.request_hash:
         return Refused(KEY_USED)
@@ -89,11 +105,12 @@ def _again(item: Asked, first: idempotency.FirstAnswer) -> dict[str, Any] | Refu
 
 def is_one_statement(send: Send) -> bool:
     """Whether `accept` writes it in one statement; a key is claimed before and remembered after."""
-    return send.idempotency_key is None
+    return send.idempotency_key is None and not send.in_transaction
 
 
 def accept_one(session: Session, send: Send) -> dict[str, Any]:
     """As `accept`, for one request that shares its transaction with no other."""
+    send.in_transaction = True
     [outcome] = accept(session, [send])
     if isinstance(outcome, Later):
         raise Conflict(KEY_IN_USE, retry_after=idempotency.RETRY_AFTER_SECONDS)

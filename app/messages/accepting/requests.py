@@ -13,13 +13,17 @@ from app.messages.schemas import SmsDraft
 
 @dataclass(slots=True)
 class Send:
-    """One request to send: who asks, and the draft, or what is wrong with it. Who asks is judged first."""
+    """One request to send: who asks, and the draft, or what is wrong with it. Who asks is judged first.
+
+    `in_transaction`: its account has the guard against the same content, which takes more than one statement.
+    """
 
     credentials: Credentials | None
     draft: SmsDraft | AppError
     idempotency_key: str | None = None
     request_hash: bytes = b""
     message_id: UUID = field(default_factory=uuid7)
+    in_transaction: bool = False
 
     @property
     def question(self) -> Question | None:
