@@ -12,7 +12,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-versi
 WANTED = $(shell cat $(LOCKS) pyproject.toml | cksum)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install up demo check format test test-only migration endpoints interleavings bench audit lock FORCE
+.PHONY: help setup install up demo check format test test-only migration endpoints interleavings chaos mutations bench audit lock FORCE
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -61,6 +61,12 @@ endpoints: $(READY) ## write the table of endpoints in docs/developing/
 
 interleavings: $(READY) ## every pair of operations against each other, statement by statement; ONLY="cancel" for some
 	@exec $(BIN)/python -m tests.interleavings $(ONLY)
+
+chaos: $(READY) ## users, phones and receivers while everything breaks; ARGS="--messages 20000 --blows 46 --seed 1"
+	@exec $(BIN)/python -m tests.chaos $(ARGS)
+
+mutations: $(READY) ## break copies of the product on purpose, to see that the proof finds it; ONLY="sweep" for some
+	@exec $(BIN)/python -m tests.mutations $(ONLY)
 
 bench: $(READY) ## PART=… of the performance table
 	@exec $(BIN)/python -m benchmarks $(PART)

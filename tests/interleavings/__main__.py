@@ -42,4 +42,4 @@ def main(word: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(bool(main(" ".join(sys.argv[1:]))))
+    sys.exit(3 if main(" ".join(sys.argv[1:])) else 0)

@@ -76,7 +76,8 @@ def _retry(world: World) -> None:
         return True
 
     number = world.messages[0]
-    world.retried[number] += plain(retry) is True
+    if plain(retry) is True:
+        world.retried[number] += 1
 
 
 def _change(world: World, event: Event) -> None:

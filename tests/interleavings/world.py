@@ -32,6 +32,8 @@ from tests.interleavings.harness import runner
 APP = "1.68.0"
 MESSAGES = 3
 NO_SERVICE = "Send result: RESULT_ERROR_NO_SERVICE (Failed because service is currently unavailable)"
+# This one may have left, so it is not tried elsewhere.
+GENERIC = "Send result: RESULT_ERROR_GENERIC_FAILURE (Generic failure cause)"
 MAX_ROUNDS = 3
 LEFT = {"Sent", "Delivered"}
 FINAL = {"delivered", "failed"}
@@ -424,7 +426,8 @@ def _sent(world: World, session: Session) -> None:
 
 def _failed(world: World, session: Session) -> None:
     _accepted(world, session)
-    world.report_in(session, "Failed", "SIM 1 not found in a test")
+    world.report_in(session, "Failed", GENERIC)
+    assert set(session.scalars(text("SELECT status FROM messages"))) == {"failed"}
 
 
 def _overdue(world: World, session: Session) -> None:

@@ -1,0 +1,116 @@
+"""Ways to break the product on purpose. A proof that finds none of them proves nothing."""
+
+from typing import Literal, NamedTuple
+
+
+class Mutation(NamedTuple):
+    """In `file`, `old` becomes `new`; `proof` finds it with `words`."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    proof: Literal["interleavings", "chaos"]
+    words: str
+
+
+MUTATIONS = (
+    Mutation(
+        "change a message without holding its queue row",
+        "app/messages/life/transitions.py",
+        '_WAIT, _NOWAIT = text(_LOCK_QUEUED), text(f"{_LOCK_QUEUED} NOWAIT")',
+        '_WAIT, _NOWAIT = (text(_LOCK_QUEUED.replace("FOR NO KEY UPDATE", "")) for _ in "12")',
+        "interleavings",
+        "routed: cancel | pull",
+    ),
+    Mutation(
+        "change a message without holding its own row",
+        "app/messages/life/transitions.py",
+        "FROM messages WHERE id = ANY(:ids) ORDER BY id FOR NO KEY UPDATE",
+        "FROM messages WHERE id = ANY(:ids) ORDER BY id",
+        "interleavings",
+        "uncertain: re",
+    ),
+    Mutation(
+        "send again what is pending already",
+        "app/messages/life/transitions.py",
+        'case Event.RETRIED if status is Status.FAILED and row["deleted_at"] is None',
+        'case Event.RETRIED if row["deleted_at"] is None',
+        "interleavings",
+        "uncertain: retry | retry",
+    ),
+    Mutation(
+        "end a webhook by whoever called last, whose lease it is or not",
+        "app/webhooks/records.py",
+        "            ON u.delivery_id = q.delivery_id AND u.lease_id = q.lease_id\n        ORDER BY q.delivery_id FOR UPDATE OF q",
+        "            ON u.delivery_id = q.delivery_id\n        ORDER BY q.delivery_id FOR UPDATE OF q",
+        "interleavings",
+        "lapsed: record taken | claim",
+    ),
+    Mutation(
+        "accept a send although another has its key",
+        "app/messages/accepting/idempotency.py",
+        "return {(row.user_id, row.key) for row in rows}",
+        "return set(hashes)",
+        "interleavings",
+        "nothing: send with a key | send with a key",
+    ),
+    Mutation(
+        "move what a phone was given",
+        "app/messages/life/moving.py",
+        """AND stage = {Stage.WAITING} AND lane = :lane AND NOT named
+            ORDER BY message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED) q
+        LIMIT :most
+    ), unrouted AS (
+        UPDATE message_queue q SET device_id = 0,""",
+        """AND stage < {Stage.ACCEPTED} AND lane = :lane AND NOT named
+            ORDER BY message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED) q
+        LIMIT :most
+    ), unrouted AS (
+        UPDATE message_queue q SET stage = 0, device_id = 0,""",
+        "interleavings",
+        "released: switch off | report taken",
+    ),
+    Mutation(
+        "believe a time-out more than the phone",
+        "app/messages/states.py",
+        "CONCLUDED_FAILURE: dict[Event, Status] = {\n    Event.SENT: Status.SENT,\n    Event.DELIVERED: Status.DELIVERED,",
+        "CONCLUDED_FAILURE: dict[Event, Status] = {",
+        "interleavings",
+        "unreported: expire | report sent",
+    ),
+    Mutation(
+        "call back at each end instead of the first",
+        "app/messages/life/transitions.py",
+        'first_final = target in {Status.DELIVERED, Status.FAILED} and row["failed_at"] is None',
+        "first_final = target in {Status.DELIVERED, Status.FAILED}",
+        "interleavings",
+        "unreported: expire | report delivered",
+    ),
+    Mutation(
+        "rely on nudges alone: no sweep",
+        "app/messages/dispatch/sweeping.py",
+        "    after = 0\n    while waiting",
+        "    return\n    after = 0\n    while waiting",
+        "chaos",
+        "--seed 11 --messages 1000 --blows 8 --only broker",
+    ),
+    Mutation(
+        "answer before the commit is on the disk",
+        "app/core/database.py",
+        "        if not hot:\n            _be_patient(session)\n        yield session",
+        '        if not hot:\n            _be_patient(session)\n        session.execute(text("SET LOCAL synchronous_commit = off"))\n'
+        "        yield session",
+        "chaos",
+        "--seed 12 --messages 2000 --blows 5 --only database",
+    ),
+    Mutation(
+        "answer although the commit failed",
+        "app/core/batching.py",
+        "            outcomes = repeat_once(lambda: self._once(items))\n        except Exception as error:",
+        "            outcomes = repeat_once(lambda: self._once(items))\n"
+        "        except DBAPIError:\n            return [None] * len(items)\n        except Exception as error:",
+        "chaos",
+        "--seed 13 --messages 1000 --blows 6 --only database",
+    ),
+)
