@@ -14,6 +14,7 @@ from starlette.routing import Match
 from starlette.types import ASGIApp
 
 from app.accounts.token_use import write_token_usage
+from app.campaigns.watching import watchers
 from app.core import exposure, liveness
 from app.core.direct import Call, DirectCalls
 from app.core.edge import Bodies, Edge
@@ -47,7 +48,7 @@ def create_app() -> ASGIApp:
         log.info("others can reach this gateway", **told)
     phones = Streams(waking.due)
     application = TrustedProxies(
-        Edge(DirectCalls(create_api([phones.held, liveness.signs_of_life]), direct_calls(phones)))
+        Edge(DirectCalls(create_api([phones.held, watchers().held, liveness.signs_of_life]), direct_calls(phones)))
     )
     share_the_interpreter()
     return application

@@ -5,20 +5,27 @@ by the campaign's few rows in the queue; no message was made for the rest. One s
 is of one moment, and its cost is that of the queue's rows, however many recipients there are.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
 
 from sqlalchemy import BigInteger, select, text
 from sqlalchemy.orm import Session
 
 from app.campaigns import rules
 from app.campaigns.models import Campaign
-from app.campaigns.schemas import Counts
+from app.campaigns.schemas import CampaignFailure, CampaignPhone, CampaignProgress, Counts
+from app.campaigns.states import CampaignStatus
 from app.core.arrays import array
-from app.core.database import step_by_index
+from app.core.database import interval, step_by_index
+from app.devices.failures import REASONS
+from app.messages.life.results import NOT_TAKEN
 from app.messages.states import Stage
 
 MAX_FOLDED = 5000
 MAX_CAMPAIGNS = 500
+# Where a message can stand; an uncertain one has failed.
+MADE = ("waiting", "held", "given", "sent", "delivered", "failed", "cancelled")
 
 _IDS = array(BigInteger(), "ids")
 _COUNTS = text(f"""
@@ -42,33 +49,120 @@ _COUNTS = text(f"""
 def counts(session: Session, campaign_ids: Collection[int]) -> dict[int, Counts]:
     """The counts of each campaign."""
     rows = session.execute(_COUNTS, {"ids": sorted(campaign_ids)})
-    return {row.id: _counts(row.recipients, row.left_out, row.results or {}, row.stages or {}) for row in rows}
+    return {row.id: _counts(row.recipients, row.left_out, _standing(row.stages, row.results)) for row in rows}
 
 
-def _counts(
-    recipients: int, left_out: Mapping[str, int], results: Mapping[str, int], stages: Mapping[str, int]
-) -> Counts:
-    def at(*where: Stage) -> int:
-        return sum(stages.get(str(stage.value), 0) for stage in where)
+_STAGES = {
+    str(Stage.WAITING.value): "waiting",
+    str(Stage.HELD.value): "held",
+    str(Stage.RELEASED.value): "given",
+    str(Stage.ACCEPTED.value): "given",
+}
 
-    def ended(result: str) -> int:
-        return results.get(result, 0)
 
-    failed = ended("failed") + ended("uncertain")
-    made = sum(stages.values()) + sum(results.values())
+def _standing(stages: Mapping[str, int] | None, results: Mapping[str, int] | None) -> Counter[str]:
+    """How many messages stand where, by the names of `Counts`."""
+    found: Counter[str] = Counter(results)
+    for stage, n in (stages or {}).items():
+        found[_STAGES[stage]] += n
+    found["failed"] += found["uncertain"]
+    return found
+
+
+def _counts(recipients: int, left_out: Mapping[str, int], standing: Counter[str]) -> Counts:
+    found = {name: standing[name] for name in MADE}
+    not_made = recipients - sum(found.values())
     return Counts(
         recipients=recipients,
         left_out=sum(left_out.values()),
-        not_made=recipients - made,
-        waiting=at(Stage.WAITING),
-        held=at(Stage.HELD),
-        given=at(Stage.RELEASED, Stage.ACCEPTED),
-        sent=ended("sent"),
-        delivered=ended("delivered"),
-        failed=failed,
-        uncertain=ended("uncertain"),
-        cancelled=ended("cancelled"),
+        not_made=not_made,
+        uncertain=standing["uncertain"],
+        **found,
     )
+
+
+# The newest minutes, by which a rate is told.
+_LATELY = timedelta(minutes=5)
+_DETAIL = text(f"""
+    WITH parts AS (
+        SELECT device_id, result, reason, n FROM campaign_totals WHERE campaign_id = :id
+        UNION ALL
+        SELECT device_id, result, reason, n FROM campaign_deltas WHERE campaign_id = :id
+    ), results AS (
+        SELECT device_id, result, reason, sum(n) AS n FROM parts GROUP BY device_id, result, reason
+    ), stages AS (
+        SELECT device_id, stage, count(*) AS n FROM message_queue WHERE campaign_id = :id GROUP BY device_id, stage
+    ), minutes AS (
+        SELECT minute, result, n FROM campaign_minutes WHERE campaign_id = :id
+        UNION ALL
+        SELECT minute, result, n FROM campaign_deltas WHERE campaign_id = :id
+    ), left_phones AS (
+        SELECT sum(n) AS n, min(minute) AS since FROM minutes
+        WHERE result IN ('sent', 'delivered') AND minute > clock_timestamp() - {interval(_LATELY)}
+    )
+    SELECT c.status, c.recipients, c.left_out, c.started_at, clock_timestamp() AS now, l.n AS lately, l.since,
+           (SELECT jsonb_agg(jsonb_build_array(r.device_id, r.result, r.reason, r.n)) FROM results r) AS results,
+           (SELECT jsonb_agg(jsonb_build_array(s.device_id, s.stage, s.n)) FROM stages s) AS stages
+    FROM campaigns c, left_phones l WHERE c.id = :id
+""")  # noqa: S608 - a constant
+_NAMES = text("SELECT id, device_name FROM devices WHERE id = ANY(:ids)")
+
+
+def detail(session: Session, campaign_id: int) -> CampaignProgress | None:
+    """How far the campaign is, read in one statement; None where it is not there."""
+    row = session.execute(_DETAIL, {"id": campaign_id}).one_or_none()
+    if row is None:
+        return None
+    by_phone: dict[int, Counter[str]] = defaultdict(Counter)
+    failures: Counter[str] = Counter()
+    for device, result, reason, n in row.results or ():
+        by_phone[device][result] += n
+        if reason:
+            failures[reason] += n
+    for device, stage, n in row.stages or ():
+        by_phone[device][_STAGES[str(stage)]] += n
+    for standing in by_phone.values():
+        standing["failed"] += standing["uncertain"]
+    counts = _counts(row.recipients, row.left_out, sum(by_phone.values(), Counter()))
+    rate = _rate(int(row.lately or 0), row.since, row.started_at, row.now)
+    left = counts.not_made + counts.waiting + counts.held
+    return CampaignProgress(
+        status=row.status,
+        counts=counts,
+        rate=round(rate, 1),
+        ends_at=row.now + timedelta(minutes=left / rate) if rate and row.status == CampaignStatus.RUNNING else None,
+        devices=_phones(session, by_phone),
+        failures=[
+            CampaignFailure(reason_code=code, reason=_REASONS[code], count=n) for code, n in failures.most_common() if n
+        ],
+    )
+
+
+def _rate(lately: int, since: datetime | None, started_at: datetime | None, now: datetime) -> float:
+    """Messages a minute, over the newest minutes or since the campaign started."""
+    if lately <= 0 or since is None:
+        return 0.0
+    begin = max(since, now - _LATELY, started_at or since)
+    return lately / max((now - begin).total_seconds() / 60, 1 / 60)
+
+
+_REASONS = {code: reason.sentence for code, reason in REASONS.items()} | {
+    NOT_TAKEN: "No phone had it in time, or the phone that it was for was removed."
+}
+
+
+def _phones(session: Session, by_phone: Mapping[int, Counter[str]]) -> list[CampaignPhone]:
+    names = {row.id: row.device_name for row in session.execute(_NAMES, {"ids": sorted(by_phone)})}
+    return [
+        CampaignPhone(
+            device_id=device or None,
+            device_name=names.get(device),
+            uncertain=standing["uncertain"],
+            **{name: standing[name] for name in MADE},
+        )
+        for device, standing in sorted(by_phone.items())
+        if any(standing.values())
+    ]
 
 
 # One folds a campaign at a time: who has its row locked.

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.accounts.principals import Principal, hold, require
 from app.campaigns import progress
 from app.campaigns.models import Campaign, CampaignLeftOut, CampaignMinute, CampaignRecipient, CampaignTotal
-from app.campaigns.schemas import CampaignChange, CampaignDraft, CampaignFilter, CampaignOut
+from app.campaigns.schemas import CampaignChange, CampaignDetail, CampaignDraft, CampaignFilter, CampaignOut
 from app.campaigns.sentences import sentence
 from app.campaigns.states import AT_REST, OPEN, RecipientState
 from app.core.errors import Invalid, NotFound, Refused
@@ -53,6 +53,14 @@ def shown(session: Session, found: Sequence[Campaign]) -> list[CampaignOut]:
     session.flush()
     counts = progress.counts(session, [campaign.id for campaign in found])
     return [CampaignOut(**fields_of(campaign), counts=counts[campaign.id]) for campaign in found]
+
+
+def detail(session: Session, campaign: Campaign) -> CampaignDetail:
+    """A campaign with its progress."""
+    found = progress.detail(session, campaign.id)
+    if found is None:
+        raise NotFound(MODEL)
+    return CampaignDetail(**{**fields_of(campaign), **dict(found)})
 
 
 def fields_of(campaign: Campaign) -> dict[str, Any]:

@@ -1,14 +1,26 @@
 """Campaigns in the public API."""
 
+from collections.abc import Iterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import StreamingResponse
 
 from app.accounts.auth import can, can_alone
 from app.accounts.principals import Principal, hold
-from app.campaigns import asking, life, records
+from app.campaigns import asking, life, records, watching
 from app.campaigns.models import Campaign
-from app.campaigns.schemas import CampaignChange, CampaignDraft, CampaignFilter, CampaignOut, Retry, StartAt
+from app.campaigns.schemas import (
+    CampaignChange,
+    CampaignDetail,
+    CampaignDraft,
+    CampaignFilter,
+    CampaignOut,
+    Retry,
+    StartAt,
+)
+from app.campaigns.watching import watchers
+from app.core.database import transaction
 from app.core.dependencies import PagingDep, SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.pages import Page
@@ -20,6 +32,7 @@ from app.core.refusals import (
     ONLY_AT_REST,
     refuses,
 )
+from app.core.security import bearer, parse_token
 
 router = APIRouter(prefix="/api/campaigns", tags=["Campaigns"])
 
@@ -31,6 +44,7 @@ CAMPAIGN_STARTED = "Campaign started"
 CAMPAIGN_PAUSED = "Campaign paused"
 CAMPAIGN_RESUMED = "Campaign resumed"
 CAMPAIGN_CANCELLED = "Campaign cancelled"
+EVENT = 'id: 5f2b8c0d1e4a9b37\nevent: progress\ndata: {"status":"running","counts":{"recipients":1000}}\n\n'
 RETRYING = "Sending {n} messages again"
 
 CampaignId = Annotated[
@@ -49,6 +63,15 @@ def campaign_to_change(session: SessionDep, user: Owner, campaign_id: CampaignId
     return records.find(session, user.user_id, campaign_id, lock=True)
 
 
+def watched(user: OwnerAlone, campaign_id: CampaignId) -> Iterator[str]:
+    with transaction() as session:
+        records.find(session, user.user_id, campaign_id)
+    with watching.shares.one(user.user_id):
+        yield campaign_id
+
+
+# Until the stream has ended.
+WatchedId = Annotated[str, Depends(watched, scope="request")]
 OneCampaign = Annotated[Campaign, Depends(campaign_of)]
 LockedCampaign = Annotated[Campaign, Depends(campaign_to_change)]
 
@@ -72,10 +95,9 @@ def create_campaign(session: SessionDep, user: Maker, draft: CampaignDraft) -> M
 
 
 @router.get("/{campaign_id}", summary="Show a campaign")
-def show_campaign(session: SessionDep, campaign: OneCampaign) -> Envelope[CampaignOut]:
-    """Show a campaign and how many recipients stand where."""
-    [shown] = records.shown(session, [campaign])
-    return Envelope(data=shown)
+def show_campaign(session: SessionDep, campaign: OneCampaign) -> Envelope[CampaignDetail]:
+    """Show a campaign and how far it is: in all, by phone, and by the reasons of failures."""
+    return Envelope(data=records.detail(session, campaign))
 
 
 @router.patch("/{campaign_id}", summary="Change a campaign", response_description=CAMPAIGN_UPDATED)
@@ -194,3 +216,24 @@ def duplicate_campaign(session: SessionDep, user: Maker, campaign: OneCampaign) 
     hold(session, user)
     [made] = records.shown(session, [records.duplicate(session, campaign)])
     return MessageEnvelope(data=made, message=CAMPAIGN_CREATED)
+
+
+@router.get(
+    "/{campaign_id}/events",
+    summary="Watch a campaign",
+    response_class=StreamingResponse,
+    responses={
+        200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": EVENT}}},
+        **refuses(429),
+    },
+)
+async def watch_campaign(request: Request, campaign_id: WatchedId) -> StreamingResponse:
+    """Server-sent events `progress`, each with what `GET` shows of the campaign's progress.
+
+    The first comes at once, the next when something changed, at most one a second. With `Last-Event-ID` a client that
+    comes back gets the first one only if it is news.
+    """
+    credentials = parse_token(bearer(request.headers.get("authorization")) or "")
+    assert credentials is not None  # it has just been asked for
+    events = watchers().events(credentials, campaign_id, request.headers.get("last-event-id"))
+    return StreamingResponse(events, media_type="text/event-stream", headers={"X-Accel-Buffering": "no"})

@@ -161,6 +161,42 @@ class Counts(BaseModel):
     cancelled: int = Field(examples=[0])
 
 
+class CampaignPhone(BaseModel):
+    """What became of the campaign's messages at one phone, or of those that had none."""
+
+    device_id: int | None = Field(examples=[5])
+    device_name: str | None = Field(examples=["Pixel 7"])
+    waiting: int = Field(examples=[20])
+    held: int = Field(examples=[0])
+    given: int = Field(examples=[4])
+    sent: int = Field(examples=[60])
+    delivered: int = Field(examples=[300])
+    failed: int = Field(examples=[20])
+    uncertain: int = Field(examples=[2])
+    cancelled: int = Field(examples=[0])
+
+
+class CampaignFailure(BaseModel):
+    """How many of the campaign's messages failed for one reason."""
+
+    reason_code: str = Field(examples=["no_service"])
+    reason: str = Field(examples=["The SIM card has no mobile service."])
+    count: int = Field(examples=[18])
+
+
+class CampaignProgress(BaseModel):
+    """How far a campaign is, all of one moment."""
+
+    status: CampaignStatus = Field(examples=["running"])
+    counts: Counts
+    rate: float = Field(description="Messages a minute that left lately", examples=[118.5])
+    ends_at: Timestamp | None = Field(
+        description="When the last message is expected to leave, at this rate; null if unknown"
+    )
+    devices: list[CampaignPhone] = Field(description="By phone")
+    failures: list[CampaignFailure] = Field(description="By reason, the most frequent first")
+
+
 class CampaignOut(BaseModel):
     id: int = Field(examples=[4])
     name: str = Field(examples=["Spring sale"])
@@ -188,3 +224,7 @@ class CampaignOut(BaseModel):
     finished_at: Timestamp | None = Field(examples=[None])
     created_at: Timestamp
     updated_at: Timestamp
+
+
+class CampaignDetail(CampaignOut, CampaignProgress):
+    """A campaign with its progress by phone and by reason."""

@@ -118,7 +118,7 @@ class Streams:
             asyncio.create_task(self._every(CHECK_SECONDS, self._check)),
             asyncio.create_task(self._every(PRESENCE_SECONDS, self._note_presence)),
         ]
-        _end_streams_on_signals(self)
+        end_on_signals(self.end_all)
         try:
             yield
         finally:
@@ -297,7 +297,7 @@ async def _until_either(ended: asyncio.Event, receive: Receive) -> None:
             task.cancel()
 
 
-def _end_streams_on_signals(streams: Streams) -> None:
+def end_on_signals(end_all: Callable[[], None]) -> None:
     """The server waits for open streams before it shuts down, so they are ended as soon as it is told to."""
     if threading.current_thread() is not threading.main_thread():
         return
@@ -306,7 +306,7 @@ def _end_streams_on_signals(streams: Streams) -> None:
         before = signal.getsignal(number)
 
         def end(received: int, stack: Any, before: Any = before) -> None:
-            loop.call_soon_threadsafe(streams.end_all)
+            loop.call_soon_threadsafe(end_all)
             if callable(before):
                 before(received, stack)
 

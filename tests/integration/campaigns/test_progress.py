@@ -1,0 +1,125 @@
+"""What is told of a campaign while it runs: by phone, by reason, and as a stream."""
+
+import json
+
+import httpx
+import pytest
+
+from tests.support.waiting import until
+
+FAILED = "Send result: RESULT_ERROR_GENERIC_FAILURE (1)"
+
+
+def test_progress_by_phone_and_reason(phone, campaign, ask, look, show, counts, device_number):
+    number = campaign(recipients=6)
+    ask(number, "start")
+    look()
+    pulled = phone.pull()
+    for message in pulled[:3]:
+        phone.send(message["id"])
+    phone.report(pulled[3]["id"], "Failed", error=FAILED)
+    phone.report(pulled[4]["id"], "Failed", error=FAILED)
+    for _ in range(2):  # before it is folded, and after
+        shown = show(number)
+        assert shown["failures"] == [
+            {
+                "reason_code": "generic",
+                "reason": "The phone gave no exact reason; often the SIM card has no credit.",
+                "count": 2,
+            }
+        ]
+        [one] = shown["devices"]
+        assert one["device_id"] == device_number(phone)
+        assert {name: n for name, n in one.items() if n} == {
+            "device_id": one["device_id"],
+            "device_name": one["device_name"],
+            "given": 1,
+            "delivered": 3,
+            "failed": 2,
+        }
+        assert shown["rate"] > 0
+        assert counts(number) == {"given": 1, "delivered": 3, "failed": 2}
+        look()
+
+
+def test_late_reports_correct_a_finished_campaign(phone, campaign, ask, look, show, counts, later, work):
+    from app.campaigns import progress
+    from app.messages.life import expiry
+
+    number = campaign(recipients=2)
+    ask(number, "start")
+    look()
+    first, second = phone.pull()
+    later(25 * 3600)
+    work(expiry.expire)
+    look()
+    assert show(number)["status"] == "finished"
+    assert counts(number) == {"failed": 2, "uncertain": 2}
+    phone.send(first["id"])
+    assert counts(number) == {"delivered": 1, "failed": 1, "uncertain": 1}
+    work(progress.fold_all)
+    assert counts(number) == {"delivered": 1, "failed": 1, "uncertain": 1}
+    assert show(number)["status"] == "finished"
+
+
+def events(answer):
+    """The events of a stream as they come: their ids and data."""
+    name = None
+    for line in answer.iter_lines():
+        if line.startswith("id: "):
+            name = line.removeprefix("id: ")
+        elif line.startswith("data: "):
+            yield name, json.loads(line.removeprefix("data: "))
+
+
+@pytest.fixture
+def watch(gateway, ali):
+    with httpx.Client(base_url=gateway.url, headers=ali.headers, timeout=20) as client:
+        yield lambda campaign, **headers: client.stream("GET", f"/api/campaigns/{campaign}/events", headers=headers)
+
+
+def test_the_stream_tells_at_once_and_when_something_changes(phone, campaign, ask, look, watch):
+    number = campaign(recipients=2)
+    with watch(number) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        told = events(answer)
+        name, first = next(told)
+        assert (first["status"], first["counts"]["not_made"]) == ("draft", 2)
+        ask(number, "start")
+        look()
+        while first["counts"]["waiting"] != 2:
+            last, first = next(told)
+    assert last != name
+    with watch(number, **{"Last-Event-ID": last}) as answer:
+        told = events(answer)
+        ask(number, "pause")
+        assert next(told)[1]["status"] == "paused", "what it had seen was not told again"
+
+
+def test_a_stream_is_the_owners_and_ends_with_the_campaign(campaign, client, api, gateway, other, watch):
+    number = campaign()
+    answer = api.get(f"/api/campaigns/{number}/events", headers=other.headers)
+    assert answer.status_code == 404
+    with watch(number) as answer:
+        told = events(answer)
+        next(told)
+        assert client.delete(f"/api/campaigns/{number}").status_code == 200
+        assert list(told) == []
+
+
+def test_streams_of_an_account_are_limited(campaign, watch, monkeypatch):
+    from app.campaigns import watching
+    from app.core.shares import Shares
+
+    monkeypatch.setattr(watching, "shares", Shares(4))
+    number = campaign()
+    with watch(number) as first, watch(number) as second:
+        assert (first.status_code, second.status_code) == (200, 200)
+        with watch(number) as third:
+            assert third.status_code == 429
+
+    def again():
+        with watch(number) as answer:
+            return answer.status_code == 200
+
+    until(again)
