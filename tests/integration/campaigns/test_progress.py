@@ -49,7 +49,7 @@ def test_late_reports_correct_a_finished_campaign(phone, campaign, ask, look, sh
     number = campaign(recipients=2)
     ask(number, "start")
     look()
-    first, second = phone.pull()
+    first, _ = phone.pull()
     later(25 * 3600)
     work(expiry.expire)
     look()

@@ -1,0 +1,140 @@
+"""Feeding: a small stock, in turns, at the campaign's rate, each recipient with one message."""
+
+import time
+from collections import Counter
+
+import pytest
+
+from app.campaigns.fleet import shares
+
+
+def test_the_stock_stays_small(phone, campaign, ask, look, counts):
+    number = campaign(recipients=1000)
+    ask(number, "start")
+    for _ in range(3):
+        look()
+    assert counts(number) == {"waiting": 200, "not_made": 800}
+    given = phone.pull()
+    look()
+    assert counts(number) == {"waiting": 200, "given": len(given), "not_made": 800 - len(given)}
+
+
+def test_a_hundred_campaigns_take_turns(phone, campaign, ask, look, counts, sql):
+    numbers = [campaign(recipients=400 if place else 2) for place in range(100)]
+    for number in numbers:
+        ask(number, "start")
+    look()
+    made = dict(sql.execute("SELECT campaign_id, count(*) FROM messages GROUP BY campaign_id").fetchall())
+    assert made == dict.fromkeys(numbers, 2), "each has the same share, the small one all it needs"
+    order = [row[0] for row in sql.execute("SELECT campaign_id FROM messages ORDER BY id LIMIT 100").fetchall()]
+    assert sorted(order) == sorted(numbers), "in turns, not one behind the other"
+    later = campaign(recipients=5)
+    ask(later, "start")
+    given = Counter()
+    for message in phone.pull():
+        phone.send(message["id"])
+        given[message["id"]] += 1
+    look()
+    assert counts(later).get("waiting", 0) > 0, "one that comes later has its share at once"
+
+
+def test_shares_fill_up_to_one_level():
+    assert shares(10, {1: 5, 2: 0}, {1: 100, 2: 100}) == {1: 3, 2: 7}
+    assert shares(10, {}, {1: 3, 2: 100}) == {1: 3, 2: 7}
+    assert shares(2, {}, {1: 9, 2: 9, 3: 9}) == {1: 1, 2: 1, 3: 0}
+    assert shares(0, {}, {1: 9}) == {1: 0}
+    assert shares(9, {}, {1: 0}) == {1: 0}
+
+
+def test_a_rate_is_kept(phone, campaign, ask, look, counts, sql):
+    number = campaign(recipients=1000, rate_per_minute=600)
+    ask(number, "start")
+    look()
+    look()
+    assert counts(number)["waiting"] == 10, "a second's worth"
+    began, made = time.monotonic(), 10
+    for _ in range(30):
+        sql.execute("UPDATE campaigns SET next_slot_at = next_slot_at - interval '1 second'")
+        for message in phone.pull():
+            phone.report(message["id"], "Delivered")
+        look()
+        made = 1000 - counts(number).get("not_made", 0)
+    passed = 30 + time.monotonic() - began
+    assert 250 < made <= 10 + 10 * passed
+
+
+def test_texts_have_the_recipients_fields(phone, campaign, ask, look, client, sql, counts):
+    number = campaign(recipients=3, message="Hello {name|there}, {code}!")
+    sql.execute("UPDATE campaign_recipients SET name = 'Ali', fields = '{\"code\": \"{name}\"}' WHERE place = 1")
+    sql.execute('UPDATE campaign_recipients SET fields = \'{"code": "2"}\' WHERE place = 2')
+    sql.execute("UPDATE campaign_recipients SET fields = jsonb_build_object('code', repeat('x', 1600)) WHERE place = 3")
+    client.post("/api/contacts", json={"phone_number": "+998900000002", "name": "Laylo"})
+    ask(number, "start")
+    look()
+    texts = sorted(row[0] for row in sql.execute("SELECT message FROM messages").fetchall())
+    assert texts == ["Hello Ali, {name}!", "Hello Laylo, 2!"]
+    assert counts(number) == {"waiting": 2, "left_out": 1}
+    assert sql.execute("SELECT value, reason FROM campaign_left_out").fetchall() == [("+998900000003", "too_long")]
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_phones_that_are_named_are_used_and_no_others(phone, enroll, campaign, ask, look, device_number, several, sql):
+    second, third = enroll(name="second"), enroll(name="third")
+    named = [device_number(phone), device_number(second)] if several else device_number(second)
+    number = campaign(recipients=40, device_id=named)
+    ask(number, "start")
+    look()
+    by_phone = dict(sql.execute("SELECT device_id, count(*) FROM messages GROUP BY device_id").fetchall())
+    assert by_phone == ({named[0]: 20, named[1]: 20} if several else {named: 40})
+    assert third.pull() == []
+    assert second.pull() != []
+
+
+def test_without_an_enabled_phone_it_says_so(phone, campaign, ask, look, show, settings_of, sql):
+    number = campaign(recipients=3)
+    ask(number, "start")
+    settings_of(phone, is_active=False)
+    look()
+    shown = show(number)
+    assert (shown["status"], shown["reason_code"], shown["counts"]["not_made"]) == ("running", "no_phone_enabled", 3)
+    settings_of(phone, is_active=True)
+    look()
+    shown = show(number)
+    assert (shown["reason"], shown["counts"]["waiting"]) == (None, 3)
+
+
+def test_another_users_single_send_passes(phone, campaign, ask, look, send):
+    number = campaign(recipients=300)
+    ask(number, "start")
+    look()
+    send("urgent")
+    first = phone.pull(order="fifo")
+    assert first[0]["message"] == "urgent"
+
+
+def test_a_feed_that_dies_leaves_nothing(phone, campaign, ask, counts, sql, ali):
+    from app.campaigns import looking
+    from app.core.database import transaction
+
+    number = campaign(recipients=10)
+    ask(number, "start")
+
+    def die():
+        with transaction() as session:
+            looking.look(session, ali.id)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        die()
+    assert counts(number) == {"not_made": 10}
+
+
+def test_a_tick_finds_what_no_nudge_told_of(campaign, ask, phone, ali):
+    from app.campaigns import looking
+    from app.core.database import transaction
+    from app.core.task_names import TaskName
+
+    ask(campaign(), "start")
+    with transaction() as session:
+        looking.remind(session)
+        assert session.info["nudges"] == {(TaskName.FEED, ali.id)}
