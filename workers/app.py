@@ -1,8 +1,10 @@
 """The Celery application of the workers and of beat: `celery -A workers.app worker -Q dispatch`."""
 
+import warnings
 from datetime import timedelta
 from typing import Any
 
+from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import setup_logging
 
 from app.core.logs import configure_logging
@@ -47,3 +49,5 @@ app.conf.beat_schedule = {
 @setup_logging.connect
 def _logging(**_: Any) -> None:
     configure_logging()
+    # Of a lost connection, whose tasks we acknowledge early: nothing to cancel.
+    warnings.simplefilter("ignore", CPendingDeprecationWarning)

@@ -70,7 +70,7 @@ def account_by_account(
                 while work(account) >= most and time.monotonic() < deadline:
                     pass
             except SQLAlchemyError as error:
-                log.warning("account skipped after an error", account=account, error=repr(error))
+                log.warning("account skipped after an error", account=account, error=error)
             after = account
             if time.monotonic() >= deadline:
                 in_transaction(outbound.nudge, name, after)

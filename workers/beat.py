@@ -12,7 +12,7 @@ import redis
 import structlog
 from celery.signals import beat_init
 
-from app.core import heartbeat, watchdog
+from app.core import heartbeat, outages, watchdog
 from app.core.outbound import get_redis
 
 log = structlog.get_logger("workers")
@@ -43,8 +43,9 @@ class Scheduler(celery.beat.Scheduler):
 def _say_it_runs() -> None:
     try:
         heartbeat.note(get_redis(), heartbeat.BEAT, heartbeat.this_process())
+        outages.over("broker")
     except redis.RedisError as error:
-        log.warning("writing beat's heartbeat failed", error=type(error).__name__)
+        log.warning("writing beat's heartbeat failed", error=error)
 
 
 @beat_init.connect

@@ -18,7 +18,7 @@ from celery.worker import state
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from app.core import heartbeat, watchdog
+from app.core import heartbeat, outages, watchdog
 from app.core.once import once
 from app.core.outbound import get_redis
 from app.core.queue import EXCHANGE, celery_app
@@ -46,11 +46,12 @@ class Pulse:
     def came_back(self) -> None:
         """Called by the task, in a thread of the pool."""
         self._sent_at = None
+        outages.over("broker")
         try:
             for kind in self._kinds:
                 heartbeat.note(get_redis(), kind, self._worker)
         except redis.RedisError as error:
-            log.warning("the worker's heartbeat was not written", error=type(error).__name__)
+            log.warning("the worker's heartbeat was not written", error=error)
 
     def end(self) -> None:
         """The worker is being stopped: it takes nothing more, and that is right."""

@@ -50,7 +50,7 @@ class _Usage:
                 lasts = {"idle": settings.session_idle, "life": settings.session_lifetime}
                 session.execute(_TOUCH, {"ids": sorted(used), **lasts})
         except SQLAlchemyError as error:  # the next use of the token is as good
-            log.warning("writing last use of tokens failed", error=type(error).__name__)
+            log.warning("writing last use of tokens failed", error=error)
 
     def _run(self) -> None:
         while True:

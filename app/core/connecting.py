@@ -18,6 +18,7 @@ from psycopg.types.array import ListBinaryDumper
 from sqlalchemy import Engine, event
 from sqlalchemy.engine.interfaces import ExceptionContext
 
+from app.core import outages
 from app.core.errors import loses_connection
 from app.core.once import once
 
@@ -149,6 +150,7 @@ class _Door:
                 self._closed_until = time.monotonic() + RECONNECT_SECONDS
             raise
         self._is_lost = False
+        outages.over("database")
         return connection
 
 

@@ -181,7 +181,7 @@ def repeat_once(work: Callable[[], Result], may_repeat: Callable[[Exception], bo
     except DBAPIError as error:
         if not (error.connection_invalidated or may_repeat(error)):
             raise
-        log.info("retrying transaction", error=repr(error.orig))
+        log.info("retrying transaction", error=error)
     return work()
 
 

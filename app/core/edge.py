@@ -126,7 +126,7 @@ def _log_failure(scope: Scope, error: Exception, told: AppError) -> None:
         log.error("request failed", **where, exc_info=error)
     else:
         # Of these errors the database's own words hold no texts and numbers.
-        log.warning("request refused", **where, error=repr(getattr(error, "orig", error)))
+        log.warning("request refused", **where, error=error)
 
 
 class _Answer:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 import redis
 import structlog
 
-from app.core import heartbeat, watchdog
+from app.core import heartbeat, outages, watchdog
 from app.core.outbound import get_redis
 
 SIGN_SECONDS = 1.0
@@ -50,5 +50,6 @@ async def _heartbeats() -> None:
 def _note() -> None:
     try:
         heartbeat.note(get_redis(), heartbeat.API, heartbeat.this_process())
+        outages.over("broker")
     except redis.RedisError as error:
-        log.warning("the heartbeat was not written", error=type(error).__name__)
+        log.warning("the heartbeat was not written", error=error)

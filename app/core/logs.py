@@ -1,9 +1,13 @@
-"""Logging: one JSON line per event, in every process. Message texts, numbers and secrets are never logged."""
+"""Logging: one JSON line per event, in every process. Message texts, numbers and secrets are never logged.
+
+`smsfleet up` makes short lines of them for a person at a terminal (`app/local/lines.py`).
+"""
 
 import logging
 
 import structlog
 
+from app.core import outages
 from app.core.settings import get_settings
 
 
@@ -12,6 +16,8 @@ def configure_logging() -> None:
     level = logging.getLevelNamesMapping()[get_settings().log_level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        structlog.stdlib.ExtraAdder(allow=("away",)),
+        outages.fold,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -24,6 +30,7 @@ def configure_logging() -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler()
+    handler.addFilter(outages.OutageFilter())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             processors=[

@@ -17,6 +17,7 @@ import redis
 import structlog
 from sqlalchemy.orm import Session
 
+from app.core import outages
 from app.core.once import once
 from app.core.queue import celery_app
 from app.core.settings import get_settings
@@ -94,9 +95,10 @@ class Publisher:
             nudges, reminders, signals = self._take()
             try:
                 _send(nudges, reminders, signals)
+                outages.over("broker")
             except Exception as error:  # noqa: BLE001 - a broker is down in many ways; the sweep repairs what is dropped
                 dropped = len(nudges) + len(reminders) + len(signals)
-                log.warning("broker unreachable, nudges dropped", dropped=dropped, error=repr(error))
+                log.warning("broker unreachable, nudges dropped", dropped=dropped, error=error)
                 get_redis().connection_pool.disconnect()  # a replica refuses for as long as it is talked to
                 time.sleep(PAUSE_AFTER_FAILURE_SECONDS)
 
@@ -155,4 +157,4 @@ def begin(task: TaskName, x: int | None = None) -> None:
     try:
         get_redis().delete(nudge_key(task, x))
     except redis.RedisError as error:
-        log.warning("nudge key not deleted, it will expire", task=task.value, error=repr(error))
+        log.warning("nudge key not deleted, it will expire", task=task.value, error=error)

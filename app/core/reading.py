@@ -172,7 +172,7 @@ async def _write(file: "SpooledTemporaryFile[bytes]", part: bytearray) -> None:
     try:
         await run_in_threadpool(file.write, part)
     except OSError as error:  # a full disk
-        log.warning("a file that was sent could not be kept", error=repr(error))
+        log.warning("a file that was sent could not be kept", error=error)
         raise Overloaded from None
 
 

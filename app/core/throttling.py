@@ -53,7 +53,7 @@ class _Counters:
             answer: list[int] = self._client.eval(script, 1, key, *arguments)
         except redis.RedisError as error:
             self._away_until = time.monotonic() + _PAUSE_SECONDS
-            log.warning("rate limits are off: shared counters are unreachable", error=repr(error))
+            log.warning("rate limits are off: shared counters are unreachable", error=error)
             return None
         return answer
 

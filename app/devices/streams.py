@@ -224,7 +224,7 @@ class Streams:
             try:
                 await self._subscribed()
             except (RedisError, SQLAlchemyError, OSError) as error:
-                log.warning("subscription to wakes lost, subscribing again", error=repr(error))
+                log.warning("subscription to wakes lost, subscribing again", error=error)
                 await asyncio.sleep(1)
 
     async def _subscribed(self) -> None:
@@ -245,7 +245,7 @@ class Streams:
             try:
                 await act()
             except SQLAlchemyError as error:
-                log.warning("streams are waiting for the database", error=repr(error))
+                log.warning("streams are waiting for the database", error=error)
             await asyncio.sleep(seconds)
 
     async def _keep_alive(self) -> None:

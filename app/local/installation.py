@@ -29,6 +29,7 @@ from app.local.errors import LocalError
 from app.local.exposure import lan_address
 from app.local.folder import DataFolder, Recorded, Runtime, process_start
 from app.local.home import Home, open_home, write_private
+from app.local.lines import Lines
 from app.local.ports import BACKLOG, is_listening, listen, renew, share, url_of
 from app.local.process import Child, Output, Program, run, stop_together
 from app.local.servers import EmbeddedPostgres, EmbeddedServer, EmbeddedValkey
@@ -88,7 +89,7 @@ class Installation:
         self._overrides = {
             f"SMSFLEET_{name.upper()}": str(value) for name, value in settings.items() if value is not None
         }
-        self._output = output or print_line
+        self._output = output or Lines()
         self._data_dir = data_dir
         self._durable = durable
         self._temporary = not durable if temporary is None else temporary
@@ -455,18 +456,3 @@ def answers(url: str) -> bool:
 
 def _rank(name: str) -> int:
     return STOPPING_ORDER.index(name.partition("-")[0])
-
-
-_printing = threading.Lock()
-
-
-def print_line(name: str, line: str) -> None:
-    """One line of a process on standard output, with its name before it."""
-    with _printing:
-        try:
-            print(f"{name:<18}| {line}", flush=True)  # noqa: T201 - the log of `smsfleet up`
-        except BrokenPipeError:
-            # Whoever read our output is gone; the processes must not hang for it.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        except OSError:
-            pass  # no room on the disk: the line is lost, not the thread that had it to say

@@ -128,7 +128,7 @@ class Deliverer:
         except SQLAlchemyError as error:
             if not isinstance(as_app_error(error), Overloaded):
                 raise
-            log.warning("claiming webhooks failed, retrying", error=repr(error))
+            log.warning("claiming webhooks failed, retrying", error=error)
             return Claimed([], more=False, held=True)
         with self._changed:
             self._in_flight += len(claimed.calls)
@@ -202,10 +202,10 @@ class Deliverer:
                 waits = record(session, batch)
         except SQLAlchemyError as error:
             if isinstance(as_app_error(error), Overloaded):
-                log.warning("recording webhook results failed, retrying", results=len(batch), error=repr(error))
+                log.warning("recording webhook results failed, retrying", results=len(batch), error=error)
                 return False
             if len(batch) > 1:
-                log.warning("recording webhook results one by one", results=len(batch), error=repr(error))
+                log.warning("recording webhook results one by one", results=len(batch), error=error)
                 for result in batch:
                     self._write_surely([result])
                 return True
@@ -223,7 +223,7 @@ class Deliverer:
                 if not only_if_due or overdue(session, AT_ONCE):
                     nudge(session, TaskName.DELIVER)
         except SQLAlchemyError as error:
-            log.warning("nudge failed, the sweep will repeat it", error=repr(error))
+            log.warning("nudge failed, the sweep will repeat it", error=error)
 
 
 @once

@@ -1,0 +1,67 @@
+"""What processes log while the database or the broker is away."""
+
+import json
+import os
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack, suppress
+from pathlib import Path
+
+import httpx
+import pytest
+
+from app.local import commands
+from tests.support.waiting import until
+
+
+@pytest.mark.parametrize("part", ["database", "broker"])
+def test_an_outage_is_said_once_and_without_a_trace(database, api_process, tmp_path: Path, part: str) -> None:
+    server = database.postgres if part == "database" else database.valkey
+    output = {name: tmp_path / f"{name}.log" for name in ("worker", "beat", "api")}
+
+    def events(name: str) -> list[dict]:
+        text = output[name].read_text()
+        assert "Traceback" not in text
+        # As root Celery warns of that in its own form.
+        return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+    def told(key: str) -> Counter[str]:
+        return Counter(name for name in output for event in events(name) if event.get(key) == part)
+
+    with ExitStack() as stack:
+        api = stack.enter_context(api_process())
+        for name, command in {"worker": commands.worker("upkeep", "upkeep-1"), "beat": commands.BEAT}.items():
+            stack.callback(_start(command, output[name]))
+        until(lambda: httpx.get(f"{api.url}/health/ready").json()["workers"]["upkeep"] == "up")
+        server.stop()
+        # Beat needs no database.
+        affected = {"worker", "api"} | ({"beat"} if part == "broker" else set())
+        try:
+            until(lambda: _called(api.url) and set(told("away")) == affected)
+            for _ in range(20):
+                _called(api.url)
+        finally:
+            server.start()
+        until(lambda: _called(api.url) and set(told("back")) == affected)
+    assert told("away") == dict.fromkeys(affected, 1)
+    assert told("back") == dict.fromkeys(affected, 1)
+    assert [event for name in output for event in events(name) if "exception" in event] == []
+
+
+def _called(url: str) -> bool:
+    with suppress(httpx.TransportError):
+        httpx.post(f"{url}/api/login", json={"email": "nobody@example.com", "password": "wrong-1"}, timeout=20)
+    return True
+
+
+def _start(command: tuple[str, ...], output: Path) -> Callable[[], None]:
+    with output.open("w") as log:
+        env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+        process = subprocess.Popen(command, env=env, stdout=log, stderr=log)
+
+    def end() -> None:
+        process.terminate()
+        process.wait(30)
+
+    return end
