@@ -7,7 +7,8 @@ them to a test empty. What a test starts is told where they are by the environme
 import itertools
 import os
 import shutil
-from collections.abc import Iterator
+import socket
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,6 +77,17 @@ def _empty(servers: Servers) -> None:
         connection.execute("SELECT setval('devices_id_seq', %s)", [next(_DEVICE_IDS)])
     with redis.Redis.from_url(servers.valkey.url) as broker:
         broker.flushall()
+
+
+@pytest.fixture
+def free_port() -> Callable[[], int]:
+    """Gives ports that nobody listens on."""
+
+    def find() -> int:
+        with socket.create_server(("127.0.0.1", 0)) as probe:
+            return probe.getsockname()[1]
+
+    return find
 
 
 PROGRAMS = {

@@ -6,6 +6,7 @@ from workers.base import in_transaction, task
 
 
 @task(TaskName.FEED)
-def feed(user_id: int) -> None:
+def feed(user_id: int) -> str:
     """Start, feed, stop and finish one account's campaigns, a batch of each."""
     telling.post(in_transaction(looking.look, user_id))
+    return f"looked after the campaigns of account {user_id}"

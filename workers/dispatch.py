@@ -7,18 +7,20 @@ from workers.base import in_transaction, task
 
 
 @task(TaskName.ROUTE)
-def route(user_id: int) -> None:
+def route(user_id: int) -> str:
     """Give one user's waiting messages phones, one batch of them."""
-    in_transaction(routing.route_waiting, user_id)
+    return f"routed {in_transaction(routing.route_waiting, user_id)} messages of account {user_id}"
 
 
 @task(TaskName.RELEASE)
-def release() -> None:
+def release() -> str | None:
     """Let wait for a phone what was scheduled for now."""
-    in_transaction(releasing.release)
+    released = in_transaction(releasing.release)
+    return f"released {released} scheduled messages" if released else None
 
 
 @task(TaskName.WITHDRAW)
-def withdraw(user_id: int) -> None:
+def withdraw(user_id: int) -> str:
     """Withdraw what waits for one user's recipients who have opted out, one batch of it."""
     in_transaction(opting_out.withdraw, user_id)
+    return f"withdrew what waited for recipients of account {user_id} who have opted out"

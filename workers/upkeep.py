@@ -17,10 +17,11 @@ MAX_FOLDED = 5000
 
 
 @task(TaskName.SWEEP)
-def sweep() -> None:
+def sweep() -> str | None:
     """Nudge again whatever has been due for two seconds: the repair for every nudge that was lost."""
-    in_transaction(sweeping.sweep)
+    nudged = in_transaction(sweeping.sweep)
     in_transaction(opting_out.sweep)
+    return f"repeated {nudged} nudges" if nudged else None
 
 
 @task(TaskName.CAMPAIGNS)
@@ -30,63 +31,70 @@ def remind_of_campaigns() -> None:
 
 
 @task(TaskName.MOVE)
-def move(after: int = 0) -> None:
+def move(after: int = 0) -> str | None:
     """Take messages from phones that may not have them."""
     work = partial(in_transaction, moving.move)
-    account_by_account(TaskName.MOVE, after, sweeping.accounts, work, moving.BATCH_SIZE)
+    moved = account_by_account(TaskName.MOVE, after, sweeping.accounts, work, moving.BATCH_SIZE)
+    return f"moved {moved} messages to other phones" if moved else None
 
 
 @task(TaskName.EXPIRE)
-def expire() -> None:
+def expire() -> str | None:
     """Fail what was not sent, or never reported, within its validity."""
-    in_transaction(expiry.expire)
+    expired = in_transaction(expiry.expire)
+    return f"failed {expired} messages whose validity was over" if expired else None
 
 
 @task(TaskName.FOLD)
-def fold() -> None:
+def fold() -> str | None:
     """Fold deltas of accounts, phones and campaigns into totals."""
     folded = [in_transaction(fold, MAX_FOLDED) for fold in (usage.fold, figures.fold)]
     folded.append(in_transaction(progress.fold_all))
     if MAX_FOLDED in folded:
         in_transaction(outbound.nudge, TaskName.FOLD)
+    return f"folded {sum(folded)} changes of figures" if any(folded) else None
 
 
 @task(TaskName.ANALYZE)
-def analyze() -> None:
+def analyze() -> str | None:
     """Give the planner statistics of what has just arrived."""
-    in_transaction(vacuuming.analyze)
+    analyzed = in_transaction(vacuuming.analyze)
+    return f"analyzed {', '.join(analyzed)}" if analyzed else None
 
 
 @task(TaskName.VACUUM)
-def vacuum() -> None:
+def vacuum() -> str | None:
     """Keep the way to the head of a queue short."""
     with transaction(hot=True, autocommit=True) as session:
-        vacuuming.vacuum(session)
+        vacuumed = vacuuming.vacuum(session)
+    return f"vacuumed {', '.join(vacuumed)}" if vacuumed else None
 
 
 @task(TaskName.CLEAN)
-def clean() -> None:
+def clean() -> str | None:
     """Delete what nobody can ask for any more."""
-    for statement in cleaning.STATEMENTS:
-        in_transaction(cleaning.clean, statement)
-    in_transaction(retention.clean)
+    deleted = sum(in_transaction(cleaning.clean, statement) for statement in cleaning.STATEMENTS)
+    deleted += in_transaction(retention.clean)
     in_transaction(sessions.clean)
     notices.tell_owners()
+    return f"deleted {deleted} rows that are out of date" if deleted else None
 
 
 @task(TaskName.ERASE)
-def erase() -> None:
+def erase() -> str | None:
     """Delete what is left of deleted accounts."""
-    in_transaction(erasing.erase)
+    return "erased a part of what deleted accounts left" if in_transaction(erasing.erase) else None
 
 
 @task(TaskName.ALERT)
-def alert(after: int = 0) -> None:
+def alert(after: int = 0) -> str | None:
     """Tell owners of phones that went offline, fail, or are back."""
-    account_by_account(TaskName.ALERT, after, alerts.accounts, alerts.tell_owner, alerts.BATCH_SIZE)
+    told = account_by_account(TaskName.ALERT, after, alerts.accounts, alerts.tell_owner, alerts.BATCH_SIZE)
+    return f"told owners of {told} changes of phones" if told else None
 
 
 @task(TaskName.QUIET)
-def see_quiet(after: int = 0) -> None:
+def see_quiet(after: int = 0) -> str | None:
     """See which phones went quiet, and which did not stay so."""
-    account_by_account(TaskName.QUIET, after, quiet.accounts, partial(in_transaction, quiet.recognise))
+    seen = account_by_account(TaskName.QUIET, after, quiet.accounts, partial(in_transaction, quiet.recognise))
+    return f"{seen} phones went quiet, or did not stay so" if seen else None

@@ -11,9 +11,9 @@ from workers.base import task
 
 
 @task(TaskName.DELIVER)
-def deliver() -> None:
+def deliver() -> str:
     """Post every user's due webhooks, in turn."""
-    delivery.deliverer().feed()
+    return f"started {delivery.deliverer().feed()} calls"
 
 
 @worker_shutting_down.connect

@@ -33,10 +33,14 @@ def worker(queue: str, name: str) -> tuple[str, ...]:
 BEAT = (*_CELERY, "beat", "--loglevel", "warning")
 
 
-def flower(address: str, port: int) -> tuple[str, ...]:
-    """Flower; its user and password come by `FLOWER_BASIC_AUTH`, because anyone may read a command line."""
+def flower(address: str, port: int, state: str) -> tuple[str, ...]:
+    """Flower; its user and password come by `FLOWER_BASIC_AUTH`, because anyone may read a command line.
+
+    The file `state` keeps the tasks that it shows over a restart.
+    """
     # fmt: off
     return (
-        *_CELERY, "flower", f"--address={address}", f"--port={port}", "--max-tasks=10000", "--loglevel=warning",
+        *_CELERY, "flower", f"--address={address}", f"--port={port}", "--max-tasks=10000", "--max-workers=200",
+        "--persistent=True", f"--db={state}", "--state-save-interval=60000", "--logging=error",
     )
     # fmt: on

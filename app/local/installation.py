@@ -321,7 +321,8 @@ class Installation:
                 yield self._program(f"worker-{queue}-{number}", commands.worker(queue, f"{queue}-{number}"), grace=25)
         yield self._program("beat", commands.BEAT)
         if self.shape.flower:
-            command = commands.flower("127.0.0.1", self._flower_port)
+            state = (self._home.folder / _WORK if self._home else self._folder.path) / "flower.state"
+            command = commands.flower("127.0.0.1", self._flower_port, str(state))
             yield self._program("flower", command, FLOWER_BASIC_AUTH=f"smsfleet:{self.flower_password()}")
 
     def _figures(self) -> Path:

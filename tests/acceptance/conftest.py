@@ -1,5 +1,4 @@
 import os
-import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -37,14 +36,3 @@ def up(tmp_path: Path) -> Iterator[Callable[..., Up]]:
             one.end()
         for server in ("postgres", "valkey", "app"):  # as root they lie outside of the data folder
             open_home(one.data_dir, server, temporary=True).remove()
-
-
-@pytest.fixture
-def free_port() -> Callable[[], int]:
-    """Gives ports that nobody listens on."""
-
-    def find() -> int:
-        with socket.create_server(("127.0.0.1", 0)) as probe:
-            return probe.getsockname()[1]
-
-    return find

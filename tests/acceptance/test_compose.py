@@ -70,7 +70,7 @@ def test_it_runs_the_commands_of_up(compose) -> None:
     assert found["migrate"] == of(commands.MIGRATE)
     assert found["api"] == of(commands.api("--host", "0.0.0.0", "--port", "8000"))
     assert found["beat"] == of(commands.BEAT)
-    assert found["flower"] == of(commands.flower("0.0.0.0", 5555))
+    assert found["flower"] == of(commands.flower("0.0.0.0", 5555, "/data/flower.state"))
     for queue in QueueName:
         assert found[f"worker-{queue}"] == of(commands.worker(queue, f"{queue}-1"))
 
@@ -264,6 +264,7 @@ def test_every_service_starts_is_healthy_and_stops_in_its_time(compose, tmp_path
             "postgresql://smsfleet:pg@postgres:5432/smsfleet": postgres.url,
             "@valkey:6379": f"@127.0.0.1:{valkey_port}",
             "/tmp": str(tmp_path),
+            "/data/": f"{tmp_path}/",
             "8000": str(free_port()),
             "5555": str(free_port()),
         }

@@ -45,12 +45,15 @@ def accounts(session: Session, after: int = 0) -> Sequence[int]:
     return session.scalars(_ACCOUNTS, {"after": after, "most": _MAX_ACCOUNTS}).all()
 
 
-def sweep(session: Session) -> None:
-    """Nudge routing for users whose messages wait for a phone, and webhooks where deliveries are due."""
-    after = 0
+def sweep(session: Session) -> int:
+    """Nudge routing for users whose messages wait for a phone, and webhooks where deliveries are due; how often."""
+    after = nudged = 0
     while waiting := accounts(session, after):
         for user in session.scalars(_OVERDUE, {"user_id": waiting, "overdue": OVERDUE}):
             outbound.remind(session, TaskName.ROUTE, user)
+            nudged += 1
         after = waiting[-1]
     if claims.overdue(session, OVERDUE):
         outbound.remind(session, TaskName.DELIVER)
+        nudged += 1
+    return nudged

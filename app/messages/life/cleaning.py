@@ -60,6 +60,7 @@ STATEMENTS = (
 )
 
 
-def clean(session: Session, statement: str) -> None:
-    """One batch of one kind."""
-    session.execute(text(statement), {"most": BATCH_SIZE})
+def clean(session: Session, statement: str) -> int:
+    """One batch of one kind; how many rows went."""
+    deleted: int = session.execute(text(statement), {"most": BATCH_SIZE}).rowcount  # type: ignore[attr-defined]
+    return deleted

@@ -78,11 +78,12 @@ _WAITING = text(f"""
 """)  # noqa: S608 - names of columns and of states
 
 
-def erase(session: Session) -> None:
-    """One batch of one account of each kind; nudges itself while there is more."""
+def erase(session: Session) -> bool:
+    """One batch of one account of each kind; nudges itself while there is more, and says so."""
     is_more = _withdraw(session), _erase(session)
     if any(is_more):
         outbound.nudge(session, TaskName.ERASE)
+    return any(is_more)
 
 
 def _withdraw(session: Session) -> bool:
