@@ -12,7 +12,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-versi
 WANTED = $(shell cat $(LOCKS) pyproject.toml | cksum)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install up demo check format test test-only migration endpoints interleavings chaos mutations bench audit lock FORCE
+.PHONY: help setup install up demo check format test test-only migration endpoints catalogs interleavings chaos mutations bench audit lock FORCE
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ chaos: $(READY) ## users, phones and receivers while everything breaks; ARGS="--
 
 mutations: $(READY) ## break copies of the product on purpose, to see that the proof finds it; ONLY="sweep" for some
 	@exec $(BIN)/python -m tests.mutations $(ONLY)
+
+catalogs: $(READY) ## bring the dashboard's translations in line with its strings, and compile them
+	@$(BIN)/python -m app.web.catalogs
 
 bench: $(READY) ## PART=… of the performance table
 	@exec $(BIN)/python -m benchmarks $(PART)

@@ -73,6 +73,7 @@ def up(
             print(f", password {installation.first_flower_password} (shown once)", end="")
         for sentence in statements(installation.settings):
             print(f"\n{sentence}", end="")
+        print(f"\nSign in, once and within ten minutes: {installation.sign_in_link()}", end="")
         print(f"\nsmsfleet is ready at {installation.url}", flush=True)
         installation.wait()
     finally:

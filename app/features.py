@@ -54,4 +54,5 @@ PACKAGES = (
     ),
     Package("mobile", "Phones", "Calls of the phone app. Programs that send messages do not need them.", models=False),
     Package("docs", models=False),
+    Package("web", models=False),
 )

@@ -31,6 +31,7 @@ from app.features import PACKAGES
 from app.messages.accepting.sending import Sending
 from app.messages.dispatch import waking
 from app.mobile.calls import PhoneCalls
+from app.web.live import Pages
 
 log = structlog.get_logger(__name__)
 
@@ -46,10 +47,10 @@ def create_app() -> ASGIApp:
     if not (settings := get_settings()).is_local:
         told = {"registration": exposure.registration(settings), "webhooks go": exposure.webhook_reach(settings)}
         log.info("others can reach this gateway", **told)
-    phones = Streams(waking.due)
-    application = TrustedProxies(
-        Edge(DirectCalls(create_api([phones.held, watchers().held, liveness.signs_of_life]), direct_calls(phones)))
-    )
+    phones, pages = Streams(waking.due), Pages()
+    calls = [*direct_calls(phones), *pages.calls]
+    hooks = [phones.held, pages.held, watchers().held, liveness.signs_of_life]
+    application = TrustedProxies(Edge(DirectCalls(create_api(hooks), calls)))
     share_the_interpreter()
     return application
 

@@ -13,6 +13,7 @@ from app.core.database import transaction
 from app.core.errors import Invalid
 from app.core.mail import MailNotSentError, send
 from app.core.security import digest, random_text
+from app.core.settings import get_settings
 
 Purpose = Literal["password", "email"]
 
@@ -43,7 +44,7 @@ Someone asked to set a new password for the smsfleet account with this address.
 The code, valid once within 30 minutes:
 
 {code}
-
+{link}
 If it was not you, do nothing; your password stays the same.
 """,
     "email": """\
@@ -85,9 +86,21 @@ def _make(session: Session, user_id: int, purpose: Purpose) -> str | None:
 def _mail(user: User, purpose: Purpose, code: str) -> None:
     try:
         # To the spelling that counts: another spelling may be another mailbox.
-        send(user.email_key or user.email, _SUBJECTS[purpose], _TEXTS[purpose].format(code=code))
+        send(user.email_key or user.email, _SUBJECTS[purpose], _TEXTS[purpose].format(code=code, link=_link(code)))
     except MailNotSentError as error:
         log.warning("sending code failed", user=user.id, purpose=purpose, error=str(error))
+
+
+RESET_PATH = "/reset-password?code="
+
+
+def _link(code: str) -> str:
+    """Only to the address that the operator gave: a request may name any host."""
+    settings = get_settings()
+    if settings.public_url is None and not settings.is_local:
+        return ""
+    address = str(settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/")
+    return f"\nOr open {address}{RESET_PATH}{code}\n"
 
 
 def _use(session: Session, purpose: Purpose, code: str, user_id: int | None = None) -> int:

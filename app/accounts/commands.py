@@ -8,11 +8,13 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts import ownership, passwords, plans, sessions, signin
+from app.accounts import ownership, passwords, plans, sessions, sign_in_links, signin
 from app.accounts.models import User
+from app.core import operator_link
 from app.core.database import transaction
 from app.core.envelope import timestamp
 from app.core.security import random_text
+from app.core.settings import get_settings
 from app.core.validation import Email, row_id
 
 user_app = typer.Typer(help="Users.", no_args_is_help=True, add_completion=False)
@@ -52,6 +54,27 @@ def give_premium(email: Address, months: Months) -> None:
         end = plans.add_premium(session, _user(session, email).id, months)
     assert end is not None
     typer.echo(f"user {email} has premium until {timestamp(end)}")
+
+
+@user_app.command("operator")
+def make_operator(
+    email: Address, *, revoke: Annotated[bool, typer.Option("--revoke", help="Take the operators' pages away.")] = False
+) -> None:
+    """Give a user the operators' pages of the dashboard."""
+    with transaction() as session:
+        _user(session, email).is_operator = not revoke
+    typer.echo(f"user {email} is {'no longer an' if revoke else 'an'} operator")
+
+
+@user_app.command("link")
+def print_link() -> None:
+    """Print a sign-in link for the operator, good once and for ten minutes."""
+    secret = operator_link.new_secret()
+    with transaction() as session:
+        sign_in_links.make(session, secret)
+    settings = get_settings()
+    address = str(settings.public_url or f"http://{settings.host}:{settings.port}").rstrip("/")
+    typer.echo(f"{address}{operator_link.PATH}{secret}")
 
 
 @user_app.command("list")

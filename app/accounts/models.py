@@ -58,6 +58,10 @@ class User(Base):
     frequency_cap: Mapped[dict[str, int] | None] = mapped_column(JSONB(none_as_null=True))
     # For how long a number does not get the same text again; null is no guard.
     same_content_minutes: Mapped[int | None]
+    # Whether they run the installation: the operators' pages are theirs.
+    is_operator: Mapped[bool] = mapped_column(server_default=text("false"))
+    # Of the dashboard; none: what the browser asks for.
+    language: Mapped[str | None] = mapped_column(String(2))
     # What was accepted before is cancelled: the account was prepared by somebody else, or is deleted.
     withdraw_before: Mapped[datetime | None]
     # Nobody's any more; upkeep deletes what is left of it.
@@ -98,6 +102,15 @@ class AccountCode(Base):
     secret_hash: Mapped[bytes] = mapped_column(LargeBinary, unique=True)
     expires_at: Mapped[datetime]
     created_at: Mapped[CreatedAt]
+
+
+class SignInLink(Base):
+    """The secret of a link that signs the operator in, good once and for a while (`sign_in_links`)."""
+
+    __tablename__ = "sign_in_links"
+
+    secret_hash: Mapped[bytes] = mapped_column(LargeBinary, primary_key=True)
+    expires_at: Mapped[datetime]
 
 
 class PromoCode(Base):

@@ -22,7 +22,12 @@ def refuse_if_closed(session: Session) -> None:
     if settings.registration == "open" or (settings.registration is None and settings.is_local):
         return
     if settings.registration is None and not session.scalar(_SOMEBODY):
-        session.execute(_ONE_AT_A_TIME)
+        one_at_a_time(session)
         if not session.scalar(_SOMEBODY):
             return
     raise Forbidden(REGISTRATION_CLOSED)
+
+
+def one_at_a_time(session: Session) -> None:
+    """Let no other make an account as the first one until this transaction ends."""
+    session.execute(_ONE_AT_A_TIME)

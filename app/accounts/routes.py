@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path
 
-from app.accounts import account, codes, google, ownership, plans, sessions, signin, tokens
+from app.accounts import account, codes, google, leaving, plans, sessions, signin, tokens, tries
 from app.accounts.auth import CurrentUser, can, can_alone
 from app.accounts.models import User
-from app.accounts.principals import Principal, hold
+from app.accounts.principals import Principal
 from app.accounts.schemas import (
     AccountOut,
     AccountRemoval,
@@ -32,9 +32,8 @@ from app.accounts.schemas import (
 )
 from app.core.database import transaction
 from app.core.dependencies import SessionDep, per_address
-from app.core.emails import normalize
 from app.core.envelope import Done, Envelope, MessageEnvelope
-from app.core.errors import Forbidden, Invalid, Unauthenticated, Unavailable
+from app.core.mail import require_mail
 from app.core.refusals import (
     GOOGLE_UNAVAILABLE,
     INVALID_CREDENTIALS,
@@ -49,7 +48,6 @@ from app.core.refusals import (
     refuses,
 )
 from app.core.settings import get_settings
-from app.core.throttling import failures
 
 router = APIRouter(prefix="/api", tags=["Accounts"])
 
@@ -68,12 +66,6 @@ ACCOUNT_DELETED = "Account deleted"
 SETTINGS_UPDATED = "Settings updated successfully"
 PROMO_CODE_REDEEMED = "Promo code redeemed — Premium activated."
 
-# Tries a minute.
-FAILED_LOGINS = 10
-LOGINS_PER_ADDRESS = 100
-REGISTRATIONS_PER_ADDRESS = 30
-RESETS_PER_ADDRESS = 30
-
 # What the program that signs in calls itself, as a session's name.
 Client = Annotated[str | None, Header(alias="User-Agent", include_in_schema=False)]
 KeyId = Annotated[str, Path(description="The key's number", examples=["6"], json_schema_extra={"model": tokens.MODEL})]
@@ -89,7 +81,7 @@ KeyMaker = Annotated[Principal, Depends(can("tokens", "api"))]
 @router.post(
     "/register",
     status_code=201,
-    dependencies=[Depends(per_address("register", REGISTRATIONS_PER_ADDRESS))],
+    dependencies=[Depends(per_address("register", tries.REGISTRATIONS_PER_ADDRESS))],
     response_description=REGISTERED,
     responses={**refuses(403, REGISTRATION_CLOSED), **refuses(429)},
 )
@@ -103,21 +95,21 @@ def register(body: Registration, later: BackgroundTasks, client: Client = None) 
 
 @router.post(
     "/login",
-    dependencies=[Depends(per_address("login", LOGINS_PER_ADDRESS))],
+    dependencies=[Depends(per_address("login", tries.LOGINS_PER_ADDRESS))],
     summary="Sign in",
     response_description=LOGGED_IN,
     responses={**refuses(401, INVALID_CREDENTIALS), **refuses(429)},
 )
 def login(body: Credentials, client: Client = None) -> MessageEnvelope[SignedIn]:
     """Sign in with e-mail and password."""
-    with failures("failed-login", normalize(body.email), FAILED_LOGINS, Unauthenticated):
+    with tries.of_address(body.email):
         user, token = signin.login(email=body.email, password=body.password, client=client)
     return MessageEnvelope(data=_signed_in(user, token), message=LOGGED_IN)
 
 
 @router.post(
     "/auth/google",
-    dependencies=[Depends(per_address("login", LOGINS_PER_ADDRESS))],
+    dependencies=[Depends(per_address("login", tries.LOGINS_PER_ADDRESS))],
     summary="Sign in with Google",
     response_description=LOGGED_IN,
     responses={
@@ -216,28 +208,27 @@ def end_session(session: SessionDep, principal: KeysUser, session_id: SessionId)
 )
 def change_password(principal: AccountUserAlone, body: PasswordChange) -> Done:
     """Change your password. All other sessions end; API keys remain valid."""
-    with failures("password", str(principal.user_id), FAILED_LOGINS, Invalid):
-        signin.change_password(principal, body.current_password, body.password)
+    signin.change_password(principal, body.current_password, body.password)
     return Done(message=PASSWORD_CHANGED)
 
 
 @router.post(
     "/forgot-password",
-    dependencies=[Depends(per_address("forgot", RESETS_PER_ADDRESS))],
+    dependencies=[Depends(per_address("forgot", tries.RESETS_PER_ADDRESS))],
     summary="Request a password reset code",
     response_description=RESET_CODE_SENT,
     responses={**refuses(429), **refuses(503, NO_MAIL)},
 )
 def forgot_password(body: ResetRequest, later: BackgroundTasks) -> Done:
     """E-mail a code for setting a new password. The answer does not reveal whether the address is known."""
-    _require_mail()
+    require_mail()
     later.add_task(codes.mail_reset, body.email)
     return Done(message=RESET_CODE_SENT)
 
 
 @router.post(
     "/reset-password",
-    dependencies=[Depends(per_address("reset", RESETS_PER_ADDRESS))],
+    dependencies=[Depends(per_address("reset", tries.RESETS_PER_ADDRESS))],
     summary="Reset password",
     response_description=PASSWORD_CHANGED,
     responses=refuses(429),
@@ -250,14 +241,14 @@ def reset_password(body: PasswordReset) -> Done:
 
 @router.post(
     "/user/email/code",
-    dependencies=[Depends(per_address("email-code", RESETS_PER_ADDRESS))],
+    dependencies=[Depends(per_address("email-code", tries.RESETS_PER_ADDRESS))],
     summary="Request a confirmation code",
     response_description=CODE_SENT,
     responses={**refuses(429), **refuses(503, NO_MAIL)},
 )
 def send_email_code(principal: AccountUserAlone, later: BackgroundTasks) -> Done:
     """E-mail a code that confirms your address."""
-    _require_mail()
+    require_mail()
     later.add_task(codes.mail_proof, principal.user_id)
     return Done(message=CODE_SENT)
 
@@ -279,16 +270,7 @@ def delete_account(principal: AccountUserAlone, body: AccountRemoval) -> Done:
     """Delete your account with all its messages, contacts, phones and keys. Requires a session and your password;
     without a password, a new ID token of the Google account you sign in with.
     """
-    if principal.kind != "session":
-        raise Forbidden(SESSION_NEEDED)
-    with failures("password", str(principal.user_id), FAILED_LOGINS, Invalid):
-        if body.id_token is not None or signin.confirm(principal.user_id, body.current_password) is None:
-            google.confirm(principal.user_id, body.id_token)
-    with transaction() as session:
-        # Locked before the token, so that of two calls at once the second finds it gone.
-        session.get(User, principal.user_id, with_for_update={"key_share": True})
-        hold(session, principal)
-        ownership.delete_account(session, principal.user_id)
+    leaving.delete_account(principal, body.current_password, body.id_token)
     return Done(message=ACCOUNT_DELETED)
 
 
@@ -343,8 +325,3 @@ def redeem_promo(
 
 def _signed_in(user: User, token: tokens.NewToken) -> SignedIn:
     return SignedIn(token=token.plain, user=UserBrief(id=user.id, name=user.name, email=user.email))
-
-
-def _require_mail() -> None:
-    if get_settings().smtp_url is None:
-        raise Unavailable(NO_MAIL)

@@ -6,7 +6,7 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.accounts import ownership, passwords, registration, sessions, tokens
+from app.accounts import ownership, passwords, registration, sessions, tokens, tries
 from app.accounts.models import User
 from app.accounts.principals import Principal
 from app.core.database import transaction
@@ -85,17 +85,18 @@ def confirm(user_id: int, password: str | None) -> str | None:
 
 def change_password(principal: Principal, old: str, new: str) -> None:
     """Change the password, and end the user's other sessions; API keys stay. Raises `Refused`, `Invalid`."""
-    stored = confirm(principal.user_id, old)
-    if stored is None:
-        raise Refused(NO_PASSWORD)
-    hashed = passwords.hash_password(new)
-    with transaction() as session:
-        changed = session.execute(
-            update(User)
-            .where(User.id == principal.user_id, User.password_hash == stored)
-            .values(password_hash=hashed)
-            .returning(User.id)
-        )
-        if changed.first() is None:  # another change came first
-            raise Invalid({"current_password": [_WRONG_PASSWORD]})
-        sessions.end_all(session, principal.user_id, but=principal.token_id)
+    with tries.of_password(principal.user_id):
+        stored = confirm(principal.user_id, old)
+        if stored is None:
+            raise Refused(NO_PASSWORD)
+        hashed = passwords.hash_password(new)
+        with transaction() as session:
+            changed = session.execute(
+                update(User)
+                .where(User.id == principal.user_id, User.password_hash == stored)
+                .values(password_hash=hashed)
+                .returning(User.id)
+            )
+            if changed.first() is None:  # another change came first
+                raise Invalid({"current_password": [_WRONG_PASSWORD]})
+            sessions.end_all(session, principal.user_id, but=principal.token_id)

@@ -10,7 +10,7 @@ the totals (`fold`). A read sums totals and unfolded deltas in one statement, wh
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 
@@ -130,6 +130,22 @@ def figures(session: Session, user_id: int) -> Figures:
     """Everything that is counted of a user, by the database's clock."""
     rows = session.execute(_FIGURES, {"user_id": user_id})
     return Figures({UsageKind(kind): Sums(*numbers) for kind, *numbers in rows})
+
+
+_BY_DAY = text("""
+    SELECT day, kind, CAST(sum(n) AS bigint) AS n FROM (
+        SELECT day, kind, n FROM usage_totals WHERE user_id = :user_id AND day > :since
+        UNION ALL
+        SELECT day, kind, n FROM usage_deltas WHERE user_id = :user_id AND day > :since) AS parts
+    GROUP BY day, kind
+""")
+
+
+def by_day(session: Session, user_id: int, days: int) -> dict[tuple[date, UsageKind], int]:
+    """What was counted on each of the last days (UTC), by day and kind."""
+    since = session.scalar(text("SELECT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)")) - timedelta(days=days)
+    rows = session.execute(_BY_DAY, {"user_id": user_id, "since": since})
+    return {(row.day, UsageKind(row.kind)): row.n for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,15 +1,34 @@
 """Contacts out of a CSV or XLSX file."""
 
-from collections.abc import Sequence
-from typing import BinaryIO
+from collections.abc import Mapping, Sequence
+from typing import Any, BinaryIO
 
-from app.contacts.importing import LENGTHS, TEXTS, Judged
-from app.contacts.schemas import MAX_IMPORTED, FileImport
+from app.accounts.principals import Principal
+from app.contacts.importing import LENGTHS, TEXTS, Judged, store
+from app.contacts.schemas import MAX_IMPORTED, FileImport, Imported
+from app.core.validation import read
+from app.files import uploads
 from app.files.recipients import with_numbers
 from app.files.table import Table, open_table
 from app.files.words import EMAIL, NAME, NOTES
 
 _HEADERS = {"name": NAME, "email": EMAIL, "notes": NOTES}
+
+
+def take_in(user: Principal, body: BinaryIO, content_type: str, wanted: FileImport) -> Imported:
+    """Import the file in a request's body, in a transaction of its own.
+
+    The other fields of its form name columns and group, before the query does. Raises `Invalid`.
+    """
+    with uploads.opened(body, content_type) as upload:
+        return read_in(user, upload, {**wanted.given(), **upload.fields})
+
+
+def read_in(user: Principal, upload: uploads.Upload, fields: Mapping[str, Any]) -> Imported:
+    """Import an opened file. `fields` name columns and group. Raises `Invalid`."""
+    chosen = read(FileImport, fields)
+    judged = judge(upload.file, upload.charset, chosen, user.default_region)
+    return store(user, judged, chosen.group_id)
 
 
 def judge(file: BinaryIO, charset: str | None, wanted: FileImport, region: str | None) -> Judged:

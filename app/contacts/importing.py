@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.accounts.principals import Principal
 from app.contacts import groups
 from app.contacts.models import Contact
 from app.contacts.schemas import (
@@ -18,8 +19,11 @@ from app.contacts.schemas import (
     NOTES_LENGTH,
     NUMBER_LENGTH,
     ContactImport,
+    Imported,
+    SkippedContact,
 )
 from app.core.arrays import copy_table, sql_type
+from app.core.database import transaction
 from app.core.errors import Invalid
 from app.core.numbers import explain_refusal, normalize_number
 from app.files.recipients import LeftOut
@@ -149,3 +153,17 @@ def merge(session: Session, user_id: int, rows: Sequence[Row], group_id: int | N
     copy_table(session, "imported", _COLUMNS, rows)
     for statement in _MERGE:
         session.execute(text(statement), {"user": user_id, "group": group_id})
+
+
+def take_in(user: Principal, body: ContactImport, group_id: int | None) -> Imported:
+    """Import the contacts of a request, in a transaction of its own. Raises `Invalid`."""
+    return store(user, judge(body, user.default_region), group_id if body.group_id is None else body.group_id)
+
+
+def store(user: Principal, judged: Judged, group_id: int | None) -> Imported:
+    """Merge what was judged, in a transaction of its own, and tell what came of it."""
+    with transaction() as session:
+        merge(session, user.user_id, judged.rows, group_id)
+    left_out = judged.left_out
+    skipped = [SkippedContact(index=row.line, reason=row.reason) for row in left_out.rows]
+    return Imported(imported=len(judged.rows), skipped=left_out.total, skipped_rows=skipped)

@@ -5,7 +5,6 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
-from starlette.datastructures import State
 
 from app.accounts.auth import can, can_alone
 from app.accounts.principals import Principal
@@ -26,15 +25,11 @@ from app.contacts.schemas import (
     MembersAdded,
     NewContact,
     NewGroup,
-    SkippedContact,
 )
-from app.core.database import transaction
 from app.core.dependencies import PagingDep, SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.pages import Page
 from app.core.refusals import refuses
-from app.core.validation import read
-from app.files import uploads
 from app.files.uploads import LargeOrFile
 
 router = APIRouter(prefix="/api", tags=["Contacts"])
@@ -112,29 +107,12 @@ async def import_contacts(
     their headers in many languages, and the numbers by their content; name the columns in the query, or in the form,
     if you know better. An empty cell leaves the contact's value as it is.
     """
-    work = partial(_import_file, user, request.state, wanted) if body is None else partial(_import, user, wanted, body)
+    if body is None:
+        work = partial(from_file.take_in, user, request.state.file, request.state.content_type, wanted)
+    else:
+        work = partial(importing.take_in, user, body, wanted.group_id)
     data = await request.state.heavy.run(work)
     return MessageEnvelope(data=data, message=IMPORTED_CONTACTS.format(n=data.imported))
-
-
-def _import(user: Principal, wanted: FileImport, body: ContactImport) -> Imported:
-    judged = importing.judge(body, user.default_region)
-    return _merge(user, judged, wanted.group_id if body.group_id is None else body.group_id)
-
-
-def _import_file(user: Principal, state: State, wanted: FileImport) -> Imported:
-    with uploads.opened(state.file, state.content_type) as upload:
-        wanted = read(FileImport, {**wanted.given(), **upload.fields})
-        judged = from_file.judge(upload.file, upload.charset, wanted, user.default_region)
-    return _merge(user, judged, wanted.group_id)
-
-
-def _merge(user: Principal, judged: importing.Judged, group_id: int | None) -> Imported:
-    with transaction() as session:
-        importing.merge(session, user.user_id, judged.rows, group_id)
-    left_out = judged.left_out
-    skipped = [SkippedContact(index=row.line, reason=row.reason) for row in left_out.rows]
-    return Imported(imported=len(judged.rows), skipped=left_out.total, skipped_rows=skipped)
 
 
 @router.get(

@@ -41,7 +41,7 @@ _ANY_ORIGIN = (b"access-control-allow-origin", b"*")
 _EXPOSED = (b"access-control-expose-headers", b"Retry-After, Allow, X-Ignored-Fields")
 _PHONES = "/api/mobile/v1/"
 _SLASHES = re.compile("/{2,}")
-_TAKES_FILES = re.compile("/api/(contacts|opt-outs)/import|/api/campaigns/[^/]+/recipients")
+_TAKES_FILES = re.compile("(/api)?/(contacts|opt-outs)/import|(/api)?/campaigns/[^/]+/recipients")
 _LARGE = re.compile(f"/api/sms/bulk|{_TAKES_FILES.pattern}")
 _SERVER_ERROR = 500
 # What stands in for a body that cannot be read: JSON that no request schema takes.

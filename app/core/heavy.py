@@ -24,10 +24,11 @@ MAX_UNDER_WAY = 32
 MAX_UNDER_WAY_OF_ACCOUNT = 8
 RETRY_AFTER_SECONDS = 5
 _HEAVY = re.compile(
-    "POST /api/sms/bulk|POST /api/(contacts|opt-outs)/import|GET /api/(contacts|opt-outs)/export"
+    "POST /api/sms/bulk|POST /send"
+    "|POST (/api)?/(contacts|opt-outs)/import|GET (/api)?/(contacts|opt-outs)/export"
     # A POST may stand for the PUT.
-    "|(PUT|POST) /api/campaigns/[^/]+/recipients|POST /api/campaigns/[^/]+/dry-run"
-    "|GET /api/campaigns/[^/]+/(recipients|left-out)"
+    "|(PUT|POST) (/api)?/campaigns/[^/]+/recipients|POST (/api)?/campaigns/[^/]+/dry-run"
+    "|GET (/api)?/campaigns/[^/]+/(recipients|left-out)"
 )
 
 Parameters = ParamSpec("Parameters")

@@ -7,6 +7,8 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 import structlog
 
+from app.core.errors import Unavailable
+from app.core.refusals import NO_MAIL
 from app.core.settings import get_settings
 
 _SECONDS = 10
@@ -17,6 +19,12 @@ log = structlog.get_logger(__name__)
 
 class MailNotSentError(Exception):
     """The mail server refused, could not be reached, or would have had the password without encryption."""
+
+
+def require_mail() -> None:
+    """Raises `Unavailable` where no mail server is configured."""
+    if get_settings().smtp_url is None:
+        raise Unavailable(NO_MAIL)
 
 
 def send(to: str, subject: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What leaves a process after a commit: nudges for Celery workers and events for the phones' streams.
+"""What leaves a process after a commit: nudges for Celery workers, events for the phones' streams, and news for pages.
 
 Both are disposable. The row that made them necessary is committed, so a lost nudge costs one sweep interval and a lost
 wake one resubscription check; a request never waits for the broker and never fails because of it.
@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterable
 from contextlib import nullcontext
+from typing import Any
 
 import redis
 import structlog
@@ -21,7 +22,7 @@ from app.core import outages
 from app.core.once import once
 from app.core.queue import celery_app
 from app.core.settings import get_settings
-from app.core.task_names import PHONES_CHANNEL, TaskName
+from app.core.task_names import PAGES_CHANNEL, PHONES_CHANNEL, TaskName
 
 NUDGE_TTL_MS = 2000
 SWEEP_SECONDS = 5.0
@@ -30,11 +31,14 @@ SWEEP_SECONDS = 5.0
 SAME_NUDGE_SECONDS = 0.05
 PAUSE_AFTER_FAILURE_SECONDS = 1.0
 MAX_WAITING = 10_000
+# What a page shows is told to have changed at most this often.
+SAME_NEWS_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
 
 Nudge = tuple[TaskName, int | None]
 Signal = tuple[int, str, str]
+News = tuple[int, str]
 
 
 @once
@@ -64,11 +68,16 @@ def signal(session: Session, device: int, event: str, **data: object) -> None:
     session.info.setdefault("signals", {})[(device, event, json.dumps(data, sort_keys=True))] = None
 
 
+def announce(session: Session, users: Iterable[int], topic: str) -> None:
+    """Tell the open pages of these users that what they show of `topic` has changed, once this is committed."""
+    session.info.setdefault("news", set()).update((user, topic) for user in users)
+
+
 def publish(session: Session) -> None:
     """Hand what the session collected to the publisher thread."""
-    nudges, reminders, signals = (session.info.pop(kind, ()) for kind in ("nudges", "reminders", "signals"))
-    if nudges or reminders or signals:
-        publisher().put(nudges, reminders, signals)
+    collected = [session.info.pop(kind, ()) for kind in ("nudges", "reminders", "signals", "news")]
+    if any(collected):
+        publisher().put(*collected)
 
 
 class Publisher:
@@ -79,11 +88,21 @@ class Publisher:
         self._nudges: set[Nudge] = set()
         self._reminders: set[Nudge] = set()
         self._signals: dict[Signal, None] = {}
+        self._news: set[News] = set()
         self._published: dict[Nudge, float] = {}
+        self._told: dict[News, float] = {}
         threading.Thread(target=self._run, name="publisher", daemon=True).start()
 
-    def put(self, nudges: Iterable[Nudge], reminders: Iterable[Nudge], signals: Iterable[Signal]) -> None:
+    def put(
+        self,
+        nudges: Iterable[Nudge],
+        reminders: Iterable[Nudge],
+        signals: Iterable[Signal],
+        news: Iterable[News] = (),
+    ) -> None:
         with self._waiting:
+            if len(self._news) < MAX_WAITING:
+                self._news.update(news)
             self._nudges.update(nudges)
             self._reminders.update(reminders)
             if len(self._signals) < MAX_WAITING:
@@ -92,32 +111,47 @@ class Publisher:
 
     def _run(self) -> None:
         while True:
-            nudges, reminders, signals = self._take()
+            nudges, reminders, signals, news = self._take()
             try:
-                _send(nudges, reminders, signals)
+                _send(nudges, reminders, signals, news)
                 outages.over("broker")
             except Exception as error:  # noqa: BLE001 - a broker is down in many ways; the sweep repairs what is dropped
-                dropped = len(nudges) + len(reminders) + len(signals)
+                dropped = len(nudges) + len(reminders) + len(signals) + len(news)
                 log.warning("broker unreachable, nudges dropped", dropped=dropped, error=error)
                 get_redis().connection_pool.disconnect()  # a replica refuses for as long as it is talked to
                 time.sleep(PAUSE_AFTER_FAILURE_SECONDS)
 
-    def _take(self) -> tuple[set[Nudge], set[Nudge], dict[Signal, None]]:
+    def _take(self) -> tuple[set[Nudge], set[Nudge], dict[Signal, None], set[News]]:
         """Wait for something that may leave now."""
         with self._waiting:
             while True:
                 now = time.monotonic()
-                recent = now - SAME_NUDGE_SECONDS
-                self._published = {nudge: at for nudge, at in self._published.items() if at > recent}
-                ready = self._nudges - self._published.keys()
-                if ready or self._reminders or self._signals:
+                self._published = _since(self._published, now - SAME_NUDGE_SECONDS)
+                self._told = _since(self._told, now - SAME_NEWS_SECONDS)
+                ready, news = self._nudges - self._published.keys(), self._news - self._told.keys()
+                if ready or news or self._reminders or self._signals:
                     break
-                self._waiting.wait(min(self._published.values()) - recent if self._nudges else None)
-            taken = ready, self._reminders, self._signals
+                self._waiting.wait(self._pause(now))
+            taken = ready, self._reminders, self._signals, news
             self._nudges -= ready
+            self._news -= news
             self._reminders, self._signals = set(), {}
             self._published |= dict.fromkeys(ready, now)
+            self._told |= dict.fromkeys(news, now)
             return taken
+
+    def _pause(self, now: float) -> float | None:
+        """How long nothing of what waits may leave; None where nothing waits."""
+        ends = []
+        if self._nudges:
+            ends.append(min(self._published.values()) + SAME_NUDGE_SECONDS)
+        if self._news:
+            ends.append(min(self._told.values()) + SAME_NEWS_SECONDS)
+        return min(ends) - now if ends else None
+
+
+def _since(times: dict[tuple[Any, Any], float], earliest: float) -> dict[tuple[Any, Any], float]:
+    return {key: at for key, at in times.items() if at > earliest}
 
 
 @once
@@ -125,8 +159,10 @@ def publisher() -> Publisher:
     return Publisher()
 
 
-def _send(nudges: set[Nudge], reminders: set[Nudge], signals: Iterable[Signal]) -> None:
+def _send(nudges: set[Nudge], reminders: set[Nudge], signals: Iterable[Signal], news: Iterable[News]) -> None:
     pipeline = get_redis().pipeline(transaction=False)
+    for user, topic in news:
+        pipeline.publish(f"{PAGES_CHANNEL}{user}", topic)
     for device, event, data in signals:
         pipeline.publish(PHONES_CHANNEL, f"{device} {event} {data}")
     ordered = sorted(nudges, key=str)

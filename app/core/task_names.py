@@ -40,3 +40,7 @@ class TaskName(StrEnum):
 PULSE = "pulse"
 
 PHONES_CHANNEL = "smsfleet:phones"
+# With the number of the user whose pages it is for.
+PAGES_CHANNEL = "smsfleet:pages:"
+# What pages are told of.
+MESSAGES, PHONES = "messages", "phones"

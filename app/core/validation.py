@@ -270,3 +270,7 @@ _SENTENCES = {
     "date_from_datetime_parsing": "The {name} field must be a valid date.",
     "date_parsing": "The {name} field must be a valid date.",
 }
+# What is said of fields wherever a schema checks them, with `{name}` and `{limit}`; for who translates.
+SENTENCES = tuple(
+    dict.fromkeys([*_SENTENCES.values(), "The {name} field is required.", "The {name} field is invalid."])
+)

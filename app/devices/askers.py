@@ -1,4 +1,5 @@
-"""Which account is behind a request, before its body is read: by its token, or by the secret in a hook's address.
+"""Which account is behind a request, before its body is read: by its token or its browser's cookie, or by the
+secret in a hook's address.
 
 Only what reading costs depends on it. What the token may do is judged by the call itself, in its own transaction.
 """
@@ -9,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from starlette.types import Scope
 
+from app.accounts import cookies
 from app.accounts.principals import IN_FORCE, Credentials
 from app.core.batching import Batcher
 from app.core.bodies import header
@@ -37,7 +39,7 @@ async def account_of(scope: Scope) -> int | None:
 def _asker(scope: Scope) -> Asker | None:
     if scope["path"].startswith(HOOKS):
         return str(scope["path"].removeprefix(HOOKS))
-    token = bearer(header(scope, b"authorization"))
+    token = bearer(header(scope, b"authorization")) or cookies.read(scope, cookies.SESSION)
     return None if token is None else parse_token(token) or digest(token)
 
 

@@ -7,11 +7,12 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import User
 from app.accounts.principals import Principal, hold
-from app.core import throttling
+from app.core import outbound, throttling
 from app.core.errors import Refused, Unauthenticated
 from app.core.refusals import ENROLLING_TOO_FAST, TOO_MANY_PHONES
 from app.core.security import digest, random_text
 from app.core.settings import get_settings
+from app.core.task_names import PHONES
 from app.devices import sims
 from app.devices.models import Device, DeviceState
 from app.devices.presence import SILENT
@@ -67,6 +68,7 @@ def enroll(
         text("UPDATE device_state SET seen_at = clock_timestamp(), woken_at = NULL WHERE device_id = :id"),
         {"id": device.id},
     )
+    outbound.announce(session, [user.id], PHONES)
     return device, token
 
 

@@ -9,16 +9,18 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.core import outbound
 from app.core.database import columns_of
-from app.core.errors import NotFound
-from app.core.task_names import TaskName
+from app.core.errors import Invalid, NotFound
+from app.core.numbers import normalize_number
+from app.core.task_names import PHONES, TaskName
 from app.core.validation import row_id
 from app.devices import condition, figures, health
 from app.devices.figures import DeviceToday
 from app.devices.models import Device
 from app.devices.presence import LAST_SEEN, ONLINE
-from app.devices.schemas import DeviceOut
+from app.devices.schemas import DeviceChange, DeviceOut
 
 MODEL = "Device"
+_NO_NUMBER = {"phone_number": ["The phone number field must be a valid phone number, with + and the country code."]}
 
 _SHOWN = f"""
     SELECT {columns_of(Device, "d")},
@@ -67,6 +69,19 @@ def find(session: Session, user_id: int, reference: int | str) -> int:
     return found
 
 
+def columns(wanted: DeviceChange, region: str | None) -> dict[str, Any]:
+    """What `change` takes, of a request. Raises `Invalid`."""
+    values = wanted.given()
+    if "limits" in values:
+        values["limits"] = wanted.limits.stored() if wanted.limits else {}
+    if values.get("phone_number") is not None:
+        number = normalize_number(values["phone_number"], region)
+        if number is None:
+            raise Invalid(_NO_NUMBER)
+        values["phone_number"] = number
+    return values
+
+
 # Taken before the phone's row of `devices`, as hand-out does, which notes a new version of the app under it.
 _LOCK_STATE = text("SELECT FROM device_state WHERE device_id = :id FOR NO KEY UPDATE")
 
@@ -95,6 +110,7 @@ def change(session: Session, user_id: int, device_id: int, values: Mapping[str, 
     if _PUSHED & values.keys():
         session.execute(_NEW_PACE, {"id": device_id})
         outbound.signal(session, device_id, "SettingsUpdated")
+    outbound.announce(session, [user_id], PHONES)
     outbound.signal(session, device_id, "wake", after=0)
     outbound.nudge(session, TaskName.ROUTE, user_id)
     if values.get("is_active") is False:
@@ -137,6 +153,7 @@ def remove(session: Session, user_id: int, device_id: int) -> None:
     session.execute(_END_ENROLLING, {"id": device_id})
     session.execute(_REMOVE, {"id": device_id})
     session.execute(_NO_DEFAULT, {"user": user_id, "id": device_id})
+    outbound.announce(session, [user_id], PHONES)
     outbound.signal(session, device_id, "end")
     outbound.nudge(session, TaskName.MOVE)
 

@@ -12,8 +12,10 @@ from datetime import datetime
 from sqlalchemy import Float, text
 from sqlalchemy.orm import Session
 
+from app.core import outbound
 from app.core.arrays import unnest
 from app.core.errors import Unauthenticated
+from app.core.task_names import PHONES
 from app.devices.auth import devices_by_token
 from app.devices.models import DeviceState
 
@@ -123,4 +125,5 @@ def stream_opened(session: Session, tokens: list[bytes]) -> Sequence[int | Excep
     known = {token: device["id"] for token, device in devices.items() if not device["removed"]}
     if known:
         session.execute(_OPENED, {"ids": sorted(set(known.values()))})
+        outbound.announce(session, {device["user_id"] for device in devices.values()}, PHONES)
     return [known.get(token) or Unauthenticated() for token in tokens]

@@ -1,6 +1,6 @@
 """Phones as their owner sees them."""
 
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
 
@@ -8,9 +8,7 @@ from app.accounts.auth import can
 from app.accounts.principals import Principal, hold
 from app.core.dependencies import SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
-from app.core.errors import Invalid
 from app.core.links import base_url
-from app.core.numbers import normalize_number
 from app.core.refusals import NOT_FOUND, refuses
 from app.devices import figures, invitation, ownership
 from app.devices.figures import DeviceStats
@@ -88,7 +86,7 @@ def change_device(
     session: SessionDep, user: Owner, device: OwnDevice, body: DeviceChange
 ) -> MessageEnvelope[DeviceOut]:
     """Change the given settings of a phone. A new pace reaches the app at once."""
-    ownership.change(session, user.user_id, device, _columns(body, user.default_region))
+    ownership.change(session, user.user_id, device, ownership.columns(body, user.default_region))
     return MessageEnvelope(data=ownership.show(session, device), message=DEVICE_UPDATED)
 
 
@@ -100,17 +98,3 @@ def remove_device(session: SessionDep, user: Owner, device: OwnDevice) -> Done:
     """
     ownership.remove(session, user.user_id, device)
     return Done(message=DEVICE_DELETED)
-
-
-def _columns(body: DeviceChange, region: str | None) -> dict[str, Any]:
-    values = body.given()
-    if "limits" in values:
-        values["limits"] = body.limits.stored() if body.limits else {}
-    if values.get("phone_number") is not None:
-        number = normalize_number(values["phone_number"], region)
-        if number is None:
-            raise Invalid(
-                {"phone_number": ["The phone number field must be a valid phone number, with + and the country code."]}
-            )
-        values["phone_number"] = number
-    return values

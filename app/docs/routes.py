@@ -49,12 +49,6 @@ class Served:
         return cls(body, gzip.compress(body, 6, mtime=0), f'"{hashlib.sha256(body).hexdigest()[:32]}"')
 
 
-@router.get("/")
-def front() -> Response:
-    """Who opens the bare address finds the page."""
-    return RedirectResponse("docs", 307)
-
-
 @router.get("/docs")
 def page(request: Request) -> Response:
     """The page for people."""

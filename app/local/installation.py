@@ -20,8 +20,11 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlsplit
 
+import psycopg
 from pydantic import AnyHttpUrl
 
+from app.core import operator_link
+from app.core.security import digest
 from app.core.settings import Settings, is_loopback
 from app.local import commands
 from app.local.account import NAME, Code, readable_code
@@ -40,6 +43,7 @@ HEALTHY_SECONDS = 60  # one that lived this long starts with the shortest pause 
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - where the operator asks for it
 LOOPBACK = "127.0.0.0/8,::1/128"
 _WORK = "work"  # where the account's processes stand
+_MAKE_LINK = "INSERT INTO sign_in_links (secret_hash, expires_at) VALUES (%s, clock_timestamp() + %s)"
 STOPPING_ORDER = ("beat", "api", "worker", "flower", "valkey", "postgres")
 
 
@@ -346,6 +350,13 @@ class Installation:
             command = (self._code.python, *command[1:])
         account, place = self._home.account, self._home.folder / _WORK
         return Program(name, command, whole, place, grace=grace, account=account, pass_fds=pass_fds)
+
+    def sign_in_link(self) -> str:
+        """A new link that signs the operator in."""
+        secret = operator_link.new_secret()
+        with psycopg.connect(self.database_url.replace("+psycopg", "", 1), autocommit=True) as connection:
+            connection.execute(_MAKE_LINK, [digest(secret), operator_link.VALID_FOR])
+        return f"{str(self.settings.public_url or self.url).rstrip('/')}{operator_link.PATH}{secret}"
 
     def flower_password(self) -> str:
         """The operator's, else one made at the first start and kept in the data folder."""

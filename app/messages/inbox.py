@@ -23,12 +23,14 @@ from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
+from app.core import outbound
 from app.core.arrays import columns_named, unnest
 from app.core.batching import Later
 from app.core.database import columns_of, interval
 from app.core.errors import BadRequest, Unauthenticated
 from app.core.ids import uuid7
 from app.core.security import same
+from app.core.task_names import MESSAGES
 from app.devices import phone_news, presence, versions
 from app.messages import attachments, keywords
 from app.messages.attachments import ACCOUNT_FULL, Attachment
@@ -390,7 +392,9 @@ def _value(value: Any) -> Any:
 
 
 def _tell(session: Session, new: list[_Received], rows: Mapping[UUID, Mapping[str, Any]]) -> None:
-    hooks = outbox.hooks_of(session, sorted({message.device["user_id"] for message in new}))
+    users = sorted({message.device["user_id"] for message in new})
+    outbound.announce(session, users, MESSAGES)
+    hooks = outbox.hooks_of(session, users)
     events = []
     for message in new:
         user = message.device["user_id"]

@@ -5,7 +5,18 @@ from decimal import Decimal
 from typing import Any, TypedDict
 from uuid import UUID
 
-from sqlalchemy import BigInteger, CheckConstraint, Index, LargeBinary, Numeric, SmallInteger, String, Text, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    Numeric,
+    SmallInteger,
+    String,
+    Text,
+    text,
+)
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -346,3 +357,13 @@ class IdempotencyKey(Base):
     skipped: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
     lease_until: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
+
+
+class ConversationRead(Base):
+    """Until when its owner has read the conversation with a number."""
+
+    __tablename__ = "conversation_reads"
+
+    user_id: Mapped[int] = mapped_column(BigInteger, ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[str] = mapped_column(String(32), primary_key=True)
+    read_at: Mapped[datetime]

@@ -16,9 +16,11 @@ from sqlalchemy import Integer, text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
+from app.core import outbound
 from app.core.arrays import arrays_of, columns_named, copy_rows, transposed, unnest
 from app.core.lanes import Lane
 from app.core.settings import get_settings
+from app.core.task_names import MESSAGES
 from app.devices import figures
 from app.messages.models import CampaignDelta, Message, MessageRow, QueuedRow, QueueEntry
 from app.messages.states import Stage, Status
@@ -93,6 +95,7 @@ def insert_few(session: Session, messages: Sequence[NewMessage]) -> dict[UUID, i
     ids: dict[UUID, int] = {row.message_id: row.id for row in session.execute(_INSERT_FEW, parameters)}
     if len(ids) < len(messages):
         ids |= {row.message_id: row.id for row in session.execute(_PRESENT, {"ids": parameters["message_id"]})}
+    outbound.announce(session, parameters["user_id"], MESSAGES)
     return ids
 
 
@@ -150,6 +153,7 @@ def copy_many(session: Session, messages: Sequence[NewMessage]) -> list[int]:
     for user, group in groupby(messages, key=attrgetter("user_id")):
         prices = [new.price for new in group]
         count(session, [(user, today, UsageKind.ACCEPTED, len(prices), sum(prices, Decimal()))])
+        outbound.announce(session, [user], MESSAGES)
     return ids
 
 
@@ -207,6 +211,7 @@ def update(
     if rows:
         counted = transposed([(*key, n) for key, n in of_campaigns.items() if n], *_CAMPAIGN_DELTA)
         session.execute(_UPDATE, {**arrays_of(rows, Message.id, *_WRITTEN), **figures.parameters(results), **counted})
+        outbound.announce(session, {row["user_id"] for row in rows}, MESSAGES)
 
 
 _ACCEPT = text(f"""

@@ -11,18 +11,22 @@ from sqlalchemy.orm import Session
 
 from app.core.arrays import columns_named, unnest
 from app.core.envelope import Timestamp
-from app.core.errors import NotFound, Refused
+from app.core.errors import Invalid, NotFound, Refused
 from app.core.lanes import Lane
 from app.core.outbound import nudge
 from app.core.pages import Page, Paging
 from app.core.refusals import DELIVERY_PENDING, DELIVERY_URL_GONE
 from app.core.task_names import TaskName
+from app.core.throttling import hit
 from app.webhooks.guard import origin_of
 from app.webhooks.models import WebhookQueueEntry
 
 MODEL = "WebhookDelivery"
 MAX_COUNTED = 10_000
 MAX_REPLAYED = 10_000
+# In a minute, of one account over all processes.
+MAX_REPLAYS = 120
+MAX_REPLAYS_OF_MANY = 10
 State = Literal["pending", "delivered", "failed"]
 
 
@@ -176,6 +180,7 @@ def replay(session: Session, user_id: int, delivery_id: int | None) -> DeliveryD
 
     Raises `NotFound`, and `Refused` where it still waits or has no URL to go to.
     """
+    hit("webhook-replay", str(user_id), MAX_REPLAYS)
     row = session.execute(_ONE, {"user": user_id, "id": delivery_id}).one_or_none()
     if row is None:
         raise NotFound(MODEL)
@@ -192,6 +197,9 @@ def replay_failed(session: Session, user_id: int, since: datetime, until: dateti
 
     Those of an account URL that is not set or was disabled are left.
     """
+    hit("webhook-replay-many", str(user_id), MAX_REPLAYS_OF_MANY)
+    if until is not None and until < since:
+        raise Invalid({"to": ["The to field must be a date after or equal to from."]})
     limits = {"user": user_id, "since": since, "until": until, "most": MAX_REPLAYED}
     rows = session.execute(_FAILED, limits).all()
     if rows:

@@ -15,7 +15,6 @@ from app.core.dependencies import PagingDep, SessionDep
 from app.core.envelope import Envelope, MessageEnvelope, Timestamp
 from app.core.errors import Invalid
 from app.core.refusals import DELIVERY_PENDING, DELIVERY_URL_GONE, NO_WEBHOOK_URL, refuses
-from app.core.throttling import hit
 from app.core.validation import Body, Filter, Moment, row_id
 from app.webhooks import history, signing, trial, urls
 from app.webhooks.claims import Call
@@ -24,11 +23,6 @@ from app.webhooks.history import DeliveryDetail, DeliveryPage, State
 from app.webhooks.outbox import AccountHook, EventName
 from app.webhooks.trial import WebhookTestOut
 from app.webhooks.urls import WebhooksChanged, WebhooksOut
-
-# In a minute, of one account over all processes.
-MAX_TESTS = 10
-MAX_REPLAYS = 120
-MAX_REPLAYS_OF_MANY = 10
 
 router = APIRouter(prefix="/api/webhooks", tags=["Webhooks"])
 
@@ -158,9 +152,6 @@ def show_delivery(session: SessionDep, user: Reader, delivery_id: DeliveryId) ->
 )
 def replay_failed(session: SessionDep, user: Owner, body: ReplayRange) -> MessageEnvelope[Replayed]:
     """Retry all failed deliveries created between `from` and `to` (default: now), up to 10,000 per call."""
-    hit("webhook-replay-many", str(user.user_id), MAX_REPLAYS_OF_MANY)
-    if body.until is not None and body.until < body.since:
-        raise Invalid({"to": ["The to field must be a date after or equal to from."]})
     n = history.replay_failed(session, user.user_id, body.since, body.until)
     return MessageEnvelope(data=Replayed(replayed=n), message=REPLAYING_MANY.format(n=n))
 
@@ -173,7 +164,6 @@ def replay_failed(session: SessionDep, user: Owner, body: ReplayRange) -> Messag
 )
 def replay(session: SessionDep, user: Owner, delivery_id: DeliveryId) -> MessageEnvelope[DeliveryDetail]:
     """Post one delivery again, whether it failed or succeeded. Its body and `webhook-id` stay the same."""
-    hit("webhook-replay", str(user.user_id), MAX_REPLAYS)
     again = history.replay(session, user.user_id, row_id(delivery_id))
     return MessageEnvelope(data=again, message=REPLAYING)
 
@@ -191,6 +181,5 @@ async def test(user: OwnerAlone, body: WebhookTest) -> MessageEnvelope[WebhookTe
 
 
 def _prepare(user_id: int, hook: AccountHook | None) -> Call:
-    hit("webhook-test", str(user_id), MAX_TESTS)
     with transaction() as session:
         return trial.prepare(session, user_id, hook)

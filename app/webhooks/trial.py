@@ -10,12 +10,16 @@ from sqlalchemy.orm import Session
 from app.core.envelope import timestamp
 from app.core.errors import Refused
 from app.core.refusals import NO_WEBHOOK_URL
+from app.core.throttling import hit
 from app.webhooks.claims import Call
 from app.webhooks.client import guarded_session
 from app.webhooks.guard import origin_of
 from app.webhooks.outbox import AccountHook, body_of
 from app.webhooks.sender import post
 from app.webhooks.signing import ensure_secrets
+
+# In a minute, of one account over all processes.
+MAX_TESTS = 10
 
 _URLS = text("SELECT hook, url FROM webhook_urls WHERE user_id = :user ORDER BY hook = :hook DESC, hook DESC")
 
@@ -37,6 +41,7 @@ def prepare(session: Session, user_id: int, hook: AccountHook | None) -> Call:
 
     A disabled URL may be tried, so that its owner can see whether it works again.
     """
+    hit("webhook-test", str(user_id), MAX_TESTS)
     urls = session.execute(_URLS, {"user": user_id, "hook": hook}).all()
     if not urls or (hook is not None and urls[0].hook != hook):
         raise Refused(NO_WEBHOOK_URL)

@@ -25,6 +25,7 @@ LAYERS = (
     "releases",
     "mobile",
     "docs",
+    "web",
     "local",
 )
 # What goes the other way, and why.

@@ -37,6 +37,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("webhook_deliveries", _BY_USER),
     ("webhook_targets", _BY_USER),
     ("webhook_urls", _BY_USER),
+    ("conversation_reads", _BY_USER),
     ("webhook_secrets", _BY_USER),
     ("contacts", _BY_USER),
     ("contact_groups", _BY_USER),

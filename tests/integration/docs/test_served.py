@@ -30,12 +30,6 @@ def test_the_page_with_a_slash(api):
     assert api.get("/docs/", follow_redirects=True).content == api.get("/docs").content
 
 
-def test_the_bare_address_leads_to_the_page(api):
-    for method in ("GET", "HEAD"):
-        answer = api.request(method, "/", follow_redirects=True)
-        assert (answer.status_code, answer.url.path) == (200, "/docs")
-
-
 def test_nothing_else_is_there(api):
     for path in ("/docs/docs.html", "/docs/..%2f__init__.py", "/docs/none"):
         answer = api.get(path)

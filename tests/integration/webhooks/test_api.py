@@ -14,7 +14,8 @@ import pytest
 from standardwebhooks import Webhook
 
 from app.messages.views import message_object
-from app.webhooks.routes import MAX_REPLAYS, MAX_REPLAYS_OF_MANY, MAX_TESTS
+from app.webhooks.history import MAX_REPLAYS, MAX_REPLAYS_OF_MANY
+from app.webhooks.trial import MAX_TESTS
 from tests.integration.webhooks.conftest import callback, execute, hasten, rows, set_url, status, value, write
 from tests.support.waiting import until
 from tests.support.webhooks_receiver import Receiver, answer

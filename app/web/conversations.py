@@ -1,0 +1,81 @@
+"""Conversations: the list, one of them, and answering."""
+
+from typing import Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Response
+from sqlalchemy.orm import Session
+
+from app.contacts import book
+from app.core.database import transaction
+from app.core.errors import AppError
+from app.core.numbers import normalize_number
+from app.core.security import random_text
+from app.messages import conversations as talks
+from app.web.messages import KEY_LENGTH, send_one
+from app.web.pages import PageRoute, go, page
+from app.web.visits import Posts, SignedIn, Visit
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+@router.get("/conversations")
+def conversations(visit: SignedIn) -> Response:
+    with transaction() as session:
+        template = "conversations_rows.html" if visit.is_htmx else "conversations.html"
+        return page(visit, template, live="messages", talks=talks.latest(session, visit.me.user_id))
+
+
+@router.get("/conversations/find")
+def find(visit: SignedIn) -> Response:
+    """To the conversation with a number that is typed as people dial it."""
+    typed = visit.query("number").strip()
+    number = normalize_number(typed, visit.me.default_region) or typed
+    return go(f"/conversations/{quote(number, safe='+')}" if number else "/conversations")
+
+
+@router.get("/conversations/{number:path}/now")
+def conversation_now(visit: SignedIn, number: str) -> Response:
+    with transaction() as session:
+        return page(visit, "conversation_now.html", **_talk(session, visit, number))
+
+
+# A number may be a name with anything in it.
+@router.get("/conversations/{number:path}")
+def conversation(visit: SignedIn, number: str) -> Response:
+    return _conversation(visit, number)
+
+
+def _conversation(visit: Visit, number: str, error: AppError | None = None) -> Response:
+    with transaction() as session:
+        return page(
+            visit,
+            "conversation.html",
+            error=error,
+            live="messages",
+            key=visit.given("key") or random_text(KEY_LENGTH),
+            **_talk(session, visit, number),
+        )
+
+
+def _talk(session: Session, visit: Visit, number: str) -> dict[str, Any]:
+    messages = talks.of_number(session, visit.me, number)
+    talks.note_read(session, visit.me.user_id, number, messages)
+    return {
+        "number": number,
+        "name": book.names_of(session, visit.me.user_id, [number]).get(number),
+        "messages": messages,
+        "can_answer": normalize_number(number, visit.me.default_region) is not None,
+    }
+
+
+@router.post("/conversations/{number:path}")
+def answer(visit: Posts, number: str) -> Response:
+    """Answer by the phone that the number wrote to."""
+    try:
+        with transaction() as session:
+            phone = talks.phone_that_received(session, visit.me.user_id, number)
+        send_one(visit, {"message": visit.given("message"), "recipient_number": number, "device_id": phone})
+    except AppError as error:
+        return _conversation(visit, number, error)
+    return go(f"/conversations/{quote(number, safe='+')}")

@@ -1,0 +1,20 @@
+"""Pages of lists: which one a visitor asks for, and the filters that the address has."""
+
+from urllib.parse import parse_qsl
+
+from app.core.pages import PER_PAGE, Paging, page_number
+from app.core.validation import Model, read
+from app.web.visits import Visit
+
+
+def paging(visit: Visit, per_page: int = PER_PAGE) -> Paging:
+    """The page that the address names, with links that keep its filters."""
+    query = str(visit.request.url.query)
+    others = tuple(pair for pair in parse_qsl(query) if pair[0] not in {"page", "done"})
+    return Paging(page_number(visit.query("page") or 1), per_page, visit.request.url.path, others)
+
+
+def wanted(visit: Visit, model: type[Model], *names: str) -> Model:
+    """The filter that the address asks for; what is left empty is none. Raises `Invalid`."""
+    given = {name: visit.query(name) for name in names}
+    return read(model, {name: value for name, value in given.items() if value.strip()})

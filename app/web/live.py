@@ -1,0 +1,186 @@
+"""The event streams of open pages: one a page, in plain ASGI, so that many cost little.
+
+An event names a topic of which something changed and holds no data: the page asks for what it shows. What a user's
+transactions announce (`outbound.announce`) reaches each process that holds a page of theirs. A lost event costs
+seconds, because pages also ask by themselves, and a stream ends after a while, so that its session is judged anew.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs
+
+import redis.asyncio
+import structlog
+from redis.asyncio.client import PubSub
+from redis.exceptions import RedisError
+from starlette.concurrency import run_in_threadpool
+from starlette.types import Receive, Scope, Send
+
+from app.accounts import cookies
+from app.accounts.principals import principal_of
+from app.core.database import transaction
+from app.core.direct import Call
+from app.core.errors import Overloaded, Unauthenticated
+from app.core.security import parse_token
+from app.core.settings import get_settings
+from app.core.task_names import PAGES_CHANNEL
+from app.devices.streams import end_on_signals
+
+TOPICS = frozenset({"messages", "phones", "campaigns"})
+KEEP_ALIVE_SECONDS = 20.0
+LASTS_SECONDS = 900.0
+MAX_PAGES_OF_USER = 30
+MAX_PAGES = 5000
+_NOBODY = f"{PAGES_CHANNEL}0"
+_HEADERS = [
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(eq=False, slots=True)
+class _Page:
+    """One open page: the topics it shows, and those of which something changed that it was not told yet."""
+
+    topics: frozenset[str]
+    changed: set[str] = field(default_factory=set)
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def tell(self, topics: frozenset[str] | set[str]) -> None:
+        if news := self.topics & topics:
+            self.changed |= news
+            self.wake.set()
+
+
+class Pages:
+    """The pages whose streams this process holds, and its subscription to what their users' transactions announce."""
+
+    def __init__(self) -> None:
+        self._pages: dict[int, list[_Page]] = {}
+        self._subscription: PubSub | None = None
+        self._listener: asyncio.Task[None] | None = None
+        self._closing = False
+        self.calls = (Call("GET", "/events", self._serve),)
+
+    @asynccontextmanager
+    async def held(self) -> AsyncIterator[None]:
+        """While the server runs."""
+        end_on_signals(self.end_all)
+        try:
+            yield
+        finally:
+            self.end_all()
+            if self._listener:
+                self._listener.cancel()
+                await asyncio.gather(self._listener, return_exceptions=True)
+
+    def end_all(self) -> None:
+        self._closing = True
+        for page in self._every():
+            page.wake.set()
+
+    def _every(self) -> list[_Page]:
+        return [page for pages in self._pages.values() for page in pages]
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        user = await run_in_threadpool(_user_of, scope)
+        asked = parse_qs(scope["query_string"].decode("latin-1")).get("topics", [""])[0]
+        page = _Page(TOPICS & set(asked.split()))
+        if self._closing or len(self._pages.get(user, ())) >= MAX_PAGES_OF_USER or len(self._every()) >= MAX_PAGES:
+            raise Overloaded
+        await self._enter(user, page)
+        try:
+            await send({"type": "http.response.start", "status": 200, "headers": _HEADERS})
+            await self._write(page, receive, send)
+        finally:
+            await self._leave(user, page)
+
+    async def _write(self, page: _Page, receive: Receive, send: Send) -> None:
+        gone = asyncio.ensure_future(_hung_up(receive))
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + LASTS_SECONDS
+        data = b"retry: 2000\n\n"
+        try:
+            while not gone.done() and not self._closing and loop.time() < ends:
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
+                        woken = asyncio.ensure_future(page.wake.wait())
+                        try:
+                            await asyncio.wait({woken, gone}, return_when=asyncio.FIRST_COMPLETED)
+                        finally:
+                            woken.cancel()
+                page.wake.clear()
+                changed, page.changed = page.changed, set()
+                data = b"".join(b"event: %s\ndata: 1\n\n" % topic.encode() for topic in sorted(changed)) or b":\n\n"
+            if not gone.done():
+                await send({"type": "http.response.body", "body": b""})
+        except OSError:
+            pass
+        finally:
+            gone.cancel()
+
+    async def _enter(self, user: int, page: _Page) -> None:
+        is_first = user not in self._pages
+        self._pages.setdefault(user, []).append(page)
+        if self._listener is None:
+            self._listener = asyncio.create_task(self._listen())
+        elif is_first and self._subscription:
+            with suppress(RedisError, OSError):
+                await self._subscription.subscribe(f"{PAGES_CHANNEL}{user}")
+
+    async def _leave(self, user: int, page: _Page) -> None:
+        self._pages[user].remove(page)
+        if not self._pages[user]:
+            del self._pages[user]
+            if self._subscription:
+                with suppress(RedisError, OSError):
+                    await self._subscription.unsubscribe(f"{PAGES_CHANNEL}{user}")
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._subscribed()
+            except (RedisError, OSError) as error:
+                log.warning("subscription to news lost, subscribing again", error=repr(error))
+                self._subscription = None
+                await asyncio.sleep(1)
+
+    async def _subscribed(self) -> None:
+        client = redis.asyncio.Redis.from_url(
+            get_settings().redis_dsn, socket_connect_timeout=1, socket_keepalive=True, health_check_interval=10
+        )
+        async with client, client.pubsub() as subscription:
+            await subscription.subscribe(_NOBODY, *(f"{PAGES_CHANNEL}{user}" for user in self._pages))
+            self._subscription = subscription
+            for page in self._every():  # what was said meanwhile is lost
+                page.tell(TOPICS)
+            while True:
+                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=5)
+                if message is not None:
+                    user = int(message["channel"].decode().removeprefix(PAGES_CHANNEL))
+                    for page in self._pages.get(user, ()):
+                        page.tell({message["data"].decode()})
+
+
+def _user_of(scope: Scope) -> int:
+    """Whose browser it is. Raises `Unauthenticated`."""
+    credentials = parse_token(cookies.read(scope, cookies.SESSION) or "")
+    if credentials is None:
+        raise Unauthenticated
+    with transaction() as session:
+        principal = principal_of(session, credentials)
+    if principal is None or principal.kind != "session":
+        raise Unauthenticated
+    return principal.user_id
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,211 @@
+"""Sending, and what became of messages."""
+
+import base64
+import hashlib
+import re
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from app.accounts.principals import hold
+from app.contacts import groups
+from app.core.database import transaction
+from app.core.errors import AppError, Invalid, NotFound
+from app.core.pages import Paging
+from app.core.security import parse_token, random_text
+from app.core.validation import read
+from app.devices import ownership
+from app.messages import attachments, queries
+from app.messages.accepting import bulk, intake, requests
+from app.messages.accepting.preview import preview
+from app.messages.life import cancelling, retrying, timeline, transitions
+from app.messages.life.transitions import Change
+from app.messages.lookup import MODEL, find
+from app.messages.queries import MessageFilter
+from app.messages.schemas import BulkDraft, PreviewDraft, SmsDraft
+from app.messages.states import Event, Status
+from app.web.lists import paging, wanted
+from app.web.pages import PageRoute, go, page
+from app.web.visits import Posts, SignedIn, Visit
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+_GROUPS_SHOWN = 200
+KEY_LENGTH = 32
+_SEPARATORS = re.compile(r"[\n,;]+")
+# What a browser shows in its own place; anything else is only to be saved.
+_PICTURES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
+_ENDED = "default-src 'none'; sandbox"
+
+
+@router.get("/send")
+def send_page(visit: SignedIn) -> Response:
+    return _send(visit)
+
+
+def _send(visit: Visit, error: AppError | None = None) -> Response:
+    with transaction() as session:
+        every = Paging(1, _GROUPS_SHOWN, "", ())
+        return page(
+            visit,
+            "send.html",
+            error=error,
+            phones=[phone for phone in ownership.shown(session, visit.me.user_id) if phone.is_active],
+            groups=groups.page(session, visit.me.user_id, None, every).data,
+            chosen=[str(group) for group in _groups(visit)],
+            to=visit.given("recipients") or visit.query("to"),
+            # Of this page: sending it twice sends once.
+            key=visit.given("key") or random_text(KEY_LENGTH),
+        )
+
+
+def _groups(visit: Visit) -> list[Any]:
+    given = visit.form.get("group_ids")
+    return given if isinstance(given, list) else []
+
+
+@router.post("/send/preview")
+def preview_text(visit: Posts) -> Response:
+    """What the text comes to as it is typed."""
+    text = visit.given("message")
+    if not text.strip():
+        return page(visit, "send_preview.html", preview=None, wrong={})
+    try:
+        with transaction() as session:
+            shown = preview(session, visit.me.user_id, read(PreviewDraft, {"message": text}))
+    except Invalid as error:
+        return page(visit, "send_preview.html", preview=None, wrong=error.errors)
+    return page(visit, "send_preview.html", preview=shown, wrong={})
+
+
+@router.post("/send")
+async def send(visit: Posts, request: Request) -> Response:
+    recipients = [part.strip() for part in _SEPARATORS.split(visit.given("recipients")) if part.strip()]
+    shared = {name: visit.given(name) for name in ("message", "device_id", "sim_slot")}
+    try:
+        if len(recipients) == 1 and not _groups(visit):
+            message = await run_in_threadpool(send_one, visit, {**shared, "recipient_number": recipients[0]})
+            return go(f"/messages/{message}")
+        draft = read(
+            BulkDraft,
+            {
+                **shared,
+                "recipients": recipients or None,
+                "group_ids": _groups(visit) or None,
+                "skip_invalid": visit.given("skip_invalid") or None,
+            },
+        )
+        key, digest = _once(visit)
+        await request.state.heavy.run(lambda: bulk.send(visit.me, draft, key, digest))
+    except AppError as error:
+        return await run_in_threadpool(_send, visit, _at_its_field(error))
+    return go("/messages?done=queued")
+
+
+def send_one(visit: Visit, values: dict[str, Any]) -> int:
+    key, digest = _once(visit)
+    item = requests.Send(
+        credentials=parse_token(visit.anchor),
+        draft=read(SmsDraft, values),
+        idempotency_key=key,
+        request_hash=digest,
+    )
+    with transaction() as session:
+        sent: int = intake.accept_one(session, item)["id"]
+    return sent
+
+
+def _once(visit: Visit) -> tuple[str | None, bytes]:
+    """The key of the page that was sent, and what stands for its content."""
+    key = visit.given("key")
+    return (f"page-{key}" if key else None), hashlib.sha256(repr(sorted(visit.form.items())).encode()).digest()
+
+
+def _at_its_field(error: AppError) -> AppError:
+    """The page has one field for all recipients."""
+    if not isinstance(error, Invalid):
+        return error
+    named: dict[str, list[str]] = {}
+    for name, sentences in error.errors.items():
+        field = "recipients" if name.startswith(("recipient", "group_ids")) else name
+        named.setdefault(field, []).extend(sentences)
+    return Invalid(named)
+
+
+@router.get("/messages")
+def messages(visit: SignedIn) -> Response:
+    context: dict[str, Any] = {"live": "messages"}
+    error = None
+    with transaction() as session:
+        context["phones"] = ownership.shown(session, visit.me.user_id)
+        try:
+            names = ("direction", "status", "device_id", "number", "my_id", "from", "to", "search", "cursor")
+            context["data"] = queries.page(session, visit.me, wanted(visit, MessageFilter, *names), paging(visit))
+        except Invalid as refused:
+            error, context["data"] = refused, None
+        visit.form = {**visit.request.query_params}
+        template = "messages_rows.html" if visit.is_htmx else "messages.html"
+        return page(visit, template, error=error, **context)
+
+
+@router.get("/messages/{message}")
+def message(visit: SignedIn, message: str) -> Response:
+    with transaction() as session:
+        return page(visit, "message.html", live="messages", **_life(visit, session, message))
+
+
+@router.get("/messages/{message}/life")
+def life(visit: SignedIn, message: str) -> Response:
+    with transaction() as session:
+        return page(visit, "message_life.html", **_life(visit, session, message))
+
+
+def _life(visit: Visit, session: Any, message: str) -> dict[str, Any]:
+    row = find(session, visit.me.user_id, message)
+    told = timeline.of(session, row)
+    return {
+        "message": row,
+        "life": told,
+        "may_retry": row["status"] == Status.FAILED,
+        "may_cancel": row["status"] == Status.PENDING,
+    }
+
+
+@router.post("/messages/{message}/cancel")
+async def cancel(visit: Posts, message: str) -> Response:
+    number = await cancelling.cancel(visit.me.user_id, message)
+    return go(f"/messages/{number}?done=cancelled")
+
+
+@router.post("/messages/{message}/retry")
+def retry(visit: Posts, message: str) -> Response:
+    with transaction() as session:
+        hold(session, visit.me)
+        row = find(session, visit.me.user_id, message)
+        retrying.retry(session, row)
+    return go(f"/messages/{row['id']}?done=queued")
+
+
+@router.post("/messages/{message}/delete")
+def delete(visit: Posts, message: str) -> Response:
+    with transaction() as session:
+        row = find(session, visit.me.user_id, message)
+        transitions.apply(session, [Change(row["id"], Event.DELETED)])
+    return go("/messages?done=removed")
+
+
+@router.get("/messages/{message}/parts/{place}")
+def part(visit: SignedIn, message: str, place: str) -> Response:
+    """One part of an MMS: a picture is shown, anything else is saved. Neither runs as a page of ours."""
+    with transaction() as session:
+        parts = attachments.whole(session, find(session, visit.me.user_id, message))
+    number = int(place) if place.isascii() and place.isdigit() and len(place) < 6 else -1  # noqa: PLR2004 - of few parts
+    data = parts[number].get("data") if 0 <= number < len(parts) else None
+    if data is None:
+        raise NotFound(MODEL)
+    kind = str(parts[number].get("content_type") or "").lower()
+    headers = {"Content-Security-Policy": _ENDED, "Content-Disposition": "inline"}
+    if kind not in _PICTURES:
+        kind, headers["Content-Disposition"] = "application/octet-stream", "attachment"
+    return Response(base64.b64decode(data), media_type=kind, headers=headers)

@@ -1,0 +1,129 @@
+"""The front page: what was sent, what waits, which phones there are, and what does not work; and the first steps."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from fastapi import APIRouter, Response
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.accounts import account, usage
+from app.core.database import transaction
+from app.devices import ownership
+from app.messages import queries
+from app.messages.life import timeline
+from app.messages.lookup import find
+from app.messages.queries import MessageFilter
+from app.web.lists import paging
+from app.web.pages import PageRoute, as_json, go, page
+from app.web.visits import SIGN_IN, Anybody, SignedIn, Visit
+from app.web.words import gettext, marked, speaking
+from app.webhooks import urls
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+_PHONES_SHOWN = 12
+_FAILURES_SHOWN = 5
+_DAYS = 30
+_LIVE = "messages phones"
+
+_SERIES = (
+    (usage.UsageKind.SENT, marked("sent"), "--accent"),
+    (usage.UsageKind.DELIVERED, marked("delivered"), "--good"),
+    (usage.UsageKind.FAILED, marked("failed"), "--bad"),
+)
+
+
+@router.get("/")
+def front(visit: Anybody) -> Response:
+    if visit.principal is None:
+        return go(SIGN_IN)
+    with transaction() as session:
+        if not usage.figures(session, visit.me.user_id)[usage.UsageKind.ACCEPTED].total and not ownership.shown(
+            session, visit.me.user_id
+        ):
+            return go("/first-steps")
+        return page(
+            visit, "overview.html", charts=True, live=_LIVE, chart=_chart(visit, session), **_now(visit, session)
+        )
+
+
+@router.get("/overview/now")
+def now(visit: SignedIn) -> Response:
+    """The part of the front page that changes while one looks."""
+    with transaction() as session:
+        return page(visit, "overview_now.html", **_now(visit, session))
+
+
+def _now(visit: Visit, session: Session) -> dict[str, Any]:
+    phones = ownership.shown(session, visit.me.user_id)
+    failed = queries.page(session, visit.me, MessageFilter(status="failed"), paging(visit, _FAILURES_SHOWN))
+    return {
+        "stats": account.delivery_stats(session, visit.me.user_id),
+        "waiting": _waiting(session, visit.me.user_id),
+        "phones": sorted(phones, key=lambda phone: phone.state in {"online", "disabled"})[:_PHONES_SHOWN],
+        "number_of_phones": len(phones),
+        "failures": failed.data,
+        "webhooks": urls.shown(session, visit.me.user_id),
+    }
+
+
+_ENDS = text("""
+    SELECT (SELECT id FROM messages WHERE user_id = :user AND status = 'pending' AND deleted_at IS NULL
+            ORDER BY created_at, id LIMIT 1) AS oldest,
+           (SELECT id FROM messages WHERE user_id = :user AND status = 'pending' AND deleted_at IS NULL
+            ORDER BY created_at DESC, id DESC LIMIT 1) AS newest
+""")
+
+
+def _waiting(session: Session, user_id: int) -> dict[str, Any]:
+    """How many messages wait, why the oldest does, and when the newest is expected to be sent."""
+    n = usage.visible(session, user_id).by_status["pending"]
+    oldest, newest = session.execute(_ENDS, {"user": user_id}).one()
+    if oldest is None:
+        return {"n": 0, "oldest": None, "why": None, "done": None}
+    first = timeline.of(session, find(session, user_id, str(oldest)))
+    last = first if newest == oldest else timeline.of(session, find(session, user_id, str(newest)))
+    return {
+        "n": max(n, 1),
+        "oldest": first,
+        "why": first.waiting and first.waiting.reason,
+        "done": last.waiting and last.waiting.expected_at,
+    }
+
+
+def _chart(visit: Visit, session: Session) -> str:
+    """Sent, delivered and failed of the last 30 days, for the script that draws them."""
+    counted = usage.by_day(session, visit.me.user_id, _DAYS)
+    today = datetime.now(UTC).date()
+    days = [today - timedelta(days=ago) for ago in reversed(range(_DAYS))]
+    with speaking(visit.language):
+        series = [
+            {"label": gettext(label), "colour": colour, "values": [counted.get((day, kind), 0) for day in days]}
+            for kind, label, colour in _SERIES
+        ]
+    midnights = [int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) for day in days]
+    return as_json({"days": midnights, "series": series})
+
+
+@router.get("/first-steps")
+def first_steps(visit: SignedIn) -> Response:
+    with transaction() as session:
+        return page(visit, "first_steps.html", live=_LIVE, **_steps(visit, session))
+
+
+@router.get("/first-steps/now")
+def first_steps_now(visit: SignedIn) -> Response:
+    with transaction() as session:
+        return page(visit, "first_steps_now.html", **_steps(visit, session))
+
+
+def _steps(visit: Visit, session: Session) -> dict[str, Any]:
+    phones = ownership.shown(session, visit.me.user_id)
+    figures = usage.figures(session, visit.me.user_id)
+    last = queries.page(session, visit.me, MessageFilter(direction="outbound"), paging(visit, 1)).data
+    return {
+        "phones": phones,
+        "delivered": figures[usage.UsageKind.DELIVERED].total,
+        "last": timeline.of(session, find(session, visit.me.user_id, str(last[0].id))) if last else None,
+    }

@@ -1,0 +1,176 @@
+"""How a page is made: the templates, what all of them know, the headers of every answer, and errors as pages."""
+
+import json
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.routing import APIRoute
+
+from app.accounts import cookies
+from app.core.errors import AppError, Invalid, NotFound
+from app.core.once import once
+from app.web import static, words
+from app.web.visits import SignInNeeded, Visit, anybody, sign_in_path
+from app.web.words import marked
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+_POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'"
+)
+_YEAR = 365 * 86_400
+
+# What a page says at its top after something was done; by the word in `?done=`.
+DONE = {
+    "saved": marked("Saved."),
+    "removed": marked("Removed."),
+    "cancelled": marked("Cancelled."),
+    "queued": marked("Queued for sending."),
+    "password": marked("Your password is changed. Other browsers have to sign in again."),
+    "session": marked("That browser is signed out."),
+    "replaying": marked("Being delivered again."),
+    "reset": marked("Your password is changed. Sign in with the new one."),
+    "signed-out": marked("You are signed out."),
+    "deleted": marked("Your account is deleted."),
+    "confirmed": marked("Your address is confirmed."),
+    "code-sent": marked("A code is on its way to your address."),
+}
+
+
+class Form(dict[str, Any]):
+    """What was typed into a form; nothing where a field was not there."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
+class PageRoute(APIRoute):
+    """A route whose answers are pages, its errors too."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                response = await handle(request)
+            except SignInNeeded:
+                response = go(sign_in_path(request), is_htmx="hx-request" in request.headers)
+            except NotFound as error:
+                # What a page shows and follows may be removed while one leaves it.
+                is_part = "hx-request" in request.headers
+                response = Response(status_code=204) if is_part else _error_page(request, error)
+            except AppError as error:
+                response = _error_page(request, error)
+            return secured(request, response)
+
+        return answer
+
+
+def secured(request: Request, response: Response) -> Response:
+    """With the headers that every answer of the dashboard has."""
+    headers = response.headers
+    headers.setdefault("Content-Security-Policy", _POLICY)
+    headers.setdefault("Cache-Control", "no-store")
+    headers["Referrer-Policy"] = "same-origin"
+    headers["X-Content-Type-Options"] = "nosniff"
+    headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    if cookies.is_secure(request.scope):
+        headers["Strict-Transport-Security"] = f"max-age={_YEAR}"
+    return response
+
+
+@once
+def _environment() -> "Environment":
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - at the first page
+
+    from app.web import shown  # noqa: PLC0415 - as above
+
+    found = Environment(
+        loader=FileSystemLoader(static.HERE / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+        extensions=["jinja2.ext.i18n"],
+    )
+    found.install_gettext_callables(words.gettext, words.ngettext, newstyle=True)  # type: ignore[attr-defined]
+    found.filters |= shown.FILTERS
+    found.globals |= {
+        "asset": static.address,
+        "languages": words.LANGUAGES,
+        "errors": {},
+        "form": Form(),
+        "fault": None,
+    }
+    return found
+
+
+def page(visit: Visit, template: str, *, status: int = 200, error: AppError | None = None, **context: Any) -> Response:
+    """A page. With an `error` that somebody can mend it shows it where it belongs, and keeps what was typed."""
+    if error is not None:
+        context["errors"] = error.errors if isinstance(error, Invalid) else {}
+        context["fault"] = None if isinstance(error, Invalid) else error.message
+        status = error.status if status == 200 else status  # noqa: PLR2004 - OK
+    context["form"] = Form(visit.form)
+    with words.speaking(visit.language):
+        text = (
+            _environment()
+            .get_template(template)
+            .render(
+                visit=visit,
+                now=datetime.now(UTC),
+                path=visit.request.url.path,
+                language=words.language(),
+                done=DONE.get(visit.query("done")),
+                **context,
+            )
+        )
+    response = HTMLResponse(text, status_code=status)
+    if visit.new_anchor:
+        set_cookie(visit, response, cookies.VISITOR, visit.anchor)
+    return response
+
+
+def set_cookie(visit: Visit, response: Response, cookie: str, value: str, lasts: int | None = None) -> None:
+    scope = visit.request.scope
+    response.set_cookie(
+        cookies.name(scope, cookie),
+        value,
+        max_age=lasts,
+        path="/",
+        secure=cookies.is_secure(scope),
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def end_cookie(visit: Visit, response: Response, cookie: str) -> None:
+    scope = visit.request.scope
+    response.delete_cookie(
+        cookies.name(scope, cookie), path="/", secure=cookies.is_secure(scope), httponly=True, samesite="lax"
+    )
+
+
+def go(path: str, *, is_htmx: bool = False) -> Response:
+    """To another page. What htmx asked for leads the whole page there."""
+    if is_htmx:
+        return Response(status_code=204, headers={"HX-Redirect": path})
+    return RedirectResponse(path, 303)
+
+
+def _error_page(request: Request, error: AppError) -> Response:
+    reason = getattr(error, "reason", None)
+    why = reason.sentence.format(**error.parameters) if reason else None
+    response = page(anybody(request), "error.html", status=error.status, refusal=error, why=why)
+    response.headers.update(error.headers)
+    return response
+
+
+def as_json(values: Mapping[str, Any]) -> str:
+    """For an attribute that a script reads."""
+    return json.dumps(values, separators=(",", ":"))

@@ -1,0 +1,20 @@
+"""The dashboard: all of its pages."""
+
+from fastapi import APIRouter
+
+from app.web import (
+    contacts,
+    conversations,
+    entrance,
+    keys,
+    messages,
+    overview,
+    phones,
+    settings,
+    static,
+    webhooks,
+)
+
+router = APIRouter(include_in_schema=False)
+for _area in (entrance, overview, phones, messages, conversations, contacts, webhooks, keys, settings, static):
+    router.include_router(_area.router)

@@ -1,0 +1,138 @@
+"""The account: settings, language, password, sessions, plan, and its end."""
+
+from fastapi import APIRouter, BackgroundTasks, Depends, Response
+
+from app.accounts import account, codes, cookies, leaving, plans, sessions, signin, tokens, tries
+from app.accounts.schemas import AccountRemoval, EmailProof, PasswordChange, PromoUse, SettingsChange, SettingsOut
+from app.core.database import transaction
+from app.core.dependencies import per_address
+from app.core.errors import AppError
+from app.core.mail import require_mail
+from app.core.settings import get_settings
+from app.web import words
+from app.web.pages import PageRoute, end_cookie, go, page
+from app.web.visits import SIGN_IN, Posts, SignedIn, Visit, user_of
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+
+def _settings(visit: Visit, error: AppError | None = None, part: str = "") -> Response:
+    """`part`: the form that was refused; the others show what is stored."""
+    with transaction() as session:
+        user = user_of(session, visit)
+        return page(
+            visit,
+            "settings.html",
+            error=error,
+            part=part,
+            settings=SettingsOut.model_validate(user, from_attributes=True),
+            user=user,
+            sessions=sessions.shown(session, visit.me),
+            has_mail=get_settings().smtp_url is not None,
+        )
+
+
+@router.get("/settings")
+def settings(visit: SignedIn) -> Response:
+    return _settings(visit)
+
+
+@router.post("/settings")
+def change(visit: Posts) -> Response:
+    try:
+        wanted = visit.read(SettingsChange)
+        with transaction() as session:
+            account.change_settings(user_of(session, visit), wanted.given())
+    except AppError as error:
+        return _settings(visit, error, "settings")
+    return go("/settings?done=saved")
+
+
+@router.post("/settings/language")
+def change_language(visit: Posts) -> Response:
+    chosen = visit.given("language")
+    with transaction() as session:
+        user_of(session, visit).language = chosen if chosen in words.LANGUAGES else None
+    return go("/settings?done=saved")
+
+
+@router.post("/settings/password")
+def change_password(visit: Posts) -> Response:
+    try:
+        wanted = visit.read(PasswordChange)
+        signin.change_password(visit.me, wanted.current_password, wanted.password)
+    except AppError as error:
+        return _settings(visit, error, "password")
+    return go("/settings?done=password")
+
+
+@router.post("/settings/sessions/{number}/end")
+def end_session(visit: Posts, number: str) -> Response:
+    with transaction() as session:
+        tokens.revoke(session, visit.me, "session", number)
+    return go("/settings?done=session")
+
+
+@router.post("/settings/sessions/end")
+def end_sessions(visit: Posts) -> Response:
+    with transaction() as session:
+        sessions.end_all(session, visit.me.user_id, but=visit.me.token_id)
+    return go("/settings?done=session")
+
+
+@router.post("/settings/email/code", dependencies=[Depends(per_address("email-code", tries.RESETS_PER_ADDRESS))])
+def send_code(visit: Posts, later: BackgroundTasks) -> Response:
+    require_mail()
+    later.add_task(codes.mail_proof, visit.me.user_id)
+    return go("/settings?done=code-sent")
+
+
+@router.post("/settings/email")
+def prove_email(visit: Posts) -> Response:
+    try:
+        wanted = visit.read(EmailProof)
+        with transaction() as session:
+            codes.prove_email(session, visit.me.user_id, wanted.code)
+    except AppError as error:
+        return _settings(visit, error, "email")
+    return go("/settings?done=confirmed")
+
+
+@router.post("/settings/delete")
+def delete_account(visit: Posts) -> Response:
+    try:
+        wanted = visit.read(AccountRemoval)
+        leaving.delete_account(visit.me, wanted.current_password, None)
+    except AppError as error:
+        return _settings(visit, error, "delete")
+    response = go(f"{SIGN_IN}?done=deleted")
+    end_cookie(visit, response, cookies.SESSION)
+    return response
+
+
+def _plan(visit: Visit, error: AppError | None = None) -> Response:
+    with transaction() as session:
+        user = user_of(session, visit)
+        return page(
+            visit,
+            "plan.html",
+            error=error,
+            plan=account.subscription_with_payment(user, is_premium=visit.me.is_premium),
+            figures=account.overview(session, visit.me).usage,
+        )
+
+
+@router.get("/plan")
+def plan(visit: SignedIn) -> Response:
+    return _plan(visit)
+
+
+@router.post("/plan/promo")
+def redeem(visit: Posts) -> Response:
+    try:
+        wanted = visit.read(PromoUse)
+        with transaction() as session:
+            plans.redeem(session, visit.me.user_id, wanted.code)
+    except AppError as error:
+        return _plan(visit, error)
+    return go("/plan?done=saved")

@@ -1,0 +1,138 @@
+"""How pages write times, numbers and states; filters of the templates."""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from markupsafe import Markup, escape
+
+from app.web.words import gettext, marked, said
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+_THIN = "\u202f"
+
+_AGO = ((_DAY, marked("%(n)s d ago")), (_HOUR, marked("%(n)s h ago")), (_MINUTE, marked("%(n)s min ago")))
+_AFTER = ((_DAY, marked("in %(n)s d")), (_HOUR, marked("in %(n)s h")), (_MINUTE, marked("in %(n)s min")))
+STATUSES = {
+    "pending": marked("waiting"),
+    "sent": marked("sent"),
+    "delivered": marked("delivered"),
+    "failed": marked("failed"),
+    "cancelled": marked("cancelled"),
+    "received": marked("received"),
+}
+DEVICE_STATES = {
+    "online": marked("online"),
+    "offline": marked("offline"),
+    "disabled": marked("paused"),
+    "failing": marked("failing"),
+    "quiet": marked("sends nothing"),
+}
+STAGES = {
+    "queued": marked("Accepted by the gateway"),
+    "routed": marked("Assigned to a phone"),
+    "released": marked("Given to the phone"),
+    "accepted": marked("Taken by the phone"),
+    "sent": marked("Sent"),
+    "delivered": marked("Delivered"),
+    "failed": marked("Failed"),
+    "cancelled": marked("Cancelled"),
+    "received": marked("Received"),
+    "expired": marked("Expired"),
+    "recalled": marked("Asked back from the phone"),
+    "retried": marked("Sent again"),
+    "moved": marked("Moved to another phone"),
+}
+DELIVERY_STATES = {
+    "pending": marked("waiting"),
+    "delivered": marked("delivered"),
+    "failed": marked("failed"),
+}
+
+
+def number(value: float | Decimal) -> str:
+    """Grouped by thousands."""
+    amount = float(value)
+    text = f"{int(amount):,}" if amount.is_integer() else f"{amount:,.1f}"
+    return text.replace(",", _THIN)
+
+
+def when(moment: datetime | None, zone: ZoneInfo) -> Markup:
+    """A moment in the account's time zone; the exact one, in UTC, on hover."""
+    if moment is None:
+        return Markup("<span>—</span>")
+    local = moment.astimezone(zone)
+    exact = moment.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    text = local.strftime("%Y-%m-%d %H:%M")
+    return Markup('<time datetime="{}" title="{}">{}</time>').format(moment.isoformat(), exact, text)
+
+
+def ago(moment: datetime | None, now: datetime) -> str:
+    """How long ago, in words."""
+    if moment is None:
+        return gettext("never")
+    seconds = int((now - moment).total_seconds())
+    if seconds < _MINUTE:
+        return gettext("just now")
+    for size, text in _AGO:
+        if seconds >= size:
+            return gettext(text) % {"n": seconds // size}
+    return ""
+
+
+def after(moment: datetime | None, now: datetime) -> str:
+    """How long until then, in words."""
+    if moment is None:
+        return ""
+    seconds = max(int((moment - now).total_seconds()), 0)
+    for size, text in _AFTER:
+        if seconds >= size:
+            return gettext(text) % {"n": seconds // size}
+    return gettext("in %(n)s s") % {"n": seconds}
+
+
+def day(value: date) -> str:
+    return value.isoformat()
+
+
+def badge(word: str, names: dict[str, str]) -> Markup:
+    """A state as a coloured word."""
+    return Markup('<span class="badge {}">{}</span>').format(word, gettext(names.get(word, word)))
+
+
+def status(word: str) -> Markup:
+    return badge(word, STATUSES)
+
+
+def device_state(word: str) -> Markup:
+    return badge(word, DEVICE_STATES)
+
+
+def delivery_state(word: str) -> Markup:
+    return badge(word, DELIVERY_STATES)
+
+
+def stage(word: str) -> str:
+    return gettext(STAGES.get(word, word))
+
+
+def lines(text: str) -> Markup:
+    """A stranger's text with its line breaks."""
+    return Markup("<br>").join(escape(part) for part in text.splitlines())
+
+
+FILTERS: dict[str, Callable[..., Any]] = {
+    "number": number,
+    "when": when,
+    "ago": ago,
+    "after": after,
+    "day": day,
+    "status": status,
+    "device_state": device_state,
+    "delivery_state": delivery_state,
+    "stage": stage,
+    "lines": lines,
+    "said": said,
+}

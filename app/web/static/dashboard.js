@@ -1,0 +1,101 @@
+/* What HTML and htmx do not do by themselves: the live stream, copying, charts, dropping files, the menu on a phone. */
+"use strict";
+
+(() => {
+  const body = document.body;
+
+  /* One stream a page. An event names a topic; what shows the topic asks for itself anew. */
+  const topics = body.dataset.live;
+  if (topics && "EventSource" in window) {
+    const stream = new EventSource("/events?topics=" + encodeURIComponent(topics));
+    for (const topic of topics.split(" ")) {
+      stream.addEventListener(topic, () => htmx.trigger(body, "live-" + topic));
+    }
+    /* After a gap nothing is known: everything asks. */
+    let gap = false;
+    stream.addEventListener("error", () => { gap = true; });
+    stream.addEventListener("open", () => {
+      body.dataset.stream = "open";
+      if (gap) topics.split(" ").forEach((topic) => htmx.trigger(body, "live-" + topic));
+      gap = false;
+    });
+    window.addEventListener("pagehide", () => stream.close());
+  }
+
+  document.addEventListener("click", async (event) => {
+    const button = event.target.closest("[data-copy]");
+    if (!button) return;
+    const source = document.querySelector(button.dataset.copy);
+    const text = source.value ?? source.textContent;
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const range = document.createRange();
+      range.selectNodeContents(source);
+      getSelection().removeAllRanges();
+      getSelection().addRange(range);
+      document.execCommand("copy");
+    }
+    button.textContent = button.dataset.copied;
+  });
+
+  /* The menu is open on a wide screen whatever was done on a narrow one. */
+  const menu = document.querySelector(".side details");
+  if (menu) {
+    const wide = matchMedia("(min-width: 48.01rem)");
+    const follow = () => { menu.open = wide.matches; };
+    wide.addEventListener("change", follow);
+    follow();
+  }
+
+  const draw = (root) => {
+    for (const place of root.querySelectorAll("[data-chart]")) {
+      const { days, series } = JSON.parse(place.dataset.chart);
+      const style = getComputedStyle(document.documentElement);
+      const colour = (name) => style.getPropertyValue(name).trim();
+      const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
+      place.removeAttribute("data-chart");
+      const chart = new uPlot({
+        width: place.clientWidth, height: 200, cursor: { drag: { x: false, y: false } },
+        scales: { x: { time: true } },
+        axes: [{ ...axis }, { ...axis, size: 60 }],
+        series: [{ value: "{YYYY}-{MM}-{DD}" }, ...series.map((one) => ({
+          label: one.label, stroke: colour(one.colour), width: 2, points: { show: days.length < 3 },
+        }))],
+      }, [days, ...series.map((one) => one.values)], place);
+      new ResizeObserver(() => chart.setSize({ width: place.clientWidth, height: 200 })).observe(place);
+    }
+  };
+  draw(document);
+  document.addEventListener("htmx:load", (event) => draw(event.detail.elt));
+
+  /* A file with its progress; without this the form posts by itself. */
+  const uploads = (form) => {
+    const input = form.querySelector("input[type=file]");
+    const bar = form.querySelector("progress");
+    const zone = form.querySelector(".drop");
+    const send = () => {
+      const request = new XMLHttpRequest();
+      bar.hidden = false;
+      request.upload.addEventListener("progress", (event) => { bar.max = event.total; bar.value = event.loaded; });
+      request.addEventListener("load", () => {
+        if (request.responseURL !== form.action) { location.assign(request.responseURL); return; }
+        const page = new DOMParser().parseFromString(request.responseText, "text/html");
+        document.querySelector("main").replaceWith(page.querySelector("main"));
+        document.querySelectorAll("form[data-upload]").forEach(uploads);
+      });
+      request.addEventListener("error", () => form.submit());
+      request.open("POST", form.action);
+      request.send(new FormData(form));
+    };
+    form.addEventListener("submit", (event) => { event.preventDefault(); send(); });
+    zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
+    zone.addEventListener("dragleave", () => zone.classList.remove("over"));
+    zone.addEventListener("drop", (event) => {
+      event.preventDefault();
+      zone.classList.remove("over");
+      input.files = event.dataTransfer.files;
+    });
+  };
+  document.querySelectorAll("form[data-upload]").forEach(uploads);
+})();

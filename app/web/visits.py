@@ -1,0 +1,211 @@
+"""Who visits a page: the session in the cookie, the form that was posted, and whether it came from our own page."""
+
+import hashlib
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+from urllib.parse import quote, urlsplit
+from zoneinfo import ZoneInfo
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from app.accounts import cookies, tokens
+from app.accounts.models import User
+from app.accounts.principals import Principal, principal_of
+from app.core.bodies import parse_body
+from app.core.database import transaction
+from app.core.errors import Refused, RouteNotFound
+from app.core.links import base_url
+from app.core.refusals import FORM_EXPIRED
+from app.core.security import parse_token, random_text
+from app.core.settings import get_settings
+from app.core.validation import Model, read
+from app.web import words
+
+TOKEN_FIELD = "form_token"  # noqa: S105 - a field's name
+_VISITOR_LENGTH = 32
+_TOKEN_LENGTH = 40
+SIGN_IN = "/sign-in"
+
+
+class SignInNeeded(Exception):  # noqa: N818 - leads to a page
+    """The page is for somebody who is signed in."""
+
+
+@dataclass(slots=True)
+class Visit:
+    """One request of a browser. `form` is what it posted, without the token."""
+
+    request: Request
+    anchor: str
+    new_anchor: bool = False
+    principal: Principal | None = None
+    user: User | None = None
+    form: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def me(self) -> Principal:
+        assert self.principal is not None
+        return self.principal
+
+    @property
+    def account(self) -> User:
+        assert self.user is not None
+        return self.user
+
+    @property
+    def language(self) -> str:
+        wanted = self.user.language if self.user else None
+        return words.chosen(wanted, self.request.headers.get("accept-language", ""))
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo("UTC")
+
+    @property
+    def form_token(self) -> str:
+        """What this browser's forms carry; another site can neither read nor guess it."""
+        return hmac.new(self.anchor.encode(), b"form", hashlib.sha256).hexdigest()[:_TOKEN_LENGTH]
+
+    @property
+    def is_htmx(self) -> bool:
+        return "hx-request" in self.request.headers
+
+    @property
+    def client(self) -> str | None:
+        """What the browser calls itself, as a session's name."""
+        return self.request.headers.get("user-agent")
+
+    def given(self, name: str) -> str:
+        """A field of the form, as text."""
+        value = self.form.get(name)
+        return value if isinstance(value, str) else ""
+
+    def read(self, model: type[Model]) -> Model:
+        """The form as a request's body. Raises `Invalid`."""
+        return read(model, self.form)
+
+    def query(self, name: str) -> str:
+        return self.request.query_params.get(name, "")
+
+
+def _visit(request: Request) -> Visit:
+    session_cookie = cookies.read(request.scope, cookies.SESSION)
+    visitor = cookies.read(request.scope, cookies.VISITOR)
+    visit = Visit(request, visitor or random_text(_VISITOR_LENGTH), new_anchor=visitor is None)
+    if session_cookie and (credentials := parse_token(session_cookie)):
+        with transaction() as session:
+            principal = principal_of(session, credentials)
+            if principal is not None and principal.kind == "session":
+                visit.principal, visit.user = principal, session.get_one(User, principal.user_id)
+                visit.anchor, visit.new_anchor = session_cookie, False
+    return visit
+
+
+def anybody(request: Request) -> Visit:
+    """A page for everybody."""
+    return _visit(request)
+
+
+def signed_in(request: Request) -> Visit:
+    """A page of somebody who is signed in."""
+    visit = _visit(request)
+    if visit.principal is None:
+        raise SignInNeeded
+    return visit
+
+
+def operator(request: Request) -> Visit:
+    """A page of operators; nobody else learns that it exists."""
+    visit = _visit(request)
+    if visit.user is None or not visit.user.is_operator:
+        raise RouteNotFound(request.url.path)
+    return visit
+
+
+def anybody_posts(request: Request) -> Visit:
+    """A form for everybody. Raises `Refused` where it did not come from a page of ours."""
+    return _posted(_visit(request))
+
+
+def posts(request: Request) -> Visit:
+    """A form of somebody who is signed in."""
+    return _posted(signed_in(request))
+
+
+def operator_posts(request: Request) -> Visit:
+    """A form of an operator's."""
+    return _posted(operator(request))
+
+
+def _posted(visit: Visit) -> Visit:
+    state = visit.request.state
+    refuse_elsewhere(visit.request)
+    if state.body_error is not None:
+        raise state.body_error
+    form = parse_body(state.raw_body, state.content_type)
+    visit.form = {name: _typed(value) for name, value in form.items()} if isinstance(form, Mapping) else {}
+    check_token(visit, visit.form.pop(TOKEN_FIELD, None))
+    return visit
+
+
+def _typed(value: Any) -> Any:
+    # Browsers send the line ends of a form as two characters, which would be counted and sent.
+    return value.replace("\r\n", "\n") if isinstance(value, str) else value
+
+
+def refuse_elsewhere(request: Request) -> None:
+    """Raises `Refused` for a form that came from another site."""
+    if not _same_site(request):
+        raise Refused(FORM_EXPIRED)
+
+
+def check_token(visit: Visit, given: object) -> None:
+    """Raises `Refused` for a form that is not of this browser."""
+    if not isinstance(given, str) or not hmac.compare_digest(given.encode(), visit.form_token.encode()):
+        raise Refused(FORM_EXPIRED)
+
+
+def _same_site(request: Request) -> bool:
+    """Whether the browser says that the request comes from a page of ours; those that say nothing have the token."""
+    site = request.headers.get("sec-fetch-site")
+    if site is not None:
+        return site == "same-origin"
+    origin = request.headers.get("origin")
+    if origin is None:
+        return True
+    ours = {urlsplit(base_url(request.scope)).netloc, request.headers.get("host")}
+    return urlsplit(origin).netloc in ours
+
+
+def sign_in_path(request: Request) -> str:
+    """The sign-in page, from which a browser comes back to the page it asked for."""
+    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    return SIGN_IN if request.method != "GET" or asked == "/" else f"{SIGN_IN}?next={quote(asked, safe='/')}"
+
+
+def own_path(path: str) -> str:
+    """`path` where it leads to a page of ours, else the front."""
+    is_ours = path.startswith("/") and not path.startswith(("//", "/\\")) and path.isprintable()
+    return path if is_ours else "/"
+
+
+def session_cookie(visit: Visit, token: tokens.NewToken) -> tuple[str, str, int]:
+    """Name, value and life of the cookie of a session that begins. The session itself may end before."""
+    lasts = int(get_settings().session_lifetime.total_seconds())
+    return cookies.name(visit.request.scope, cookies.SESSION), token.plain, lasts
+
+
+Anybody = Annotated[Visit, Depends(anybody)]
+SignedIn = Annotated[Visit, Depends(signed_in)]
+Operator = Annotated[Visit, Depends(operator)]
+AnybodyPosts = Annotated[Visit, Depends(anybody_posts)]
+Posts = Annotated[Visit, Depends(posts)]
+OperatorPosts = Annotated[Visit, Depends(operator_posts)]
+
+
+def user_of(session: Session, visit: Visit) -> User:
+    """The account's row in this transaction."""
+    return session.get_one(User, visit.me.user_id)

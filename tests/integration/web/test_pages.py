@@ -1,0 +1,339 @@
+"""Each page's main job, in a browser, from the click to the phone."""
+
+import re
+
+import httpx
+import psycopg
+import pytest
+
+from tests.support.messages_of import add_message, add_phone
+from tests.support.waiting import until
+from tests.support.webhooks_receiver import Receiver, answer
+
+pytestmark = pytest.mark.needs_browser
+
+PASSWORD = "correct horse"
+
+
+@pytest.fixture
+def secret(ali, sql):
+    """Ali's password."""
+    from app.accounts.passwords import hash_password
+
+    sql.execute("UPDATE users SET password_hash = %s WHERE id = %s", (hash_password(PASSWORD), ali.id))
+    return PASSWORD
+
+
+@pytest.fixture
+def unpaired(gateway):
+    from tests.support.strict_phone import StrictPhone
+
+    made = StrictPhone(gateway.url)
+    yield made
+    made.close()
+
+
+def test_from_pairing_to_the_first_message_and_the_first_program(browse, ali, secret, unpaired, api, sql) -> None:
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open("/")
+    visitor.says("No phone is paired yet.")
+    visitor.is_accessible()
+    visitor.submit("Pair a phone")
+    visitor.is_accessible()
+    visitor.picture("pairing")
+    address, token = page.input_value("#server"), page.input_value("#private")
+    assert address == f"{visitor.url}/api/mobile/v1"
+    unpaired.register(token)
+    visitor.says("is connected.")
+    sql.execute("UPDATE users SET default_device_id = (SELECT id FROM devices)")  # no worker routes here
+    with unpaired.stream():
+        visitor.open("/send")
+        visitor.is_accessible()
+        page.fill("#recipients", "+998901112233")
+        page.fill("#message", "Salom… 👋")
+        visitor.says("These characters make the text cost more parts:")
+        visitor.picture("send")
+        visitor.submit("Send")
+        assert re.search(r"/messages/\d+$", page.url)
+        visitor.says("Next in line on")
+        [message] = unpaired.pull()
+        assert (message["textMessage"]["text"], message["phoneNumbers"]) == ("Salom… 👋", ["+998901112233"])
+        unpaired.send(message["id"])
+        unpaired.report(message["id"], "Delivered")
+        page.locator(".badge.delivered").first.wait_for()
+        visitor.is_accessible()
+    visitor.open("/first-steps")
+    visitor.says("A message was delivered: everything works.")
+    visitor.open("/keys")
+    visitor.is_accessible()
+    page.fill("#name", "Shop")
+    page.fill("#current_password", "wrong one")
+    visitor.submit("Make the key")
+    visitor.says("The password is incorrect.")
+    assert page.input_value("#name") == "Shop"
+    visitor.complaints.clear()
+    page.fill("#current_password", secret)
+    visitor.submit("Make the key")
+    visitor.says("Copy it now")
+    visitor.is_accessible()
+    key = page.input_value("#new-key")
+    assert f"Authorization: Bearer {key}" in page.inner_text("#curl")
+    sent = api.post(
+        "/api/sms",
+        headers={"Authorization": f"Bearer {key}"},
+        json={"recipient_number": "+998901112233", "message": "From a program"},
+    )
+    assert sent.status_code == 201
+
+
+def test_sending_a_page_twice_sends_once(browse, ali, phone, sql) -> None:
+    visitor = browse(ali)
+    visitor.open("/send")
+    fields = visitor.page.evaluate("Object.fromEntries(new FormData(document.querySelector('#send')))")
+    fields |= {"recipients": "+998901112233", "message": "Once"}
+    cookie = {"smsfleet_session": ali.headers["Authorization"].removeprefix("Bearer ")}
+    with httpx.Client(base_url=visitor.url, cookies=cookie) as client:
+        first, again = client.post("/send", data=fields), client.post("/send", data=fields)
+    assert first.status_code == again.status_code == 303
+    assert first.headers["location"] == again.headers["location"]
+    assert sql.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+
+
+def test_many_recipients_and_groups(browse, ali, phone, client, sql) -> None:
+    group = client.post("/api/contact-groups", json={"name": "Customers"}).json()["data"]["id"]
+    client.post("/api/contacts", json={"phone_number": "+998901112200", "name": "Laylo", "group_ids": [group]})
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open("/send")
+    page.fill("#recipients", "+998901112233\nnot a number")
+    page.check(f"#group-{group}")
+    page.fill("#message", "Hello {name}")
+    visitor.submit("Send")
+    assert page.locator("#recipients-wrong").inner_text().strip()
+    assert page.input_value("#message") == "Hello {name}"
+    assert page.is_checked(f"#group-{group}")
+    visitor.complaints.clear()
+    page.check("#skip_invalid")
+    visitor.submit("Send")
+    visitor.says("Queued for sending.")
+    texts = sql.execute("SELECT message, recipient_number FROM messages ORDER BY recipient_number").fetchall()
+    assert texts == [("Hello Laylo", "+998901112200"), ("Hello ", "+998901112233")]
+
+
+def test_a_phone_is_paused_renamed_limited_and_removed(browse, ali, phone, client, device_number) -> None:
+    number = device_number(phone)
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open("/phones")
+    visitor.is_accessible()
+    page.get_by_role("link", name="samsung/a52qnsxx").click()
+    visitor.submit("Pause")
+    visitor.says("paused")
+    page.fill("#device_name", "Front desk")
+    page.fill("#send_delay_seconds", "7")
+    page.fill("#limit-per_day", "200")
+    visitor.submit("Save")
+    shown = client.get(f"/api/devices/{number}").json()["data"]
+    assert (shown["device_name"], shown["is_active"], shown["send_delay_seconds"]) == ("Front desk", False, 7)
+    assert shown["limits"] == {"per_day": 200}
+    visitor.is_accessible()
+    page.fill("#send_delay_seconds", "-1")
+    page.locator("form", has=page.locator("#device_name")).evaluate("form => form.noValidate = true")
+    visitor.submit("Save")
+    visitor.says("must be at least 0")
+    visitor.complaints.clear()
+    page.get_by_text("Remove the phone").first.click()
+    visitor.says("messages wait for it")
+    visitor.submit("Remove the phone")
+    visitor.says("No phone is paired yet.")
+
+
+def test_a_message_says_why_it_waits_is_cancelled_and_a_failed_one_sent_again(
+    browse, ali, phone, send, settings_of, client
+) -> None:
+    settings_of(phone, send_delay_seconds=600, device_name="Pixel")
+    with phone.stream():
+        first, second = send("one"), send("two")
+        [message] = phone.pull()
+        phone.report(message["id"], "Failed", error="Send result: RESULT_ERROR_NO_SERVICE")
+        visitor = browse(ali)
+        visitor.open(f"/messages/{second['id']}")
+        visitor.says("Pixel sends one message every 600 seconds; this message is next.")
+        visitor.submit("Cancel it")
+        visitor.page.locator(".badge.cancelled").first.wait_for()
+        visitor.open("/messages?status=failed")
+        visitor.is_accessible()
+        visitor.page.get_by_role("link", name="+998901112233").click()
+        visitor.says("The SIM card has no mobile service.")
+        visitor.is_accessible()
+        visitor.picture("message")
+        visitor.submit("Send it again")
+        visitor.page.locator(".badge.pending").first.wait_for()
+    assert client.get(f"/api/sms/{first['id']}").json()["data"]["status"] == "pending"
+
+
+def test_lists_follow_what_happens(browse, ali, phone, send) -> None:
+    visitor = browse(ali)
+    visitor.open("/messages")
+    visitor.says("There are no such messages.")
+    visitor.is_live()
+    send("Appears by itself")
+    visitor.says("Appears by itself")
+
+
+def test_a_conversation_is_read_and_answered_without_a_reload(browse, ali, phone, sql) -> None:
+    phone.sync()
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open("/conversations")
+    visitor.says("Nobody has written")
+    visitor.is_live()
+    phone.receive("+998901112233", "Is it open?")
+    visitor.says("Is it open?")
+    visitor.is_accessible()
+    page.get_by_role("link", name="+998901112233").click()
+    visitor.is_live()
+    phone.receive("+998901112233", "Hello?")
+    visitor.says("Hello?")
+    page.fill("#message", "Yes, come in")
+    visitor.submit("Send")
+    visitor.says("Yes, come in")
+    visitor.is_accessible()
+    visitor.picture("conversation")
+    [message] = phone.pull()
+    assert message["phoneNumbers"] == ["+998901112233"]
+    visitor.open("/conversations")
+    assert page.locator(".unread").count() == 0
+
+
+def test_contacts_and_groups(browse, ali, client, tmp_path) -> None:
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open("/groups")
+    page.fill("#name", "Customers")
+    visitor.submit("Make it")
+    visitor.is_accessible()
+    file = tmp_path / "people.csv"
+    file.write_text("name,phone\nLaylo,+998901112233\nNobody,12\n", encoding="utf-8")
+    visitor.open("/contacts")
+    page.set_input_files("#file", file)
+    page.select_option("#import-group", label="Customers")
+    page.get_by_role("button", name="Import").click()
+    visitor.says("1 contacts imported, 1 rows left out.")
+    visitor.open("/contacts")
+    visitor.is_accessible()
+    page.fill("#new-number", "nonsense")
+    visitor.submit("Add")
+    visitor.says("must be a valid phone number")
+    visitor.complaints.clear()
+    page.get_by_role("link", name="Laylo").click()
+    visitor.is_accessible()
+    page.fill("#email", "laylo@example.com")
+    visitor.submit("Save")
+    [contact] = client.get("/api/contacts").json()["data"]["data"]
+    assert (contact["email"], [group["name"] for group in contact["groups"]]) == ("laylo@example.com", ["Customers"])
+    page.get_by_role("link", name="Customers").click()
+    visitor.is_accessible()
+    visitor.submit("Take out Laylo")
+    visitor.says("Nobody is in it yet.")
+    page.fill("#add", "laylo")
+    visitor.submit("Search")
+    page.get_by_label("Laylo").check()
+    visitor.submit("Add")
+    visitor.says("1 contacts")
+
+
+def test_a_webhook_that_fails_is_seen_mended_and_replayed(browse, ali, configured, sql) -> None:
+    from app.webhooks.guard import judge_address
+
+    configured(WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8")
+    judge_address.cache_clear()
+    visitor = browse(ali)
+    page = visitor.page
+    with Receiver() as receiver:
+        receiver.behaviour = answer(500, b"<b>no such table</b>")
+        visitor.open("/webhooks")
+        page.fill("#webhook_url_status", "nonsense")
+        page.locator("form", has=page.locator("#webhook_url_status")).evaluate("form => form.noValidate = true")
+        visitor.submit("Save")
+        assert page.locator("#webhook_url_status-wrong").inner_text().strip()
+        visitor.complaints.clear()
+        page.fill("#webhook_url_status", receiver.url())
+        visitor.submit("Save")
+        visitor.submit("Test the status webhook")
+        visitor.says("The receiver did not accept the test.")
+        visitor.says("<b>no such table</b>")
+        message = add_message(sql, ali)
+        [number] = sql.execute(
+            "INSERT INTO webhook_deliveries (webhook_id, user_id, event, hook, url, message_id, state, error, body,"
+            " finished_at) VALUES (gen_random_uuid(), %s, 'status', 'status', %s, %s, 'failed', 'HTTP 500', '{}',"
+            " clock_timestamp()) RETURNING id",
+            (ali.id, receiver.url("/wrong"), message),
+        ).fetchone()
+        sql.execute(
+            "INSERT INTO webhook_attempts (delivery_id, url, status_code, answer, duration_ms)"
+            " VALUES (%s, %s, 500, '<b>no such table</b>', 12)",
+            (number, receiver.url("/wrong")),
+        )
+        visitor.open("/webhooks?state=failed")
+        visitor.is_accessible()
+        page.get_by_role("link", name=receiver.url("/wrong")).click()
+        visitor.says("<b>no such table</b>")
+        visitor.is_accessible()
+        visitor.submit("Deliver again")
+        page.locator(".badge.pending").first.wait_for()
+    assert sql.execute("SELECT state, url FROM webhook_deliveries").fetchone() == ("pending", receiver.url())
+    judge_address.cache_clear()
+
+
+def test_settings_password_sessions_and_the_end(browse, ali, secret, api, sql) -> None:
+    visitor = browse(ali)
+    page = visitor.page
+    ali.token(kind="session")
+    visitor.open("/settings")
+    visitor.is_accessible()
+    page.fill("#default_region", "uz")
+    page.uncheck("#failover")
+    visitor.submit("Save")
+    visitor.says("Saved.")
+    assert sql.execute("SELECT default_region, failover, keep_inbound FROM users").fetchone() == ("UZ", False, True)
+    visitor.submit("Sign out everywhere else")
+    assert sql.execute("SELECT count(*) FROM tokens").fetchone() == (1,)
+    page.fill("#current_password", "wrong")
+    page.fill("#password", "battery staple")
+    page.fill("#password_confirmation", "battery staple")
+    visitor.submit("Change the password")
+    visitor.says("The password is incorrect.")
+    visitor.complaints.clear()
+    page.fill("#current_password", secret)
+    page.fill("#password", "battery staple")
+    page.fill("#password_confirmation", "battery staple")
+    visitor.submit("Change the password")
+    visitor.says("Your password is changed.")
+    visitor.open("/plan")
+    visitor.is_accessible()
+    visitor.open("/settings")
+    page.get_by_text("Delete the account").last.click()
+    page.fill("#delete-password", "battery staple")
+    visitor.submit("Delete everything")
+    visitor.says("Your account is deleted.")
+    assert until(lambda: sql.execute("SELECT deleted_at IS NOT NULL FROM users").fetchone()) == (True,)
+
+
+def test_the_overview(browse, ali, sql: psycopg.Connection) -> None:
+    add_phone(sql, ali, name="Pixel 7", default=True)
+    add_message(sql, ali)
+    add_message(sql, ali, status="failed", error_message="Send result: RESULT_ERROR_NO_SERVICE")
+    visitor = browse(ali)
+    visitor.open("/")
+    visitor.says("Pixel 7")
+    visitor.page.locator(".chart canvas").wait_for()
+    visitor.is_accessible()
+    visitor.picture("overview")
+    visitor.resize("narrow")
+    visitor.picture("overview-narrow")
+    visitor.resize("wide")
+    add_message(sql, ali, status="failed")
+    row = visitor.page.get_by_role("row", name="Today")
+    until(lambda: visitor.page.evaluate("htmx.trigger(document.body, 'live-messages')") or "2" in row.inner_text())
