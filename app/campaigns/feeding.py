@@ -163,20 +163,20 @@ def _judged(
     """The candidates who get a message, with their texts; the others are left out for good."""
     if not candidates:
         return []
-    reasons = judging.left_out(session, user_id, candidates)
     nameless = [one.number for one in candidates if one.name is None and "{" in campaigns[one.campaign_id].message]
     names = book.names_of(session, user_id, nameless) if nameless else {}
+    reasons: dict[tuple[int, int], str] = {}
     new: list[_New] = []
     for one in candidates:
-        place = (one.campaign_id, one.place)
-        if place in reasons:
-            continue
         values = {**(one.fields or {}), "name": one.name or names.get(one.number)}
         body, _ = placeholders.fill(campaigns[one.campaign_id].message, values)
         if one.message_id is None and (not body.strip() or len(body) > MESSAGE_LENGTH):
-            reasons[place] = TOO_LONG if body.strip() else NO_TEXT
+            reasons[one.campaign_id, one.place] = TOO_LONG if body.strip() else NO_TEXT
             continue
         new.append(_New(one, body))
+    suppressed = judging.left_out(session, user_id, [one.candidate for one in new], [one.text for one in new])
+    reasons |= suppressed
+    new = [one for one in new if (one.candidate.campaign_id, one.candidate.place) not in suppressed]
     gone = [one for one in candidates if (one.campaign_id, one.place) in reasons and one.message_id is None]
     _leave_out(session, campaigns, [(one, reasons[one.campaign_id, one.place]) for one in gone])
     return new

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sqlalchemy.orm import Session
 
 from app.campaigns.models import Campaign
+from app.messages.accepting import suppression
 
 
 class Candidate(NamedTuple):
@@ -41,6 +42,9 @@ def opening(session: Session, campaign: Campaign, now: datetime) -> Opening:  # 
     return Opening()
 
 
-def left_out(session: Session, user_id: int, candidates: Sequence[Candidate]) -> dict[tuple[int, int], str]:  # noqa: ARG001 - consent is asked for here
-    """Who gets nothing for good, by campaign and place, and the code of why."""
-    return {}
+def left_out(
+    session: Session, user_id: int, candidates: Sequence[Candidate], texts: Sequence[str]
+) -> dict[tuple[int, int], str]:
+    """Who gets nothing for good, by campaign and place, and the code of why; each with the text it would get."""
+    out = suppression.suppressed(session, user_id, [one.number for one in candidates], texts)
+    return {(candidates[at].campaign_id, candidates[at].place): reason for at, reason in out.items()}

@@ -192,3 +192,24 @@ def test_it_is_answered_from_the_index_of_recipients(sql, ali):
         plan = "\n".join(session.scalars(statement, values))
     assert "ix_messages_user_recipient" in plan
     assert "Seq Scan on messages" not in plan
+
+
+def test_a_campaign_leaves_out_who_is_over_the_cap_or_had_its_text(settings, bulk, client, sql, ali, work, phone):
+    from app.campaigns import looking
+
+    settings(frequency_cap={"messages": 1, "days": 7}, same_content_minutes=60)
+    bulk(ALI, message="Hello")
+    client.post("/api/sms", json={"message": "Sale", "recipient_number": LAYLO, "device_id": phone.device_id})
+    number = client.post("/api/campaigns", json={"name": "x", "message": "Sale"}).json()["data"]["id"]
+    sql.execute(
+        "INSERT INTO campaign_recipients (campaign_id, place, number) VALUES (%s, 1, %s), (%s, 2, %s), (%s, 3, %s)",
+        (number, ALI, number, LAYLO, number, "+998901112235"),
+    )
+    sql.execute("UPDATE campaigns SET recipients = 3 WHERE id = %s", (number,))
+    client.post(f"/api/campaigns/{number}/start")
+    work(looking.look, ali.id)
+    reasons = dict(sql.execute("SELECT value, reason FROM campaign_left_out").fetchall())
+    assert reasons == {ALI: "over_cap", LAYLO: "same_content"}
+    assert sql.execute("SELECT recipient_number FROM messages WHERE campaign_id = %s", (number,)).fetchall() == [
+        ("+998901112235",)
+    ]

@@ -6,13 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from app.campaigns import looking
 from app.core.database import transaction
 from app.core.security import digest
 from app.messages.accepting import bulk, intake, requests
 from app.messages.accepting.recipients import Recipient
-from app.messages.dispatch import handout
+from app.messages.dispatch import handout, routing
 from app.messages.life import opting_out
 from app.messages.schemas import BulkDraft, SmsDraft
+from app.messages.states import Stage
 from app.optouts import book, consent
 from app.optouts.models import By
 from tests.support.waiting import until
@@ -80,6 +82,49 @@ def test_what_is_being_accepted_when_the_stop_comes_is_not_given_out(phone, ali,
     assert phone.pull() == []
     assert ended(sql) == CANCELLED
     assert sql.execute("SELECT count(*) FROM message_queue").fetchone() == (0,)
+
+
+def test_a_feed_under_way_when_the_stop_comes_gives_nothing_out(phone, running, ali, sql, work):
+    with transaction() as session:
+        looking.look(session, ali.id)
+        assert phone.receive(NUMBER, "STOP") == 200
+        work(opting_out.withdraw, ali.id)
+    work(routing.route_waiting, ali.id)
+    assert phone.pull() == []
+    assert ended(sql) == CANCELLED
+    shown = running()
+    assert (shown["counts"]["cancelled"], shown["counts"]["waiting"]) == (1, 0)
+
+
+def test_a_feed_after_the_stop_leaves_it_out(phone, running, ali, sql, work):
+    phone.receive(NUMBER, "STOP")
+    work(looking.look, ali.id)
+    assert ended(sql) == []
+    assert running()["counts"]["left_out"] == 1
+    assert sql.execute("SELECT value, reason FROM campaign_left_out").fetchall() == [(NUMBER, "opted_out")]
+
+
+@pytest.fixture
+def running(client, sql, phone):
+    """A campaign to one number that is running, and what is shown of it."""
+    number = client.post("/api/campaigns", json={"name": "Sale", "message": "Hello"}).json()["data"]["id"]
+    sql.execute("INSERT INTO campaign_recipients (campaign_id, place, number) VALUES (%s, 1, %s)", (number, NUMBER))
+    sql.execute("UPDATE campaigns SET recipients = 1 WHERE id = %s", (number,))
+    assert client.post(f"/api/campaigns/{number}/start").status_code == 200
+    return lambda: client.get(f"/api/campaigns/{number}").json()["data"]
+
+
+def test_what_is_held_or_scheduled_is_withdrawn(phone, running, send, client, ali, sql, work):
+    work(looking.look, ali.id)
+    (campaign,) = client.get("/api/campaigns").json()["data"]["data"]
+    assert client.post(f"/api/campaigns/{campaign['id']}/pause").status_code == 200
+    send("later", recipient_number=NUMBER, send_at=phone.now(3600))
+    assert sql.execute("SELECT stage FROM message_queue").fetchall() == [(Stage.HELD,), (Stage.HELD,)]
+    phone.receive(NUMBER, "STOP")
+    work(opting_out.withdraw, ali.id)
+    assert ended(sql) == CANCELLED * 2
+    assert client.post(f"/api/campaigns/{campaign['id']}/resume").status_code == 200
+    assert phone.pull() == []
 
 
 def test_it_is_withdrawn_where_no_phone_asks_for_it(phone, ali, sql, work):
