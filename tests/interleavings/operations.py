@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from itertools import product
@@ -11,18 +11,31 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from app.accounts import usage
+from app.campaigns import asking, life, looking, progress
+from app.campaigns import records as campaigns
 from app.core.database import transaction
 from app.core.errors import AppError
 from app.devices import figures, ownership
 from app.messages.accepting import bulk, intake
-from app.messages.dispatch import handout
-from app.messages.life import cancelling, expiry, moving, reports, retrying, transitions
+from app.messages.dispatch import handout, releasing
+from app.messages.life import (
+    cancelling,
+    expiry,
+    moving,
+    opting_out,
+    reports,
+    rescheduling,
+    retrying,
+    transitions,
+)
 from app.messages.life.transitions import Change
 from app.messages.lookup import find
 from app.messages.schemas import BulkDraft
 from app.messages.states import Event, Status
+from app.optouts import book
+from app.optouts.schemas import NewOptOut
 from app.webhooks import claims, history, records, urls
-from tests.interleavings.world import NO_SERVICE, World, again_on_conflict, hot, plain
+from tests.interleavings.world import NO_SERVICE, NUMBER, World, again_on_conflict, hot, plain
 from workers.base import in_transaction
 
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
@@ -54,7 +67,7 @@ def _route(world: World) -> None:
 
 def _pull(world: World, phone: int) -> None:
     try:
-        world.take(phone, hot(handout.hand_out, world.pull(phone)))
+        world.take(phone, hot(opting_out.hand_out, world.pull(phone)))
     except AppError:  # it was removed
         return
 
@@ -103,6 +116,51 @@ def _enroll_again(world: World) -> None:
     plain(handout.never_repeat, world.user, world.devices[0])
 
 
+def _release(_: World) -> None:
+    in_transaction(releasing.release)
+
+
+def _reschedule(world: World) -> None:
+    def change(session: Session) -> None:
+        row = find(session, world.user, str(world.messages[0]))
+        rescheduling.reschedule(session, row, datetime.now(UTC) + timedelta(hours=1))
+
+    plain(change)
+
+
+def _opt_out(world: World) -> None:
+    plain(book.create, world.owner, NewOptOut(phone_number=NUMBER))
+    in_transaction(opting_out.withdraw, world.user)
+    world.opted_out = world.campaign == 0  # of a campaign it is one number of three
+
+
+def _look(world: World) -> None:
+    in_transaction(looking.look, world.user)
+
+
+def _pause(world: World) -> None:
+    plain(lambda _: asking.pause(world.user, str(world.campaign)))
+
+
+def _cancel_campaign(world: World) -> None:
+    plain(lambda _: asking.cancel(world.user, str(world.campaign)))
+
+
+def _resume(world: World) -> None:
+    plain(lambda session: life.resume(session, campaigns.find(session, world.user, str(world.campaign), lock=True)))
+
+
+def _retry_campaign(world: World) -> None:
+    def retry(session: Session) -> None:
+        life.retry_failed(session, campaigns.find(session, world.user, str(world.campaign), lock=True), uncertain=False)
+
+    plain(retry)
+
+
+def _fold_campaigns(_: World) -> None:
+    in_transaction(progress.fold_all)
+
+
 def _fold(_: World) -> None:
     in_transaction(usage.fold, 5000)
     in_transaction(figures.fold, 5000)
@@ -132,8 +190,9 @@ def _set_url(world: World, url: str | None) -> None:
     plain(urls.change, world.user, {"status": url})
 
 
-_WITH_A_PHONE = {"released", "accepted", "recalled", "sent", "unreported", "uncertain"}
-_PENDING = {"queued", "routed", "released", "accepted", "recalled", "overdue", "unreported"}
+_CAMPAIGN = {"campaign queued", "campaign routed", "campaign released", "campaign paused"}
+_WITH_A_PHONE = {"released", "accepted", "recalled", "sent", "unreported", "uncertain", "campaign released"}
+_PENDING = {"queued", "routed", "released", "accepted", "recalled", "overdue", "unreported", "scheduled"} | _CAMPAIGN
 _POSTED = {"sent", "claimed", "lapsed", "given up"}
 
 OPERATIONS = [
@@ -143,8 +202,12 @@ OPERATIONS = [
         ("send with a key", {"nothing"}, partial(_send, key="key")),
         ("bulk", {"queued", "routed"}, partial(_bulk, key=None)),
         ("bulk with a key", {"nothing"}, partial(_bulk, key="key")),
-        ("route", {"queued", "routed", "failed", "uncertain"}, _route),
-        ("pull", {"queued", "routed", "released", "recalled", "overdue", "failed"}, partial(_pull, phone=0)),
+        ("route", {"queued", "routed", "failed", "uncertain", "scheduled", "campaign queued"}, _route),
+        (
+            "pull",
+            {"queued", "routed", "released", "recalled", "overdue", "failed"} | _CAMPAIGN,
+            partial(_pull, phone=0),
+        ),
         ("pull of the other", {"queued", "routed", "released", "accepted"}, partial(_pull, phone=1)),
         ("report taken", _WITH_A_PHONE, partial(_report, state="Processed")),
         ("report sent", _WITH_A_PHONE, partial(_report, state="Sent")),
@@ -154,12 +217,21 @@ OPERATIONS = [
         ("cancel", _PENDING, _cancel),
         ("retry", {"failed", "uncertain"}, _retry),
         ("expire", {"overdue", "unreported"}, _expire),
-        ("switch off", {"queued", "routed", "released", "overdue"}, _switch_off),
+        ("switch off", {"queued", "routed", "released", "overdue", "campaign routed"}, _switch_off),
         ("remove phone", {"routed", "released"}, _remove),
         ("enroll again", {"routed", "released"}, _enroll_again),
         ("owner says sent", {"routed", "released", "accepted"}, partial(_change, event=Event.SENT)),
         ("owner says failed", {"routed", "released", "accepted"}, partial(_change, event=Event.FAILED)),
         ("delete", _PENDING | {"sent", "failed", "uncertain"}, partial(_change, event=Event.DELETED)),
+        ("release", {"scheduled"}, _release),
+        ("reschedule", {"scheduled"}, _reschedule),
+        ("opt out", {"queued", "routed", "released", "scheduled", "campaign", "campaign routed"}, _opt_out),
+        ("look after campaigns", {"campaign", "campaign failed"} | _CAMPAIGN, _look),
+        ("pause", {"campaign", "campaign failed"} | _CAMPAIGN, _pause),
+        ("resume", {"campaign paused"}, _resume),
+        ("cancel campaign", {"campaign", "campaign failed"} | _CAMPAIGN, _cancel_campaign),
+        ("retry campaign", {"campaign failed"}, _retry_campaign),
+        ("fold campaigns", {"campaign released", "campaign failed"}, _fold_campaigns),
         ("fold", {"sent", "failed"}, _fold),
         ("claim", _POSTED, _claim),
         ("record taken", {"claimed", "lapsed"}, partial(_record, status=200)),

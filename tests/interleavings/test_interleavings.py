@@ -48,6 +48,20 @@ lapsed: claim | record taken
 lapsed: record taken | claim
 given up: replay | replay all
 given up: replay all | claim
+scheduled: release | reschedule
+scheduled: reschedule | release
+scheduled: release | cancel
+routed: opt out | pull
+routed: pull | opt out
+campaign: look after campaigns | look after campaigns
+campaign: look after campaigns | pause
+campaign queued: pause | route
+campaign routed: pause | pull
+campaign routed: pull | pause
+campaign routed: cancel campaign | pull
+campaign paused: resume | pause
+campaign failed: retry campaign | look after campaigns
+campaign failed: look after campaigns | retry campaign
 """
 
 

@@ -4,6 +4,7 @@ import threading
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
@@ -13,14 +14,17 @@ from sqlalchemy.orm import Session
 from app.accounts import signin, tokens, usage
 from app.accounts.principals import Principal
 from app.accounts.usage import UsageKind
+from app.campaigns import life, looking, progress
+from app.campaigns import records as campaigns
+from app.campaigns.schemas import CampaignDraft
 from app.core.batching import Later
 from app.core.database import transaction
 from app.core.errors import AppError, Conflict, is_locked
 from app.core.security import digest, parse_token
 from app.devices import enrolling
 from app.messages.accepting import intake, requests
-from app.messages.dispatch import handout, routing
-from app.messages.life import cancelling, expiry, moving, reports
+from app.messages.dispatch import handout, releasing, routing
+from app.messages.life import cancelling, expiry, moving, opting_out, reports
 from app.messages.schemas import SmsDraft
 from app.messages.states import Status
 from app.mobile import wire
@@ -30,6 +34,7 @@ from app.webhooks.sender import Result
 from tests.interleavings.harness import runner
 
 APP = "1.68.0"
+NUMBER = "+998901112233"
 MESSAGES = 3
 NO_SERVICE = "Send result: RESULT_ERROR_NO_SERVICE (Failed because service is currently unavailable)"
 # This one may have left, so it is not tried elsewhere.
@@ -43,7 +48,8 @@ DEADLOCK = "40P01"
 _EMPTIED = (
     "messages", "message_queue", "message_steps", "usage_deltas", "usage_totals", "device_deltas", "device_totals",
     "webhook_deliveries", "webhook_queue", "webhook_attempts", "webhook_targets", "webhook_urls", "idempotency_keys",
-    "dispatch_cursors", "device_state", "device_health",
+    "dispatch_cursors", "device_state", "device_health", "opt_outs", "held_campaigns", "campaigns",
+    "campaign_recipients", "campaign_left_out", "campaign_totals", "campaign_minutes", "campaign_deltas",
 )  # fmt: skip
 
 
@@ -94,6 +100,16 @@ def _wait() -> None:
     time.sleep(0.002)
 
 
+_IS_WAITING = text("SELECT EXISTS (SELECT FROM message_queue WHERE stage IN (0, 3))")
+_RECOUNT = text("""
+    SELECT CASE WHEN m.id IS NULL THEN 'not_made' WHEN m.status <> 'pending' THEN m.status
+                WHEN q.stage = 0 THEN 'waiting' WHEN q.stage = 3 THEN 'held' ELSE 'given' END AS place,
+           count(*) AS n, count(DISTINCT m.id) AS messages
+    FROM campaign_recipients r LEFT JOIN messages m ON m.campaign_id = r.campaign_id AND m.recipient_number = r.number
+    LEFT JOIN message_queue q ON q.message_id = m.id WHERE r.state <> 2 GROUP BY 1
+""")
+
+
 class World:
     """Reset by `begin` for each try."""
 
@@ -135,6 +151,8 @@ class World:
         self.may_go_twice = False  # by the owner's own retry of what is uncertain
         self.tells = True
         self.owner_spoke = False
+        self.campaign = 0
+        self.opted_out = False
         with transaction() as session:
             session.execute(text("; ".join(f"DELETE FROM {table}" for table in _EMPTIED)))
             session.execute(
@@ -162,14 +180,18 @@ class World:
 
     # What phones and their owner do, in a session that is given
 
-    def send(self, key: str | None = None) -> requests.Send:
+    def send(self, key: str | None = None, send_at: datetime | None = None) -> requests.Send:
         draft = SmsDraft(
-            message="x", recipient_number="+998901112233", device_id="active", callback_url="http://example.org/c"
+            message="x",
+            recipient_number=NUMBER,
+            device_id="active",
+            callback_url="http://example.org/c",
+            send_at=send_at,
         )
         return requests.Send(self.key, draft, key, b"hash" if key else b"")
 
-    def accept(self, session: Session) -> None:
-        for outcome in intake.accept(session, [self.send() for _ in range(MESSAGES)]):
+    def accept(self, session: Session, send_at: datetime | None = None) -> None:
+        for outcome in intake.accept(session, [self.send(None, send_at) for _ in range(MESSAGES)]):
             assert not isinstance(outcome, Exception), outcome
 
     def route(self, session: Session) -> int:
@@ -189,7 +211,7 @@ class World:
 
     def pull_in(self, session: Session) -> None:
         """Both phones pull, those that may."""
-        for phone, answer in enumerate(handout.hand_out(session, [self.pull(phone) for phone in (0, 1)])):
+        for phone, answer in enumerate(opting_out.hand_out(session, [self.pull(phone) for phone in (0, 1)])):
             if not isinstance(answer, Exception):
                 self.take(phone, answer)
 
@@ -271,6 +293,7 @@ class World:
         if self.answers and len(found) != sum(len(numbers) for made in self.answers.values() for numbers in made):
             wrong.append(f"sends with keys made {dict(self.answers)}, and there are {len(found)} messages")
         wrong += self._counters(session, found)
+        wrong += self._of_campaign(session)
         wrong += self._told(session, found)
         wrong += self._deliveries(session)
         return wrong
@@ -304,10 +327,28 @@ class World:
             wrong.append(f"phones count {delivered} delivered and there are {by_phones}")
         return wrong
 
+    def _of_campaign(self, session: Session) -> list[str]:
+        """Each recipient has one message at most, and the counts are the recount."""
+        if not self.campaign:
+            return []
+        counts = progress.counts(session, [self.campaign])[self.campaign].model_dump()
+        found = {row.place: row.n for row in session.execute(_RECOUNT)}
+        wrong = [
+            f"of the campaign {found.get(place, 0)} are {place}, and {counts[place]} are counted"
+            for place in ("not_made", "waiting", "held", "given", "sent", "delivered", "failed", "cancelled")
+            if found.get(place, 0) != counts[place]
+        ]
+        if sum(found.values()) != counts["recipients"]:
+            wrong.append(f"{counts['recipients']} recipients have messages: {found}")
+        return wrong
+
     def _told(self, session: Session, found: list[Any]) -> list[str]:
         """Account URLs hear each status, the present one last; callbacks hear of the end once."""
         told: dict[int, list[str]] = defaultdict(list)
         called: Counter[int] = Counter()
+        retried = self.retried
+        if self.campaign:  # its looking after does it
+            retried = Counter(self._retried(session))
         for row in self.rows(
             session,
             "SELECT message_id, hook, body::json->'data'->>'status' AS status FROM webhook_deliveries ORDER BY id",
@@ -321,12 +362,17 @@ class World:
             statuses = told[row.id]
             if self.tells and row.status != "pending" and statuses[-1:] != [row.status]:
                 wrong.append(f"message {row.id} is {row.status}, and its URL was told {statuses}")
-            if max(Counter(statuses).values(), default=0) > 1 + self.retried[row.id]:
+            if max(Counter(statuses).values(), default=0) > 1 + retried[row.id]:
                 wrong.append(f"message {row.id}: its URL was told {statuses}")
-            final = self.retried[row.id] + (row.status in FINAL)
+            final = retried[row.id] + (row.status in FINAL)
             if row.status != "sent" and called[row.id] != final:
                 wrong.append(f"message {row.id} is {row.status}, and its callback was called {called[row.id]} times")
         return wrong
+
+    def _retried(self, session: Session) -> list[int]:
+        return [
+            row.message_id for row in self.rows(session, "SELECT message_id FROM message_steps WHERE step = 'retried'")
+        ]
 
     def _deliveries(self, session: Session) -> list[str]:
         rows = self.rows(
@@ -355,15 +401,15 @@ class World:
         return wrong
 
     def finish(self) -> list[str]:
-        """Let everything go on to its end, as the sweep and the phones would; what was lost or went out twice."""
+        """Let everything go on to its end, as the workers and the phones would; what was lost or went out twice."""
         with transaction() as session:
-            waits, rounds = True, 0
-            while waits and rounds < MAX_ROUNDS:
-                moving.move(session, self.user)
-                self.route(session)
-                session.execute(text("UPDATE message_queue SET offered_at = offered_at - interval '1 minute'"))
-                self.pull_in(session)
-                waits = session.scalar(text("SELECT EXISTS (SELECT FROM message_queue WHERE stage = 0)"))
+            wrong = self._given_all_the_same(session)
+            rounds = 0
+            while rounds < MAX_ROUNDS and (not rounds or session.scalar(_IS_WAITING)):
+                session.execute(text("UPDATE message_queue SET due_at = clock_timestamp() WHERE due_at IS NOT NULL"))
+                releasing.release(session)
+                looking.look(session, self.user)
+                self._pull_round(session)
                 rounds += 1
             said = []
             for phone in (0, 1):
@@ -373,7 +419,26 @@ class World:
             reports.record(session, said)
             expiry.expire(session)
             session.info.clear()
-            return self._lost_or_twice(session) + self._wrong(session)
+            return wrong + self._lost_or_twice(session) + self._wrong(session)
+
+    def _pull_round(self, session: Session) -> None:
+        moving.move(session, self.user)
+        self.route(session)
+        session.execute(text("UPDATE message_queue SET offered_at = offered_at - interval '1 minute'"))
+        self.pull_in(session)
+
+    def _given_all_the_same(self, session: Session) -> list[str]:
+        """After the answer to a pause, a cancel or an opt-out no phone is given anything new; a pause is ended here."""
+        (status,) = session.execute(text("SELECT min(status) FROM campaigns")).one()
+        if status not in {"paused", "cancelled"} and not self.opted_out:
+            return []
+        before = set(self.given)
+        opting_out.withdraw(session, self.user)
+        looking.look(session, self.user)
+        self._pull_round(session)
+        if status == "paused":
+            life.resume(session, campaigns.find(session, self.user, str(self.campaign)))
+        return [f"{name} was given though that was stopped" for name in self.given.keys() - before]
 
     def _lost_or_twice(self, session: Session) -> list[str]:
         went: Counter[str] = Counter()
@@ -474,6 +539,59 @@ def _given_up(world: World, session: Session) -> None:
     world.calls = []
 
 
+def _scheduled(world: World, session: Session) -> None:
+    """Held for a time that has just come."""
+    world.accept(session, send_at=datetime.now(UTC) + timedelta(hours=1))
+    session.execute(text("UPDATE message_queue SET due_at = clock_timestamp() WHERE stage = 3"))
+
+
+def _campaign(world: World, session: Session) -> None:
+    """It runs, and has no messages yet."""
+    draft = CampaignDraft(name="x", message="x", device_id="active", callback_url="http://example.org/c")
+    campaign = campaigns.create(session, world.owner, draft)
+    world.campaign = campaign.id
+    session.execute(
+        text(
+            "INSERT INTO campaign_recipients (campaign_id, place, number)"
+            " SELECT :id, n, '+99890111223' || n FROM generate_series(1, :n) n"
+        ),
+        {"id": campaign.id, "n": MESSAGES},
+    )
+    campaign.recipients = MESSAGES
+    life.start(session, campaign, None)
+
+
+def _campaign_queued(world: World, session: Session) -> None:
+    _campaign(world, session)
+    looking.look(session, world.user)
+    assert session.scalar(text("SELECT count(*) FROM message_queue")) == MESSAGES
+    session.execute(text("UPDATE campaigns SET next_look_at = clock_timestamp()"))
+
+
+def _campaign_routed(world: World, session: Session) -> None:
+    _campaign_queued(world, session)
+    assert world.route(session) == MESSAGES
+
+
+def _campaign_released(world: World, session: Session) -> None:
+    _campaign_routed(world, session)
+    world.pull_in(session)
+    assert len(world.given) == MESSAGES
+
+
+def _campaign_failed(world: World, session: Session) -> None:
+    _campaign_released(world, session)
+    world.report_in(session, "Failed", GENERIC)
+    session.execute(text("UPDATE campaigns SET next_look_at = clock_timestamp()"))
+
+
+def _campaign_paused(world: World, session: Session) -> None:
+    _campaign_routed(world, session)
+    campaign = campaigns.find(session, world.user, str(world.campaign), lock=True)
+    life.pause(session, campaign)
+    life.settle(session, campaign)
+
+
 STARTS: dict[str, Callable[[World, Session], None]] = {
     "nothing": lambda _world, _session: None,
     "queued": _queued,
@@ -489,4 +607,11 @@ STARTS: dict[str, Callable[[World, Session], None]] = {
     "claimed": _claimed,
     "lapsed": _lapsed,
     "given up": _given_up,
+    "scheduled": _scheduled,
+    "campaign": _campaign,
+    "campaign queued": _campaign_queued,
+    "campaign routed": _campaign_routed,
+    "campaign released": _campaign_released,
+    "campaign failed": _campaign_failed,
+    "campaign paused": _campaign_paused,
 }
