@@ -1,20 +1,31 @@
 """Numbers that have opted out elsewhere, up to 100,000 in one request, as JSON or in a CSV or XLSX file."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.accounts.principals import Principal
+from app.core.database import transaction
 from app.core.errors import Invalid
 from app.core.numbers import explain_refusal, normalize_number
+from app.core.validation import read
+from app.files import uploads
 from app.files.recipients import LeftOut, with_numbers
 from app.files.table import open_table
 from app.files.words import NOTES
 from app.optouts import book, consent
 from app.optouts.models import By
-from app.optouts.schemas import MAX_IMPORTED, NOTE_LENGTH, OptOutFileImport, OptOutImport
+from app.optouts.schemas import (
+    MAX_IMPORTED,
+    NOTE_LENGTH,
+    OptOutFileImport,
+    OptOutImport,
+    OptOutsImported,
+    SkippedOptOut,
+)
 
 MAX_NAMED_ERRORS = 100
 
@@ -103,3 +114,29 @@ def write(session: Session, user_id: int, judged: Judged) -> int:
     added = book.add(session, new)
     consent.settle(session, [user_id])
     return len(added)
+
+
+def take_in(user: Principal, body: OptOutImport) -> OptOutsImported:
+    """Import the numbers of a request, in a transaction of its own. Raises `Invalid`."""
+    return _store(user, judge(body, user.default_region))
+
+
+def take_in_file(user: Principal, body: BinaryIO, content_type: str, wanted: OptOutFileImport) -> OptOutsImported:
+    """Import the file in a request's body, in a transaction of its own. Raises `Invalid`."""
+    with uploads.opened(body, content_type) as upload:
+        return read_in(user, upload, {**wanted.given(), **upload.fields})
+
+
+def read_in(user: Principal, upload: uploads.Upload, fields: Mapping[str, Any]) -> OptOutsImported:
+    """Import an opened file. `fields` name columns. Raises `Invalid`."""
+    chosen = read(OptOutFileImport, fields)
+    return _store(user, judge_file(upload.file, upload.charset, chosen, user.default_region))
+
+
+def _store(user: Principal, judged: Judged) -> OptOutsImported:
+    with transaction() as session:
+        added = write(session, user.user_id, judged)
+    left_out = judged.left_out
+    skipped = [SkippedOptOut(index=row.line, reason=row.reason) for row in left_out.rows]
+    known = len(judged.notes) - added
+    return OptOutsImported(added=added, known=known, skipped=left_out.total, skipped_rows=skipped)

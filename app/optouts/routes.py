@@ -5,17 +5,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
-from starlette.datastructures import State
 
 from app.accounts.auth import can, can_alone
 from app.accounts.principals import Principal
-from app.core.database import transaction
 from app.core.dependencies import PagingDep, SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.pages import Page
 from app.core.refusals import refuses
-from app.core.validation import read
-from app.files import uploads
 from app.files.uploads import LargeOrFile
 from app.optouts import book, exporting, importing, settings
 from app.optouts.models import OptOut
@@ -29,7 +25,6 @@ from app.optouts.schemas import (
     OptOutSettingsChange,
     OptOutSettingsOut,
     OptOutsImported,
-    SkippedOptOut,
 )
 
 router = APIRouter(prefix="/api", tags=["Opt-outs"])
@@ -85,29 +80,12 @@ async def import_opt_outs(
 
     The body is JSON, a CSV or XLSX file, or a form with the file in its field `file`, as for contacts.
     """
-    work = partial(_import_file, user, request.state, wanted) if body is None else partial(_import, user, body)
+    if body is None:
+        work = partial(importing.take_in_file, user, request.state.file, request.state.content_type, wanted)
+    else:
+        work = partial(importing.take_in, user, body)
     data = await request.state.heavy.run(work)
     return MessageEnvelope(data=data, message=IMPORTED_OPT_OUTS.format(n=data.added))
-
-
-def _import(user: Principal, body: OptOutImport) -> OptOutsImported:
-    return _write(user, importing.judge(body, user.default_region))
-
-
-def _import_file(user: Principal, state: State, wanted: OptOutFileImport) -> OptOutsImported:
-    with uploads.opened(state.file, state.content_type) as upload:
-        wanted = read(OptOutFileImport, {**wanted.given(), **upload.fields})
-        judged = importing.judge_file(upload.file, upload.charset, wanted, user.default_region)
-    return _write(user, judged)
-
-
-def _write(user: Principal, judged: importing.Judged) -> OptOutsImported:
-    with transaction() as session:
-        added = importing.write(session, user.user_id, judged)
-    left_out = judged.left_out
-    skipped = [SkippedOptOut(index=row.line, reason=row.reason) for row in left_out.rows]
-    known = len(judged.notes) - added
-    return OptOutsImported(added=added, known=known, skipped=left_out.total, skipped_rows=skipped)
 
 
 @router.get(

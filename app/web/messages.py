@@ -83,6 +83,7 @@ def preview_text(visit: Posts) -> Response:
 async def send(visit: Posts, request: Request) -> Response:
     recipients = [part.strip() for part in _SEPARATORS.split(visit.given("recipients")) if part.strip()]
     shared = {name: visit.given(name) for name in ("message", "device_id", "sim_slot")}
+    shared["send_at"] = visit.moment("send_at")
     try:
         if len(recipients) == 1 and not _groups(visit):
             message = await run_in_threadpool(send_one, visit, {**shared, "recipient_number": recipients[0]})

@@ -14,6 +14,7 @@ from app.messages import queries
 from app.messages.life import timeline
 from app.messages.lookup import find
 from app.messages.queries import MessageFilter
+from app.web import operators
 from app.web.lists import paging
 from app.web.pages import PageRoute, as_json, go, page
 from app.web.visits import SIGN_IN, Anybody, SignedIn, Visit
@@ -65,6 +66,7 @@ def _now(visit: Visit, session: Session) -> dict[str, Any]:
         "number_of_phones": len(phones),
         "failures": failed.data,
         "webhooks": urls.shown(session, visit.me.user_id),
+        "troubles": operators.troubles() if visit.account.is_operator else [],
     }
 
 

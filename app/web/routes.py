@@ -8,6 +8,8 @@ from app.web import (
     entrance,
     keys,
     messages,
+    operators,
+    optouts,
     overview,
     phones,
     settings,
@@ -16,5 +18,18 @@ from app.web import (
 )
 
 router = APIRouter(include_in_schema=False)
-for _area in (entrance, overview, phones, messages, conversations, contacts, webhooks, keys, settings, static):
+for _area in (
+    entrance,
+    overview,
+    phones,
+    messages,
+    conversations,
+    contacts,
+    optouts,
+    webhooks,
+    keys,
+    settings,
+    operators,
+    static,
+):
     router.include_router(_area.router)

@@ -4,6 +4,7 @@ import hashlib
 import hmac
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
@@ -82,6 +83,14 @@ class Visit:
         """A field of the form, as text."""
         value = self.form.get(name)
         return value if isinstance(value, str) else ""
+
+    def moment(self, name: str) -> str:
+        """A time that was typed by the account's clock, as the schemas read it; as it is where it is none."""
+        typed = self.given(name)
+        try:
+            return datetime.fromisoformat(typed).replace(tzinfo=self.zone).isoformat() if typed else ""
+        except ValueError:
+            return typed
 
     def read(self, model: type[Model]) -> Model:
         """The form as a request's body. Raises `Invalid`."""

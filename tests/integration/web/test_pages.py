@@ -337,3 +337,72 @@ def test_the_overview(browse, ali, sql: psycopg.Connection) -> None:
     add_message(sql, ali, status="failed")
     row = visitor.page.get_by_role("row", name="Today")
     until(lambda: visitor.page.evaluate("htmx.trigger(document.body, 'live-messages')") or "2" in row.inner_text())
+
+
+def test_opt_outs(browse, ali, client, tmp_path) -> None:
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open("/opt-outs")
+    page.fill("#phone_number", "12")
+    visitor.submit("Opt out")
+    visitor.says("must be a valid phone number")
+    visitor.complaints.clear()
+    page.fill("#phone_number", "+998901112233")
+    page.fill("#note", "Asked by phone")
+    visitor.submit("Opt out")
+    file = tmp_path / "old.csv"
+    file.write_text("phone\n+998901112244\n", encoding="utf-8")
+    page.set_input_files("#file", file)
+    page.get_by_role("button", name="Import").click()
+    visitor.says("1 numbers added, 0 were there before, 0 rows left out.")
+    visitor.open("/opt-outs")
+    visitor.is_accessible()
+    page.fill("#opt_out_words", "Basta\nNo more")
+    page.fill("#opt_out_reply", "You get no more messages.")
+    visitor.submit("Save")
+    settings = client.get("/api/opt-outs/settings").json()["data"]
+    assert (settings["opt_out_words"], settings["keywords"]) == (["Basta", "No more"], True)
+    page.get_by_text("Let it be sent to again").nth(1).click()
+    visitor.submit("Let it be sent to again")
+    assert [each["phone_number"] for each in client.get("/api/opt-outs").json()["data"]["data"]] == ["+998901112233"]
+
+
+def test_operators_see_what_does_not_work_and_nobody_else_that_there_is_a_page(browse, ali, other, sql) -> None:
+    from app.core import heartbeat
+    from app.core.outbound import get_redis
+
+    sql.execute("UPDATE users SET is_operator = true WHERE id = %s", (ali.id,))
+    for kind in heartbeat.NEEDED:
+        heartbeat.note(get_redis(), kind, f"{kind}-1@here")
+    visitor = browse(ali)
+    visitor.open("/operators")
+    visitor.says("Everything works.")
+    visitor.is_accessible()
+    get_redis().delete("alive:dispatch")
+    visitor.says("No worker takes tasks from the queue dispatch.")
+    visitor.open("/operators/users")
+    visitor.is_accessible()
+    visitor.page.get_by_role("row", name="other@example.com").get_by_text("Free").click()
+    visitor.page.fill(f"#months-{other.id}", "2")
+    visitor.page.get_by_role("row", name="other@example.com").get_by_role("button", name="Give").click()
+    visitor.says("Saved.")
+    assert sql.execute("SELECT premium_expires_at > now() FROM users WHERE id = %s", (other.id,)).fetchone() == (True,)
+    stranger = browse(other)
+    for path in ("/operators", "/operators/users", "/operators/now"):
+        stranger.open(path)
+        stranger.says("There is no such page")
+    stranger.complaints.clear()
+
+
+def test_a_message_is_sent_later(browse, ali, phone, client) -> None:
+    visitor = browse(ali)
+    visitor.open("/send")
+    visitor.page.fill("#recipients", "+998901112233")
+    visitor.page.fill("#message", "Tomorrow")
+    visitor.page.fill("#send_at", "2020-01-01T09:00")
+    visitor.submit("Send")
+    assert visitor.page.locator("#send_at-wrong").inner_text().strip()
+    visitor.complaints.clear()
+    visitor.page.fill("#send_at", "2027-01-01T09:00")
+    visitor.submit("Send")
+    visitor.says("The message is scheduled for")

@@ -1,0 +1,153 @@
+"""For operators: whether the installation works, who uses it, and giving them premium."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any
+
+import redis
+from fastapi import APIRouter, Response
+from pydantic import Field
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.accounts import plans
+from app.core import heartbeat
+from app.core.database import transaction
+from app.core.errors import AppError, NotFound
+from app.core.outbound import get_redis
+from app.core.task_names import QueueName
+from app.core.validation import Body, Integer, row_id
+from app.devices.presence import ONLINE
+from app.messages.states import Stage
+from app.web.pages import PageRoute, go, page
+from app.web.visits import Operator, OperatorPosts, Visit
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+MAX_COUNTED = 100_000
+_USERS_SHOWN = 100
+
+
+class Months(Body):
+    months: Annotated[Integer, Field(ge=1, le=plans.MAX_MONTHS)]
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that said that it works, how many seconds ago."""
+
+    kind: str
+    name: str
+    age: int
+
+    @property
+    def works(self) -> bool:
+        return self.age < heartbeat.LASTS_SECONDS
+
+
+_STANDING = text(f"""
+    SELECT (SELECT count(*) FROM (SELECT FROM message_queue LIMIT :most) counted) AS messages,
+           (SELECT min(since) FROM (SELECT since FROM message_queue WHERE stage = {Stage.WAITING}
+                                    ORDER BY message_id LIMIT 100) AS first) AS oldest_message,
+           (SELECT count(*) FROM (SELECT FROM webhook_queue LIMIT :most) counted) AS webhooks,
+           (SELECT min(next_attempt_at) FROM webhook_queue) AS oldest_webhook,
+           (SELECT count(*) FROM devices WHERE removed_at IS NULL) AS phones,
+           (SELECT count(*) FROM device_state s JOIN devices d ON d.id = s.device_id
+            WHERE d.removed_at IS NULL AND d.is_active AND {ONLINE}) AS online,
+           (SELECT count(*) FROM users WHERE deleted_at IS NULL) AS users,
+           current_setting('server_version') AS version, pg_database_size(current_database()) AS size
+""")  # noqa: S608 - constants
+
+
+def _processes() -> list[Process]:
+    """Those that said within the last hour that they work."""
+    kinds = (*heartbeat.NEEDED, heartbeat.API)
+    ages = heartbeat.ages(get_redis(), *kinds)
+    return [Process(str(kind), name, age) for kind in kinds for name, age in sorted(ages[kind].items())]
+
+
+def troubles() -> list[tuple[str, str]]:
+    """What does not work, as codes with the name of what they speak of."""
+    try:
+        return _troubles(_processes())
+    except redis.RedisError:
+        return [("broker", "")]
+
+
+def _troubles(processes: list[Process]) -> list[tuple[str, str]]:
+    working = {process.kind for process in processes if process.works}
+    idle = [str(kind) for kind in heartbeat.NEEDED if str(kind) not in working]
+    return [("beat" if kind == heartbeat.BEAT else "queue", kind) for kind in idle]
+
+
+def standing(session: Session) -> dict[str, Any]:
+    """How the installation fares: processes, queues, database and broker, and what is wrong."""
+    row = dict(session.execute(_STANDING, {"most": MAX_COUNTED + 1}).mappings().one())
+    try:
+        processes, broker = _processes(), get_redis()
+        lengths = {str(queue): broker.llen(f"smsfleet:{queue}") for queue in QueueName}
+        found = {"processes": processes, "troubles": _troubles(processes), "queues": lengths}
+        version: Any = broker.info("server")
+    except redis.RedisError:
+        return {**row, "broker": None, "processes": [], "troubles": [("broker", "")], "queues": {}}
+    return {**row, **found, "broker": version["redis_version"]}
+
+
+@router.get("/operators")
+def overview(visit: Operator) -> Response:
+    with transaction() as session:
+        return page(visit, "operators.html", **standing(session))
+
+
+@router.get("/operators/now")
+def now(visit: Operator) -> Response:
+    with transaction() as session:
+        return page(visit, "operators_now.html", **standing(session))
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    id: int
+    name: str
+    email: str
+    is_operator: bool
+    premium_expires_at: datetime | None
+    created_at: datetime
+    phones: int
+    sent: int
+
+
+_USERS = text("""
+    SELECT u.id, u.name, u.email, u.is_operator, u.premium_expires_at, u.created_at,
+           (SELECT count(*) FROM devices d WHERE d.user_id = u.id AND d.removed_at IS NULL) AS phones,
+           (SELECT COALESCE(CAST(sum(n) AS bigint), 0) FROM (
+                SELECT n FROM usage_totals t WHERE t.user_id = u.id AND t.kind = 'sent'
+                UNION ALL SELECT n FROM usage_deltas t WHERE t.user_id = u.id AND t.kind = 'sent') AS parts) AS sent
+    FROM users u WHERE u.deleted_at IS NULL AND u.id > :after ORDER BY u.id LIMIT :most
+""")
+
+
+def _users(visit: Visit, error: AppError | None = None) -> Response:
+    after = row_id(visit.query("after")) or 0
+    with transaction() as session:
+        found = [_User(*row) for row in session.execute(_USERS, {"after": after, "most": _USERS_SHOWN + 1})]
+    shown, more = found[:_USERS_SHOWN], len(found) > _USERS_SHOWN
+    return page(visit, "operators_users.html", error=error, users=shown, next=shown[-1].id if more else None)
+
+
+@router.get("/operators/users")
+def users(visit: Operator) -> Response:
+    return _users(visit)
+
+
+@router.post("/operators/users/{user}/premium")
+def give_premium(visit: OperatorPosts, user: str) -> Response:
+    try:
+        wanted = visit.read(Months)
+    except AppError as error:
+        return _users(visit, error)
+    with transaction() as session:
+        if not session.scalar(text("SELECT 1 FROM users WHERE id = :id AND deleted_at IS NULL"), {"id": row_id(user)}):
+            raise NotFound("User")
+        plans.add_premium(session, row_id(user) or 0, wanted.months)
+    return go("/operators/users?done=saved")

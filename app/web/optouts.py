@@ -1,0 +1,113 @@
+"""Opt-outs: the numbers that get nothing more, and which texts make them so."""
+
+from functools import partial
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from starlette.concurrency import run_in_threadpool
+
+from app.core.database import transaction
+from app.core.errors import AppError, Invalid, UnsupportedMediaType
+from app.core.refusals import UNSUPPORTED_FILE_TYPE
+from app.core.validation import read
+from app.files import uploads
+from app.optouts import book, exporting, importing
+from app.optouts import settings as words_of
+from app.optouts.schemas import NewOptOut, OptOutExport, OptOutFilter, OptOutSettingsChange, OptOutsImported
+from app.web.lists import paging, wanted
+from app.web.pages import PageRoute, go, page
+from app.web.visits import TOKEN_FIELD, Posts, SignedIn, Visit, check_token, refuse_elsewhere
+
+router = APIRouter(include_in_schema=False, route_class=PageRoute)
+
+_REPLIES = ("opt_out_reply", "opt_in_reply", "help_reply")
+
+
+def _opt_outs(
+    visit: Visit, error: AppError | None = None, part: str = "", imported: OptOutsImported | None = None
+) -> Response:
+    with transaction() as session:
+        try:
+            found = wanted(visit, OptOutFilter, "search", "by")
+        except Invalid as refused:
+            error, found = error or refused, OptOutFilter()
+        return page(
+            visit,
+            "opt_outs.html",
+            error=error,
+            part=part,
+            data=book.page(session, visit.me.user_id, found, paging(visit)),
+            settings=words_of.of_account(session, visit.me.user_id),
+            imported=imported,
+            search=visit.query("search"),
+            by=visit.query("by"),
+        )
+
+
+@router.get("/opt-outs")
+def opt_outs(visit: SignedIn) -> Response:
+    return _opt_outs(visit)
+
+
+@router.post("/opt-outs")
+def create(visit: Posts) -> Response:
+    try:
+        new = visit.read(NewOptOut)
+        with transaction() as session:
+            book.create(session, visit.me, new)
+    except AppError as error:
+        return _opt_outs(visit, error)
+    return go("/opt-outs?done=saved")
+
+
+@router.get("/opt-outs/export")
+async def export(visit: SignedIn, request: Request) -> Response:
+    chosen = read(OptOutExport, {name: value for name in ("search", "by") if (value := visit.query(name))})
+    return StreamingResponse(
+        request.state.heavy.each(exporting.rows(visit.me.user_id, chosen, bom=True)),
+        media_type="text/csv",
+        headers={"Content-Disposition": 'attachment; filename="opt-outs.csv"'},
+    )
+
+
+@router.post("/opt-outs/import")
+async def import_file(visit: SignedIn, request: Request) -> Response:
+    try:
+        imported = await request.state.heavy.run(partial(_import, visit, request))
+    except AppError as error:
+        return await run_in_threadpool(_opt_outs, visit, error)
+    return await run_in_threadpool(_opt_outs, visit, None, "", imported)
+
+
+def _import(visit: Visit, request: Request) -> OptOutsImported:
+    state = request.state
+    refuse_elsewhere(request)
+    if state.body_error is not None:
+        raise state.body_error
+    if state.file is None:
+        raise UnsupportedMediaType(UNSUPPORTED_FILE_TYPE)
+    with uploads.opened(state.file, state.content_type) as upload:
+        fields = dict(upload.fields)
+        check_token(visit, fields.pop(TOKEN_FIELD, None))
+        return importing.read_in(visit.me, upload, fields)
+
+
+@router.post("/opt-outs/settings")
+def change_settings(visit: Posts) -> Response:
+    try:
+        values = {name: visit.given(name) or None for name in _REPLIES}
+        words = [line.strip() for line in visit.given("opt_out_words").splitlines() if line.strip()]
+        switches = {name: visit.given(name) for name in ("keywords", "events")}
+        chosen = read(OptOutSettingsChange, {**values, **switches, "opt_out_words": words})
+        with transaction() as session:
+            words_of.change(session, visit.me.user_id, chosen.given())
+    except AppError as error:
+        return _opt_outs(visit, error, "settings")
+    return go("/opt-outs?done=saved")
+
+
+@router.post("/opt-outs/{number}/remove")
+def remove(visit: Posts, number: str) -> Response:
+    with transaction() as session:
+        book.remove(session, visit.me.user_id, number)
+    return go("/opt-outs?done=removed")
