@@ -16,6 +16,7 @@ from app.core.errors import Invalid, NotFound, Refused
 from app.core.pages import Page, Paging
 from app.core.refusals import ONLY_AT_REST
 from app.core.validation import row_id
+from app.messages import templates
 
 MODEL = "Campaign"
 ACTIVE = "active"
@@ -105,8 +106,10 @@ def _refuse_callback(user: Principal, draft: CampaignDraft) -> None:
 
 
 def _columns(session: Session, user_id: int, draft: CampaignDraft, names: set[str]) -> dict[str, Any]:
-    columns = {name: getattr(draft, name) for name in names}
-    missing = [name for name in _NEVER_NULL & names if not columns[name]]
+    columns = {name: getattr(draft, name) for name in names - {"template_id"}}
+    if draft.template_id is not None:
+        columns["message"] = templates.text_of(session, user_id, draft.template_id)
+    missing = [name for name in _NEVER_NULL & columns.keys() if not columns[name]]
     if missing:
         raise Invalid({name: [f"The {name} field is required."] for name in missing})
     for name in {"hours", "canary", "stop_rule"} & names:

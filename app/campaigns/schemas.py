@@ -8,7 +8,7 @@ from app.campaigns.models import NAME_LENGTH
 from app.campaigns.states import CampaignStatus, PausedBy
 from app.core.envelope import Money, Timestamp
 from app.core.validation import Body, Boolean, Filter, Integer, Moment, Price, Strict, fault
-from app.messages.schemas import DeviceReference, MessageText, SimSlot, ValidityPeriod
+from app.messages.schemas import DeviceReference, SimSlot, TextOrTemplate, ValidityPeriod
 from app.webhooks.guard import WebhookUrl
 
 MAX_DEVICES = 1000
@@ -83,8 +83,11 @@ class CampaignDraft(Body):
     verbatim: ClassVar[frozenset[str]] = frozenset({"message"})
 
     name: Annotated[str, Field(max_length=NAME_LENGTH)] = Field(examples=["Spring sale"])
-    message: MessageText = Field(
-        description="The text, with placeholders `{name}` or `{name|default}`",
+    template_id: Integer | None = Field(default=None, description="A template, whose text is taken as it is now")
+    message: TextOrTemplate = Field(
+        default="",
+        validate_default=True,
+        description="The text, with placeholders `{name}` or `{name|default}`; required without a template",
         examples=["Hello {name|there}, we open at nine."],
     )
     device_id: Devices | None = Field(
@@ -118,7 +121,7 @@ class CampaignChange(CampaignDraft):
     """Fields to change. Once the campaign has started: its name, rate, hours and end."""
 
     name: Annotated[str, Field(max_length=NAME_LENGTH)] = Field(default="", examples=["Spring sale"])
-    message: MessageText = Field(default="", examples=["Hello {name|there}, we open at nine."])
+    message: TextOrTemplate = Field(default="", examples=["Hello {name|there}, we open at nine."])
 
 
 class StartAt(Body):

@@ -338,6 +338,20 @@ class DispatchCursor(Base):
     last_device_id: Mapped[int] = mapped_column(server_default=text("0"))
 
 
+class Template(Base):
+    """A text that sends name by its number."""
+
+    __tablename__ = "templates"
+    __table_args__ = (Index("uq_templates_user_name", "user_id", "name", unique=True),)
+
+    id: Mapped[BigId]
+    user_id: Mapped[int]
+    name: Mapped[str] = mapped_column(String(255))
+    message: Mapped[str] = mapped_column(Text)
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+
+
 class IdempotencyKey(Base):
     """A send's `Idempotency-Key`: the hash of its request and the messages it made.
 

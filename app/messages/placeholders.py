@@ -29,5 +29,13 @@ def fill(text: str, values: Mapping[str, str | None]) -> tuple[str, list[str]]:
     return _PLACEHOLDER.sub(put, text), list(unknown)
 
 
+def names(text: str) -> list[str]:
+    """The names of the text's placeholders, each once, as they are first written."""
+    found: dict[str, str] = {}
+    for name, _ in _PLACEHOLDER.findall(text):
+        found.setdefault(_plain(name), " ".join(name.split()))
+    return list(found.values())
+
+
 def _plain(name: str) -> str:
     return " ".join(name.split()).casefold()

@@ -24,7 +24,7 @@ from app.core.refusals import (
     refuses,
 )
 from app.core.security import bearer, parse_token
-from app.messages import attachments, queries
+from app.messages import attachments, queries, template_routes
 from app.messages.accepting import bulk, intake, requests
 from app.messages.accepting.idempotency import KEY_LENGTH, checked
 from app.messages.accepting.preview import preview
@@ -48,6 +48,7 @@ from app.messages.schemas import (
 from app.messages.states import Event, Status
 
 router = APIRouter(prefix="/api", tags=["SMS"])
+router.include_router(template_routes.router)
 
 # What an answer's `message` says.
 DELIVERY_STATISTICS_RETRIEVED = "Delivery statistics retrieved successfully"

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer, ValidationInfo, model_validator
 
 from app.core.envelope import Money, Timestamp, plain_number
-from app.core.validation import Body, Boolean, Integer, Moment, Price, fault, known_names
+from app.core.validation import Body, Boolean, Filter, Integer, Moment, Price, fault, known_names
 from app.messages.states import Status
 from app.webhooks.guard import WebhookUrl
 
@@ -61,10 +61,22 @@ def _field_value(value: Any) -> Any:
     return str(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _text_or_template(value: Any, info: ValidationInfo) -> Any:
+    text = _text(value)
+    if info.data.get("template_id") is None:
+        return text
+    if text is not None:
+        raise fault("The {name} field cannot be given together with a template.")
+    return ""
+
+
 MessageText = Annotated[str, Field(max_length=MESSAGE_LENGTH), BeforeValidator(_text)]
 DeviceReference = Annotated[int | str, BeforeValidator(_reference)]
+# A text, or nothing where the draft has a `template_id`, which stands before it.
+TextOrTemplate = Annotated[str, Field(max_length=MESSAGE_LENGTH), BeforeValidator(_text_or_template)]
 FieldName = Annotated[str, Field(max_length=255)]
 FieldValue = Annotated[str, Field(max_length=MESSAGE_LENGTH), BeforeValidator(_field_value)]
+FieldValues = Annotated[dict[FieldName, FieldValue | None], Field(max_length=MAX_FIELDS)]
 SimSlot = Annotated[Integer, Field(ge=0, le=2)]
 # From half a minute to the 30 days over which limits are counted.
 ValidityPeriod = Annotated[Integer, Field(ge=30, le=30 * 86_400)]
@@ -112,7 +124,16 @@ class SmsDraft(Draft):
 
     aliases: ClassVar[frozenset[str]] = frozenset({"phone"})
 
-    message: MessageText = Field(description="The text, up to 1600 characters", examples=["Your code is 4821"])
+    template_id: Integer | None = Field(default=None, description="A template, in place of a text")
+    message: TextOrTemplate = Field(
+        default="",
+        validate_default=True,
+        description="The text, up to 1600 characters; required without a template",
+        examples=["Your code is 4821"],
+    )
+    fields: FieldValues | None = Field(
+        default=None, description="Values of the text's placeholders; absent: placeholders of a `message` stay"
+    )
     recipient_number: Annotated[str, Field(max_length=64)] = Field(
         description="The recipient; `phone` is accepted as well", examples=["+12025550123"]
     )
@@ -153,9 +174,17 @@ class BulkDraft(Draft):
 
     verbatim: ClassVar[frozenset[str]] = frozenset({"message"})
 
-    message: MessageText = Field(
-        description="The text; `{name}` is replaced with each recipient's name",
+    template_id: Integer | None = Field(default=None, description="A template, in place of a text")
+    message: TextOrTemplate = Field(
+        default="",
+        validate_default=True,
+        description="The text; `{name}` is replaced with each recipient's name. Required without a template",
         examples=["Hello {name}, we open at nine."],
+    )
+    fields: FieldValues | None = Field(
+        default=None,
+        description="Values of other placeholders, the same for all recipients. With them, or with a template,"
+        " `{name|default}` is understood as well",
     )
     # Before the recipients, which may be left out where there are groups.
     group_ids: Annotated[list[Integer], Field(max_length=MAX_GROUPS)] | None = Field(
@@ -196,15 +225,47 @@ class PreviewDraft(Body):
 
     verbatim: ClassVar[frozenset[str]] = frozenset({"message"})
 
-    message: MessageText = Field(
-        description="The text, with placeholders `{name}` or `{name|default}`; up to 1600 characters once filled",
+    template_id: Integer | None = Field(default=None, description="A template, in place of a text")
+    message: TextOrTemplate = Field(
+        default="",
+        validate_default=True,
+        description="The text, with placeholders `{name}` or `{name|default}`; up to 1600 characters once filled;"
+        " required without a template",
         examples=["Hello {name|there}, we open at nine\u2026"],
     )
-    fields: Annotated[dict[FieldName, FieldValue | None], Field(max_length=MAX_FIELDS)] | None = Field(
+    fields: FieldValues | None = Field(
         default=None,
         description="Values of the placeholders, by name in any letter case; absent: those without a default stay",
         examples=[{"name": "Laylo"}],
     )
+
+
+class NewTemplate(Body):
+    """A text to be sent by its number."""
+
+    name: Annotated[str, Field(max_length=255)] = Field(examples=["Opening hours"])
+    message: MessageText = Field(
+        description="The text, with placeholders `{name}` or `{name|default}`",
+        examples=["Hello {name|there}, we open at {hour}."],
+    )
+
+
+class TemplateChange(Body):
+    name: Annotated[str, Field(max_length=255)] = Field(default="", examples=["Opening hours"])
+    message: MessageText = Field(default="", examples=["Hello {name|there}, we open at {hour}."])
+
+
+class TemplateFilter(Filter):
+    search: Annotated[str, Field(max_length=255)] | None = Field(default=None, description="Text in name or message")
+
+
+class TemplateOut(BaseModel):
+    id: int = Field(examples=[7])
+    name: str = Field(examples=["Opening hours"])
+    message: str = Field(examples=["Hello {name|there}, we open at {hour}."])
+    placeholders: list[str] = Field(description="Names of the placeholders", examples=[["name", "hour"]])
+    created_at: Timestamp
+    updated_at: Timestamp
 
 
 class Forcing(BaseModel):

@@ -21,7 +21,7 @@ from app.core.envelope import plain_number, timestamp
 from app.core.errors import AppError, Invalid, Refused
 from app.core.ids import uuid7
 from app.core.refusals import NOBODY_LEFT
-from app.messages import storing
+from app.messages import storing, templates
 from app.messages.accepting import bulk_keys, idempotency, later, suppression
 from app.messages.accepting.device_choice import Choice, choose
 from app.messages.accepting.recipients import NOBODY, Recipient, Skipped, judge, texts, with_groups
@@ -110,7 +110,10 @@ def accept_bulk(
     choice = choose(session, user.user_id, draft.device_id)
     if isinstance(choice, AppError):
         raise choice
-    bodies = texts(session, user.user_id, draft.message, recipients)
+    message, fields = draft.message, draft.fields
+    if draft.template_id is not None:
+        message, fields = templates.text_of(session, user.user_id, draft.template_id), fields or {}
+    bodies = texts(session, user.user_id, message, recipients, fields)
     numbers = [recipient.number for recipient in recipients]
     if out := suppression.suppressed(session, user.user_id, numbers, bodies):
         skipped = [*skipped, *(suppression.skipped(recipients[at].place, recipients[at].number, out[at]) for at in out)]

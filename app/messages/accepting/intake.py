@@ -18,7 +18,7 @@ from app.core.errors import AppError, Conflict, Invalid, Refused, Unauthenticate
 from app.core.numbers import normalize_number
 from app.core.refusals import KEY_IN_USE, KEY_USED, OPTED_OUT
 from app.core.task_names import TaskName
-from app.messages import storing
+from app.messages import storing, templates
 from app.messages.accepting import idempotency, later, same_content
 from app.messages.accepting.device_choice import Choice, authenticate_and_choose
 from app.messages.accepting.requests import Asked, Send
@@ -44,9 +44,11 @@ def accept(session: Session, sends: list[Send]) -> Sequence[dict[str, Any] | Exc
     # What was accepted once is not judged again: the plan or the region may be others by now.
     fresh = _fresh(session, asked, outcomes)
     now = later.clock(session) if any(item.draft.send_at for item in fresh) else None
+    named = {(item.user.user_id, item.draft.template_id) for item in fresh if item.draft.template_id is not None}
+    known_texts = templates.texts(session, named)
     for item in fresh:
         try:
-            rows[item.place] = _row(item, now)
+            rows[item.place] = _row(item, now, known_texts)
             ready.append(item)
         except AppError as refusal:
             outcomes[item.place] = refusal
@@ -129,7 +131,19 @@ def _read(place: int, send: Send, known: tuple[Principal, Choice | Refused] | No
     return Asked(place, send, user, send.draft, choice)
 
 
-def _row(item: Asked, now: datetime | None) -> NewMessage:
+def _text(item: Asked, known_texts: Mapping[templates.Key, str]) -> str:
+    """What the message says. Raises `Invalid` for an unknown template, and for placeholders without a value."""
+    draft, message = item.draft, item.draft.message
+    if draft.template_id is not None:
+        if (item.user.user_id, draft.template_id) not in known_texts:
+            raise Invalid(templates.UNKNOWN)
+        message = known_texts[item.user.user_id, draft.template_id]
+    elif draft.fields is None:
+        return message
+    return templates.filled(message, draft.fields or {})
+
+
+def _row(item: Asked, now: datetime | None, known_texts: Mapping[templates.Key, str]) -> NewMessage:
     """The message to store. Raises what is wrong with the send."""
     draft, choice = item.draft, item.choice
     if draft.callback_url is not None:
@@ -140,14 +154,15 @@ def _row(item: Asked, now: datetime | None) -> NewMessage:
     if isinstance(choice, Refused):
         raise choice
     due_at = later.due_at(draft.send_at, now)
-    parts, encoding = segments(draft.message)
+    message = _text(item, known_texts)
+    parts, encoding = segments(message)
     return NewMessage(
         message_id=item.send.message_id,
         user_id=item.user.user_id,
         device_id=choice.device_id,
         device_named=choice.named,
         recipient_number=number,
-        message=draft.message,
+        message=message,
         price=choice.rate if draft.price is None else draft.price,
         my_id=draft.my_id,
         callback_url=draft.callback_url,

@@ -2,10 +2,9 @@
 
 from sqlalchemy.orm import Session
 
-from app.core.errors import Invalid
+from app.messages import templates
 from app.messages.accepting.device_choice import account_rate
-from app.messages.placeholders import fill
-from app.messages.schemas import MESSAGE_LENGTH, Forcing, Preview, PreviewDraft
+from app.messages.schemas import Forcing, Preview, PreviewDraft
 from app.messages.segments import forcing_ucs2, replacement, segments
 
 
@@ -14,15 +13,10 @@ def preview(session: Session, user_id: int, draft: PreviewDraft) -> Preview:
 
     Without `fields` placeholders that have no default stay, as they do in a single send.
     """
-    message, unknown = fill(draft.message, draft.fields or {})
-    if unknown and draft.fields is not None:
-        named = ", ".join(f"{{{name}}}" for name in unknown)
-        raise Invalid({"message": [f"The message field has placeholders that no field fills: {named}."]})
-    if not message.strip():
-        raise Invalid({"message": ["The message field is required; nothing is left of it once it is filled."]})
-    if len(message) > MESSAGE_LENGTH:
-        sentence = f"The message field must not be greater than {MESSAGE_LENGTH} characters"
-        raise Invalid({"message": [f"{sentence}; once it is filled it has {len(message)}."]})
+    message = draft.message
+    if draft.template_id is not None:
+        message = templates.text_of(session, user_id, draft.template_id)
+    message = templates.filled(message, draft.fields or {}, may_stay=draft.fields is None)
     number, encoding = segments(message)
     return Preview(
         message=message,

@@ -3,7 +3,7 @@
 `judge` needs no database; it takes seconds where national numbers are read.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from app.contacts import book, groups
 from app.core.errors import Invalid
 from app.core.numbers import normalize_number
+from app.messages import placeholders, templates
 from app.messages.schemas import MAX_RECIPIENTS, MESSAGE_LENGTH, NOT_A_NUMBER
 
 MAX_NAMED_ERRORS = 100
@@ -106,16 +107,31 @@ def _judge(item: object, place: int, region: str | None) -> Recipient | tuple[st
     return Recipient(number, name, place) if number else (field, NOT_A_NUMBER.format(name=field))
 
 
-def texts(session: Session, user_id: int, message: str, recipients: Sequence[Recipient]) -> list[str]:
+def texts(
+    session: Session,
+    user_id: int,
+    message: str,
+    recipients: Sequence[Recipient],
+    fields: Mapping[str, str | None] | None,
+) -> list[str]:
     """Each recipient's text: `{name}` is the recipient's name, else the contact's, else nothing.
 
-    Raises `Invalid` for one that is empty or too long then.
+    With `fields` other placeholders too are filled, and may have defaults. Raises `Invalid` for one that has neither,
+    and for a text that is empty or too long then.
     """
-    if NAME not in message:
+    if fields is not None:
+        fields = {**fields, "name": ""}
+        if unknown := placeholders.fill(message, fields)[1]:
+            templates.refuse_unfilled(unknown)
+    if not (NAME in message if fields is None else placeholders.names(message)):
         return [message] * len(recipients)
     nameless = [recipient.number for recipient in recipients if recipient.name is None]
     known = book.names_of(session, user_id, nameless)
-    filled = [message.replace(NAME, recipient.name or known.get(recipient.number) or "") for recipient in recipients]
+    people = [recipient.name or known.get(recipient.number) or "" for recipient in recipients]
+    if fields is None:
+        filled = [message.replace(NAME, name) for name in people]
+    else:
+        filled = [placeholders.fill(message, {**fields, "name": name})[0] for name in people]
     for recipient, body in zip(recipients, filled, strict=True):
         if len(body) > MESSAGE_LENGTH:
             sentence = f"The message field must not be greater than {MESSAGE_LENGTH} characters"

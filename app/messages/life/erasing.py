@@ -41,6 +41,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("webhook_secrets", _BY_USER),
     ("contacts", _BY_USER),
     ("contact_groups", _BY_USER),
+    ("templates", _BY_USER),
     ("opt_outs", _BY_USER),
     ("opt_out_settings", _BY_USER),
     ("opt_out_replies", _BY_USER),
