@@ -5,7 +5,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import func, text
 from sqlalchemy.orm import Session
 
 from app.accounts import usage
@@ -23,6 +23,7 @@ from app.accounts.schemas import (
     UserBrief,
 )
 from app.accounts.usage import UsageKind
+from app.core.allowed_hours import AllowedHours
 from app.core.errors import Invalid
 from app.core.settings import FEATURES, get_settings
 
@@ -112,10 +113,26 @@ _PERIODS = {"today": "today", "this_week": "week", "this_month": "month"}
 _NOBODY_ALERTED = "No mail server is configured; enable device events as well, so that your webhook receives the alert."
 
 
+# What decides when a bulk message may go.
+_OF_HOURS = frozenset({"time_zone", "country_zones", "allowed_hours"})
+
+
+def _stored(value: Any) -> Any:
+    """As its column holds it."""
+    match value:
+        case AllowedHours():
+            return value.stored()
+        case FrequencyCap():
+            return value.model_dump()
+    return value
+
+
 def change_settings(user: User, given: Mapping[str, Any]) -> None:
     """Change the settings given. Raises `Invalid` for an alert that could reach nobody."""
     for name, value in given.items():
-        setattr(user, name, value.model_dump() if isinstance(value, FrequencyCap) else value)
+        setattr(user, name, _stored(value))
+    if given.keys() & _OF_HOURS:
+        user.hours_set_at = func.clock_timestamp()  # evaluated by the database
     reaches_nobody = get_settings().smtp_url is None and not user.device_events
     if given.get("offline_alert_minutes") is not None and reaches_nobody:
         raise Invalid({"offline_alert_minutes": [_NOBODY_ALERTED]})

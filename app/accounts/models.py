@@ -2,6 +2,7 @@
 
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 
 from sqlalchemy import (
     ARRAY,
@@ -31,6 +32,7 @@ class User(Base):
         Index("uq_users_email_key", text("COALESCE(email_key, lower(email))"), unique=True),
         Index(None, "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
         Index(None, "withdraw_before", postgresql_where=text("withdraw_before IS NOT NULL")),
+        Index(None, "hours_set_at", postgresql_where=text("hours_set_at IS NOT NULL")),
     )
 
     id: Mapped[BigId]
@@ -62,6 +64,15 @@ class User(Base):
     is_operator: Mapped[bool] = mapped_column(server_default=text("false"))
     # Of the dashboard; none: what the browser asks for.
     language: Mapped[str | None] = mapped_column(String(2))
+    # Whether a number is served by the phone that it last wrote to or was last served by.
+    sticky_phone: Mapped[bool] = mapped_column(server_default=text("false"))
+    # By whose clock the account lives, and those of countries with several; null is UTC, and none.
+    time_zone: Mapped[str | None] = mapped_column(String(64))
+    country_zones: Mapped[dict[str, str] | None] = mapped_column(JSONB(none_as_null=True))
+    # When bulk messages may go out, as `AllowedHours.stored`; null is always.
+    allowed_hours: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    # Since when what waits has to be judged anew, because hours or zones were changed.
+    hours_set_at: Mapped[datetime | None]
     # What was accepted before is cancelled: the account was prepared by somebody else, or is deleted.
     withdraw_before: Mapped[datetime | None]
     # Nobody's any more; upkeep deletes what is left of it.

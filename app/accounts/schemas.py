@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 
 from app.accounts.principals import Ability
+from app.core.allowed_hours import AllowedHours, ZoneName
 from app.core.envelope import Money, Timestamp
 from app.core.numbers import is_region
 from app.core.settings import FEATURES, Feature
@@ -138,6 +139,10 @@ def _region(code: str | None) -> str | None:
     return code and code.upper()
 
 
+MAX_COUNTRIES = 300
+Region = Annotated[str, Field(max_length=2), AfterValidator(_region)]
+
+
 class FrequencyCap(Strict):
     """At most `messages` to one number in `days` days, of bulk sends and campaigns together."""
 
@@ -174,6 +179,22 @@ class SettingsChange(Body):
         description="The same text is not sent to the same number again for this many minutes: a single send is a 409,"
         " bulk sends and campaigns leave the number out; null: never checked",
     )
+    sticky_phone: Boolean = Field(
+        default=False,
+        description="Send to a number through the phone that it last wrote to or was last sent to from, while that"
+        " phone is active and online; the default phone is not used then",
+    )
+    time_zone: ZoneName | None = Field(
+        default=None, description="Your time zone; null: UTC", examples=["Asia/Tashkent"]
+    )
+    country_zones: Annotated[dict[Region, ZoneName], Field(max_length=MAX_COUNTRIES)] | None = Field(
+        default=None,
+        description="The time zone to assume for numbers of a country with several, where their prefix does not tell",
+        examples=[{"US": "America/Chicago"}],
+    )
+    allowed_hours: AllowedHours | None = Field(
+        default=None, description="When bulk messages may go out; they wait for the next opening. null: always"
+    )
 
 
 class SettingsOut(BaseModel):
@@ -186,6 +207,10 @@ class SettingsOut(BaseModel):
     approve_new_phones: bool = Field(examples=[False])
     frequency_cap: FrequencyCap | None
     same_content_minutes: int | None = Field(examples=[None])
+    sticky_phone: bool = Field(examples=[False])
+    time_zone: str | None = Field(examples=["Asia/Tashkent"])
+    country_zones: dict[str, str] | None = Field(examples=[{"US": "America/Chicago"}])
+    allowed_hours: AllowedHours | None
 
 
 class PromoUse(Body):

@@ -24,6 +24,11 @@ _TAKEN = {"phone_number": ["The phone number has already been taken."]}
 
 _NAMES = text("SELECT phone_number, name FROM contacts WHERE user_id = :user AND phone_number = ANY(:numbers)")
 
+_ZONES = text("""
+    SELECT phone_number, time_zone FROM contacts
+    WHERE user_id = :user AND phone_number = ANY(:numbers) AND time_zone IS NOT NULL
+""")
+
 
 def find(session: Session, user_id: int, contact: str, *, lock: bool = False) -> Contact:
     """The user's contact, locked where it is to be changed. Raises `NotFound`."""
@@ -40,6 +45,12 @@ def names_of(session: Session, user_id: int, numbers: Sequence[str]) -> dict[str
     """The names of the user's contacts among many numbers, by number."""
     rows = session.execute(_NAMES, {"user": user_id, "numbers": numbers})
     return {row.phone_number: row.name for row in rows}
+
+
+def zones_of(session: Session, user_id: int, numbers: Sequence[str]) -> dict[str, str]:
+    """The time zones that are known of the user's contacts among many numbers, by number."""
+    rows = session.execute(_ZONES, {"user": user_id, "numbers": numbers})
+    return {row.phone_number: row.time_zone for row in rows}
 
 
 def page(session: Session, user_id: int, wanted: ContactFilter, paging: Paging) -> Page[ContactOut]:
@@ -74,6 +85,7 @@ def shown(session: Session, found: Sequence[Contact]) -> list[ContactOut]:
             phone_number=contact.phone_number,
             email=contact.email,
             notes=contact.notes,
+            time_zone=contact.time_zone,
             groups=of_each[contact.id],
             created_at=contact.created_at,
             updated_at=contact.updated_at,

@@ -21,6 +21,8 @@ class Contact(Base):
     phone_number: Mapped[str] = mapped_column(String(32))
     email: Mapped[str | None] = mapped_column(String(255))
     notes: Mapped[str | None] = mapped_column(Text)
+    # Where its clock is known; else it is told by the number.
+    time_zone: Mapped[str | None] = mapped_column(String(64))
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
 

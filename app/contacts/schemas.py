@@ -4,6 +4,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, Field
 
+from app.core.allowed_hours import ZoneName
 from app.core.envelope import Timestamp
 from app.core.validation import Body, Boolean, Email, Filter, Integer
 
@@ -18,11 +19,15 @@ Header = Annotated[str, Field(max_length=255)]
 Ids = Annotated[list[Integer], Field(max_length=MAX_MEMBERS)]
 
 
+TIME_ZONE: Any = Field(default=None, description="For allowed hours; absent: told by the number", examples=[None])
+
+
 class NewContact(Body):
     phone_number: Number = Field(examples=["+12025550123"])
     name: Name | None = Field(default=None, examples=["Ali"])
     email: Email | None = None
     notes: Notes | None = None
+    time_zone: ZoneName | None = TIME_ZONE
     group_ids: Ids | None = Field(default=None, examples=[[3]])
 
 
@@ -33,6 +38,7 @@ class ContactChange(Body):
     name: Name | None = Field(default=None, examples=["Ali V."])
     email: Email | None = None
     notes: Notes | None = Field(default=None, examples=[None])
+    time_zone: ZoneName | None = TIME_ZONE
     group_ids: Ids | None = None
 
 
@@ -132,6 +138,7 @@ class ContactOut(BaseModel):
     name: str | None = Field(examples=["Ali"])
     phone_number: str = Field(examples=["+12025550123"])
     email: str | None = Field(examples=["ali@example.com"])
+    time_zone: str | None = Field(examples=[None])
     notes: str | None = Field(examples=["Prefers mornings"])
     groups: list[GroupBrief]
     created_at: Timestamp

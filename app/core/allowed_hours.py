@@ -1,9 +1,9 @@
 """Allowed hours as they are set, and what they come to for one number after another."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, Field
@@ -66,8 +66,12 @@ class AllowedHours(Strict):
 class Window(NamedTuple):
     """When the hours open next, at once where they are open, and when they close then; None for never."""
 
-    opening: datetime | None
+    opening: datetime
     closing: datetime | None
+
+
+# When hours that never open, because those of several have nothing in common, are looked at again.
+_NEVER = timedelta(days=1)
 
 
 @dataclass(slots=True)
@@ -105,10 +109,22 @@ class Keeper:
         """As `window`, for zones that are known."""
         known = self._windows.get((zones, at))
         if known is None:
-            opening = next_opening(self.hours, zones, at)
-            known = Window(opening, next_closing(self.hours, zones, opening) if opening else None)
+            opening = next_opening(self.hours, zones, at) or at + _NEVER
+            known = Window(opening, next_closing(self.hours, zones, opening))
             self._windows[zones, at] = known
         return known
+
+
+def common_window(keepers: Sequence[Keeper], number: str, own: str | None, at: datetime) -> Window:
+    """When a number may be sent to by all of several hours."""
+    opening = at
+    while opening < at + _NEVER * 7:
+        windows = [keeper.window(number, own, opening) for keeper in keepers]
+        latest = max(window.opening for window in windows)
+        if latest == opening:
+            return Window(opening, min((window.closing for window in windows if window.closing), default=None))
+        opening = latest
+    return Window(at + _NEVER, None)
 
 
 def _minutes(clock: str) -> int:

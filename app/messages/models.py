@@ -21,7 +21,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import QUEUE_STORAGE, Base, BigId, CreatedAt, one_of
-from app.messages.states import Status
+from app.messages.states import Stage, Status
 
 _SHOWN = text("deleted_at IS NULL")
 
@@ -146,6 +146,7 @@ class QueueEntry(Base):
             postgresql_where=text("campaign_id IS NOT NULL"),
         ),
         Index(None, "due_at", "message_id", postgresql_where=text("due_at IS NOT NULL")),
+        Index(None, "closes_at", postgresql_where=text(f"closes_at IS NOT NULL AND stage = {Stage.WAITING}")),
         {"postgresql_with": QUEUE_STORAGE, "info": {"queue": True}},
     )
 
@@ -160,6 +161,8 @@ class QueueEntry(Base):
     campaign_id: Mapped[int | None]
     # Held until then; null once it was released.
     due_at: Mapped[datetime | None]
+    # While it waits, until when the allowed hours let it go; of one that is held, that they hold it.
+    closes_at: Mapped[datetime | None]
     # When the message came to where it stands now: queued, or routed to its phone.
     since: Mapped[CreatedAt]
     # While it waits the sender's own end, if any; once released, until when the phone may send it.
@@ -228,6 +231,7 @@ class QueuedRow(TypedDict):
     sim_slot: int | None
     campaign_id: int | None
     due_at: datetime | None
+    closes_at: datetime | None
     since: datetime
     valid_until: datetime | None
     released_at: datetime | None

@@ -29,7 +29,7 @@ from app.optouts.consent import is_opted_out
 
 class NewMessage(NamedTuple):
     """An outbound message to be stored: columns of `messages`, for how many seconds it is valid once it may go, until
-    when it is held, and when its sender wants it to go.
+    when it is held, when its sender wants it to go, and when the allowed hours end (for bulk only).
     """
 
     message_id: UUID
@@ -49,9 +49,10 @@ class NewMessage(NamedTuple):
     validity: int | None = None
     due_at: datetime | None = None
     scheduled_at: datetime | None = None
+    closes_at: datetime | None = None
 
 
-_NEW = NewMessage._fields[:-3]  # the others are no columns, or seldom there
+_NEW = NewMessage._fields[:-4]  # the others are no columns, or seldom there
 _ASKED = unnest(*columns_named(Message, _NEW), Message.scheduled_at, validity=Integer(), due_at=QueueEntry.due_at)
 _INSERT_FEW = text(f"""
     WITH asked AS MATERIALIZED (
@@ -124,6 +125,7 @@ _ENTRY_COLUMNS = (
     QueueEntry.sim_slot,
     QueueEntry.campaign_id,
     QueueEntry.due_at,
+    QueueEntry.closes_at,
     QueueEntry.since,
     QueueEntry.valid_until,
 )
@@ -142,10 +144,11 @@ def copy_many(session: Session, messages: Sequence[NewMessage]) -> list[int]:
             device, named, sim = new.device_id, new.device_named, new.sim_slot
             until = None if new.validity is None else (new.due_at or now) + timedelta(seconds=new.validity)
             stage, campaign, due_at = Stage.WAITING if new.due_at is None else Stage.HELD, new.campaign_id, new.due_at
-            queued.append((number, new.user_id, device or 0, stage, lane, named, sim, campaign, due_at, now, until))
+            place = (number, new.user_id, device or 0, stage, lane, named, sim, campaign)
+            queued.append((*place, due_at, new.closes_at, now, until))
             routed_at = None if device is None else now
             begun = (number, "outbound", status, lane, sim is not None, until, new.scheduled_at, routed_at, now, now)
-            yield (*new[:-3], *begun)
+            yield (*new[:-4], *begun)
 
     copy_rows(session, _MESSAGE_COLUMNS, rows())
     copy_rows(session, _ENTRY_COLUMNS, queued)

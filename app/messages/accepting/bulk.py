@@ -5,7 +5,7 @@ beside the key, so that a repeated request finds either all of the work or none.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -14,7 +14,9 @@ from uuid import UUID
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.accounts.hours import keepers
 from app.accounts.principals import Principal, hold, require
+from app.contacts import book
 from app.core.arrays import unnest
 from app.core.database import transaction
 from app.core.envelope import plain_number, timestamp
@@ -123,9 +125,11 @@ def accept_bulk(
             raise Refused(NOBODY_LEFT)
     price = choice.rate if draft.price is None else draft.price
     due_at = later.due_at(draft.send_at, later.clock(session) if draft.send_at else None)
-    messages = list(_new_messages(user, draft, choice, price, recipients, bodies, due_at))
+    # What is scheduled is judged when it is due.
+    hours = _hours(session, user.user_id, recipients) if due_at is None else {}
+    messages = list(_new_messages(user, draft, choice, price, recipients, bodies, due_at, hours))
     ids = storing.copy_many(session, messages)
-    if due_at is None:
+    if any(new.due_at is None for new in messages):
         waking.wake_or_route(session, {(user.user_id, choice.device_id or 0)})
     message_ids, numbers = [new.message_id for new in messages], [new.recipient_number for new in messages]
     return Accepted(ids, message_ids, numbers, price, draft.my_id, skipped, due_at)
@@ -151,6 +155,25 @@ def _first_answer(session: Session, draft: BulkDraft, done: bulk_keys.Finished) 
     )
 
 
+_When = tuple[datetime | None, datetime | None]
+_ALWAYS: _When = (None, None)
+
+
+def _hours(session: Session, user_id: int, recipients: Sequence[Recipient]) -> dict[str, _When]:
+    """By number until when it is held by the account's hours, and when they end or, of one that is held, began to."""
+    keeper = keepers(session, [user_id]).get(user_id)
+    if keeper is None:
+        return {}
+    now = later.clock(session)
+    numbers = [recipient.number for recipient in recipients]
+    own = book.zones_of(session, user_id, numbers)
+    found: dict[str, _When] = {}
+    for number in numbers:
+        window = keeper.window(number, own.get(number), now)
+        found[number] = (window.opening, now) if window.opening > now else (None, window.closing)
+    return found
+
+
 def _new_messages(
     user: Principal,
     draft: BulkDraft,
@@ -159,6 +182,7 @@ def _new_messages(
     recipients: Sequence[Recipient],
     bodies: Sequence[str],
     due_at: datetime | None,
+    hours: Mapping[str, _When],
 ) -> Iterator[storing.NewMessage]:
     parts: dict[str, tuple[int, str]] = {}
     user_id, device_id, named = user.user_id, choice.device_id, choice.named
@@ -168,10 +192,11 @@ def _new_messages(
         if body not in parts:
             parts[body] = segments(body)
         number, encoding = parts[body]
+        opens_at, closes_at = hours.get(recipient.number, _ALWAYS)
         # By place, as the fields stand: by name each costs half a microsecond more.
         yield storing.NewMessage(
             uuid7(), user_id, device_id, named, recipient.number, body, price, my_id, callback_url, sim_slot,
-            number, encoding, None, ignores_opt_out, validity, due_at, due_at,
+            number, encoding, None, ignores_opt_out, validity, due_at or opens_at, due_at, closes_at,
         )  # fmt: skip
 
 

@@ -40,7 +40,8 @@ Question = tuple[Credentials, Reference]
 _PHONES = f"""
     named.id AS named_id, named.is_active AS named_active, named.sms_rate AS named_rate,
     first.id AS default_id, first.is_active AND NOT {FAILING} AS default_active, first.sms_rate AS default_rate,
-    EXISTS (SELECT FROM devices d WHERE d.user_id = u.id AND d.is_active AND d.removed_at IS NULL) AS any_active
+    EXISTS (SELECT FROM devices d WHERE d.user_id = u.id AND d.is_active AND d.removed_at IS NULL) AS any_active,
+    u.sticky_phone
 """
 _LOOK_UP = """
     LEFT JOIN LATERAL (
@@ -118,7 +119,8 @@ def _judge(reference: Reference, row: Row[Any]) -> Choice | Refused:
         if not row.named_active:
             return Refused(NO_ACTIVE_DEVICE)
         return Choice(row.named_id, named=True, rate=row.named_rate)
-    if reference is None and row.default_id is not None and row.default_active:
+    # Routing knows which phone a number stays with.
+    if reference is None and row.default_id is not None and row.default_active and not row.sticky_phone:
         return Choice(row.default_id, named=False, rate=rate)
     if not row.any_active:
         return Refused(NO_ACTIVE_DEVICE)

@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from app.core.arrays import transposed, unnest
 from app.devices import sims
 from app.devices.models import PhoneRow
-from app.messages.dispatch.pace import NOT_PAUSED, TRIAL
+from app.messages.dispatch.pace import IN_HOURS, NOT_PAUSED, TRIAL
 from app.messages.models import DeviceRelease
 from app.messages.states import Stage
 
@@ -68,7 +68,7 @@ _CANDIDATES = text(f"""
     FROM message_queue q JOIN messages m ON m.id = q.message_id
     WHERE q.user_id = :user AND q.device_id = :device AND q.stage = {Stage.WAITING}
       AND (q.lane, q.message_id) > (CAST(:lane AS smallint), CAST(:after AS bigint))
-      AND COALESCE(q.valid_until > clock_timestamp(), true) AND {NOT_PAUSED}
+      AND COALESCE(q.valid_until > clock_timestamp(), true) AND {NOT_PAUSED} AND {IN_HOURS}
     ORDER BY q.lane, q.message_id LIMIT :most FOR NO KEY UPDATE OF q SKIP LOCKED
 """)  # noqa: S608 - names of columns and of states
 

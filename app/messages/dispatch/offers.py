@@ -17,7 +17,7 @@ from app.core.settings import get_settings
 from app.devices import versions
 from app.devices.models import PhoneRow
 from app.messages.dispatch import limits
-from app.messages.dispatch.pace import MAX_ANSWER, NOT_PAUSED, REPEAT_IS_DUE
+from app.messages.dispatch.pace import IN_HOURS, MAX_ANSWER, NOT_PAUSED, REPEAT_IS_DUE
 from app.messages.models import QueueEntry
 from app.messages.states import Stage
 
@@ -57,7 +57,7 @@ _CLAIM = text(f"""
         LATERAL (
             SELECT message_id FROM message_queue q
             WHERE user_id = p.user_id AND device_id = p.device_id AND stage = {Stage.WAITING}
-              AND COALESCE(valid_until > clock_timestamp(), true) AND {NOT_PAUSED}
+              AND COALESCE(valid_until > clock_timestamp(), true) AND {NOT_PAUSED} AND {IN_HOURS}
             ORDER BY lane, message_id LIMIT p.room FOR NO KEY UPDATE SKIP LOCKED
         ) q
     )

@@ -51,6 +51,8 @@ AHEAD = f"q.stage < {Stage.HELD} AND (q.stage = {Stage.WAITING} OR {_RECENT})"
 # Of what waits: its campaign may have been paused since it began to. Read once a statement, so that a claim keeps to
 # the order of its index.
 NOT_PAUSED = "(q.campaign_id IS NULL OR q.campaign_id <> ALL (ARRAY(SELECT h.campaign_id FROM held_campaigns h)))"
+# For the same: the allowed hours that it was judged by are not over.
+IN_HOURS = "COALESCE(closes_at > clock_timestamp(), true)"
 # To be joined to `d`: as `a.ahead`, how many messages the phone has ahead of it, up to `:most`.
 COUNT_AHEAD = f"""
     LATERAL (SELECT count(*) AS ahead FROM (

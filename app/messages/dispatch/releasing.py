@@ -1,46 +1,121 @@
-"""Releasing: what was held until its time comes to wait for a phone like anything else.
+"""Releasing: what was held until its time comes to wait for a phone like anything else, and bulk leaves the line again
+when the allowed hours end.
 
 Phones are given it at their own pace then, so that however much was due while the gateway was down goes as a bulk
-would. A release that two workers try is made by one, for each row; one that a cancel or a change holds is made, or not,
-by the next tick.
+would. Of two workers that look at a row one judges it; what a cancel or a change holds is looked at by the next tick.
 """
 
-from sqlalchemy import text
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import DateTime, Row, text
 from sqlalchemy.orm import Session
 
+from app.accounts import hours
 from app.core import outbound
+from app.core.allowed_hours import Keeper, common_window
+from app.core.arrays import transposed, unnest
+from app.core.lanes import Lane
 from app.core.task_names import TaskName
 from app.messages.dispatch import waking
+from app.messages.models import QueueEntry
 from app.messages.states import Stage
 
 BATCH_SIZE = 1000
 
-# What belongs to a paused campaign stays held, for its campaign's sake alone.
-# The validity of `valid_until` was counted from `due_at`, and begins now.
-_RELEASE = text(f"""
-    WITH due AS MATERIALIZED (
-        SELECT message_id, campaign_id = ANY (ARRAY(SELECT h.campaign_id FROM held_campaigns h)) AS paused
-        FROM message_queue WHERE due_at <= clock_timestamp() AND stage = {Stage.HELD}
-        ORDER BY due_at, message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
-    ), released AS (
-        UPDATE message_queue q
-        SET stage = CASE WHEN due.paused THEN {Stage.HELD} ELSE {Stage.WAITING} END, due_at = NULL,
-            since = clock_timestamp(), valid_until = clock_timestamp() + (q.valid_until - q.due_at)
-        FROM due WHERE q.message_id = due.message_id
-        RETURNING q.message_id, q.user_id, q.device_id, q.valid_until
-    ), valid AS (
-        UPDATE messages m SET valid_until = released.valid_until
-        FROM released WHERE m.id = released.message_id AND released.valid_until IS NOT NULL
+# The hours of campaigns, by campaign; whoever runs this knows them.
+OfCampaigns = Callable[[Session, Collection[int]], Mapping[int, Keeper]]
+
+_LOOK = f"""
+    WITH looked AS MATERIALIZED (
+        SELECT message_id, user_id, device_id, stage, lane, campaign_id, due_at FROM message_queue
+        WHERE {{which}} LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
     )
-    SELECT user_id, device_id, count(*) AS n FROM released GROUP BY user_id, device_id
-""")  # noqa: S608 - names of states
+    SELECT q.*, clock_timestamp() AS now, m.recipient_number, c.time_zone,
+           q.campaign_id = ANY (ARRAY(SELECT h.campaign_id FROM held_campaigns h)) AS paused
+    FROM looked q LEFT JOIN messages m ON m.id = q.message_id AND q.lane = {Lane.BULK}
+    LEFT JOIN contacts c ON c.user_id = q.user_id AND c.phone_number = m.recipient_number
+"""  # noqa: S608 - constants
+_DUE = text(_LOOK.format(which=f"due_at <= clock_timestamp() AND stage = {Stage.HELD} ORDER BY due_at, message_id"))
+_CLOSED = text(_LOOK.format(which=f"closes_at <= clock_timestamp() AND stage = {Stage.WAITING} ORDER BY closes_at"))
+
+# The validity of `valid_until` is counted from when the message may go, and moves with it.
+_SETTLED = (QueueEntry.message_id, QueueEntry.stage, QueueEntry.due_at, QueueEntry.closes_at)
+_SETTLE = text(f"""
+    WITH settled AS (
+        UPDATE message_queue q
+        SET stage = u.stage, due_at = u.due_at, closes_at = u.closes_at,
+            since = CASE WHEN q.stage = u.stage THEN q.since ELSE clock_timestamp() END,
+            valid_until = q.valid_until + (COALESCE(u.due_at, u.now) - COALESCE(q.due_at, u.now))
+        FROM {unnest(*_SETTLED, now=DateTime(timezone=True))} WHERE q.message_id = u.message_id
+        RETURNING q.message_id, q.valid_until
+    )
+    UPDATE messages m SET valid_until = settled.valid_until
+    FROM settled WHERE m.id = settled.message_id AND settled.valid_until IS NOT NULL
+""")  # noqa: S608 - names of columns
 
 
-def release(session: Session) -> int:
-    """Let wait what is due, one batch of it, the longest due first; how many."""
-    places = {(row.user_id, row.device_id): int(row.n) for row in session.execute(_RELEASE, {"most": BATCH_SIZE})}
-    waking.wake_or_route(session, places)
-    released = sum(places.values())
-    if released == BATCH_SIZE:
+def release(session: Session, of_campaigns: OfCampaigns) -> int:
+    """One batch of what is due, the longest due first, and one of what waits although its hours are over; how many."""
+    _judge_anew(session)
+    looked = [session.execute(which, {"most": BATCH_SIZE}).all() for which in (_CLOSED, _DUE)]
+    _settle(session, [row for rows in looked for row in rows], of_campaigns)
+    if max(map(len, looked)) == BATCH_SIZE:
         outbound.nudge(session, TaskName.RELEASE)
-    return released
+    return sum(map(len, looked))
+
+
+def _settle(session: Session, rows: Sequence[Row[Any]], of_campaigns: OfCampaigns) -> None:
+    if not rows:
+        return
+    bulk = [row for row in rows if row.lane == Lane.BULK]
+    of_users = hours.keepers(session, {row.user_id for row in bulk})
+    campaigns = of_campaigns(session, {row.campaign_id for row in bulk if row.campaign_id is not None})
+    settled = []
+    now = max(row.now for row in rows)
+    for row in rows:
+        keepers = [keeper for keeper in (of_users.get(row.user_id), campaigns.get(row.campaign_id)) if keeper]
+        settled.append((row.message_id, *_judge(row, keepers if row.lane == Lane.BULK else [], now), now))
+    session.execute(_SETTLE, transposed(settled, *(column.key for column in _SETTLED), "now"))
+    waiting = {number for number, stage, *_ in settled if stage is Stage.WAITING}
+    waking.wake_or_route(session, {(row.user_id, row.device_id) for row in rows if row.message_id in waiting})
+
+
+def _judge(row: Row[Any], keepers: Sequence[Keeper], now: datetime) -> tuple[Stage, datetime | None, datetime | None]:
+    """Stage, due time and end of the hours."""
+    if row.paused:  # It stays held for its campaign's sake alone.
+        return Stage.HELD, None, None
+    if not keepers:
+        return Stage.WAITING, None, None
+    window = common_window(keepers, row.recipient_number, row.time_zone, now)
+    if window.opening > now:
+        return Stage.HELD, window.opening, now
+    return Stage.WAITING, None, window.closing
+
+
+_CHANGED = text("""
+    SELECT id, hours_set_at FROM users WHERE hours_set_at IS NOT NULL ORDER BY id LIMIT 1
+    FOR NO KEY UPDATE SKIP LOCKED
+""")
+# What a hand-out holds at this moment goes to its phone.
+_JUDGED_ANEW = text(f"""
+    WITH known AS MATERIALIZED (
+        SELECT message_id FROM message_queue
+        WHERE user_id = :user AND lane = {Lane.BULK}
+          AND (stage = {Stage.WAITING} OR (stage = {Stage.HELD} AND closes_at IS NOT NULL))
+        ORDER BY message_id FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE message_queue q
+    SET closes_at = clock_timestamp(), due_at = CASE q.stage WHEN {Stage.HELD} THEN clock_timestamp() END
+    FROM known WHERE q.message_id = known.message_id
+""")  # noqa: S608 - constants
+
+
+def _judge_anew(session: Session) -> None:
+    """Have everything of one account that changed its hours judged again, by what they are now."""
+    changed = session.execute(_CHANGED).one_or_none()
+    if changed is not None:
+        session.execute(_JUDGED_ANEW, {"user": changed.id})
+        session.execute(text("UPDATE users SET hours_set_at = NULL WHERE id = :user"), {"user": changed.id})
+        outbound.nudge(session, TaskName.RELEASE)

@@ -1,7 +1,7 @@
 """Routing: every waiting message of a user gets a phone, in turn."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import cast
 
 from sqlalchemy import text
@@ -35,6 +35,7 @@ class Candidate(Pace):
 
 
 _CURSOR = text("SELECT last_device_id FROM dispatch_cursors WHERE user_id = :user FOR NO KEY UPDATE")
+_IS_STICKY = text("SELECT sticky_phone FROM users WHERE id = :user")
 
 _PHONES = text(f"""
     SELECT d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, {ONLINE} AS online, a.ahead,
@@ -70,6 +71,23 @@ _CLAIM_PAST_LIMITS = text(f"""
 """)  # noqa: S608 - constants
 _MAX_PAST_LIMITS = 2000
 
+# The phone that each message's recipient last wrote to, or was last sent to from.
+_LAST_PHONES = text("""
+    SELECT m.id, last.device_id FROM messages m, LATERAL (
+        SELECT device_id FROM (
+            (SELECT o.device_id, o.created_at FROM messages o
+             WHERE o.user_id = :user AND o.direction = 'outbound' AND o.deleted_at IS NULL
+               AND o.recipient_number = m.recipient_number AND o.device_id IS NOT NULL
+             ORDER BY o.created_at DESC, o.id DESC LIMIT 1)
+            UNION ALL
+            (SELECT i.device_id, i.created_at FROM messages i
+             WHERE i.user_id = :user AND i.direction = 'inbound' AND i.deleted_at IS NULL
+               AND i.sender_number = m.recipient_number AND i.device_id IS NOT NULL
+             ORDER BY i.created_at DESC, i.id DESC LIMIT 1)) seen
+        ORDER BY created_at DESC LIMIT 1) last
+    WHERE m.id = ANY(:messages)
+""")
+
 _ROUTED = unnest(QueueEntry.message_id, QueueEntry.device_id)
 _ASSIGN = text(f"""
     WITH routed AS (
@@ -93,7 +111,10 @@ def route_waiting(session: Session, user_id: int) -> int:
         rooms = room_of([phone for phone in phones if not phone["held"]])
         total = min(BATCH_SIZE, sum(rooms.values()))
         messages = list(session.scalars(_CLAIM, {"user": user_id, "room": total})) if total else []
-        devices = take_turns(rooms, last, len(messages))
+        usable = [phone["id"] for phone in _usable([phone for phone in phones if not phone["held"]])]
+        stays = _last_phones(session, user_id, messages, usable)
+        turns = iter(take_turns(rooms, last, len(messages) - len(stays)))
+        devices = [stays.get(message) or next(turns) for message in messages]
     else:
         rooms = room_of([phone for phone in phones if phone["held_partly"]])
         messages, devices = _past_limits(session, user_id, rooms) if rooms else ([], [])
@@ -152,12 +173,27 @@ def _past_limits(session: Session, user_id: int, rooms: Mapping[int, int]) -> tu
     return messages, devices
 
 
-def room_of(phones: Sequence[Candidate]) -> dict[int, int]:
-    """Room of each phone that may be used: those online, or all of them where none is.
+def _last_phones(session: Session, user_id: int, messages: Sequence[int], usable: Collection[int]) -> dict[int, int]:
+    """For accounts that want it, the usable phone that each message's recipient stays with.
 
-    A failing phone gets one message at a time, and none while it rests and another may be used.
+    It may have more waiting for it than its room then, as with messages that name it.
     """
+    if not messages or not session.scalar(_IS_STICKY, {"user": user_id}):
+        return {}
+    found = session.execute(_LAST_PHONES, {"user": user_id, "messages": messages})
+    return {row.id: row.device_id for row in found if row.device_id in usable}
+
+
+def _usable(phones: Sequence[Candidate]) -> Sequence[Candidate]:
+    """Those online, or all of them where none is; without those that rest while another may be used."""
     usable = [phone for phone in phones if phone["online"]] or phones
-    usable = [phone for phone in usable if not phone["resting"]] or usable
-    rooms = {phone["id"]: (1 if phone["failing"] else lookahead(phone)) - phone["ahead"] for phone in usable}
+    return [phone for phone in usable if not phone["resting"]] or usable
+
+
+def room_of(phones: Sequence[Candidate]) -> dict[int, int]:
+    """Room of each phone that may be used.
+
+    A failing phone gets one message at a time.
+    """
+    rooms = {phone["id"]: (1 if phone["failing"] else lookahead(phone)) - phone["ahead"] for phone in _usable(phones)}
     return {device: room for device, room in rooms.items() if room > 0}

@@ -9,6 +9,10 @@ from app.messages.dispatch.limits import OF_A_SIM, PERIODS, RECIPIENTS
 
 SENTENCES: dict[str, str] = {
     "scheduled": "The message is scheduled for {at}.",
+    "outside_hours": "It is outside the allowed hours in {zone}; the message waits until {until}.",
+    "outside_hours_guessed": "It is outside the allowed hours in {zone}, which is a guess from the number; the message"
+    " waits until {until}.",
+    "outside_hours_of_campaign": "It is outside the hours of its campaign; the message waits until {until}.",
     "campaign_paused": "The campaign of this message is paused; it goes out when the campaign is resumed.",
     "recalled": "{device} has been asked to give the message back and has not answered yet.",
     "given_before_reinstall": "The message was given to {device} before the phone was reinstalled; nobody knows yet"

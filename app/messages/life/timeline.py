@@ -8,8 +8,11 @@ from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.accounts import hours
+from app.contacts import book
 from app.core.database import columns_of
 from app.core.envelope import Timestamp, timestamp
+from app.core.zones import Source
 from app.devices.failures import reason_of
 from app.devices.health import FAILING, RESTING
 from app.devices.presence import LAST_SEEN, ONLINE, SILENT, SUSPECT, WATCHED
@@ -94,7 +97,7 @@ _NAMES = text("SELECT id, device_name FROM devices WHERE id = ANY(:ids)")
 def of(session: Session, row: Mapping[str, Any]) -> Timeline:
     """The timeline of a message, from its row."""
     found = session.execute(_STANDING, {"id": row["id"], "most": forecast.MAX_COUNTED}).mappings().one_or_none()
-    standing = dict(found) if found else None
+    standing = {**found, "recipient_number": row["recipient_number"]} if found else None
     return Timeline(
         id=row["id"],
         status=row["status"],
@@ -143,7 +146,7 @@ def _stages(session: Session, row: Mapping[str, Any]) -> list[StageOut]:
 
 def _waiting(session: Session, standing: Mapping[str, Any]) -> Waiting:
     if standing["stage"] == Stage.HELD:
-        reason, expected = _held(standing), standing["due_at"]
+        reason, expected = _held(session, standing), standing["due_at"]
     elif standing["stage"] != Stage.WAITING:
         reason, expected = _at_the_phone(standing), None
     elif not standing["device_id"]:
@@ -155,9 +158,20 @@ def _waiting(session: Session, standing: Mapping[str, Any]) -> Waiting:
     return Waiting(reason_code=reason.code, reason=reason.sentence, parameters=reason.parameters, expected_at=expected)
 
 
-def _held(standing: Mapping[str, Any]) -> Reason:
+def _held(session: Session, standing: Mapping[str, Any]) -> Reason:
     due = standing["due_at"]
-    return Reason("scheduled", {"at": timestamp(due)}) if due else Reason("campaign_paused")
+    if due is None:
+        return Reason("campaign_paused")
+    if standing["closes_at"] is None:
+        return Reason("scheduled", {"at": timestamp(due)})
+    keeper = hours.keepers(session, [standing["user_id"]]).get(standing["user_id"])
+    if keeper is None:
+        return Reason("outside_hours_of_campaign", {"until": timestamp(due)})
+    number = standing["recipient_number"]
+    own = book.zones_of(session, standing["user_id"], [number]).get(number)
+    zoning = keeper.zoning(number, own, standing["now"])
+    code = "outside_hours_guessed" if zoning.source is Source.GUESS else "outside_hours"
+    return Reason(code, {"zone": ", ".join(zoning.names), "until": timestamp(due)})
 
 
 def _at_the_phone(standing: Mapping[str, Any]) -> Reason:

@@ -112,6 +112,7 @@ def test_rate_is_the_default_devices(api, ali, other, sql, configured):
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_settings(api, ali, other, method):
+    hours = {"allowed_hours": None, "time_zone": None, "country_zones": None, "sticky_phone": False}
     initial = {
         "keep_inbound": True,
         "device_events": False,
@@ -120,6 +121,9 @@ def test_settings(api, ali, other, method):
         "failover": True,
         "default_send_delay_seconds": 0,
         "approve_new_phones": False,
+        "frequency_cap": None,
+        "same_content_minutes": None,
+        **hours,
     }
     assert api.get("/api/settings", headers=ali.headers).json() == {"success": True, "data": initial}
 
@@ -142,6 +146,9 @@ def test_settings(api, ali, other, method):
         "failover": False,
         "default_send_delay_seconds": 60,
         "approve_new_phones": False,
+        "frequency_cap": None,
+        "same_content_minutes": None,
+        **hours,
     }
     assert answer.json() == {"success": True, "data": changed, "message": "Settings updated successfully"}
     assert put().json()["data"] == changed

@@ -14,6 +14,10 @@ from tests.support.messages_of import add_phone
 from tests.support.waiting import until
 
 
+def no_campaigns(session, campaigns):
+    return {}
+
+
 def in_(hours=1.0):
     return (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
 
@@ -25,7 +29,7 @@ def schedule(send):
 
 @pytest.fixture
 def release(work):
-    return lambda: work(releasing.release)
+    return lambda: work(releasing.release, no_campaigns)
 
 
 @pytest.fixture
@@ -253,7 +257,7 @@ def test_of_two_releases_at_once_one_makes_it(phone, schedule, later):
     schedule()
     later(3601)
     with transaction() as one, transaction() as two:
-        assert (releasing.release(one), releasing.release(two)) == (1, 0)
+        assert (releasing.release(one, no_campaigns), releasing.release(two, no_campaigns)) == (1, 0)
     assert texts(phone) == ["Later"]
 
 
@@ -262,7 +266,7 @@ def test_a_cancel_that_comes_during_the_release_waits_and_withdraws(client, phon
     later(3601)
     with ThreadPoolExecutor() as pool:
         with transaction() as session:
-            assert releasing.release(session) == 1
+            assert releasing.release(session, no_campaigns) == 1
             asked = pool.submit(client.post, f"/api/sms/{message['id']}/cancel")
             held_up(sql)
         assert asked.result().status_code == 200
@@ -274,7 +278,7 @@ def test_a_change_that_comes_during_the_release_is_too_late(phone, schedule, res
     later(3601)
     with ThreadPoolExecutor() as pool:
         with transaction() as session:
-            assert releasing.release(session) == 1
+            assert releasing.release(session, no_campaigns) == 1
             asked = pool.submit(reschedule, message, send_at=in_(2))
             held_up(sql)
         assert asked.result().json()["reason_code"] == ONLY_SCHEDULED.code
