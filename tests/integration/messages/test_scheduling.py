@@ -96,9 +96,9 @@ def test_what_needs_no_time_has_none(client, send, phone):
 @pytest.mark.parametrize(
     ("send_at", "word"),
     [
-        ((datetime.now(UTC) + timedelta(days=367)).isoformat(), "within the next year"),
+        pytest.param(in_(24 * 367), "within the next year", id="in a year and a day"),
         ("2020-02-29T10:00:00Z", "in the future"),
-        ((datetime.now(UTC) - timedelta(minutes=6)).isoformat(), "in the future"),
+        pytest.param(in_(-0.1), "in the future", id="six minutes ago"),
         ("2027-02-29T10:00:00Z", "valid date"),
         ("tomorrow", "valid date"),
         (1798800000, "valid date"),
