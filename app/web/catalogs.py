@@ -17,7 +17,7 @@ from app.web.words import DEFAULT, LANGUAGES, LOCALE, domain_sentences
 HERE = Path(__file__).parent
 _METHODS = [("**.py", "python"), ("templates/**.html", "jinja2.ext:babel_extract")]
 _OPTIONS = {"templates/**.html": {"newstyle_gettext": "true", "trimmed": "false"}}
-_KEYWORDS = {"_": None, "gettext": None, "ngettext": (1, 2), "marked": None}
+_KEYWORDS = {"_": None, "gettext": None, "marked": None}
 
 
 def translated() -> list[str]:
@@ -25,16 +25,15 @@ def translated() -> list[str]:
     return [name for name in LANGUAGES if name != DEFAULT]
 
 
-def said() -> Iterator[str | tuple[str, str]]:
-    """Every string that pages may show, with its plural where it has one."""
+def own_strings() -> Iterator[str]:
+    """Every string that code and templates of the dashboard show."""
     for _, _, text, _, _ in extract_from_dir(HERE, _METHODS, _OPTIONS, keywords=_KEYWORDS):
-        yield text if isinstance(text, str) else (text[0], text[1])
-    yield from domain_sentences()
+        yield str(text)
 
 
 def template() -> Catalog:
     made = Catalog(project="smsfleet", fuzzy=False)
-    for text in said():
+    for text in (*own_strings(), *domain_sentences()):
         made.add(text)
     return made
 

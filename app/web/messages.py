@@ -33,7 +33,7 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _GROUPS_SHOWN = 200
 KEY_LENGTH = 32
-_SEPARATORS = re.compile(r"[\n,;]+")
+SEPARATORS = re.compile(r"[\n,;]+")
 # What a browser shows in its own place; anything else is only to be saved.
 _PICTURES = frozenset({"image/jpeg", "image/png", "image/gif", "image/webp"})
 _ENDED = "default-src 'none'; sandbox"
@@ -81,7 +81,7 @@ def preview_text(visit: Posts) -> Response:
 
 @router.post("/send")
 async def send(visit: Posts, request: Request) -> Response:
-    recipients = [part.strip() for part in _SEPARATORS.split(visit.given("recipients")) if part.strip()]
+    recipients = [part.strip() for part in SEPARATORS.split(visit.given("recipients")) if part.strip()]
     shared = {name: visit.given(name) for name in ("message", "device_id", "sim_slot")}
     shared["send_at"] = visit.moment("send_at")
     try:

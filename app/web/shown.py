@@ -52,6 +52,24 @@ DELIVERY_STATES = {
 }
 
 
+CAMPAIGN_STATUSES = {
+    "draft": marked("draft"),
+    "scheduled": marked("scheduled"),
+    "running": marked("running"),
+    "paused": marked("paused"),
+    "finished": marked("finished"),
+    "cancelled": marked("cancelled"),
+}
+RECIPIENT_STATES = {
+    **STATUSES,
+    "not_made": marked("not made yet"),
+    "waiting": marked("waiting"),
+    "held": marked("held"),
+    "given": marked("at phones"),
+    "left_out": marked("left out"),
+}
+
+
 def number(value: float | Decimal) -> str:
     """Grouped by thousands."""
     amount = float(value)
@@ -114,6 +132,19 @@ def delivery_state(word: str) -> Markup:
     return badge(word, DELIVERY_STATES)
 
 
+def campaign_status(word: str) -> Markup:
+    return badge(word, CAMPAIGN_STATUSES)
+
+
+def recipient_state(word: str) -> Markup:
+    return badge(word, RECIPIENT_STATES)
+
+
+def local(moment: datetime | None, zone: ZoneInfo) -> str:
+    """As a field of a form has it."""
+    return "" if moment is None else moment.astimezone(zone).strftime("%Y-%m-%dT%H:%M")
+
+
 def stage(word: str) -> str:
     return gettext(STAGES.get(word, word))
 
@@ -133,6 +164,9 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "device_state": device_state,
     "delivery_state": delivery_state,
     "stage": stage,
+    "campaign_status": campaign_status,
+    "recipient_state": recipient_state,
+    "local": local,
     "lines": lines,
     "said": said,
 }

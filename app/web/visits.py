@@ -136,20 +136,21 @@ def operator(request: Request) -> Visit:
 
 def anybody_posts(request: Request) -> Visit:
     """A form for everybody. Raises `Refused` where it did not come from a page of ours."""
-    return _posted(_visit(request))
+    return posted(_visit(request))
 
 
 def posts(request: Request) -> Visit:
     """A form of somebody who is signed in."""
-    return _posted(signed_in(request))
+    return posted(signed_in(request))
 
 
 def operator_posts(request: Request) -> Visit:
     """A form of an operator's."""
-    return _posted(operator(request))
+    return posted(operator(request))
 
 
-def _posted(visit: Visit) -> Visit:
+def posted(visit: Visit) -> Visit:
+    """`visit` with the form that came with it. Raises `Refused` where it is not from a page of ours."""
     state = visit.request.state
     refuse_elsewhere(visit.request)
     if state.body_error is not None:

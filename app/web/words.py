@@ -12,15 +12,19 @@ from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
 
+from app.campaigns import sentences
 from app.core import refusals, validation
 from app.core.once import once
 from app.core.refusals import Refusal
 from app.devices import failures
 from app.messages.life.sentences import SENTENCES
 
-LANGUAGES = {"en": "English"}
+LANGUAGES = {"en": "English", "ru": "Русский", "uz": "O\N{MODIFIER LETTER TURNED COMMA}zbekcha"}
 DEFAULT = "en"
 LOCALE = Path(__file__).parent / "locale"
+
+# `{name}`, and how it is written: `{share:.0%}`.
+_PARAMETER = re.compile(r"\{(\w+)(?::[^}]*)?\}")
 
 _language: ContextVar[str] = ContextVar("language", default=DEFAULT)
 
@@ -72,7 +76,14 @@ def domain_sentences() -> list[str]:
     """Sentences of the domain that pages show, with `{name}` for their parameters."""
     refused = [each.sentence for each in vars(refusals).values() if isinstance(each, Refusal)]
     reasons = [reason.sentence for reason in failures.REASONS.values()]
-    found = [*refused, *reasons, *SENTENCES.values(), *validation.SENTENCES, *_FIELD_SENTENCES]
+    found = [
+        *refused,
+        *reasons,
+        *SENTENCES.values(),
+        *sentences.SENTENCES.values(),
+        *validation.SENTENCES,
+        *_FIELD_SENTENCES,
+    ]
     return list(dict.fromkeys(found))
 
 
@@ -103,7 +114,7 @@ def said(sentence: str) -> str:
 
 
 def _filled(text: str, values: dict[str, str]) -> str:
-    return re.sub(r"\{(\w+)\}", lambda name: values.get(name[1], name[0]), text)
+    return _PARAMETER.sub(lambda found: values.get(found[1], found[0]), text)
 
 
 @once
@@ -112,7 +123,7 @@ def _patterns() -> list[tuple[re.Pattern[str], str]]:
     for sentence in domain_sentences():
         if "{" in sentence:
             seen: set[str] = set()
-            parts = re.split(r"\{(\w+)\}", sentence)
+            parts = _PARAMETER.split(sentence)
             pattern = "".join(re.escape(part) if at % 2 == 0 else _group(part, seen) for at, part in enumerate(parts))
             found.append((re.compile(pattern, re.DOTALL), sentence))
     return sorted(found, key=lambda each: -len(each[1]))
