@@ -3,7 +3,7 @@
 Read by `main` (routers), `migrations.tables` (models), `workers.app` (tasks), `cli` (commands) and `docs` (tags).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 
@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 class Package:
     """`app.<name>`; `tag` and `about` are of its part of the API's documents.
 
-    `routes`: the module that has its `router`. `tasks`: the module of its Celery tasks. `commands`: groups of the
+    `routes`: the modules that have a `router` each. `tasks`: the module of its Celery tasks. `commands`: groups of the
     `smsfleet` command and their help; the module `commands` has a `<group>_app` for each.
     """
 
     name: str
     tag: str = ""
     about: str = ""
-    routes: str = "routes"
+    routes: Sequence[str] = ("routes",)
     models: bool = True
     tasks: str = ""
     commands: Mapping[str, str] = field(default_factory=dict)
@@ -28,7 +28,11 @@ class Package:
 PACKAGES = (
     Package("messages", "SMS", "Send messages, track their status, read the inbox.", tasks="workers.dispatch"),
     Package(
-        "campaigns", "Campaigns", "Messages to many, prepared, watched, paused and stopped.", tasks="workers.campaigns"
+        "campaigns",
+        "Campaigns",
+        "Messages to many, prepared, watched, paused and stopped.",
+        routes=("routes", "recipient_routes"),
+        tasks="workers.campaigns",
     ),
     Package("contacts", "Contacts", "Contacts and groups, as recipients of bulk sends."),
     Package("optouts", "Opt-outs", "Numbers that do not want your messages, and the words by which they say so."),
@@ -50,7 +54,7 @@ PACKAGES = (
         commands={"release": "Versions of the phone app: publish, list, withdraw."},
     ),
     Package(
-        "core", "Health", "For process managers and load balancers.", "health", models=False, tasks="workers.upkeep"
+        "core", "Health", "For process managers and load balancers.", ("health",), models=False, tasks="workers.upkeep"
     ),
     Package("mobile", "Phones", "Calls of the phone app. Programs that send messages do not need them.", models=False),
     Package("docs", models=False),

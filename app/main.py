@@ -72,7 +72,8 @@ def create_api(hooks: Sequence[LifespanHook] = ()) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     for package in PACKAGES:
-        api.include_router(import_module(f"app.{package.name}.{package.routes}").router)
+        for module in package.routes:
+            api.include_router(import_module(f"app.{package.name}.{module}").router)
     api.add_exception_handler(AppError, _app_error)
     api.add_exception_handler(RequestValidationError, _validation_error)
     api.add_exception_handler(HTTPException, _http_error)

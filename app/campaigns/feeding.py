@@ -20,13 +20,15 @@ from app.campaigns.fleet import Choice, Phone
 from app.campaigns.judging import Candidate
 from app.campaigns.models import Campaign, CampaignLeftOut, CampaignRecipient
 from app.campaigns.schemas import Counts
+from app.campaigns.sources import NAME_FIELD
 from app.campaigns.states import RecipientState
+from app.campaigns.texts import Template
 from app.contacts import book
 from app.core import outbound
 from app.core.arrays import transposed, unnest
 from app.core.ids import uuid7
 from app.core.task_names import TaskName
-from app.messages import placeholders, storing
+from app.messages import storing
 from app.messages.accepting.device_choice import account_rate
 from app.messages.dispatch import routing, waking
 from app.messages.life import transitions
@@ -163,13 +165,13 @@ def _judged(
     """The candidates who get a message, with their texts; the others are left out for good."""
     if not candidates:
         return []
-    nameless = [one.number for one in candidates if one.name is None and "{" in campaigns[one.campaign_id].message]
+    templates = {number: Template(campaign.message, campaign.columns) for number, campaign in campaigns.items()}
+    nameless = [one.number for one in candidates if one.name is None and NAME_FIELD in templates[one.campaign_id].names]
     names = book.names_of(session, user_id, nameless) if nameless else {}
     reasons: dict[tuple[int, int], str] = {}
     new: list[_New] = []
     for one in candidates:
-        values = {**(one.fields or {}), "name": one.name or names.get(one.number)}
-        body, _ = placeholders.fill(campaigns[one.campaign_id].message, values)
+        body = templates[one.campaign_id].fill(one.name or names.get(one.number), one.fields)
         if one.message_id is None and (not body.strip() or len(body) > MESSAGE_LENGTH):
             reasons[one.campaign_id, one.place] = TOO_LONG if body.strip() else NO_TEXT
             continue

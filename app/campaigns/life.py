@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.campaigns.models import Campaign
 from app.campaigns.states import ALLOWED, CampaignStatus, PausedBy, RecipientState, Verb
+from app.campaigns.texts import template_of
 from app.core import outbound
 from app.core.errors import Refused
 from app.core.refusals import CAMPAIGN_NOT_ALLOWED, END_HAS_PASSED, NO_RECIPIENTS, NOTHING_TO_RETRY
@@ -65,11 +66,12 @@ def _may(campaign: Campaign, verb: Verb) -> bool:
 
 
 def start(session: Session, campaign: Campaign, at: datetime | None) -> None:
-    """Start the locked campaign, at a time or now. Raises `Refused`."""
+    """Start the locked campaign, at a time or now. Raises `Refused`, and `Invalid` for an unknown placeholder."""
     if not _may(campaign, Verb.START):
         return
     if not campaign.recipients:
         raise Refused(NO_RECIPIENTS)
+    template_of(campaign)  # refuses a placeholder that nobody has a value for
     now = clock(session)
     _refuse_past_end(campaign, max(at or now, now))
     campaign.start_at = at

@@ -55,6 +55,8 @@ class Campaign(Base):
     reason: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     # How many recipients are to be served, without those left out, which are counted by reason.
     recipients: Mapped[int] = mapped_column(Integer, server_default=text("0"))
+    # The names of its recipients' fields, which its text may speak of.
+    columns: Mapped[list[str]] = mapped_column(JSONB, server_default=text("'[]'"))
     left_out: Mapped[dict[str, int]] = mapped_column(JSONB, server_default=text("'{}'"))
     # When its rate allows the next message, if it has one.
     next_slot_at: Mapped[datetime | None]
@@ -106,6 +108,7 @@ class CampaignLeftOut(Base):
     line: Mapped[int | None]
     value: Mapped[str] = mapped_column(Text)
     reason: Mapped[str] = mapped_column(String(30))
+    sentence: Mapped[str] = mapped_column(Text, server_default=text("''"))
 
 
 class CampaignTotal(Base):

@@ -143,6 +143,7 @@ def _devices(session: Session, user_id: int, asked: Any) -> Any:
 # What a duplicate has of the campaign's row besides its name.
 _COPIED = (
     "message",
+    "columns",
     "devices",
     "sim_slot",
     "price",

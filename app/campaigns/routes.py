@@ -3,13 +3,14 @@
 from collections.abc import Iterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import StreamingResponse
 
 from app.accounts.auth import can, can_alone
 from app.accounts.principals import Principal, hold
 from app.campaigns import asking, life, records, watching
 from app.campaigns.models import Campaign
+from app.campaigns.paths import CampaignId
 from app.campaigns.schemas import (
     CampaignChange,
     CampaignDetail,
@@ -47,9 +48,6 @@ CAMPAIGN_CANCELLED = "Campaign cancelled"
 EVENT = 'id: 5f2b8c0d1e4a9b37\nevent: progress\ndata: {"status":"running","counts":{"recipients":1000}}\n\n'
 RETRYING = "Sending {n} messages again"
 
-CampaignId = Annotated[
-    str, Path(description="The campaign's number", examples=["4"], json_schema_extra={"model": records.MODEL})
-]
 Owner = Annotated[Principal, Depends(can("campaigns"))]
 Maker = Annotated[Principal, Depends(can("campaigns", "bulk"))]
 OwnerAlone = Annotated[Principal, Depends(can_alone("campaigns"))]

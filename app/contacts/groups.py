@@ -38,7 +38,8 @@ def owned(session: Session, user_id: int, ids: Collection[int]) -> set[int]:
     return set(session.scalars(query))
 
 
-_MEMBERS = text(f"""
+# Number and name of the contacts of the groups `group_id`, each once, group after group; at most `most`.
+MEMBERS = f"""
     SELECT c.phone_number, c.name
     FROM (SELECT m.contact_id, min(u.place) AS place
           FROM {unnest(ContactGroupMember.group_id, ordinality="place")}
@@ -46,7 +47,8 @@ _MEMBERS = text(f"""
           GROUP BY m.contact_id) AS member
     JOIN contacts c ON c.id = member.contact_id
     ORDER BY member.place, c.id LIMIT :most
-""")  # noqa: S608 - names of columns
+"""  # noqa: S608 - names of columns
+_MEMBERS = text(MEMBERS)
 
 
 def members(session: Session, group_ids: Sequence[int], most: int) -> list[tuple[str, str | None]]:

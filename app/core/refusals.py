@@ -101,6 +101,7 @@ SAME_CONTENT = Refusal(
 TRIED_ENOUGH = Refusal("tried_enough", "A message can be sent at most {limit} times")
 
 # Campaigns.
+ALREADY_STARTED = Refusal("already_started", "The campaign has started: no recipients can be added any more.")
 CAMPAIGN_NOT_ALLOWED = Refusal("campaign_not_allowed", "The campaign is {state} and cannot be {done}.")
 NO_RECIPIENTS = Refusal("no_recipients", "The campaign has no recipients; add some before you start it.")
 END_HAS_PASSED = Refusal("end_has_passed", "The campaign's end has passed; change its end_at first.")

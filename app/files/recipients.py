@@ -13,8 +13,11 @@ _MAX_SHOWN_VALUE = 64
 
 @dataclass(frozen=True, slots=True)
 class LeftOutRow:
+    """`kind` is the reason as a word, `reason` a sentence."""
+
     line: int
     value: str
+    kind: str
     reason: str
 
 
@@ -33,7 +36,7 @@ class LeftOut:
     def add(self, reason: str, line: int, value: str, sentence: str) -> None:
         self.reasons[reason] += 1
         if len(self.rows) < MAX_LISTED:
-            self.rows.append(LeftOutRow(line, value[:_MAX_SHOWN_VALUE], sentence))
+            self.rows.append(LeftOutRow(line, value[:_MAX_SHOWN_VALUE], reason, sentence))
 
 
 def with_numbers(table: Table, region: str | None, left_out: LeftOut) -> Iterator[tuple[int, str, list[str]]]:

@@ -59,11 +59,13 @@ def open_table(
     region: str | None,
     charset: str | None = None,
     number_column: str | None = None,
+    parameter: str = "phone_number_column",
 ) -> Table:
     """The table in a file, CSV or XLSX by what is in it. Memory does not grow with the file. `rows` raises too.
 
     `number_column` names the column with the phone numbers, by header or by place from 1; without it it is found by its
-    content. Raises `Invalid` for a file that cannot be read, or has no such column.
+    content. `parameter` is what the sender calls it. Raises `Invalid` for a file that cannot be read, or has no such
+    column.
     """
     rows = _cleaned(_opened(file, charset))
     sample = list(itertools.islice(rows, _SAMPLE_ROWS))
@@ -73,9 +75,9 @@ def open_table(
     width = max(len(cells) for _, cells in sample)
     names = [*header, *[""] * (width - len(header))]
     if number_column is None:
-        column = _number_column(names, [cells for _, cells in sample], region)
+        column = _number_column(names, [cells for _, cells in sample], region, parameter)
     else:
-        column = _find(_unique(names), number_column, "phone_number_column")
+        column = _find(_unique(names), number_column, parameter)
     has_header = not _looks_like_number(names[column])
     columns = _unique(names if has_header else [""] * width)
     return Table(columns, column, _at_most(max_rows, itertools.chain(sample[has_header:], rows)))
@@ -143,7 +145,7 @@ def _find(columns: Sequence[str], wanted: str, parameter: str) -> int:
     raise Invalid({parameter: [sentence]})
 
 
-def _number_column(header: Sequence[str], sample: Sequence[Sequence[str]], region: str | None) -> int:
+def _number_column(header: Sequence[str], sample: Sequence[Sequence[str]], region: str | None, parameter: str) -> int:
     """The column whose cells are phone numbers, of several alike the one whose header says so."""
     best, best_score = -1, 0.0
     for column, name in enumerate(header):
@@ -154,7 +156,7 @@ def _number_column(header: Sequence[str], sample: Sequence[Sequence[str]], regio
         if score > best_score:
             best, best_score = column, score
     if best_score < _MIN_SCORE:
-        raise unreadable("No column of phone numbers was found in the file. Name it in phone_number_column.")
+        raise unreadable(f"No column of phone numbers was found in the file. Name it in {parameter}.")
     return best
 
 

@@ -11,11 +11,11 @@ def fill(text: str, values: Mapping[str, str | None]) -> tuple[str, list[str]]:
 
     What a value holds is text, placeholders too. Letter case does not matter in a name.
     """
-    known = {_plain(name): value for name, value in values.items()}
+    known = {plain(name): value for name, value in values.items()}
     unknown: dict[str, None] = {}
 
     def put(found: re.Match[str]) -> str:
-        name, default = _plain(found[1]), found[2]
+        name, default = plain(found[1]), found[2]
         value = known.get(name)
         if value:
             return value
@@ -33,9 +33,20 @@ def names(text: str) -> list[str]:
     """The names of the text's placeholders, each once, as they are first written."""
     found: dict[str, str] = {}
     for name, _ in _PLACEHOLDER.findall(text):
-        found.setdefault(_plain(name), " ".join(name.split()))
+        found.setdefault(plain(name), " ".join(name.split()))
     return list(found.values())
 
 
-def _plain(name: str) -> str:
+def split(text: str) -> list[tuple[str, str | None, str | None]]:
+    """The text in pieces: what stands before each placeholder, its name and its default; at the end what follows."""
+    pieces: list[tuple[str, str | None, str | None]] = []
+    end = 0
+    for match in _PLACEHOLDER.finditer(text):
+        pieces.append((text[end : match.start()], match[1].strip(), match[2]))
+        end = match.end()
+    return [*pieces, (text[end:], None, None)]
+
+
+def plain(name: str) -> str:
+    """A name without what does not matter in it: letter case, and how many blanks."""
     return " ".join(name.split()).casefold()

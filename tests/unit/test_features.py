@@ -18,8 +18,9 @@ def test_every_package_with_routes_or_tables_is_listed():
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
 def test_what_it_announces_is_there(package):
-    router = import_module(f"app.{package.name}.{package.routes}").router
-    assert set(router.tags) == ({package.tag} if package.tag else set())
+    for module in package.routes:
+        router = import_module(f"app.{package.name}.{module}").router
+        assert set(router.tags) == ({package.tag} if package.tag else set())
     assert (APP / package.name / "models.py").exists() == package.models
     if package.tasks:
         assert find_spec(package.tasks)

@@ -20,10 +20,10 @@ from app.core.refusals import KEY_IN_USE, KEY_USED, OPTED_OUT
 from app.core.task_names import TaskName
 from app.messages import storing, templates
 from app.messages.accepting import idempotency, later, same_content
-from app.messages.accepting.device_choice import Choice, authenticate_and_choose
+from app.messages.accepting.device_choice import Choice, authenticate_and_choose, choose
 from app.messages.accepting.requests import Asked, Send
 from app.messages.dispatch import waking
-from app.messages.schemas import NOT_A_NUMBER
+from app.messages.schemas import NOT_A_NUMBER, SmsDraft
 from app.messages.segments import segments
 from app.messages.storing import NewMessage
 
@@ -119,6 +119,15 @@ def accept_one(session: Session, send: Send) -> dict[str, Any]:
     if isinstance(outcome, Exception):
         raise outcome
     return outcome
+
+
+def accept_for(session: Session, user: Principal, draft: SmsDraft) -> dict[str, Any]:
+    """As `accept_one`, for a user who is known to be allowed to send."""
+    choice = choose(session, user.user_id, draft.device_id)
+    made = _insert(session, {0: _row(Asked(0, Send(None, draft), user, draft, choice), None, {})})
+    if not made:
+        raise Refused(OPTED_OUT)
+    return made[0]
 
 
 def _read(place: int, send: Send, known: tuple[Principal, Choice | Refused] | None) -> Asked:

@@ -65,6 +65,7 @@ def test_a_rate_is_kept(phone, campaign, ask, look, counts, sql):
 
 def test_texts_have_the_recipients_fields(phone, campaign, ask, look, client, sql, counts):
     number = campaign(recipients=3, message="Hello {name|there}, {code}!")
+    sql.execute("UPDATE campaigns SET columns = '[\"code\"]'")
     sql.execute("UPDATE campaign_recipients SET name = 'Ali', fields = '{\"code\": \"{name}\"}' WHERE place = 1")
     sql.execute('UPDATE campaign_recipients SET fields = \'{"code": "2"}\' WHERE place = 2')
     sql.execute("UPDATE campaign_recipients SET fields = jsonb_build_object('code', repeat('x', 1600)) WHERE place = 3")
