@@ -1,10 +1,6 @@
 """Tasks that spread messages over phones."""
 
-from collections.abc import Collection
-
-from sqlalchemy.orm import Session
-
-from app.core.allowed_hours import Keeper
+from app.campaigns import judging
 from app.core.task_names import TaskName
 from app.messages.dispatch import releasing, routing
 from app.messages.life import opting_out
@@ -17,14 +13,10 @@ def route(user_id: int) -> str:
     return f"routed {in_transaction(routing.route_waiting, user_id)} messages of account {user_id}"
 
 
-def _no_hours(session: Session, campaigns: Collection[int]) -> dict[int, Keeper]:  # noqa: ARG001
-    return {}
-
-
 @task(TaskName.RELEASE)
 def release() -> str | None:
     """Let wait for a phone what was scheduled for now."""
-    released = in_transaction(releasing.release, _no_hours)
+    released = in_transaction(releasing.release, judging.keepers)
     return f"released {released} scheduled messages" if released else None
 
 

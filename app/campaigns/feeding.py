@@ -57,6 +57,7 @@ class Fed:
     waiting: int
     wanted: int
     zones: Sequence[str] | None
+    closings: Mapping[str, datetime | None]
     taken: list[Candidate] = field(default_factory=list)
 
 
@@ -78,7 +79,8 @@ def feed(
     candidates = [one for one in chain(*zip_longest(*(one.taken for one in fed))) if one is not None]
     by_id = {one.campaign.id: one.campaign for one in fed}
     new = _judged(session, user_id, by_id, candidates)
-    made = _make(session, user_id, by_id, [one for one in new if one.candidate.message_id is None], phones)
+    closings = {one.campaign.id: one.closings for one in fed}
+    made = _make(session, user_id, by_id, [one for one in new if one.candidate.message_id is None], phones, closings)
     retried = _retry(session, candidates, new)
     _note(session, fed, now)
     return made + retried
@@ -95,7 +97,7 @@ def _asked(session: Session, campaign: Campaign, counts: Counts, now: datetime) 
     campaign.reason_code, campaign.reason = opening.code, opening.parameters and dict(opening.parameters)
     closed = wanted == 0 and opening.until is not None and opening.until > now + WAITS_FOR_PHONES
     campaign.next_look_at = now + (WAITS_FOR_PHONES if closed else LOOK_EVERY)
-    return Fed(campaign, fleet.choice_of(campaign), counts.waiting, wanted, opening.zones)
+    return Fed(campaign, fleet.choice_of(campaign), counts.waiting, wanted, opening.zones, opening.closings)
 
 
 def _burst(rate: int) -> int:
@@ -219,7 +221,12 @@ def _mark(session: Session, rows: Sequence[tuple[int, int, int, int | None]]) ->
 
 
 def _make(
-    session: Session, user_id: int, campaigns: Mapping[int, Campaign], new: Sequence[_New], phones: Sequence[Phone]
+    session: Session,
+    user_id: int,
+    campaigns: Mapping[int, Campaign],
+    new: Sequence[_New],
+    phones: Sequence[Phone],
+    closings: Mapping[int, Mapping[str, datetime | None]],
 ) -> int:
     """Write the messages and mark their recipients."""
     if not new:
@@ -228,7 +235,13 @@ def _make(
     rates = {phone["id"]: phone["sms_rate"] for phone in phones}
     rate = account_rate(session, user_id) if None in devices else Decimal()
     messages = [
-        _message(campaigns[one.candidate.campaign_id], one, device, rates.get(device, rate) if device else rate)
+        _message(
+            campaigns[one.candidate.campaign_id],
+            one,
+            device,
+            rates.get(device, rate) if device else rate,
+            _closing(closings[one.candidate.campaign_id], one.candidate.zone),
+        )
         for one, device in zip(new, devices, strict=True)
     ]
     ids = storing.copy_many(session, messages)
@@ -268,7 +281,14 @@ def _turns(phones: Sequence[Phone], n: int) -> list[int]:
     return list(reversed([*taken, *more]))
 
 
-def _message(campaign: Campaign, new: _New, device: int | None, rate: Decimal) -> storing.NewMessage:
+def _closing(closings: Mapping[str, datetime | None], zone: str) -> datetime | None:
+    """When the hours end by which the recipient's message was made."""
+    return closings[zone] if zone in closings else closings.get("")
+
+
+def _message(
+    campaign: Campaign, new: _New, device: int | None, rate: Decimal, closes_at: datetime | None
+) -> storing.NewMessage:
     parts, encoding = segments(new.text)
     return storing.NewMessage(
         message_id=uuid7(),
@@ -285,6 +305,7 @@ def _message(campaign: Campaign, new: _New, device: int | None, rate: Decimal) -
         encoding=encoding,
         campaign_id=campaign.id,
         validity=campaign.validity_period,
+        closes_at=closes_at,
     )
 
 

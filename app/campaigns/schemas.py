@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_va
 
 from app.campaigns.models import NAME_LENGTH
 from app.campaigns.states import CampaignStatus, PausedBy
+from app.core.allowed_hours import OF_ACCOUNT, OF_RECIPIENT, AllowedHours, zone_or_word
 from app.core.envelope import Money, Timestamp
 from app.core.validation import Body, Boolean, Filter, Integer, Moment, Price, Strict, fault
 from app.messages.schemas import DeviceReference, SimSlot, TextOrTemplate, ValidityPeriod
@@ -13,8 +14,6 @@ from app.webhooks.guard import WebhookUrl
 
 MAX_DEVICES = 1000
 MAX_FIRST, MAX_NEWEST = 10_000, 1000
-
-_TIME = r"^([01][0-9]|2[0-3]):[0-5][0-9]$|^24:00$"
 
 
 def _share(value: float) -> float:
@@ -62,18 +61,13 @@ class StopRule(Strict):
     of_last: Annotated[Integer, Field(ge=1, le=MAX_NEWEST)] = Field(examples=[100])
 
 
-class Hours(Strict):
-    """When messages may leave: from and to as `HH:MM`, and the days of the week, Monday is 1."""
+class Hours(AllowedHours):
+    """When messages may leave, within the account's allowed hours."""
 
-    start: Annotated[str, Field(alias="from", pattern=_TIME)] = Field(examples=["09:00"])
-    end: Annotated[str, Field(alias="to", pattern=_TIME)] = Field(examples=["20:00"])
-    days: Annotated[list[Annotated[Integer, Field(ge=1, le=7)]], Field(min_length=1, max_length=7)] | None = Field(
-        default=None, examples=[[1, 2, 3, 4, 5]]
-    )
-    zone: Annotated[str, Field(max_length=40)] | None = Field(
-        default=None,
-        description="`recipient`: each recipient's own time zone; or a zone's name; absent: the account's",
-        examples=["Asia/Tashkent"],
+    zone: Annotated[str, Field(max_length=40), AfterValidator(zone_or_word)] = Field(
+        default=OF_ACCOUNT,
+        description="`account` (its `time_zone`), `recipient` (each recipient's own), or a time zone by name",
+        examples=[OF_RECIPIENT],
     )
 
 

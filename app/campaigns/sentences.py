@@ -8,6 +8,7 @@ from typing import Any
 
 SENTENCES: dict[str, str] = {
     "paused_by_owner": "You paused the campaign.",
+    "outside_hours": "It is outside the allowed hours of every recipient that is left; the next opening is at {until}.",
     "end_reached": "The campaign's end at {at} came before all messages were sent.",
     "plan_ended": "Your plan no longer includes campaigns.",
     "no_phone_enabled": "None of the phones that the campaign may use is enabled.",

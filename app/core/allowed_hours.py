@@ -33,7 +33,8 @@ def _zone(value: str) -> str:
     return value
 
 
-def _zone_or_word(value: str) -> str:
+def zone_or_word(value: str) -> str:
+    """A time zone by name, or a word for whose it is."""
     return value if value in {OF_RECIPIENT, OF_ACCOUNT} else _zone(value)
 
 
@@ -51,7 +52,7 @@ class AllowedHours(Strict):
     days: Annotated[list[Weekday], Field(min_length=1)] = Field(
         default=list(DAYS), description="Days that the hours begin on", examples=[["mon", "tue", "wed", "thu", "fri"]]
     )
-    zone: Annotated[str, Field(max_length=64), AfterValidator(_zone_or_word)] = Field(
+    zone: Annotated[str, Field(max_length=64), AfterValidator(zone_or_word)] = Field(
         default=OF_RECIPIENT,
         description="`recipient`, `account` (its `time_zone`), or a time zone by name",
         examples=[OF_RECIPIENT],
@@ -104,6 +105,11 @@ class Keeper:
     def window(self, number: str, own: str | None, at: datetime) -> Window:
         """When the number may be sent to, from `at` on."""
         return self.window_in(self.zoning(number, own, at).names, at)
+
+    @property
+    def is_of_recipients(self) -> bool:
+        """Whether each number is served by a clock of its own."""
+        return self.zone == OF_RECIPIENT
 
     def window_in(self, zones: tuple[str, ...], at: datetime) -> Window:
         """As `window`, for zones that are known."""

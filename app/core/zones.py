@@ -102,6 +102,21 @@ def of_prefix(number: str) -> tuple[str, ...]:
     return ()
 
 
+def key_of(number: str, own: str | None) -> str:
+    """What is known of a number's clock in a few characters, the same for all numbers of a prefix.
+
+    `zones_of` takes it in a number's place; a contact's own zone stands for itself.
+    """
+    from phonenumbers.tzdata import TIMEZONE_DATA, TIMEZONE_LONGEST_PREFIX  # noqa: PLC0415 - large; see above
+
+    if own is not None:
+        return own
+    digits = number[1 : TIMEZONE_LONGEST_PREFIX + 1]
+    known = (digits[:length] for length in range(len(digits), 0, -1) if digits[:length] in TIMEZONE_DATA)
+    # Without a zone the number is of no country.
+    return f"+{next(known, '000')}"
+
+
 def region_of(number: str) -> str:
     """The country of the number (ISO 3166, two letters), "" where it has none."""
     for length in (1, 2, 3):
@@ -118,7 +133,10 @@ def _one_of(regions: tuple[str, ...], number: str) -> str:
     """
     area = number[: _AREA_DIGITS + 1]
     if area not in _regions:
-        found: str | None = phonenumbers.region_code_for_number(phonenumbers.parse(number))
+        try:
+            found: str | None = phonenumbers.region_code_for_number(phonenumbers.parse(number))
+        except phonenumbers.NumberParseException:  # A prefix alone, as `key_of` gives it.
+            found = None
         if found is None:
             return regions[0]
         _regions[area] = found
