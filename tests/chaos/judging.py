@@ -1,6 +1,6 @@
 """What a run comes to, judged from outside: by what users were answered, phones put on air, and receivers heard."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from statistics import median
@@ -13,6 +13,8 @@ LEFT = {"sent", "delivered"}
 FINAL = {"delivered", "failed"}
 WINDOW = 5  # seconds over which the worst throughput is taken
 BACK_WITHIN = 30.0
+IN_HAND = 15.0  # a phone that was given a message before may send it for so long
+CLOCK = 0.05
 
 
 class Line(NamedTuple):
@@ -68,6 +70,10 @@ class _Seen:
     received: list[dict[str, Any]]
     gone: set[int]
 
+    @property
+    def of_campaigns(self) -> set[str]:
+        return {number for campaign in self.user.campaigns for number in campaign.numbers}
+
 
 def judge(run: Run) -> Verdict:
     """Wait for what receivers have still to hear, and compare everything with everything."""
@@ -75,6 +81,7 @@ def judge(run: Run) -> Verdict:
     run.wait_told(lambda: _untold(run, seen))
     verdict = Verdict(run.options.seed, round(run.seconds, 1))
     verdict.lines += _of_messages(run, seen)
+    verdict.lines += _of_campaigns(run, seen)
     verdict.lines += _of_webhooks(run, seen)
     verdict.lines += _of_figures(run, seen)
     _of_time(run, verdict)
@@ -126,7 +133,13 @@ def _of_messages(run: Run, seen: list[_Seen]) -> list[Line]:
         for one, name, row in every
         if row["status"] == "sent" and row["device_id"] not in one.gone and name not in lost
     ]
-    extra = [name for one in seen if not one.user.in_doubt for name in one.rows.keys() - one.user.accepted.keys()]
+    extra = [
+        name
+        for one in seen
+        if not one.user.in_doubt
+        for name in one.rows.keys() - one.user.accepted.keys()
+        if one.rows[name]["recipient_number"] not in one.of_campaigns
+    ]
     twice = [item for fleet in run.fleets for item in (*fleet.ledger.sent_twice(), *fleet.ledger.same_text_twice())]
     taken_back = [
         f"{name} is {one.rows[name]['status']}"
@@ -152,6 +165,41 @@ def _of_messages(run: Run, seen: list[_Seen]) -> list[Line]:
         _zero("cancelled, and on air all the same", taken_back),
         _zero("sent, and the delivery never told", half),
         _zero("answers that nobody should get", (wrong for one in seen for wrong in one.user.wrong)),
+    ]
+
+
+def _of_campaigns(run: Run, seen: list[_Seen]) -> list[Line]:
+    """Schedules, campaigns and opt-outs."""
+    early, late, left_out, miscounted = [], [], [], []
+    for one in seen:
+        of_number: dict[str, list[str]] = defaultdict(list)
+        for row in one.rows.values():
+            of_number[row["recipient_number"]].append(row["status"])
+        for entry in run.fleets[one.user.index].ledger:
+            sent = one.user.accepted.get(base_of(entry.message_id))
+            if sent and entry.wall < sent.not_before - CLOCK:
+                early.append(f"{entry.number} left {sent.not_before - entry.wall:.2f} s before its time")
+            out = one.user.opted_out.get(entry.number)
+            if out is not None and entry.monotonic - run.began > out + IN_HAND:
+                late.append(f"{entry.number} left {entry.monotonic - run.began - out:.1f} s after it had opted out")
+        for campaign in one.user.campaigns:
+            found = Counter(status for number in campaign.numbers for status in of_number[number])
+            missing = [number for number in campaign.numbers if not of_number[number]]
+            if not campaign.cancelled:
+                left_out += [number for number in missing if number not in one.user.opted_out]
+            counts = one.user.counts(campaign)
+            miscounted += [
+                f"campaign {campaign.id} counts {counts[name]} {name}, and there are {found[name]}"
+                for name in ("sent", "delivered", "failed", "cancelled")
+                if counts[name] != found[name]
+            ]
+    return [
+        Line("recipients of campaigns", sum(len(one.of_campaigns) for one in seen)),
+        Line("numbers that opted out", sum(len(one.user.opted_out) for one in seen)),
+        _zero("recipients of campaigns without a message", left_out),
+        _zero("campaigns that do not count what is there", miscounted),
+        _zero("on air before their time", early),
+        _zero(f"on air more than {IN_HAND:g} s after the number opted out", late),
     ]
 
 

@@ -42,6 +42,8 @@ class Receivers:
 
     def _note(self, request: Received) -> None:
         data = request.json["data"]
+        if "message_id" not in data:  # of a campaign
+            return
         with self._lock:
             self.told[request.path, data["message_id"], data["status"]][request.webhook_id] += 1
 
@@ -62,7 +64,7 @@ class Receivers:
 
     async def _first(self, request: Received, writer: asyncio.StreamWriter) -> None:
         """How one does at the first try of a webhook: the same with every run of a seed, for the same body."""
-        draw = Random(f"{self._seed}{request.json['data']['recipient_number']}{request.path}").random()
+        draw = Random(f"{self._seed}{request.json['data'].get('recipient_number')}{request.path}").random()
         if draw < 0.01:
             await hang(request, writer)
         elif draw < 0.04:

@@ -23,15 +23,21 @@ from tests.chaos.faults import Blow, End, Fault, plan
 from tests.chaos.installation import LINKS, Breakable
 from tests.chaos.network import Network
 from tests.chaos.receivers import Receivers
-from tests.chaos.users import User
+from tests.chaos.users import Campaign, User
 from tests.support.waiting import until
 
 WARM_SECONDS, TAIL_SECONDS = 5.0, 8.0
 SINGLE_EVERY = 0.4
+SCHEDULED_EACH = 5
 BULK = 60
+# Of all messages those of campaigns; half of them are of one that is cancelled on its way.
+OF_CAMPAIGNS = 0.3
 # A message of a dead phone that nothing has moved for so long is with that phone for good.
 STUCK_SECONDS = 45.0
 SETTLE_SECONDS = 240.0
+
+
+_BALLAST = bytes(8 << 20)
 
 
 @dataclass(frozen=True)
@@ -76,7 +82,7 @@ class Disk:
         ballast = self._home / "ballast"
         with contextlib.suppress(OSError), ballast.open("wb", buffering=0) as file:
             while True:
-                file.write(bytes(1 << 20))
+                file.write(_BALLAST)
         return lambda: ballast.unlink(missing_ok=True)
 
     def remove(self) -> None:
@@ -118,7 +124,7 @@ class Run:
             self.network = stack.enter_context(Network(*LINKS))
             self.receivers = stack.enter_context(Receivers(self.options.seed))
             self.network["workers - receivers"].target = ("127.0.0.1", self.receivers.port)
-            self.disk = Disk(folder, 3000)
+            self.disk = Disk(folder, 1500)
             stack.callback(self.disk.remove)
             self._start(folder)
             stack.callback(self._end)
@@ -183,7 +189,13 @@ class Run:
         threads = [
             threading.Thread(target=work, args=(user, *more), daemon=True)
             for user in self.users
-            for work, *more in ((self._singles,), (self._bulks, duration), (self._owner,), (self._receiving,))
+            for work, *more in (
+                (self._singles,),
+                (self._bulks, duration),
+                (self._owner,),
+                (self._receiving,),
+                (self._campaigns,),
+            )
         ]
         for thread in threads:
             thread.start()
@@ -199,16 +211,50 @@ class Run:
         self._settle()
 
     def _singles(self, user: User) -> None:
+        random = Random(f"{self.options.seed} singles {user.index}")
+        n = 0
         while not self._stop.wait(SINGLE_EVERY):
-            user.send_single()
+            n += 1
+            user.send_single(later=0.0 if n % SCHEDULED_EACH else random.uniform(2, 12))
 
     def _bulks(self, user: User, duration: float) -> None:
-        begun, chunks = self.now, max(1, self.options.messages // self.options.users // BULK)
+        begun, chunks = self.now, max(1, int(self._of_user * (1 - OF_CAMPAIGNS)) // BULK)
         for chunk in range(chunks):
             # Later than planned where it took long: what is to be sent is sent.
             due = begun + chunk * duration / chunks
             self._stop.wait(max(0.0, due - self.now))
             user.send_bulk(BULK, callback=chunk % 2 == 0)
+
+    @property
+    def _of_user(self) -> int:
+        return self.options.messages // self.options.users
+
+    def _campaigns(self, user: User) -> None:
+        """One is paused and resumed again and again, another is cancelled; some recipients opt out of both."""
+        random = Random(f"{self.options.seed} campaigns {user.index}")
+        each = max(2, int(self._of_user * OF_CAMPAIGNS / 2))
+        made = [user.make_campaign(each) for _ in range(2)]
+        for campaign in made:
+            self._add_recipients(campaign)
+            user.ask(campaign, "start")
+        for n in range(10_000):
+            if self._stop.wait(random.uniform(1.0, 4.0)):
+                break
+            user.opt_out(random.choice(made[n % 2].numbers[each // 2 :]))
+            user.ask(made[0], "resume" if n % 2 else "pause")
+            if n == 3:
+                made[1].cancelled = user.ask(made[1], "cancel")
+
+    def _add_recipients(self, campaign: Campaign) -> None:
+        with psycopg.connect(self.installation.database_url) as connection:
+            connection.execute(
+                "INSERT INTO campaign_recipients (campaign_id, place, number)"
+                " SELECT %s, place, number FROM unnest(%s::text[]) WITH ORDINALITY AS r(number, place)",
+                [campaign.id, campaign.numbers],
+            )
+            connection.execute(
+                "UPDATE campaigns SET recipients = %s WHERE id = %s", [len(campaign.numbers), campaign.id]
+            )
 
     def _owner(self, user: User) -> None:
         random = Random(f"{self.options.seed} owner {user.index}")
@@ -274,6 +320,9 @@ class Run:
                 if not device["is_active"]:
                     user.call("PATCH", f"/api/devices/{device['id']}", {"is_active": True})
             user.set_urls()
+            for campaign in user.campaigns:
+                user.ask(campaign, "resume")
+        self._wait_quiet(self._unmade, STUCK_SECONDS)
         self._wait_quiet(self._waiting, STUCK_SECONDS)
         self.marked = sum(self._pass_time(user) for user in self.users)
         self._wait_quiet(lambda: sum(user.stats()["total_pending"] for user in self.users), STUCK_SECONDS)
@@ -295,6 +344,15 @@ class Run:
             if self.now - since > stuck:
                 return
             time.sleep(0.5)
+
+    def _unmade(self) -> int:
+        """How many recipients of campaigns that go on have no message yet."""
+        return sum(
+            user.counts(campaign)["not_made"]
+            for user in self.users
+            for campaign in user.campaigns
+            if not campaign.cancelled
+        )
 
     def _waiting(self) -> int:
         """How many messages are pending, but for those that a dead phone has."""

@@ -4,6 +4,7 @@ import threading
 import time
 import uuid
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from random import Random
 from typing import Any
 
@@ -23,6 +24,16 @@ class Sent:
     answered: float
     single: bool
     callback: bool
+    not_before: float = 0.0  # seconds since the epoch
+
+
+@dataclass
+class Campaign:
+    """A campaign, the numbers of its recipients, and whether its owner has cancelled it."""
+
+    id: int
+    numbers: list[str]
+    cancelled: bool = False
 
 
 @dataclass
@@ -38,6 +49,8 @@ class User:
     retried: set[str] = field(default_factory=set)
     wrong: list[str] = field(default_factory=list)  # answers that no client should ever see
     in_doubt: int = 0  # sends that were given up
+    campaigns: list[Campaign] = field(default_factory=list)
+    opted_out: dict[str, float] = field(default_factory=dict)  # numbers, and when that was answered
 
     def __post_init__(self) -> None:
         self._local = threading.local()
@@ -92,16 +105,20 @@ class User:
     def _next_number(self) -> str:
         return f"+9989{self.index}{next(self._numbers):07d}"
 
-    def send_single(self) -> None:
+    def send_single(self, later: float = 0.0) -> None:
+        """Send one, after `later` seconds where that is more than nothing."""
         number, asked = self._next_number(), self.now
-        body = {
+        body: dict[str, Any] = {
             "recipient_number": number,
             "message": f"Your code is {number[-6:]}",
             "device_id": "active",
             "callback_url": f"{self.receivers}/callback",
         }
+        not_before = time.time() + later if later else 0.0
+        if later:
+            body["send_at"] = datetime.fromtimestamp(not_before, UTC).isoformat()
         answer = self.request("POST", "/api/sms", body, uuid.uuid4().hex)
-        self._note(answer, asked, single=True, callback=True)
+        self._note(answer, asked, single=not later, callback=True, not_before=not_before)
 
     def send_bulk(self, count: int, *, callback: bool) -> None:
         asked = self.now
@@ -113,7 +130,9 @@ class User:
         answer = self.request("POST", "/api/sms/bulk", body, uuid.uuid4().hex)
         self._note(answer, asked, single=False, callback=callback)
 
-    def _note(self, answer: httpx.Response | None, asked: float, *, single: bool, callback: bool) -> None:
+    def _note(
+        self, answer: httpx.Response | None, asked: float, *, single: bool, callback: bool, not_before: float = 0.0
+    ) -> None:
         if answer is None:
             self.in_doubt += 1
             return
@@ -121,8 +140,8 @@ class User:
             self.wrong.append(f"send: {answer.status_code} {answer.text[:200]}")
             return
         data = answer.json()["data"]
-        for item in [data] if single else data:
-            sent = Sent(item["recipient_number"], asked, self.now, single, callback)
+        for item in data if isinstance(data, list) else [data]:
+            sent = Sent(item["recipient_number"], asked, self.now, single, callback, not_before)
             self.accepted[item["message_id"]] = sent
 
     def cancel(self, name: str) -> None:
@@ -138,6 +157,28 @@ class User:
             answer = self.request("POST", f"/api/sms/{name}/retry")
             if answer is not None and answer.status_code == 200:
                 self.retried.add(name)
+
+    def make_campaign(self, recipients: int) -> Campaign:
+        """A draft; its recipients are still to be added."""
+        draft = {"name": "Chaos", "message": "Come and see us", "device_id": "active"}
+        draft["callback_url"] = f"{self.receivers}/callback"
+        numbers = [self._next_number() for _ in range(recipients)]
+        made = Campaign(self.call("POST", "/api/campaigns", draft)["id"], numbers)
+        self.campaigns.append(made)
+        return made
+
+    def ask(self, campaign: Campaign, verb: str) -> bool:
+        answer = self.request("POST", f"/api/campaigns/{campaign.id}/{verb}", {})
+        return answer is not None and answer.status_code == 200
+
+    def counts(self, campaign: Campaign) -> dict[str, int]:
+        found: dict[str, int] = self.call("GET", f"/api/campaigns/{campaign.id}")["counts"]
+        return found
+
+    def opt_out(self, number: str) -> None:
+        answer = self.request("POST", "/api/opt-outs", {"phone_number": number})
+        if answer is not None and answer.status_code in {200, 201}:
+            self.opted_out[number] = self.now
 
     def devices(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.call("GET", "/api/devices")

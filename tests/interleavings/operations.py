@@ -14,7 +14,7 @@ from app.accounts import usage
 from app.campaigns import asking, life, looking, progress
 from app.campaigns import records as campaigns
 from app.core.database import transaction
-from app.core.errors import AppError
+from app.core.errors import AppError, Refused
 from app.devices import figures, ownership
 from app.messages.accepting import bulk, intake
 from app.messages.dispatch import handout, releasing
@@ -48,7 +48,10 @@ class Operation(NamedTuple):
 
 
 def _send(world: World, key: str | None) -> None:
-    made = hot(intake.accept, world.send(key))
+    try:
+        made = hot(intake.accept, world.send(key))
+    except Refused:  # the number has opted out
+        return
     if key:
         world.answers["sms"].add((made["id"],))
 

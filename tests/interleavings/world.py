@@ -100,6 +100,8 @@ def _wait() -> None:
     time.sleep(0.002)
 
 
+# What is looked at after a while is looked at now.
+_LOOK_AGAIN = text("UPDATE campaigns SET next_look_at = clock_timestamp() WHERE next_look_at IS NOT NULL")
 _IS_WAITING = text("SELECT EXISTS (SELECT FROM message_queue WHERE stage IN (0, 3))")
 _RECOUNT = text("""
     SELECT CASE WHEN m.id IS NULL THEN 'not_made' WHEN m.status <> 'pending' THEN m.status
@@ -408,6 +410,7 @@ class World:
             while rounds < MAX_ROUNDS and (not rounds or session.scalar(_IS_WAITING)):
                 session.execute(text("UPDATE message_queue SET due_at = clock_timestamp() WHERE due_at IS NOT NULL"))
                 releasing.release(session)
+                session.execute(_LOOK_AGAIN)
                 looking.look(session, self.user)
                 self._pull_round(session)
                 rounds += 1
@@ -438,7 +441,13 @@ class World:
         self._pull_round(session)
         if status == "paused":
             life.resume(session, campaigns.find(session, self.user, str(self.campaign)))
-        return [f"{name} was given though that was stopped" for name in self.given.keys() - before]
+        stopped = {
+            str(row.message_id)
+            for row in self.rows(session, "SELECT message_id, campaign_id, recipient_number FROM messages")
+            if row.campaign_id or (self.opted_out and row.recipient_number == NUMBER)
+        }
+        new = {name: reports.parse_wire_name(name) for name in self.given.keys() - before}
+        return [f"{name} was given, and that was stopped" for name, of in new.items() if of and str(of[0]) in stopped]
 
     def _lost_or_twice(self, session: Session) -> list[str]:
         went: Counter[str] = Counter()
