@@ -5,7 +5,7 @@ the first says that nothing more is given out, and waits for a feed that is unde
 messages that wait out of the phones' way. It waits for a hand-out that holds some of them: these were given.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import text
@@ -15,6 +15,7 @@ from app.campaigns.models import Campaign
 from app.campaigns.states import ALLOWED, CampaignStatus, PausedBy, RecipientState, Verb
 from app.campaigns.texts import template_of
 from app.core import outbound
+from app.core.database import interval
 from app.core.errors import Refused
 from app.core.refusals import CAMPAIGN_NOT_ALLOWED, END_HAS_PASSED, NO_RECIPIENTS, NOTHING_TO_RETRY
 from app.core.task_names import TaskName
@@ -27,8 +28,8 @@ from app.messages.life.transitions import Change
 from app.messages.states import Event, Stage
 
 BATCH_SIZE = 500
-# A message that a phone was asked for may come back to wait, and is withdrawn then.
-LOOKS_FOR_STRAGGLERS = 10.0
+# A message that a phone has may come back to wait, and is withdrawn or held then.
+LOOKS_FOR_STRAGGLERS = timedelta(seconds=10)
 
 _LED_TO = {
     Verb.START: CampaignStatus.RUNNING,
@@ -219,6 +220,15 @@ _WITHHOLD = text(f"""
 """)  # noqa: S608 - constants
 
 
+# What a phone has may come to wait again; so may what was being sent again while the campaign was paused.
+_LOOK_AGAIN = text(f"""
+    SELECT clock_timestamp() + {interval(LOOKS_FOR_STRAGGLERS)}
+    WHERE EXISTS (SELECT FROM message_queue WHERE campaign_id = :id AND stage <> {Stage.HELD})
+       OR EXISTS (SELECT FROM campaigns
+                  WHERE id = :id AND updated_at > clock_timestamp() - {interval(LOOKS_FOR_STRAGGLERS / 2)})
+""")  # noqa: S608 - constants
+
+
 def settle(session: Session, campaign: Campaign) -> bool:
     """The second step: a batch of what a locked campaign that was paused or cancelled still has in the queue.
 
@@ -227,7 +237,7 @@ def settle(session: Session, campaign: Campaign) -> bool:
     match CampaignStatus(campaign.status):
         case CampaignStatus.PAUSED:
             session.execute(_WITHHOLD, {"id": campaign.id})
-            campaign.next_look_at = None
+            campaign.next_look_at = session.scalar(_LOOK_AGAIN, {"id": campaign.id})
         case CampaignStatus.CANCELLED:
             return _withdraw(session, campaign)
         case _:
@@ -253,7 +263,6 @@ _GIVEN = text(f"""
     ORDER BY q.message_id LIMIT :most
 """)  # noqa: S608 - constants
 _ANY_LEFT = text("SELECT EXISTS (SELECT FROM message_queue WHERE campaign_id = :id)")
-_NEXT_LOOK = text("SELECT clock_timestamp() + make_interval(secs => :seconds)")
 
 
 def _withdraw(session: Session, campaign: Campaign) -> bool:
@@ -281,7 +290,7 @@ def _withdraw(session: Session, campaign: Campaign) -> bool:
 def _close(session: Session, campaign: Campaign) -> None:
     """Nothing of it is held back any more once nothing of it can come to wait again."""
     if session.scalar(_ANY_LEFT, {"id": campaign.id}):
-        campaign.next_look_at = session.execute(_NEXT_LOOK, {"seconds": LOOKS_FOR_STRAGGLERS}).scalar_one()
+        campaign.next_look_at = clock(session) + LOOKS_FOR_STRAGGLERS
     else:
         session.execute(_LET_GO, {"id": campaign.id})
         campaign.next_look_at = None

@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import RowMapping, func, or_, select, text
 from sqlalchemy.orm import Session
 
-from app.campaigns import feeding, life, progress, rules, telling
+from app.campaigns import feeding, life, progress, rules, spreading, telling
 from app.campaigns.models import Campaign
 from app.campaigns.rules import Verdict
 from app.campaigns.schemas import Counts
@@ -50,6 +50,7 @@ def look(session: Session, user_id: int) -> list[telling.Mail]:
             telling.write_event(session, one)
     fed = [one for one in running if one.status == CampaignStatus.RUNNING]
     if fed:
+        spreading.spread(session, user_id, fed)
         feeding.feed(session, user_id, fed, counts, now)
     return mails
 

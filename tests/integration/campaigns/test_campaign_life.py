@@ -123,3 +123,36 @@ def test_a_duplicate_has_the_same_recipients(campaign, ask, client, counts):
     assert (copied["status"], copied["rate_per_minute"], copied["counts"]["recipients"]) == ("draft", 60, 4)
     assert copied["stop_rule"] == {"failed_share": 0.5, "of_last": 10}
     assert counts(copied["id"]) == {"not_made": 4}
+
+
+def test_a_former_holders_campaigns_stop(phone, campaign, ask, look, show, sql, work, ali):
+    from app.messages.life import erasing
+
+    running, scheduled, kept = (campaign() for _ in range(3))
+    ask(running, "start")
+    look()
+    ask(scheduled, "start", start_at="2999-01-01")
+    sql.execute("UPDATE campaigns SET created_at = clock_timestamp() + interval '1 hour' WHERE id = %s", (kept,))
+    ask(kept, "start", start_at="2999-01-01")
+    sql.execute("UPDATE users SET withdraw_before = clock_timestamp() WHERE id = %s", (ali.id,))
+    work(erasing.erase)
+    look()
+    assert [show(number)["status"] for number in (running, scheduled, kept)] == ["cancelled", "cancelled", "scheduled"]
+    assert phone.pull() == []
+
+
+def test_what_comes_to_wait_during_a_pause_is_held_in_the_end(phone, campaign, ask, look, sql, counts):
+    number = campaign(recipients=30)
+    ask(number, "start")
+    look()
+    given = phone.pull()
+    ask(number, "pause")
+    # As a retry writes it whose transaction began before the pause.
+    sql.execute(
+        "UPDATE message_queue SET stage = 0"
+        " WHERE message_id = (SELECT min(message_id) FROM message_queue WHERE stage = 3)"
+    )
+    assert [message for message in phone.pull() if message["id"] not in {one["id"] for one in given}] == []
+    sql.execute("UPDATE campaigns SET next_look_at = clock_timestamp()")
+    look()
+    assert counts(number) == {"given": len(given), "held": 30 - len(given)}

@@ -139,3 +139,26 @@ def test_a_tick_finds_what_no_nudge_told_of(campaign, ask, phone, ali):
     with transaction() as session:
         looking.remind(session)
         assert session.info["nudges"] == {(TaskName.FEED, ali.id)}
+
+
+def test_of_a_list_of_phones_those_that_are_there_take_over(
+    phone, enroll, campaign, ask, look, device_number, sql, counts
+):
+    second, other = enroll(name="second"), enroll(name="not of the list")
+    first, named = device_number(phone), device_number(second)
+    number = campaign(recipients=40, device_id=[first, named])
+    ask(number, "start")
+    look()
+    given = phone.pull()
+    sql.execute(
+        "UPDATE device_state SET seen_at = clock_timestamp() - interval '1 hour', pulled_at = NULL"
+        " WHERE device_id = %s",
+        (first,),
+    )
+    look()
+    by_phone = dict(
+        sql.execute("SELECT device_id, count(*) FROM message_queue WHERE stage = 0 GROUP BY device_id").fetchall()
+    )
+    assert by_phone == {named: 40 - len(given)}
+    assert other.pull() == []
+    assert counts(number) == {"waiting": 40 - len(given), "given": len(given)}
