@@ -21,7 +21,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import attacks, bulk, campaign, history, latency, sends, soak, streams, waiting, webhooks
+from benchmarks import attacks, bulk, campaign, history, latency, sends, soak, stops, streams, waiting, webhooks
 from benchmarks.gateway import SETTINGS, Figure
 
 PARTS: dict[str, Callable[..., list[Figure]]] = {
@@ -31,6 +31,7 @@ PARTS: dict[str, Callable[..., list[Figure]]] = {
     "campaign": campaign.run,
     "webhooks": webhooks.run,
     "streams": streams.run,
+    "stops": stops.run,
     "attacks": attacks.run,
     "soak": soak.run,
     "waiting": waiting.run,
