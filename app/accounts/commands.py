@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts import ownership, passwords, plans, sessions, sign_in_links, signin
+from app.accounts import ownership, passwords, plans, second_factor, sessions, sign_in_links, signin
 from app.accounts.models import User
 from app.core import operator_link
 from app.core.database import transaction
@@ -64,6 +64,14 @@ def make_operator(
     with transaction() as session:
         _user(session, email).is_operator = not revoke
     typer.echo(f"user {email} is {'no longer an' if revoke else 'an'} operator")
+
+
+@user_app.command("no-second-factor")
+def end_second_factor(email: Address) -> None:
+    """Let a user who lost their authenticator app and recovery codes sign in with the password alone."""
+    with transaction() as session:
+        second_factor.turn_off(_user(session, email))
+    typer.echo(f"user {email} signs in with the password alone")
 
 
 @user_app.command("link")

@@ -62,6 +62,10 @@ class User(Base):
     same_content_minutes: Mapped[int | None]
     # Whether they run the installation: the operators' pages are theirs.
     is_operator: Mapped[bool] = mapped_column(server_default=text("false"))
+    # The second factor (`second_factor`): none is asked for without a secret; the last step that was used.
+    totp_secret: Mapped[str | None] = mapped_column(String(64))
+    totp_step: Mapped[int | None]
+    recovery_codes: Mapped[list[bytes] | None] = mapped_column(ARRAY(LargeBinary))
     # Of the dashboard; none: what the browser asks for.
     language: Mapped[str | None] = mapped_column(String(2))
     # Whether a number is served by the phone that it last wrote to or was last served by.

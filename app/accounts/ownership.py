@@ -65,6 +65,7 @@ def prove(session: Session, user: User) -> None:
     if user.email_verified_at is None:
         disarm(session, user.id)
         user.password_hash = None
+        user.totp_secret = None
         user.email_verified_at = session.scalar(select(func.clock_timestamp()))
 
 
@@ -80,6 +81,8 @@ def delete_account(session: Session, user_id: int) -> None:
             name="",
             google_subject=None,
             password_hash=None,
+            totp_secret=None,
+            recovery_codes=None,
             deleted_at=func.clock_timestamp(),
         )
         .execution_options(synchronize_session=False)

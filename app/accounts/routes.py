@@ -44,7 +44,9 @@ from app.core.refusals import (
     OTHER_GOOGLE_ACCOUNT,
     PROMO_UNAVAILABLE,
     REGISTRATION_CLOSED,
+    SECOND_FACTOR_NEEDED,
     SESSION_NEEDED,
+    WRONG_SECOND_FACTOR,
     refuses,
 )
 from app.core.settings import get_settings
@@ -98,12 +100,15 @@ def register(body: Registration, later: BackgroundTasks, client: Client = None) 
     dependencies=[Depends(per_address("login", tries.LOGINS_PER_ADDRESS))],
     summary="Sign in",
     response_description=LOGGED_IN,
-    responses={**refuses(401, INVALID_CREDENTIALS), **refuses(429)},
+    responses={
+        **refuses(401, INVALID_CREDENTIALS, SECOND_FACTOR_NEEDED, WRONG_SECOND_FACTOR),
+        **refuses(429),
+    },
 )
 def login(body: Credentials, client: Client = None) -> MessageEnvelope[SignedIn]:
     """Sign in with e-mail and password."""
     with tries.of_address(body.email):
-        user, token = signin.login(email=body.email, password=body.password, client=client)
+        user, token = signin.login(email=body.email, password=body.password, client=client, code=body.code)
     return MessageEnvelope(data=_signed_in(user, token), message=LOGGED_IN)
 
 

@@ -71,6 +71,16 @@ class AccountRemoval(Body):
 class Credentials(Body):
     email: str = Field(examples=["ali@example.com"])
     password: Annotated[str, Field(min_length=1)] = Field(examples=["correct horse"])
+    code: Annotated[str, Field(max_length=64)] | None = Field(
+        default=None, description="Of the authenticator app, or a recovery code, if the account asks for one"
+    )
+
+
+class SecondFactor(Body):
+    """A secret that an authenticator app has taken, and a code of it."""
+
+    secret: Annotated[str, Field(pattern="^[A-Z2-7]{16,64}$")]
+    code: Annotated[str, Field(max_length=64)]
 
 
 class GoogleToken(Body):

@@ -6,7 +6,7 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.accounts import ownership, passwords, registration, sessions, tokens, tries
+from app.accounts import ownership, passwords, registration, second_factor, sessions, tokens, tries
 from app.accounts.models import User
 from app.accounts.principals import Principal
 from app.core.database import transaction
@@ -44,10 +44,11 @@ def register(*, name: str, email: str, password: str, client: str | None) -> tup
         return user, sessions.begin(session, user.id, client)
 
 
-def login(*, email: str, password: str, client: str | None) -> tuple[User, tokens.NewToken]:
+def login(*, email: str, password: str, client: str | None, code: str | None = None) -> tuple[User, tokens.NewToken]:
     """The user and a new session, in transactions of its own: none is open while the password is hashed.
 
-    Raises the same `Unauthenticated`, after the same time, for an unknown e-mail and a wrong password.
+    Raises the same `Unauthenticated`, after the same time, for an unknown e-mail and a wrong password; and another for
+    the code of a second factor that is missing or wrong.
     """
     with transaction() as session:
         user = ownership.find(session, email)
@@ -56,11 +57,12 @@ def login(*, email: str, password: str, client: str | None) -> tuple[User, token
     renewed = passwords.renewed(user.password_hash, password)
     with transaction() as session:
         # The password may have been changed meanwhile, and no session of the old one may begin then.
-        same = session.scalar(select(User.password_hash).where(User.id == user.id).with_for_update(key_share=True))
-        if same != user.password_hash:
+        locked = session.get_one(User, user.id, with_for_update={"key_share": True})
+        if locked.password_hash != user.password_hash:
             raise Unauthenticated(INVALID_CREDENTIALS)
+        second_factor.check(session, locked, code)
         if renewed:
-            session.execute(update(User).where(User.id == user.id).values(password_hash=renewed))
+            locked.password_hash = renewed
         return user, sessions.begin(session, user.id, client)
 
 

@@ -54,6 +54,8 @@ NO_PASSWORD = Refusal(
     "no_password", "This account has no password; sign in with Google, or set a password with a code sent by e-mail."
 )
 SESSION_NEEDED = Refusal("session_needed", "Only a session can delete the account; sign in first.")
+SECOND_FACTOR_NEEDED = Refusal("second_factor_needed", "Enter the code of your authenticator app, or a recovery code.")
+WRONG_SECOND_FACTOR = Refusal("wrong_second_factor", "The code is wrong or was already used.")
 LINK_USED = Refusal("link_used", "This link was already used or has expired; start smsfleet again for a new one.")
 FORM_EXPIRED = Refusal("form_expired", "This page was open for too long or came from elsewhere; reload it.")
 NO_MAIL = Refusal("no_mail", "This server cannot send mail; ask its operator for a new password.")

@@ -9,7 +9,7 @@ from app.core.database import transaction
 from app.core.dependencies import per_address
 from app.core.errors import AppError, Forbidden, Refused
 from app.core.mail import require_mail
-from app.core.refusals import LINK_USED
+from app.core.refusals import LINK_USED, SECOND_FACTOR_NEEDED, WRONG_SECOND_FACTOR
 from app.core.settings import get_settings
 from app.web.pages import PageRoute, end_cookie, go, page, set_cookie
 from app.web.visits import SIGN_IN, Anybody, AnybodyPosts, Posts, Visit, own_path, session_cookie
@@ -51,7 +51,7 @@ def _sign_in(visit: Visit, error: AppError | None = None) -> Response:
         error=error,
         next=visit.given("next") or visit.query("next"),
         may_register=_may_register(),
-        has_mail=get_settings().smtp_url is not None,
+        needs_code=error is not None and error.refusal in {SECOND_FACTOR_NEEDED, WRONG_SECOND_FACTOR},
     )
 
 
@@ -60,7 +60,7 @@ def sign_in(visit: AnybodyPosts) -> Response:
     try:
         wanted = visit.read(Credentials)
         with tries.of_address(wanted.email):
-            _, token = signin.login(email=wanted.email, password=wanted.password, client=visit.client)
+            _, token = signin.login(email=wanted.email, password=wanted.password, client=visit.client, code=wanted.code)
     except AppError as error:
         return _sign_in(visit, error)
     return _welcome(visit, token, own_path(visit.given("next")))

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from app.web import (
+    campaigns,
     contacts,
     conversations,
     entrance,
@@ -22,6 +23,7 @@ for _area in (
     entrance,
     overview,
     phones,
+    campaigns,
     messages,
     conversations,
     contacts,

@@ -1,17 +1,40 @@
 """The account: settings, language, password, sessions, plan, and its end."""
 
+import io
+from zoneinfo import available_timezones
+
+import segno
 from fastapi import APIRouter, BackgroundTasks, Depends, Response
 
-from app.accounts import account, codes, cookies, leaving, plans, sessions, signin, tokens, tries
-from app.accounts.schemas import AccountRemoval, EmailProof, PasswordChange, PromoUse, SettingsChange, SettingsOut
+from app.accounts import account, codes, cookies, leaving, plans, second_factor, sessions, signin, tokens, tries
+from app.accounts.models import User
+from app.accounts.schemas import (
+    AccountRemoval,
+    EmailProof,
+    PasswordChange,
+    PromoUse,
+    SecondFactor,
+    SettingsChange,
+    SettingsOut,
+)
 from app.core.database import transaction
 from app.core.dependencies import per_address
 from app.core.errors import AppError
 from app.core.mail import require_mail
+from app.core.once import once
 from app.core.settings import get_settings
 from app.web import words
 from app.web.pages import PageRoute, end_cookie, go, page
 from app.web.visits import SIGN_IN, Posts, SignedIn, Visit, user_of
+
+
+@once
+def zone_names() -> list[str]:
+    """Names of time zones to choose from."""
+    return sorted(
+        name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "posix", "right"))
+    )
+
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -25,6 +48,7 @@ def _settings(visit: Visit, error: AppError | None = None, part: str = "") -> Re
             "settings.html",
             error=error,
             part=part,
+            zones=zone_names(),
             settings=SettingsOut.model_validate(user, from_attributes=True),
             user=user,
             sessions=sessions.shown(session, visit.me),
@@ -64,6 +88,50 @@ def change_password(visit: Posts) -> Response:
     except AppError as error:
         return _settings(visit, error, "password")
     return go("/settings?done=password")
+
+
+@router.get("/settings/second-factor")
+def second_factor_page(visit: SignedIn) -> Response:
+    return _second_factor(visit, second_factor.new_secret())
+
+
+def _second_factor(visit: Visit, secret: str, error: AppError | None = None) -> Response:
+    with transaction() as session:
+        user = user_of(session, visit)
+    image = io.BytesIO()
+    code = segno.make(second_factor.address(secret, user.email), error="m")
+    code.save(image, kind="svg", scale=5, xmldecl=False, svgns=True, nl=False)
+    return page(
+        visit, "second_factor.html", error=error, secret=secret, user=user, qr=image.getvalue().decode(), codes=None
+    )
+
+
+@router.post("/settings/second-factor")
+def turn_on_second_factor(visit: Posts) -> Response:
+    """Ask for a code from now on. The recovery codes are on this answer alone."""
+    try:
+        wanted = visit.read(SecondFactor)
+        with tries.of_password(visit.me.user_id):
+            signin.confirm(visit.me.user_id, visit.given("current_password") or None)
+            with transaction() as session:
+                user = session.get_one(User, visit.me.user_id, with_for_update={"key_share": True})
+                recovery = second_factor.turn_on(session, user, wanted.secret, wanted.code)
+                sessions.end_all(session, visit.me.user_id, but=visit.me.token_id)
+    except AppError as error:
+        return _second_factor(visit, visit.given("secret") or second_factor.new_secret(), error)
+    return page(visit, "second_factor.html", codes=recovery)
+
+
+@router.post("/settings/second-factor/off")
+def turn_off_second_factor(visit: Posts) -> Response:
+    try:
+        with tries.of_password(visit.me.user_id):
+            signin.confirm(visit.me.user_id, visit.given("current_password") or None)
+        with transaction() as session:
+            second_factor.turn_off(session.get_one(User, visit.me.user_id, with_for_update={"key_share": True}))
+    except AppError as error:
+        return _settings(visit, error, "second-factor")
+    return go("/settings?done=saved")
 
 
 @router.post("/settings/sessions/{number}/end")

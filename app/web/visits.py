@@ -63,7 +63,8 @@ class Visit:
 
     @property
     def zone(self) -> ZoneInfo:
-        return ZoneInfo("UTC")
+        """The account's clock."""
+        return ZoneInfo((self.user and self.user.time_zone) or "UTC")
 
     @property
     def form_token(self) -> str:

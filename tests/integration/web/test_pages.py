@@ -406,3 +406,144 @@ def test_a_message_is_sent_later(browse, ali, phone, client) -> None:
     visitor.page.fill("#send_at", "2027-01-01T09:00")
     visitor.submit("Send")
     visitor.says("The message is scheduled for")
+
+
+def test_the_browser_and_then_the_account_choose_the_language(browse, ali, phone, send, settings_of) -> None:
+    settings_of(phone, send_delay_seconds=600, device_name="Pixel")
+    with phone.stream():
+        send("zero")
+        phone.pull()
+        message = send("one")
+        visitor = browse(ali, locale="ru-RU")
+        visitor.open(f"/messages/{message['id']}")
+        assert visitor.page.locator("html").get_attribute("lang") == "ru"
+        visitor.says("Pixel отправляет одно сообщение раз в 600 секунд; это следующее.")
+    visitor.open("/settings")
+    visitor.page.select_option("#language", "uz")
+    visitor.page.locator("form", has=visitor.page.locator("#language")).get_by_role("button").click()
+    visitor.says("Sozlamalar")
+    visitor.is_accessible()
+
+
+def make_campaign(visitor, tmp_path) -> None:
+    """A draft for six people, with one row that is left out."""
+    page = visitor.page
+    file = tmp_path / "people.csv"
+    rows = "\n".join(f"Guest {n};+9989011122{n:02};City {n}" for n in range(6))
+    file.write_text(f"Name;Phone;City\n{rows}\nNobody;12;Nowhere\n", encoding="utf-8")
+    visitor.open("/campaigns")
+    visitor.says("There is no campaign yet.")
+    page.get_by_role("link", name="New campaign").click()
+    visitor.is_accessible()
+    page.fill("#name", "Spring sale")
+    page.fill("#message", "Hello {name} of {city}")
+    visitor.submit("On to the recipients")
+    page.set_input_files("#file", file)
+    page.get_by_role("button", name="Upload").click()
+    visitor.says("6 added, 1 left out.")
+    visitor.says("Hello Guest 0 of City 0")
+    visitor.is_accessible()
+    page.get_by_role("link", name="1 rows left out").click()
+    visitor.is_accessible()
+    page.get_by_role("link", name="Spring sale").click()
+    page.fill("#rate_per_minute", "6000")
+    page.fill("#stop-share", "50")
+    page.fill("#stop-last", "20")
+    visitor.submit("Save")
+
+
+def test_a_campaign_from_a_file_to_its_end(browse, ali, phone, client, work, tmp_path) -> None:
+    from app.campaigns import looking
+    from app.messages.dispatch import routing
+
+    visitor = browse(ali)
+    page = visitor.page
+    make_campaign(visitor, tmp_path)
+    [campaign] = client.get("/api/campaigns").json()["data"]["data"]
+    assert (campaign["rate_per_minute"], campaign["stop_rule"]) == (6000, {"failed_share": 0.5, "of_last": 20})
+    visitor.submit("Dry run")
+    visitor.says("The first message:")
+    visitor.is_accessible()
+    with phone.stream():
+        visitor.submit("Start the campaign")
+        visitor.says("0 of 6")
+        work(looking.look, ali.id)
+        work(routing.route_waiting, ali.id)
+        first = phone.pull()
+        assert first
+        phone.send(first[0]["id"])
+        visitor.says("1 of 6")
+        visitor.is_accessible()
+        visitor.picture("campaign")
+        visitor.submit("Pause")
+        visitor.says("You paused the campaign.")
+        held = phone.pull()
+        assert {each["id"] for each in held} <= {each["id"] for each in first}
+        visitor.submit("Resume")
+        page.get_by_role("button", name="Pause").wait_for()
+        page.get_by_role("link", name="Recipients", exact=True).click()
+        visitor.says("Guest 5")
+        visitor.is_accessible()
+        page.get_by_role("link", name="Spring sale").click()
+        page.get_by_text("Cancel the campaign").first.click()
+        visitor.submit("Cancel the campaign")
+        visitor.says("cancelled")
+
+
+def test_a_second_factor_is_asked_for_and_a_code_is_good_once(browse, ali, secret, sql) -> None:
+    from app.accounts import second_factor
+
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open("/settings/second-factor")
+    visitor.is_accessible()
+    shared = page.input_value("#secret")
+
+    def code(ahead=0):
+        [now] = sql.execute("SELECT EXTRACT(epoch FROM clock_timestamp())::bigint / 30").fetchone()
+        return second_factor.code_of(shared, now + ahead)
+
+    page.fill("#code", "000000" if code() != "000000" else "000001")
+    page.fill("#current_password", secret)
+    visitor.submit("Ask for a code from now on")
+    visitor.says("The code is wrong.")
+    visitor.complaints.clear()
+    page.fill("#code", code(-1))
+    page.fill("#current_password", secret)
+    visitor.submit("Ask for a code from now on")
+    recovery = page.inner_text("#codes").split()
+    assert len(recovery) == 10
+    visitor.is_accessible()
+
+    other = browse()
+    other.open("/sign-in")
+
+    def sign_in(given=None):
+        other.page.fill("#email", ali.email)
+        other.page.fill("#password", secret)
+        if given:
+            other.page.fill("#code", given)
+        other.submit("Sign in")
+
+    sign_in()
+    other.says("Enter the code of your authenticator app")
+    other.is_accessible()
+    sign_in(code(1))
+    other.says("First steps")
+    used = code(1)
+    other.submit("Sign out")
+    sign_in()
+    sign_in(used)
+    other.says("wrong or was already used")
+    sign_in(recovery[3])
+    other.says("First steps")
+    other.submit("Sign out")
+    sign_in()
+    sign_in(recovery[3])
+    other.says("wrong or was already used")
+    other.complaints.clear()
+    page.goto(f"{visitor.url}/settings")
+    visitor.says("Recovery codes left: 9.")
+    page.fill("#factor-password", secret)
+    visitor.submit("Ask for the password alone")
+    assert sql.execute("SELECT totp_secret, recovery_codes FROM users").fetchone() == (None, None)
