@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import BigInteger, select, text
 from sqlalchemy.orm import Session
 
-from app.campaigns import rules
+from app.campaigns import capacity, rules
 from app.campaigns.models import Campaign
 from app.campaigns.schemas import CampaignFailure, CampaignPhone, CampaignProgress, Counts
 from app.campaigns.states import CampaignStatus
@@ -108,9 +108,9 @@ _DETAIL = text(f"""
 _NAMES = text("SELECT id, device_name FROM devices WHERE id = ANY(:ids)")
 
 
-def detail(session: Session, campaign_id: int) -> CampaignProgress | None:
-    """How far the campaign is, read in one statement; None where it is not there."""
-    row = session.execute(_DETAIL, {"id": campaign_id}).one_or_none()
+def detail(session: Session, campaign: Campaign) -> CampaignProgress | None:
+    """How far the campaign is, counted in one statement; None where it is no longer there."""
+    row = session.execute(_DETAIL, {"id": campaign.id}).one_or_none()
     if row is None:
         return None
     by_phone: dict[int, Counter[str]] = defaultdict(Counter)
@@ -130,12 +130,25 @@ def detail(session: Session, campaign_id: int) -> CampaignProgress | None:
         status=row.status,
         counts=counts,
         rate=round(rate, 1),
-        ends_at=row.now + timedelta(minutes=left / rate) if rate and row.status == CampaignStatus.RUNNING else None,
+        ends_at=_ends_at(session, campaign, left, rate, row.now) if row.status == CampaignStatus.RUNNING else None,
         devices=_phones(session, by_phone),
         failures=[
             CampaignFailure(reason_code=code, reason=_REASONS[code], count=n) for code, n in failures.most_common() if n
         ],
     )
+
+
+def _ends_at(session: Session, campaign: Campaign, left: int, rate: float, now: datetime) -> datetime | None:
+    """When the last message would leave: at the rate that was seen, and no earlier than hours and limits allow."""
+    seen = now + timedelta(minutes=left / rate) if rate else None
+    if not left:
+        return now
+    _, phones = capacity.phones_of(session, campaign.user_id, campaign)
+    limited = any(phone.left_today is not None or phone.left_this_month is not None for phone in phones)
+    if seen and not campaign.hours and not limited:
+        return seen
+    allowed = capacity.ends_at(campaign, phones, left, left, now) if phones else None
+    return max(allowed, seen) if allowed and seen else allowed
 
 
 def _rate(lately: int, since: datetime | None, started_at: datetime | None, now: datetime) -> float:

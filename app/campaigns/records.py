@@ -58,7 +58,7 @@ def shown(session: Session, found: Sequence[Campaign]) -> list[CampaignOut]:
 
 def detail(session: Session, campaign: Campaign) -> CampaignDetail:
     """A campaign with its progress."""
-    found = progress.detail(session, campaign.id)
+    found = progress.detail(session, campaign)
     if found is None:
         raise NotFound(MODEL)
     return CampaignDetail(**{**fields_of(campaign), **dict(found)})

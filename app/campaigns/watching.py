@@ -1,4 +1,5 @@
-"""The stream of a campaign's progress, as server-sent events: one at once, then at most one a second when it changed.
+"""The stream of a campaign's progress, as server-sent events: one at once, then at most one a second when it changed,
+and one every 15 seconds when it did not.
 
 Each event is the whole progress, so a client that comes back has missed nothing; the event's id says what it has seen.
 """
@@ -19,7 +20,7 @@ from app.core.database import transaction
 from app.core.errors import NotFound
 from app.core.once import once
 from app.core.shares import Shares
-from app.devices.streams import KEEP_ALIVE, KEEP_ALIVE_SECONDS, end_on_signals
+from app.devices.streams import KEEP_ALIVE_SECONDS, end_on_signals
 
 EVERY_SECONDS = 1.0
 # Of one process; each is a statement a second.
@@ -53,14 +54,19 @@ class Watchers:
             if found is None:
                 return
             body = json.dumps(found.model_dump(mode="json"), separators=(",", ":"))
-            name = hashlib.sha256(body.encode()).hexdigest()[:16]
+            name = _name(found)
             if name != seen or time.monotonic() - sent_at >= KEEP_ALIVE_SECONDS:
-                event = f"id: {name}\nevent: progress\ndata: {body}\n\n"
-                yield KEEP_ALIVE if name == seen else event.encode()
+                yield f"id: {name}\nevent: progress\ndata: {body}\n\n".encode()
                 seen, sent_at = name, time.monotonic()
             with suppress(TimeoutError):
                 async with asyncio.timeout(EVERY_SECONDS):
                     await self._closing.wait()
+
+
+def _name(found: CampaignProgress) -> str:
+    """What tells whether there is news: everything but the expectations, which change with every second."""
+    body = found.model_dump_json(exclude={"rate", "ends_at"})
+    return hashlib.sha256(body.encode()).hexdigest()[:16]
 
 
 @once
@@ -74,6 +80,6 @@ def _read(credentials: Credentials, campaign: str) -> CampaignProgress | None:
         if user is None:
             return None
         try:
-            return progress.detail(session, records.find(session, user.user_id, campaign).id)
+            return progress.detail(session, records.find(session, user.user_id, campaign))
         except NotFound:
             return None

@@ -233,7 +233,7 @@ class CampaignLife(RuleBasedStateMachine):
         expected = {row.place: row.n for row in found}
         with transaction() as session:
             told = progress.counts(session, [self.id])[self.id].model_dump()
-            detail = progress.detail(session, self.id).counts.model_dump()
+            detail = progress.detail(session, session.get(Campaign, self.id)).counts.model_dump()
         assert told == detail
         assert told.pop("recipients") == RECIPIENTS
         assert told.pop("uncertain") == sum(row.uncertain for row in found)

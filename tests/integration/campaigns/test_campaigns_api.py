@@ -49,10 +49,10 @@ def test_making_and_starting_need_the_plan(client, campaign, ask, configured):
 
 
 def test_a_draft_is_changed_wholly_and_a_running_one_in_part(client, phone, campaign, ask, device_number):
-    number = campaign(device_id=phone.device_id, hours={"from": "09:00", "to": "20:00", "days": [1, 2]})
+    number = campaign(device_id=phone.device_id, hours={"from": "09:00", "to": "20:00", "days": ["mon", "tue"]})
     shown = client.get(f"/api/campaigns/{number}").json()["data"]
     assert shown["device_id"] == device_number(phone)
-    assert (shown["hours"]["from"], shown["hours"]["to"], shown["hours"]["days"]) == ("09:00", "20:00", [1, 2])
+    assert (shown["hours"]["from"], shown["hours"]["to"], shown["hours"]["days"]) == ("09:00", "20:00", ["mon", "tue"])
 
     def change(status=200, **fields):
         answer = client.patch(f"/api/campaigns/{number}", json=fields)

@@ -51,7 +51,7 @@ def test_a_rate_is_kept(phone, campaign, ask, look, counts, sql):
     ask(number, "start")
     look()
     look()
-    assert counts(number)["waiting"] == 10, "a second's worth"
+    assert 10 <= counts(number)["waiting"] <= 20, "a second's worth, and never more than two wait"
     began, made = time.monotonic(), 10
     for _ in range(30):
         sql.execute("UPDATE campaigns SET next_slot_at = next_slot_at - interval '1 second'")

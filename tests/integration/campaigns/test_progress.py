@@ -1,6 +1,7 @@
 """What is told of a campaign while it runs: by phone, by reason, and as a stream."""
 
 import json
+from datetime import datetime, timedelta
 
 import httpx
 import pytest
@@ -40,6 +41,19 @@ def test_progress_by_phone_and_reason(phone, campaign, ask, look, show, counts, 
         assert shown["rate"] > 0
         assert counts(number) == {"given": 1, "delivered": 3, "failed": 2}
         look()
+
+
+def test_the_end_is_what_rate_and_hours_allow(phone, campaign, ask, look, show, sql, settings_of):
+    settings_of(phone, send_delay_seconds=60)
+    number = campaign(recipients=100)
+    ask(number, "start")
+    look()
+    shown = show(number)
+    assert shown["rate"] == 0
+    began, end = (datetime.fromisoformat(shown[name]) for name in ("started_at", "ends_at"))
+    assert timedelta(minutes=90) < end - began < timedelta(minutes=110), "one a minute"
+    ask(number, "pause")
+    assert show(number)["ends_at"] is None
 
 
 def test_late_reports_correct_a_finished_campaign(phone, campaign, ask, look, show, counts, later, work):
