@@ -133,8 +133,9 @@ def _stages(session: Session, row: Mapping[str, Any]) -> list[StageOut]:
     device, attempt = row["device_id"], row["attempt"]
     if row["direction"] == "inbound":
         return [stage("received", row["received_at"], device, attempt)]
+    explained = {"failed", row["status"]} & {"failed", "cancelled"}
     passed = [
-        stage(name, at, device, attempt, row["error_message"] if name == "failed" else None)
+        stage(name, at, device, attempt, row["error_message"] if name in explained else None)
         for name in ("routed", "released", "accepted", "cancelled", "failed", "sent", "delivered")
         if (at := row[f"{name}_at"])
     ]

@@ -51,6 +51,7 @@ def test_nothing_of_a_deleted_account_is_left(api, gateway, sql, other, monkeypa
             }
         api.post("/api/contacts", json={"phone_number": "+12025550123"}, headers=headers)
         api.post("/api/contact-groups", json={"name": "x"}, headers=headers)
+        api.post("/api/templates", json={"name": "x", "message": "x"}, headers=headers)
         api.put("/api/opt-outs/settings", json={"opt_out_reply": "Bye"}, headers=headers)
         phone.sync()
         assert phone.receive("+12025550123", "STOP") == 200

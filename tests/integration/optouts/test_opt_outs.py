@@ -173,6 +173,8 @@ def test_what_waits_is_withdrawn_and_phones_are_asked_for_the_rest(client, phone
         assert stream.until("MessageCancelled")["messageId"] == given["message_id"]
     shown = client.get(f"/api/sms/{waiting['id']}").json()["data"]
     assert (shown["status"], shown["error_message"]) == ("cancelled", "The recipient has opted out")
+    last = client.get(f"/api/sms/{waiting['id']}/timeline").json()["data"]["stages"][-1]
+    assert (last["stage"], last["error_message"]) == ("cancelled", "The recipient has opted out")
     assert {message["message"] for message in phone.pull()} >= {"code", "other"}
     assert client.get(f"/api/sms/{given['id']}").json()["data"]["status"] == "pending"
     phone.report(given["message_id"], "Cancelled")
