@@ -8,6 +8,7 @@ comes, and is counted there.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, cast
 
@@ -36,11 +37,11 @@ TIMEOUT_SECONDS = 300.0
 FILE_TIMEOUT_SECONDS = 1800.0
 # A file this small stays in memory, and one that is larger is written in pieces of this size.
 _SPOOL_BYTES = 256 * 1024
-# What is refused is read on for a moment, of so many connections at once and no faster than this: where more pour, what
-# is thrown away would take the processor from what is not.
+# What is refused is read on for a moment, of so many connections at once, and from all of them together no faster than
+# one piece (at most 256 KB) in this time: what is thrown away would take the processor from what is not.
 _DRAIN_SECONDS = 5.0
-_DRAIN_PAUSE_SECONDS = 0.02
-MAX_DRAINED_CONNECTIONS = 16
+_DRAIN_INTERVAL_SECONDS = 0.004
+MAX_DRAINED_CONNECTIONS = 256
 
 log = structlog.get_logger(__name__)
 
@@ -216,18 +217,31 @@ def closing(receive: Receive, send: Send) -> Send:
     return answer
 
 
-_drained: set[Receive] = set()
+@dataclass(slots=True)
+class _Draining:
+    """How many connections are read on, and when the next of them may be."""
+
+    connections: int = 0
+    next_at: float = 0.0
+
+    async def turn(self) -> None:
+        now = asyncio.get_running_loop().time()
+        self.next_at = max(now, self.next_at) + _DRAIN_INTERVAL_SECONDS
+        await asyncio.sleep(self.next_at - now)
+
+
+_draining = _Draining()
 
 
 async def _drain(receive: Receive) -> None:
-    if len(_drained) >= MAX_DRAINED_CONNECTIONS:
+    if _draining.connections >= MAX_DRAINED_CONNECTIONS:
         return
-    _drained.add(receive)
+    _draining.connections += 1
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
-            while (message := await receive())["type"] == "http.request" and message.get("more_body"):  # noqa: ASYNC110
-                await asyncio.sleep(_DRAIN_PAUSE_SECONDS)
+            while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+                await _draining.turn()
     except TimeoutError:
         pass
     finally:
-        _drained.discard(receive)
+        _draining.connections -= 1
