@@ -41,7 +41,7 @@ _SPOOL_BYTES = 256 * 1024
 # one piece (at most 256 KB) in this time: what is thrown away would take the processor from what is not.
 _DRAIN_SECONDS = 5.0
 _DRAIN_INTERVAL_SECONDS = 0.004
-MAX_DRAINED_CONNECTIONS = 256
+MAX_DRAINED_CONNECTIONS = 64
 
 log = structlog.get_logger(__name__)
 
@@ -239,9 +239,15 @@ async def _drain(receive: Receive) -> None:
     _draining.connections += 1
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
-            while (message := await receive())["type"] == "http.request" and message.get("more_body"):
+            while await _is_more(receive):
                 await _draining.turn()
     except TimeoutError:
         pass
     finally:
         _draining.connections -= 1
+
+
+async def _is_more(receive: Receive) -> bool:
+    """Take a piece of the body. A function of its own, so that nobody keeps the piece until the next."""
+    message = await receive()
+    return message["type"] == "http.request" and bool(message.get("more_body"))
