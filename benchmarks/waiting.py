@@ -52,7 +52,7 @@ def run(*, smoke: bool = False) -> list[Figure]:
         taken: list[Taken] = [defaultdict(list) for _ in sides]
         for turn in range(times + 1):
             for side, of_side in zip(sides, taken, strict=True):
-                for name, milliseconds in _used(side):
+                for name, milliseconds in used(side):
                     if turn:  # the first opens connections and makes plans
                         of_side[name].append(milliseconds)
         for side, of_side in zip(sides, taken, strict=True):
@@ -92,7 +92,7 @@ def _side(stack: ExitStack, messages: int) -> Side:
     return Side(running, account, phone, client)
 
 
-def _used(side: Side) -> Iterator[tuple[str, float]]:
+def used(side: Side) -> Iterator[tuple[str, float]]:
     """What its users and one phone do, each with the milliseconds it took."""
     for name, path in ASKED.items():
         yield name, timed(partial(side.account.call, "GET", path))

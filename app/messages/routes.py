@@ -29,7 +29,7 @@ from app.messages.accepting import bulk, intake, requests
 from app.messages.accepting.idempotency import KEY_LENGTH, checked
 from app.messages.accepting.preview import preview
 from app.messages.accepting.sending import QUEUED
-from app.messages.life import cancelling, editing, retrying, timeline, transitions
+from app.messages.life import cancelling, capacity, editing, retrying, timeline, transitions
 from app.messages.life.transitions import Change
 from app.messages.lookup import MODEL, find
 from app.messages.queries import MessageFilter, MessagePage
@@ -160,6 +160,14 @@ def inbox(session: SessionDep, user: Reader, paging: PagingDep, wanted: Wanted) 
     """List received messages, newest first."""
     wanted = wanted.model_copy(update={"direction": "inbound"})
     return Envelope(data=queries.page(session, user, wanted, paging))
+
+
+@router.get("/capacity", summary="Show capacity")
+def show_capacity(session: SessionDep, user: Reader) -> Envelope[capacity.Capacity]:
+    """Estimate when a single message sent now would go, and when everything that waits is done, by pace, limits and
+    queue; and show what the limits of each phone and SIM card leave.
+    """
+    return Envelope(data=capacity.of(session, user.user_id))
 
 
 @router.get("/sms/delivery-stats", response_description=DELIVERY_STATISTICS_RETRIEVED)
