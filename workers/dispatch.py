@@ -16,6 +16,7 @@ def route(user_id: int) -> str:
 @task(TaskName.RELEASE)
 def release() -> str | None:
     """Let wait for a phone what was scheduled for now."""
+    in_transaction(releasing.judge_anew)
     released = in_transaction(releasing.release, judging.keepers)
     return f"released {released} scheduled messages" if released else None
 

@@ -133,6 +133,7 @@ def change_settings(user: User, given: Mapping[str, Any]) -> None:
         setattr(user, name, _stored(value))
     if given.keys() & _OF_HOURS:
         user.hours_set_at = func.clock_timestamp()  # evaluated by the database
+        user.hours_judged_to = 0
     reaches_nobody = get_settings().smtp_url is None and not user.device_events
     if given.get("offline_alert_minutes") is not None and reaches_nobody:
         raise Invalid({"offline_alert_minutes": [_NOBODY_ALERTED]})

@@ -77,6 +77,8 @@ class User(Base):
     allowed_hours: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     # Since when what waits has to be judged anew, because hours or zones were changed.
     hours_set_at: Mapped[datetime | None]
+    # The last of its messages that was.
+    hours_judged_to: Mapped[int | None]
     # What was accepted before is cancelled: the account was prepared by somebody else, or is deleted.
     withdraw_before: Mapped[datetime | None]
     # Nobody's any more; upkeep deletes what is left of it.

@@ -19,7 +19,7 @@ Header = Annotated[str, Field(max_length=255)]
 Ids = Annotated[list[Integer], Field(max_length=MAX_MEMBERS)]
 
 
-TIME_ZONE: Any = Field(default=None, description="For allowed hours; absent: told by the number", examples=[None])
+TIME_ZONE: Any = Field(default=None, description="For allowed hours; absent: told by the number")
 
 
 class NewContact(Body):

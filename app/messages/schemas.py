@@ -97,7 +97,6 @@ _MAX_NAME_LENGTH = 40
 SEND_AT: Any = Field(
     default=None,
     description="When to send, at most a year ahead (ISO 8601, without offset in UTC); absent: at once",
-    examples=["2027-06-08T10:00:00+05:00"],
 )
 
 

@@ -58,7 +58,6 @@ _SETTLE = text(f"""
 
 def release(session: Session, of_campaigns: OfCampaigns) -> int:
     """One batch of what is due, the longest due first, and one of what waits although its hours are over; how many."""
-    _judge_anew(session)
     looked = [session.execute(which, {"most": BATCH_SIZE}).all() for which in (_CLOSED, _DUE)]
     _settle(session, [row for rows in looked for row in rows], of_campaigns)
     if max(map(len, looked)) == BATCH_SIZE:
@@ -95,27 +94,39 @@ def _judge(row: Row[Any], keepers: Sequence[Keeper], now: datetime) -> tuple[Sta
 
 
 _CHANGED = text("""
-    SELECT id, hours_set_at FROM users WHERE hours_set_at IS NOT NULL ORDER BY id LIMIT 1
+    SELECT id, COALESCE(hours_judged_to, 0) AS judged_to FROM users WHERE hours_set_at IS NOT NULL ORDER BY id LIMIT 1
     FOR NO KEY UPDATE SKIP LOCKED
 """)
 # What a hand-out holds at this moment goes to its phone.
-_JUDGED_ANEW = text(f"""
+_JUDGE_ANEW = text(f"""
     WITH known AS MATERIALIZED (
         SELECT message_id FROM message_queue
-        WHERE user_id = :user AND lane = {Lane.BULK}
+        WHERE user_id = :user AND lane = {Lane.BULK} AND message_id > :after
           AND (stage = {Stage.WAITING} OR (stage = {Stage.HELD} AND closes_at IS NOT NULL))
-        ORDER BY message_id FOR NO KEY UPDATE SKIP LOCKED
+        ORDER BY message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
+    ), marked AS (
+        UPDATE message_queue q
+        SET closes_at = clock_timestamp(), due_at = CASE q.stage WHEN {Stage.HELD} THEN clock_timestamp() END
+        FROM known WHERE q.message_id = known.message_id
+        RETURNING q.message_id
     )
-    UPDATE message_queue q
-    SET closes_at = clock_timestamp(), due_at = CASE q.stage WHEN {Stage.HELD} THEN clock_timestamp() END
-    FROM known WHERE q.message_id = known.message_id
+    SELECT count(*) AS n, max(message_id) AS last FROM marked
 """)  # noqa: S608 - constants
+_JUDGED = text("""
+    UPDATE users SET hours_judged_to = :last, hours_set_at = CASE WHEN :more THEN hours_set_at END WHERE id = :user
+""")
 
 
-def _judge_anew(session: Session) -> None:
-    """Have everything of one account that changed its hours judged again, by what they are now."""
+def judge_anew(session: Session) -> bool:
+    """Have what waits of one account that changed its hours judged again by the next ticks, one batch of it; whether
+    there was any such account.
+    """
     changed = session.execute(_CHANGED).one_or_none()
-    if changed is not None:
-        session.execute(_JUDGED_ANEW, {"user": changed.id})
-        session.execute(text("UPDATE users SET hours_set_at = NULL WHERE id = :user"), {"user": changed.id})
-        outbound.nudge(session, TaskName.RELEASE)
+    if changed is None:
+        return False
+    values = {"user": changed.id, "after": changed.judged_to, "most": BATCH_SIZE}
+    marked = session.execute(_JUDGE_ANEW, values).one()
+    more = marked.n == BATCH_SIZE
+    session.execute(_JUDGED, {"user": changed.id, "last": marked.last if more else None, "more": more})
+    outbound.nudge(session, TaskName.RELEASE)
+    return True

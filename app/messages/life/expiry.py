@@ -18,7 +18,7 @@ _OVER = text(f"""
     SELECT message_id, stage FROM message_queue
     WHERE valid_until < clock_timestamp()
               - CASE WHEN stage IN ({Stage.WAITING}, {Stage.HELD}) THEN interval '0' ELSE CAST(:grace AS interval) END
-      AND valid_until < clock_timestamp() AND (stage <> {Stage.HELD} OR due_at IS NULL)
+      AND valid_until < (SELECT clock_timestamp()) AND (stage <> {Stage.HELD} OR due_at IS NULL)
     ORDER BY valid_until LIMIT :most
 """)  # noqa: S608 - names of columns and of states
 

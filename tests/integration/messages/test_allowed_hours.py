@@ -17,6 +17,8 @@ def no_campaigns(session, campaigns):
 @pytest.fixture
 def release(work):
     def until_done():
+        while work(releasing.judge_anew):
+            pass
         while work(releasing.release, no_campaigns):
             pass
 
@@ -222,3 +224,27 @@ def test_a_change_of_hours_passes_over_what_a_hand_out_holds(client, bulk, set_h
         session.execute(text("SELECT FROM message_queue ORDER BY message_id LIMIT 1 FOR NO KEY UPDATE"))
         set_hours(allowed_hours=around_now(*CLOSED))
         assert stages(sql) == [(Stage.WAITING, True, True), HELD]
+
+
+def test_many_are_judged_anew_in_batches_that_go_on_where_the_last_ended(client, bulk, work, sql, monkeypatch):
+    monkeypatch.setattr(releasing, "BATCH_SIZE", 2)
+    bulk(*[f"+9989011122{number:02}" for number in range(5)])
+    client.put("/api/settings", json={"allowed_hours": around_now(*CLOSED)})
+    assert work(releasing.judge_anew)
+    assert sum(not no_closing for _, _, no_closing in stages(sql)) == 2
+    # A tick in between judges what was marked, and it is not marked again.
+    assert work(releasing.release, no_campaigns) == 2
+    assert stages(sql)[:2] == [HELD, HELD]
+    assert [work(releasing.judge_anew) for _ in range(3)] == [True, True, False]
+    while work(releasing.release, no_campaigns):
+        pass
+    assert stages(sql) == [HELD] * 5
+
+
+def test_of_two_that_judge_one_account_anew_one_does(client, bulk, set_hours, sql):
+    from app.core.database import transaction
+
+    bulk()
+    client.put("/api/settings", json={"allowed_hours": around_now(*CLOSED)})
+    with transaction() as one, transaction() as two:
+        assert (releasing.judge_anew(one), releasing.judge_anew(two)) == (True, False)
