@@ -28,6 +28,7 @@ from app.core.validation import sentences
 from app.devices.askers import account_of
 from app.devices.streams import Streams
 from app.features import PACKAGES
+from app.messages import measuring
 from app.messages.accepting.sending import Sending
 from app.messages.dispatch import waking
 from app.mobile.calls import PhoneCalls
@@ -71,6 +72,7 @@ def create_api(hooks: Sequence[LifespanHook] = ()) -> FastAPI:
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
+    api.state.measure = measuring.measure
     for package in PACKAGES:
         for module in package.routes:
             api.include_router(import_module(f"app.{package.name}.{module}").router)

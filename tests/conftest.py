@@ -97,6 +97,7 @@ PROGRAMS = {
     "needs_node": ("node",),
     "needs_php": ("php",),
     "needs_pgbouncer": ("pgbouncer",),
+    "needs_prometheus": ("prometheus",),
 }
 MISSING = {mark: names[0] for mark, names in PROGRAMS.items() if not any(map(shutil.which, names))}
 

@@ -17,7 +17,7 @@ from celery import Task
 from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core import outbound
+from app.core import metrics, outbound
 from app.core.database import repeat_once, transaction
 from app.core.errors import is_locked
 from app.core.queue import celery_app
@@ -43,8 +43,10 @@ def task(name: TaskName, **options: Any) -> Callable[[Callable[..., object]], Ta
             try:
                 said = body(*ids)
             except Exception as error:
+                metrics.observe_task(name.value, "failed", time.monotonic() - began)
                 _tell(declared, began, "task-failed", exception=repr(error), traceback=traceback.format_exc())
                 raise
+            metrics.observe_task(name.value, "done", time.monotonic() - began)
             if said:
                 _tell(declared, began, "task-succeeded", result=str(said))
             return said

@@ -12,8 +12,9 @@ import redis
 import structlog
 from celery.signals import beat_init
 
-from app.core import heartbeat, outages, watchdog
+from app.core import heartbeat, metrics, outages, watchdog
 from app.core.outbound import get_redis
+from app.core.settings import get_settings
 
 log = structlog.get_logger("workers")
 
@@ -33,6 +34,7 @@ class Scheduler(celery.beat.Scheduler):
             entry = self.schedule[name]
             self._due[name] = now + entry.schedule.run_every.total_seconds()
             self.apply_entry(entry, producer=self.producer)
+            metrics.count_tick(name)
             watchdog.alive()
         if due:
             _say_it_runs()
@@ -51,3 +53,4 @@ def _say_it_runs() -> None:
 @beat_init.connect
 def _watch(**_: Any) -> None:
     watchdog.start()
+    metrics.serve(get_settings().host, get_settings().metrics_port)

@@ -18,10 +18,11 @@ from celery.worker import state
 from kombu import Queue
 from kombu.exceptions import OperationalError
 
-from app.core import heartbeat, outages, watchdog
+from app.core import heartbeat, metrics, outages, watchdog
 from app.core.once import once
 from app.core.outbound import get_redis
 from app.core.queue import EXCHANGE, celery_app
+from app.core.settings import get_settings
 from app.core.task_names import PULSE, QueueName
 
 EVERY_SECONDS = 5.0
@@ -111,6 +112,11 @@ def register() -> object:
 @celeryd_init.connect
 def _watch(**_: Any) -> None:
     watchdog.start()
+
+
+@worker_ready.connect
+def _serve(**_: Any) -> None:
+    metrics.serve(get_settings().host, get_settings().metrics_port)
 
 
 @celeryd_after_setup.connect

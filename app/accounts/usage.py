@@ -18,6 +18,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts.models import UsageDelta
+from app.core import metrics
 from app.core.arrays import columns_named, transposed, unnest
 from app.core.envelope import plain_number
 
@@ -44,6 +45,9 @@ class UsageKind(StrEnum):
         return cls(f"hidden_{status}")
 
 
+# Of what happens to a message at a phone the figures of phones tell more.
+_EVENTS = {UsageKind.ACCEPTED, UsageKind.CANCELLED, UsageKind.RECEIVED}
+
 Delta = tuple[int, date, UsageKind, int, Decimal | int]
 
 _DELTA = ("user_id", "day", "kind", "n", "amount")
@@ -58,6 +62,9 @@ def count(session: Session, deltas: Iterable[Delta]) -> None:
     for user_id, day, kind, n, amount in deltas:
         had_n, had_amount = sums.get((user_id, day, kind), (0, Decimal(0)))
         sums[user_id, day, kind] = (had_n + n, had_amount + amount)
+    for (_, _, kind), (n, _) in sums.items():
+        if kind in _EVENTS:
+            metrics.count(session, kind, n)
     rows = [(*key, n, amount) for key, (n, amount) in sums.items() if n or amount]
     if rows:
         session.execute(_COUNT, transposed(rows, *_DELTA))

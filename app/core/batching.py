@@ -17,6 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
+from app.core import metrics
 from app.core.database import repeat_once, transaction
 from app.core.errors import AppError, Overloaded, is_locked, is_out_of_time
 
@@ -69,6 +70,7 @@ class Batcher(Generic[Item, Outcome]):
         autocommit: Callable[[Item], bool] = lambda _: False,
         size: Callable[[Item], int] = lambda _: 1,
     ) -> None:
+        self._name = name
         self._flush = flush
         self._autocommit = autocommit
         self._size = size
@@ -115,6 +117,7 @@ class Batcher(Generic[Item, Outcome]):
     async def _drain(self) -> None:
         loop = asyncio.get_running_loop()
         while batch := self._take():
+            metrics.observe_batch(self._name, len(batch))
             try:
                 outcomes = await loop.run_in_executor(self._thread, self._write, batch, loop)
             except Exception as error:  # noqa: BLE001 - every waiter must hear of it, whatever it is

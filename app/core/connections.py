@@ -33,7 +33,7 @@ _WARN_AGAIN_SECONDS = 60.0
 
 _OPEN = Gauge("smsfleet_connections", "Connections of clients that are open", multiprocess_mode="livesum")
 _MAX = Gauge("smsfleet_connections_max", "Connections of clients that there may be", multiprocess_mode="livesum")
-_NEARLY_FULL = Count("smsfleet_connections_nearly_full", "Seconds with nine tenths of the connections there may be")
+_NEARLY_FULL = Count("smsfleet_connections_nearly_full_seconds", "Seconds with nine tenths of them open")
 _REFUSED = Count("smsfleet_connections_refused", "Connections that were closed, by reason", ["reason"])
 
 log = structlog.get_logger(__name__)

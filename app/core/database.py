@@ -29,7 +29,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from app.core import connecting, outbound
+from app.core import connecting, metrics, outbound
 from app.core.errors import is_deadlock
 from app.core.once import once
 from app.core.settings import get_settings
@@ -91,7 +91,7 @@ CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_de
 @once
 def get_engine() -> Engine:
     """The process's engine. Its pool is larger than the 40 threads that answer plain routes, so none waits for one."""
-    return _make_engine(pool_size=20, max_overflow=30)
+    return _make_engine("plain", pool_size=20, max_overflow=30)
 
 
 @once
@@ -101,7 +101,7 @@ def get_hot_engine() -> Engine:
     They go by keys and in the order of an index, so that their parameters tell the planner nothing; to plan them anew
     each time was a tenth of what a campaign costs the database.
     """
-    engine = _make_engine()
+    engine = _make_engine("hot")
     event.listen(engine, "connect", _plan_once)
     return engine
 
@@ -119,7 +119,7 @@ def _close(_: object, record: ConnectionPoolEntry) -> None:
     record.invalidate()
 
 
-def _make_engine(**pool: int) -> Engine:
+def _make_engine(kind: str, **pool: int) -> Engine:
     settings = get_settings()
     connect_args = dict(connecting.CONNECT_ARGUMENTS)
     if not settings.database_prepared_statements:
@@ -132,6 +132,7 @@ def _make_engine(**pool: int) -> Engine:
         **pool,
     )
     connecting.prepare(engine)
+    metrics.watch_engine(engine, kind)
     return engine
 
 
@@ -156,6 +157,7 @@ def transaction(*, hot: bool = False, autocommit: bool = False) -> Iterator[Sess
             _be_patient(session)
         yield session
         session.commit()
+        metrics.add(session)
         outbound.publish(session)
 
 

@@ -83,7 +83,9 @@ def figures(request: Request) -> Response:
             raise Unauthenticated
     elif get_settings().public_url or get_settings().trusted_proxies or not _is_from_here(request):
         raise Forbidden(METRICS_LOCAL)
-    return Response(metrics.exposition(), media_type="text/plain; version=0.0.4; charset=utf-8")
+    return Response(
+        metrics.exposition(request.app.state.measure()), media_type="text/plain; version=0.0.4; charset=utf-8"
+    )
 
 
 def _is_from_here(request: Request) -> bool:

@@ -18,7 +18,7 @@ import redis
 import structlog
 from sqlalchemy.orm import Session
 
-from app.core import outages
+from app.core import metrics, outages
 from app.core.once import once
 from app.core.queue import celery_app
 from app.core.settings import get_settings
@@ -117,6 +117,7 @@ class Publisher:
                 outages.over("broker")
             except Exception as error:  # noqa: BLE001 - a broker is down in many ways; the sweep repairs what is dropped
                 dropped = len(nudges) + len(reminders) + len(signals) + len(news)
+                metrics.count_dropped(dropped)
                 log.warning("broker unreachable, nudges dropped", dropped=dropped, error=error)
                 get_redis().connection_pool.disconnect()  # a replica refuses for as long as it is talked to
                 time.sleep(PAUSE_AFTER_FAILURE_SECONDS)

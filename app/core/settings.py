@@ -78,6 +78,8 @@ class Settings(BaseSettings):
     flower_port: int = Field(default=5555, ge=0, le=65535)
     flower_password: OptionalSecret = None
     metrics_token: OptionalSecret = None
+    # Where workers and beat show theirs; unset: nowhere.
+    metrics_port: Annotated[Annotated[int, Field(ge=1, le=65535)] | None, BeforeValidator(_empty_is_unset)] = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     free_features: Annotated[tuple[Feature, ...], NoDecode, BeforeValidator(_comma_separated)] = FEATURES

@@ -99,6 +99,7 @@ class Installation:
         self._temporary = not durable if temporary is None else temporary
         self._servers: dict[str, EmbeddedServer] = {}
         self._folder: DataFolder | None = None
+        self._figures: Path | None = None  # what all processes have counted since this start
         self._home: Home | None = None  # of what the account writes and reads, where we are root
         self._code: Code | None = None
         self._listeners: dict[str, socket.socket] = {}  # of the API processes, by name
@@ -311,14 +312,12 @@ class Installation:
 
     def _own_programs(self) -> Iterator[Program]:
         assert self._folder
-        figures = self._figures()
         for name, listener in self._listeners.items():
             yield self._program(
                 name,
                 commands.api("--fd", str(listener.fileno())),
                 grace=15,
                 pass_fds=(listener.fileno(),),
-                PROMETHEUS_MULTIPROC_DIR=str(figures),
             )
         for queue in ("dispatch", "webhooks", "upkeep"):
             for number in range(1, getattr(self.shape, queue) + 1):
@@ -329,8 +328,8 @@ class Installation:
             command = commands.flower("127.0.0.1", self._flower_port, str(state))
             yield self._program("flower", command, FLOWER_BASIC_AUTH=f"smsfleet:{self.flower_password()}")
 
-    def _figures(self) -> Path:
-        """An empty folder for the figures of all API processes together, since this start."""
+    def _empty_figures(self) -> Path:
+        """An empty folder for the figures of all processes together, since this start."""
         assert self._folder
         where = self._home.folder if self._home else self._folder.path
         shutil.rmtree(where / "metrics", ignore_errors=True)
@@ -343,7 +342,9 @@ class Installation:
         self, name: str, command: tuple[str, ...], *, grace: float = 10, pass_fds: tuple[int, ...] = (), **env: str
     ) -> Program:
         assert self._folder
-        whole = {**self.environment, **env}
+        if self._figures is None:
+            self._figures = self._empty_figures()
+        whole = {**self.environment, "PROMETHEUS_MULTIPROC_DIR": str(self._figures), **env}
         if self._home is None:
             return Program(name, command, whole, self._folder.path, grace=grace, pass_fds=pass_fds)
         if self._code and command[0] == sys.executable:
@@ -424,6 +425,7 @@ class Installation:
         now = time.monotonic()
         if name not in self._due:
             child.release()
+            self._forget_gauges(child.pid)
             lived = now - child.started
             pause = MIN_PAUSE if lived > HEALTHY_SECONDS else self._pauses.get(name, MIN_PAUSE)
             self._pauses[name] = min(pause * 2, MAX_PAUSE)
@@ -433,6 +435,11 @@ class Installation:
         elif now >= self._due[name]:
             self._due[name] = now + MAX_PAUSE  # should it fail now
             self._spawn(child.program)
+
+    def _forget_gauges(self, pid: int) -> None:
+        """What the process that ended had at that moment counts no more; what it did goes on counting."""
+        for path in self._figures.glob(f"gauge_live*_{pid}.db") if self._figures else ():
+            path.unlink(missing_ok=True)
 
     def _pass_on_connections(self, name: str) -> None:
         """Of an API process that is down: to those that take some. Where there is none, connections wait for it."""

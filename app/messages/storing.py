@@ -16,7 +16,7 @@ from sqlalchemy import Integer, text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
-from app.core import outbound
+from app.core import metrics, outbound
 from app.core.arrays import arrays_of, columns_named, copy_rows, transposed, unnest
 from app.core.lanes import Lane
 from app.core.settings import get_settings
@@ -94,6 +94,7 @@ def insert_few(session: Session, messages: Sequence[NewMessage]) -> dict[UUID, i
     """
     parameters = dict(zip(NewMessage._fields, map(list, zip(*messages, strict=True)), strict=True))
     ids: dict[UUID, int] = {row.message_id: row.id for row in session.execute(_INSERT_FEW, parameters)}
+    metrics.count(session, UsageKind.ACCEPTED, len(ids))
     if len(ids) < len(messages):
         ids |= {row.message_id: row.id for row in session.execute(_PRESENT, {"ids": parameters["message_id"]})}
     outbound.announce(session, parameters["user_id"], MESSAGES)
@@ -213,6 +214,8 @@ def update(
     """Write the messages, and with them what the figures of their phones and campaigns gain: one statement."""
     if rows:
         counted = transposed([(*key, n) for key, n in of_campaigns.items() if n], *_CAMPAIGN_DELTA)
+        for (_, _, _, kind, detail), n in results.items():
+            metrics.count(session, kind, n, detail if kind == figures.Kind.FAILED else "")
         session.execute(_UPDATE, {**arrays_of(rows, Message.id, *_WRITTEN), **figures.parameters(results), **counted})
         outbound.announce(session, {row["user_id"] for row in rows}, MESSAGES)
 

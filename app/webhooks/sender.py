@@ -16,6 +16,7 @@ import uvloop
 from aiohttp import ClientResponse, ClientSession
 from aiohttp.http_exceptions import HttpProcessingError
 
+from app.core import metrics
 from app.webhooks import signing
 from app.webhooks.claims import Call
 from app.webhooks.client import (
@@ -90,9 +91,16 @@ async def post(session: ClientSession, call: Call) -> Result:
         result = Result(call, None, None, error, duration, timed_out=timed_out)
     else:
         result = Result(call, answer.status, answer.text, None, duration, answer.retry_after)
+    metrics.observe_call(_outcome(result), duration / 1000)
     if exchange.address is not None and isinstance(session.connector, Connector):
         session.connector.rates.note(exchange.address, accepted=result.accepted)
     return result
+
+
+def _outcome(result: Result) -> str:
+    if result.status_code is None:
+        return "timed_out" if result.timed_out else "unreachable"
+    return "accepted" if result.accepted else "refused"
 
 
 async def _ask(session: ClientSession, call: Call, exchange: Exchange) -> Answer:

@@ -12,7 +12,7 @@ from typing import Any, cast
 from sqlalchemy import Integer, RowMapping, text
 from sqlalchemy.orm import Session
 
-from app.core import outbound
+from app.core import metrics, outbound
 from app.core.arrays import arrays_of, unnest
 from app.core.batching import Later
 from app.core.database import columns_of
@@ -174,7 +174,9 @@ def _release(session: Session, phones: dict[int, Phone], cancel: Cancel) -> dict
             phone.room = pace.room(phone.state, phone.now, phone.in_flight, phone.youngest_unreported)
     answers = _answers(session, phones, cancel)
     for device_id, phone in phones.items():
-        _take_slot(phone, sum(message.new for message in answers[device_id]))
+        new = sum(message.new for message in answers[device_id])
+        metrics.count(session, "released", new)
+        _take_slot(phone, new)
     if phones:
         _save(session, phones)
         _tell(session, phones)

@@ -7,7 +7,7 @@ from typing import cast
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.core import outbound
+from app.core import metrics, outbound
 from app.core.arrays import unnest
 from app.core.database import interval
 from app.core.task_names import TaskName
@@ -120,6 +120,7 @@ def route_waiting(session: Session, user_id: int) -> int:
         messages, devices = _past_limits(session, user_id, rooms) if rooms else ([], [])
     if not messages:
         return 0
+    metrics.count(session, "routed", len(messages))
     session.execute(_ASSIGN, {"message_id": messages, "device_id": devices})
     session.execute(
         text("UPDATE dispatch_cursors SET last_device_id = :device WHERE user_id = :user"),

@@ -151,7 +151,7 @@ def test_the_limit_of_open_files_is_raised_and_its_end_is_told_and_kept_free(api
         while "nine tenths of all connections are open" not in running.output.read_text():
             assert time.monotonic() < deadline
             time.sleep(0.1)
-        assert figure(running.url, "smsfleet_connections_nearly_full_total") > 0
+        assert figure(running.url, "smsfleet_connections_nearly_full_seconds_total") > 0
         held += [stack.enter_context(running.connect(address="127.0.0.4")) for _ in range(100)]
         for connection in held:
             connection.close()
