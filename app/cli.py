@@ -174,6 +174,18 @@ def phones(context: typer.Context) -> None:
     phones_app(given, prog_name="smsfleet phones")
 
 
+@app.command(context_settings=_ELSEWHERE, add_help_option=False)
+def campaign(context: typer.Context) -> None:
+    """Send a file of recipients as a campaign through a running gateway, here or elsewhere."""
+    from app.local.campaigns import campaign_app
+
+    given = context.args
+    asks = not given or "--help" in given or any(arg.startswith("--url") for arg in given)
+    if not asks and "SMSFLEET_URL" not in os.environ:
+        given = [*given, "--url", _running_address()]
+    campaign_app(given, prog_name="smsfleet campaign")
+
+
 def _running_address() -> str:
     """The address of the gateway that runs from this data folder."""
     from app.core.settings import get_settings
@@ -185,7 +197,7 @@ def _running_address() -> str:
     if runtime is None:
         _refuse(
             f"smsfleet is not running from {Path(data_dir).resolve()}: start it with `make up`, or give the address of"
-            " another gateway with --server"
+            " another gateway with --server (--url for a campaign)"
         )
     return runtime.url
 

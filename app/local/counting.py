@@ -56,7 +56,8 @@ class WebhookReceiver:
     def _take(self, webhook_id: str, body: bytes) -> None:
         told = json.loads(body)["data"]
         self.ids[webhook_id] += 1
-        self.statuses.setdefault(told["message_id"], []).append(told["status"])
+        if "message_id" in told:  # or it tells of a campaign
+            self.statuses.setdefault(told["message_id"], []).append(told["status"])
 
 
 class _Requests(asyncio.Protocol):

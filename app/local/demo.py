@@ -4,7 +4,7 @@ import signal
 import tempfile
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -25,6 +25,10 @@ FINAL = {"delivered", "failed"}
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 BRISK = Behaviour(send_time=0.01, delivery_delay=(0.1, 0.5))
 
+# For so long it is watched that a paused campaign gives out nothing.
+PAUSED_SECONDS = 1.0
+NOTHING_WHILE_PAUSED = "given out while paused 0"
+
 console = Console(highlight=False)
 
 
@@ -41,6 +45,7 @@ class Summary:
     lost: int
     celery_tasks: int
     messages_per_second: int
+    paused: str
 
     def adds_up(self, messages: int) -> bool:
         """Every message was accepted, went on air once, came to an end, and the end was told by a webhook."""
@@ -48,6 +53,7 @@ class Summary:
             self.accepted == self.sent == self.delivered + self.failed == messages
             and self.webhooks >= messages
             and self.duplicates == self.lost == 0
+            and self.paused == NOTHING_WHILE_PAUSED
         )
 
 
@@ -113,14 +119,18 @@ def _campaign(installation: Installation, messages: int, phones: int, stack: Exi
     tasks = stack.enter_context(TaskCounter(installation.redis_url))
 
     console.print(f"Sending a campaign of {messages} messages:")
+    draft = {"name": "Demonstration", "message": "Dear {name}, this is a demonstration.", "device_id": "active"}
+    campaign = f"/api/campaigns/{_call(client, 'POST', '/api/campaigns', draft)['id']}"
     # No country has the code 999.
     recipients = [{"number": f"+99993{index:07d}", "name": f"Reader {index}"} for index in range(messages)]
+    added = _call(client, "PUT", f"{campaign}/recipients", {"recipients": recipients})["added"]
     started = time.monotonic()
-    body = {"message": "Dear {name}, this is a demonstration.", "recipients": recipients, "device_id": "active"}
-    accepted = {item["message_id"] for item in _call(client, "POST", "/api/sms/bulk", body)}
-    ended = _watch(len(accepted), lambda: _counts(client, fleet, receiver))
+    _call(client, "POST", f"{campaign}/start")
+    pause = _Pause(client, campaign, fleet, messages // 2)
+    ended = _watch(added, lambda: _counts(client, fleet, receiver), pause.look)
 
     stats = _call(client, "GET", "/api/account")["stats"]
+    accepted = {item["message_id"] for item in _messages(client)}
     told = {message_id for message_id, statuses in receiver.statuses.items() if FINAL & set(statuses)}
     return Summary(
         accepted=len(accepted),
@@ -131,8 +141,47 @@ def _campaign(installation: Installation, messages: int, phones: int, stack: Exi
         duplicates=len(fleet.ledger.sent_twice()) + receiver.repeated,
         lost=len(fleet.ledger.missing(accepted) | (accepted - told)),
         celery_tasks=tasks.nudged,
-        messages_per_second=round(len(accepted) / (ended - started)),
+        messages_per_second=round(len(accepted) / (ended - started - pause.seconds)),
+        paused=f"given out while paused {pause.given}",
     )
+
+
+class _Pause:
+    """Pauses the campaign once, in its middle, and sees what phones are given while it is paused."""
+
+    def __init__(self, client: Client, campaign: str, fleet: FleetThread, middle: int) -> None:
+        self._client = client
+        self._campaign = campaign
+        self._fleet = fleet
+        self._middle = middle
+        self.given: int | None = None
+        self.seconds = 0.0
+
+    def look(self, on_air: int) -> None:
+        """To be called while the campaign runs."""
+        if self.given is not None or on_air < self._middle:
+            return
+        began = time.monotonic()
+        paused = _call(self._client, "POST", f"{self._campaign}/pause")
+        given = _given(paused["counts"])
+        time.sleep(PAUSED_SECONDS)
+        # A report moves a message from one of these states to another, so that the sum grows by what is new alone.
+        self.given = _given(_call(self._client, "GET", self._campaign)["counts"]) - given
+        _call(self._client, "POST", f"{self._campaign}/resume")
+        self.seconds = time.monotonic() - began
+
+
+def _given(counts: dict[str, int]) -> int:
+    """How many messages phones were given so far."""
+    return sum(counts[state] for state in ("given", "sent", "delivered", "failed"))
+
+
+def _messages(client: Client) -> Iterator[Any]:
+    cursor: str | None = ""
+    while cursor is not None:
+        page = _call(client, "GET", f"/api/sms?per_page=200&cursor={cursor}")
+        yield from page["data"]
+        cursor = page["next_cursor"]
 
 
 def _call(client: Client, method: str, path: str, body: object = None) -> Any:
@@ -153,7 +202,7 @@ def _counts(client: Client, fleet: FleetThread, receiver: WebhookReceiver) -> di
     }
 
 
-def _watch(total: int, counts: Callable[[], dict[str, int]]) -> float:
+def _watch(total: int, counts: Callable[[], dict[str, int]], look: Callable[[int], None]) -> float:
     """Show the counts until all are complete, or nothing moved for a while; when the last one moved."""
     columns = (TextColumn("{task.description:>20}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=not console.is_terminal) as progress:
@@ -164,6 +213,7 @@ def _watch(total: int, counts: Callable[[], dict[str, int]]) -> float:
             now = counts()
             if now != before:
                 before, moved = now, time.monotonic()
+            look(now["on air"])
             for name, count in now.items():
                 progress.update(bars[name], completed=count)
             if all(count >= total for count in now.values()) or time.monotonic() - moved > TIMEOUT_SECONDS:

@@ -1,0 +1,116 @@
+"""`smsfleet campaign send` in a terminal, against a gateway."""
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+
+import pytest
+
+from tests.support.waiting import until
+
+FILE = "phone,name\n+998901112231,Ali\n+998901112232,Vali\nx,Nobody\n"
+
+
+class Terminal:
+    """A program in a terminal of its own: what it wrote, and what is typed."""
+
+    def __init__(self, command, env):
+        self.master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            command, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+        )
+        os.close(slave)
+        os.set_blocking(self.master, False)
+        self.written = ""
+
+    def read(self):
+        with suppress(OSError):  # nothing there, or the program has ended
+            self.written += os.read(self.master, 65536).decode("utf-8", "replace")
+        return self.written
+
+    def shows(self, text):
+        until(lambda: text in self.read() or (self.process.poll() is not None and text in self.read()))
+
+    def type(self, text):
+        os.write(self.master, text.encode())
+
+    def interrupt(self):
+        self.process.send_signal(signal.SIGINT)
+
+    def code(self):
+        until(lambda: self.read() is not None and self.process.poll() is not None)
+        return self.process.returncode
+
+
+@pytest.fixture
+def run(gateway, ali, tmp_path):
+    file = tmp_path / "people.csv"
+    file.write_text(FILE)
+    terminals = []
+
+    def start(*options, text="Hi {name}"):
+        key = ali.token("campaigns")["Authorization"].removeprefix("Bearer ")
+        env = {**os.environ, "SMSFLEET_URL": gateway.url, "SMSFLEET_API_KEY": key, "COLUMNS": "200"}
+        command = [sys.executable, "-m", "app.cli", "campaign", "send", str(file), "--text", text, *options]
+        terminals.append(Terminal(command, env))
+        return terminals[-1]
+
+    yield start
+    for each in terminals:
+        each.process.kill()
+        each.process.wait()
+        os.close(each.master)
+
+
+def status(sql):
+    return [row[0] for row in sql.execute("SELECT status FROM campaigns ORDER BY id").fetchall()]
+
+
+@pytest.mark.parametrize(
+    ("answer", "code", "becomes"), [("p", 4, "paused"), ("c", 5, "cancelled"), ("l", 6, "running")]
+)
+def test_it_uploads_shows_asks_starts_and_is_interrupted(run, sql, phone, answer, code, becomes):
+    terminal = run()
+    terminal.shows("Start?")
+    for told in (
+        "2 recipients, 1 left out",
+        "line 4: x: The phone number contains characters that are not digits.",
+        "messages: 2 of 2 segments, the longest has 1",
+        "the first: Hi Ali",
+    ):
+        assert told in terminal.written
+    assert status(sql) == ["draft"]
+    terminal.type("y\n")
+    terminal.shows("0/2")
+    terminal.interrupt()
+    terminal.shows("leave it running (l)?")
+    terminal.type(f"{answer}\n")
+    assert terminal.code() == code, terminal.written
+    assert status(sql) == [becomes]
+
+
+def test_it_ends_with_the_campaign(run, sql, phone):
+    terminal = run("--yes")
+    terminal.shows("0/2")
+    sql.execute("UPDATE campaigns SET status = 'finished'")
+    assert terminal.code() == 0, terminal.written
+    assert "finished" in terminal.written
+
+
+def test_what_is_not_started_is_not_kept(run, sql, phone):
+    terminal = run()
+    terminal.shows("Start?")
+    terminal.type("n\n")
+    assert (terminal.code(), status(sql)) == (1, [])
+    refused = run(text="Hi {town}")
+    assert (refused.code(), status(sql)) == (1, [])
+    assert "placeholders that the recipients have no field for: {town}" in refused.written
+
+
+def test_an_address_where_nothing_is(run):
+    terminal = run("--yes", "--url", "http://127.0.0.1:9")
+    assert terminal.code() == 1
+    assert "cannot be reached" in terminal.written
