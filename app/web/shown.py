@@ -6,8 +6,9 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from markupsafe import Markup, escape
+from markupsafe import Markup
 
+from app.devices.failures import OTHER, reason_of
 from app.web.words import gettext, marked, said
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86_400
@@ -149,9 +150,10 @@ def stage(word: str) -> str:
     return gettext(STAGES.get(word, word))
 
 
-def lines(text: str) -> Markup:
-    """A stranger's text with its line breaks."""
-    return Markup("<br>").join(escape(part) for part in text.splitlines())
+def reason(error: str | None) -> str:
+    """Why a message failed, in words; as its phone said it where that is not known."""
+    known = reason_of(error)
+    return (error or "") if known is OTHER else said(known.sentence)
 
 
 FILTERS: dict[str, Callable[..., Any]] = {
@@ -167,6 +169,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "campaign_status": campaign_status,
     "recipient_state": recipient_state,
     "local": local,
-    "lines": lines,
+    "reason": reason,
     "said": said,
 }

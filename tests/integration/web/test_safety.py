@@ -142,6 +142,10 @@ def test_what_strangers_write_is_shown_as_text(browse, ali, client, sql) -> None
         "INSERT INTO webhook_attempts (delivery_id, url, status_code, answer, duration_ms) VALUES (%s, %s, 500, %s, 1)",
         (delivery, EVIL, EVIL),
     )
+    file = f'Phone;Name;"{EVIL.replace(chr(34), chr(34) * 2)}"\n+998901112233;{EVIL.replace(chr(34), "")};x\n{EVIL};;\n'
+    campaign = client.post("/api/campaigns", json={"name": EVIL, "message": EVIL}).json()["data"]["id"]
+    client.put(f"/api/campaigns/{campaign}/recipients", content=file.encode(), headers={"Content-Type": "text/csv"})
+    client.post("/api/opt-outs", json={"phone_number": "+998901112244", "note": EVIL})
     sql.execute("UPDATE users SET name = %s", (EVIL,))
     sql.execute("UPDATE tokens SET name = %s WHERE kind = 'session'", (EVIL,))
     visitor = browse(ali)
@@ -163,6 +167,11 @@ def test_what_strangers_write_is_shown_as_text(browse, ali, client, sql) -> None
         "/groups",
         f"/groups/{group}?add=img",
         "/keys",
+        "/campaigns",
+        f"/campaigns/{campaign}",
+        f"/campaigns/{campaign}/recipients",
+        f"/campaigns/{campaign}/left-out",
+        "/opt-outs",
         "/webhooks",
         f"/webhooks/{delivery}",
         "/settings",
