@@ -1,21 +1,18 @@
 """Ends a process that stands still, so that whoever started it (`up`, Docker, systemd) starts it again.
 
 A process that is stopped, or whose threads wait for each other, keeps its connections and what it has taken, and nobody
-notices. `start` leaves a fork behind that waits for signs of life: it ends the process when it was stopped for
-seconds, or gave no sign for longer than anything it does can take. The fork counts only the time in which it was
-itself running, so that a machine that sleeps, or is very busy, is not taken for a process that stands still.
+notices. `start` leaves a program behind, this file, that waits for signs of life: it ends the process when it was
+stopped for seconds, or gave no sign for longer than anything it does can take. It counts only the time in which it
+was itself running, so that a machine that sleeps, or is very busy, is not taken for a process that stands still. It is
+a program and no fork, which would hold on to every page that the process writes to later; it imports next to nothing.
 """
 
-import contextlib
-import gc
-import json
 import os
 import select
 import signal
 import sys
 import time
-from datetime import UTC, datetime
-from pathlib import Path
+from contextlib import suppress
 
 STOPPED_SECONDS = 5.0
 SILENT_SECONDS = 30.0
@@ -34,12 +31,16 @@ def start() -> None:
     """Have this process watched from now on: `alive` has to follow, again and again. There may be no threads yet."""
     program = os.pidfd_open(os.getpid())
     reading, writing = os.pipe()
-    pid = os.getpid()
+    command = [sys.executable, "-S", "-P", __file__, str(os.getpid()), str(reading), str(program)]
     if os.fork() == 0:
-        with contextlib.suppress(BaseException):
-            _prepare(reading, program)
-            _watch(pid, reading, program)
-        os._exit(0)
+        try:
+            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_IGN)  # it ends with the process
+            for inherited in (reading, program):
+                os.set_inheritable(inherited, True)  # noqa: FBT003 - takes no keyword
+            os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
+        finally:
+            os._exit(1)
     os.close(program)
     os.close(reading)
     os.set_blocking(writing, False)
@@ -49,15 +50,13 @@ def start() -> None:
 def alive() -> None:
     """A sign of life; cheap, and of no consequence where nobody watches."""
     if _Signs.pipe is not None:
-        with contextlib.suppress(OSError):  # the watchdog is gone, or does not read
+        with suppress(OSError):  # the watchdog is gone, or does not read
             os.write(_Signs.pipe, b".")
 
 
-def _prepare(reading: int, program: int) -> None:
-    gc.disable()  # it would write to every page that is shared with the process
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-        signal.signal(number, signal.SIG_IGN)  # it ends with the process
-    keep = sorted((2, reading, program))
+def _let_go_of_all_but(*kept: int) -> None:
+    """Close what the process had opened for those it starts."""
+    keep = sorted(kept)
     for first, last in zip([0, *(one + 1 for one in keep)], [*keep, os.sysconf("SC_OPEN_MAX")], strict=True):
         os.closerange(first, last)
 
@@ -79,16 +78,20 @@ def _watch(pid: int, reading: int, program: int) -> None:
 
 
 def _is_stopped(pid: int) -> bool:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    with open(f"/proc/{pid}/stat") as stat:  # noqa: PTH123 - see above
+        return stat.read().rpartition(")")[2].split()[0] == "T"
 
 
 def _tell(pid: int, what: str) -> None:
-    line = {
-        "event": f"a process that {what} is ended, to be started again",
-        "process": pid,
-        "level": "error",
-        "logger": __name__,
-        "timestamp": datetime.now(UTC).isoformat(),
-    }
-    sys.stderr.write(json.dumps(line) + "\n")
+    """A line as `logs` writes them."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    line = f'{{"event": "a process that {what} is ended, to be started again", "process_id": {pid}'
+    sys.stderr.write(f'{line}, "level": "error", "logger": "app.core.watchdog", "timestamp": "{now}"}}\n')
     sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    watched, signs, handle = (int(given) for given in sys.argv[1:4])
+    _let_go_of_all_but(2, signs, handle)
+    with suppress(OSError):  # the process has ended meanwhile
+        _watch(watched, signs, handle)
