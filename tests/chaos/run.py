@@ -23,7 +23,7 @@ from tests.chaos.faults import Blow, End, Fault, plan
 from tests.chaos.installation import LINKS, Breakable
 from tests.chaos.network import Network
 from tests.chaos.receivers import Receivers
-from tests.chaos.users import Campaign, User
+from tests.chaos.users import User
 from tests.support.waiting import until
 
 WARM_SECONDS, TAIL_SECONDS = 5.0, 8.0
@@ -235,7 +235,6 @@ class Run:
         each = max(2, int(self._of_user * OF_CAMPAIGNS / 2))
         made = [user.make_campaign(each) for _ in range(2)]
         for campaign in made:
-            self._add_recipients(campaign)
             user.ask(campaign, "start")
         for n in range(10_000):
             if self._stop.wait(random.uniform(1.0, 4.0)):
@@ -244,17 +243,6 @@ class Run:
             user.ask(made[0], "resume" if n % 2 else "pause")
             if n == 3:
                 made[1].cancelled = user.ask(made[1], "cancel")
-
-    def _add_recipients(self, campaign: Campaign) -> None:
-        with psycopg.connect(self.installation.database_url) as connection:
-            connection.execute(
-                "INSERT INTO campaign_recipients (campaign_id, place, number)"
-                " SELECT %s, place, number FROM unnest(%s::text[]) WITH ORDINALITY AS r(number, place)",
-                [campaign.id, campaign.numbers],
-            )
-            connection.execute(
-                "UPDATE campaigns SET recipients = %s WHERE id = %s", [len(campaign.numbers), campaign.id]
-            )
 
     def _owner(self, user: User) -> None:
         random = Random(f"{self.options.seed} owner {user.index}")

@@ -159,11 +159,11 @@ class User:
                 self.retried.add(name)
 
     def make_campaign(self, recipients: int) -> Campaign:
-        """A draft; its recipients are still to be added."""
         draft = {"name": "Chaos", "message": "Come and see us", "device_id": "active"}
         draft["callback_url"] = f"{self.receivers}/callback"
         numbers = [self._next_number() for _ in range(recipients)]
         made = Campaign(self.call("POST", "/api/campaigns", draft)["id"], numbers)
+        self.call("PUT", f"/api/campaigns/{made.id}/recipients", {"recipients": numbers})
         self.campaigns.append(made)
         return made
 
