@@ -31,7 +31,10 @@ class Line(NamedTuple):
 
 
 class Recovered(NamedTuple):
-    """A blow, and the seconds from its end until a single send that came after it was on air; None: never seen."""
+    """A blow, and the seconds from its end until a single send that came after it was on air; None: never seen.
+
+    Where another blow came before that, they count from its end.
+    """
 
     event: Event
     seconds: float | None
@@ -261,6 +264,18 @@ def _of_figures(run: Run, seen: list[_Seen]) -> list[Line]:
     ]
 
 
+def _recovery(event: Event, events: list[Event], asked: list[tuple[float, float]]) -> float | None:
+    end = event.ended
+    while True:
+        back = min((at for since, at in asked if since >= end), default=None)
+        if back is None:
+            return None
+        later = max((other.ended for other in events if event.began <= other.began < back), default=end)
+        if later <= end:
+            return round(max(back - end, 0.0), 2)
+        end = later
+
+
 def _of_time(run: Run, verdict: Verdict) -> None:
     length = int(run.seconds) + 1
     verdict.on_air, verdict.accepted = [0] * length, [0] * length
@@ -277,9 +292,7 @@ def _of_time(run: Run, verdict: Verdict) -> None:
             verdict.accepted[min(int(sent.answered), length - 1)] += 1
             if sent.single and name in began:
                 asked.append((sent.asked, began[name]))
-    for event in run.events:
-        after = [at for since, at in asked if since >= event.ended]
-        verdict.recovered.append(Recovered(event, round(max(min(after) - event.ended, 0.0), 2) if after else None))
+    verdict.recovered += [Recovered(event, _recovery(event, run.events, asked)) for event in run.events]
     known = [one.seconds for one in verdict.recovered if one.seconds is not None]
     windows = [sum(verdict.on_air[place : place + WINDOW]) / WINDOW for place in range(length - WINDOW)]
     verdict.lines += [

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from app.accounts import usage
-from app.campaigns import asking, life, looking, progress
+from app.campaigns import asking, judging, life, looking, progress
 from app.campaigns import records as campaigns
 from app.core.database import transaction
 from app.core.errors import AppError, Refused
@@ -120,7 +120,7 @@ def _enroll_again(world: World) -> None:
 
 
 def _release(_: World) -> None:
-    in_transaction(releasing.release)
+    in_transaction(releasing.release, judging.keepers)
 
 
 def _reschedule(world: World) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.accounts import signin, tokens, usage
 from app.accounts.principals import Principal
 from app.accounts.usage import UsageKind
-from app.campaigns import life, looking, progress
+from app.campaigns import judging, life, looking, progress
 from app.campaigns import records as campaigns
 from app.campaigns.schemas import CampaignDraft
 from app.core.batching import Later
@@ -409,7 +409,7 @@ class World:
             rounds = 0
             while rounds < MAX_ROUNDS and (not rounds or session.scalar(_IS_WAITING)):
                 session.execute(text("UPDATE message_queue SET due_at = clock_timestamp() WHERE due_at IS NOT NULL"))
-                releasing.release(session)
+                releasing.release(session, judging.keepers)
                 session.execute(_LOOK_AGAIN)
                 looking.look(session, self.user)
                 self._pull_round(session)

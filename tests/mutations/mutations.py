@@ -69,7 +69,7 @@ MUTATIONS = (
     ), unrouted AS (
         UPDATE message_queue q SET stage = 0, device_id = 0,""",
         "interleavings",
-        "released: switch off | report taken",
+        "released: switch off | pull of the other",
     ),
     Mutation(
         "believe a time-out more than the phone",
@@ -90,8 +90,8 @@ MUTATIONS = (
     Mutation(
         "rely on nudges alone: no sweep",
         "app/messages/dispatch/sweeping.py",
-        "    after = 0\n    while waiting",
-        "    return\n    after = 0\n    while waiting",
+        "    after = nudged = 0\n",
+        "    return 0\n    after = nudged = 0\n",
         "chaos",
         "--seed 11 --messages 1000 --blows 8 --only broker",
     ),
