@@ -12,11 +12,12 @@ from typing import Any, cast
 from sqlalchemy import BigInteger, RowMapping, text
 from sqlalchemy.orm import Session
 
+from app.campaigns import judging
 from app.campaigns.models import Campaign
 from app.campaigns.recipient_schemas import DryRunPhone
-from app.core.allowed_hours import DEFAULT_ZONE, OF_ACCOUNT, OF_RECIPIENT
+from app.core.allowed_hours import OF_ACCOUNT, OF_RECIPIENT, Keeper
 from app.core.arrays import array
-from app.core.hours import DAYS, Hours, next_closing, next_opening
+from app.core.hours import next_closing, next_opening
 from app.devices import sims
 from app.devices.presence import ONLINE
 from app.messages.dispatch.limits import PERIODS
@@ -122,16 +123,22 @@ def _allowed(
 
 
 def ends_at(
-    campaign: Campaign, phones: Sequence[Phone], messages: int, segments: int, starts_at: datetime
+    session: Session,
+    campaign: Campaign,
+    phones: Sequence[Phone],
+    messages: int,
+    segments: int,
+    starts_at: datetime,
 ) -> datetime | None:
     """When the last of the messages would leave; None where no phone may send, or beyond a year."""
     if not messages:
         return starts_at
+    keeper = judging.keepers(session, [campaign.id]).get(campaign.id)
     each = max(segments / messages, 1)  # segments of a message
     left, months = float(messages), {phone.id: phone.left_this_month for phone in phones}
     at = starts_at
     for day in range(_MAX_DAYS):
-        spans = list(_open(campaign.hours, at, at + _DAY))
+        spans = list(_open(keeper, at, at + _DAY))
         seconds = sum((end - begin).total_seconds() for begin, end in spans)
         total = 0.0
         for phone in phones:
@@ -162,22 +169,13 @@ def _within(spans: Sequence[tuple[datetime, datetime]], seconds: float) -> datet
     return spans[-1][1]
 
 
-def _open(stored: Mapping[str, Any] | None, begin: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+def _open(keeper: Keeper | None, begin: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
     """When the campaign's hours are open between two moments. Recipients' own zones are not told apart here."""
-    if stored is None:
+    if keeper is None:
         yield begin, end
         return
-    hours = _hours(stored)
-    named = stored.get("zone")
-    zone = DEFAULT_ZONE if named in {None, OF_RECIPIENT, OF_ACCOUNT} else str(named)
+    zone = keeper.account_zone if keeper.zone in {OF_RECIPIENT, OF_ACCOUNT} else keeper.zone
     at = begin
-    while at < end and (opening := next_opening(hours, (zone,), at)) is not None and opening < end:
-        at = min(next_closing(hours, (zone,), opening) or end, end)
+    while at < end and (opening := next_opening(keeper.hours, (zone,), at)) is not None and opening < end:
+        at = min(next_closing(keeper.hours, (zone,), opening) or end, end)
         yield opening, at
-
-
-def _hours(stored: Mapping[str, Any]) -> Hours:
-    """Days are words, or numbers of which Monday is 1."""
-    opens, closes = (int(stored[name][:2]) * 60 + int(stored[name][3:]) for name in ("from", "to"))
-    days = stored.get("days") or DAYS
-    return Hours(opens, closes, frozenset(DAYS.index(day) if isinstance(day, str) else day - 1 for day in days))

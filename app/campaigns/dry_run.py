@@ -107,7 +107,8 @@ def _told(user: Principal, campaign: Campaign, texts: _Texts, price: Decimal, op
     reasons = Counter(campaign.left_out) + Counter(opted_out=opted_out)
     with transaction() as session:
         now, phones = capacity.phones_of(session, user.user_id, campaign)
-    starts_at: datetime = max(now, campaign.start_at or now)
+        starts_at: datetime = max(now, campaign.start_at or now)
+        ends_at = capacity.ends_at(session, campaign, phones, to_send, texts.segments, starts_at)
     return DryRun(
         recipients=recipients,
         left_out=reasons.total(),
@@ -124,5 +125,5 @@ def _told(user: Principal, campaign: Campaign, texts: _Texts, price: Decimal, op
         ],
         devices=[phone.shown() for phone in phones],
         starts_at=starts_at,
-        ends_at=capacity.ends_at(campaign, phones, to_send, texts.segments, starts_at),
+        ends_at=ends_at,
     )

@@ -147,7 +147,7 @@ def _ends_at(session: Session, campaign: Campaign, left: int, rate: float, now: 
     limited = any(phone.left_today is not None or phone.left_this_month is not None for phone in phones)
     if seen and not campaign.hours and not limited:
         return seen
-    allowed = capacity.ends_at(campaign, phones, left, left, now) if phones else None
+    allowed = capacity.ends_at(session, campaign, phones, left, left, now) if phones else None
     return max(allowed, seen) if allowed and seen else allowed
 
 
