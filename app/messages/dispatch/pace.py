@@ -38,6 +38,8 @@ OVERDUE = timedelta(seconds=2)
 ROUTED_WITHIN = timedelta(seconds=10)
 # An expectation that was not met by then is over.
 EXPECTED_WITHIN = timedelta(seconds=15)
+# Nothing is foretold beyond it.
+FORESEEN = timedelta(days=366)
 
 PACED = "(d.send_delay_seconds + d.send_delay_spread_seconds > 0)"
 SLOT_IS_FREE = "COALESCE(s.next_slot_at <= clock_timestamp(), true)"

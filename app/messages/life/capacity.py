@@ -23,8 +23,6 @@ from app.messages.dispatch.limits import PERIODS
 from app.messages.states import Stage
 
 _MAX_SAMPLED = 1000
-# Nothing is foretold beyond it.
-_FORESEEN = timedelta(days=366)
 
 
 class Left(BaseModel):
@@ -183,7 +181,7 @@ def _done_at(online: Sequence[Mapping[str, Any]], now: datetime, parts: float, e
     def sent_within(seconds: float) -> float:
         return sum(_within(phone, seconds, each) for phone in online)
 
-    low, high = 0.0, _FORESEEN.total_seconds()
+    low, high = 0.0, pace.FORESEEN.total_seconds()
     if sent_within(high) < parts:
         return None
     while high - low > 1:

@@ -18,7 +18,7 @@ SIZES = {"wide": {"width": 1280, "height": 900}, "narrow": {"width": 360, "heigh
 PICTURES = os.environ.get("SMSFLEET_PICTURES")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     program = next(filter(None, map(shutil.which, PROGRAMS)))
     options = [each for each in OPTIONS if not each.startswith(("--headless", "--remote", "--window"))]
