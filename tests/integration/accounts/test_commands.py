@@ -1,6 +1,7 @@
 """`smsfleet user` and `smsfleet promo`."""
 
 import re
+from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner
@@ -37,6 +38,39 @@ def test_premium(api, ali, sql):
     assert given.stdout == "user ALI@example.com has premium until 2198-02-28T00:00:00.000000Z\n"
     assert run(user_app, "premium", "nobody@example.com", "--months", "1").exit_code == 1
     assert run(user_app, "premium", ali.email, "--months", "0").exit_code == 2
+
+
+def test_operators(api, ali, sql):
+    of = "SELECT is_operator FROM users WHERE email = 'ali@example.com'"
+    assert run(user_app, "operator", "ALI@example.com").stdout == "user ALI@example.com is an operator\n"
+    assert sql.execute(of).fetchone() == (True,)
+    taken = run(user_app, "operator", "ali@example.com", "--revoke")
+    assert taken.stdout == "user ali@example.com is no longer an operator\n"
+    assert sql.execute(of).fetchone() == (False,)
+    assert run(user_app, "operator", "nobody@example.com").exit_code == 1
+
+
+def test_a_lost_second_factor_is_taken_away(api, ali, sql):
+    changed = run(user_app, "password", "ali@example.com")
+    credentials = {"email": "ali@example.com", "password": changed.stdout.split()[-1]}
+    sql.execute("UPDATE users SET totp_secret = 'JBSWY3DPEHPK3PXP', totp_step = 1")
+    assert api.post("/api/login", json=credentials).status_code == 401
+    assert run(user_app, "no-second-factor", "ali@example.com").exit_code == 0
+    assert api.post("/api/login", json=credentials).status_code == 200
+
+
+def test_a_printed_link_signs_the_operator_in_once(api, ali, sql):
+    printed = run(user_app, "link")
+    link = urlsplit(printed.stdout.strip())
+    assert (printed.exit_code, link.scheme) == (0, "http")
+    # Looking at it does not use it up.
+    form_token = re.search(r'name="form_token" value="(\w+)"', api.get(link.path).text)[1]
+    form = {"data": {"form_token": form_token}, "headers": {"Origin": str(api.base_url).rstrip("/")}}
+    assert api.post(link.path, **form).status_code == 303
+    assert api.get("/operators").status_code == 200
+    assert sql.execute("SELECT is_operator FROM users").fetchone() == (True,)
+    assert api.get(link.path).status_code == 422
+    assert api.post(link.path, **form).status_code in {403, 422}
 
 
 def test_promo_codes(api, ali, sql):
