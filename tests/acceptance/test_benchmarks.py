@@ -20,7 +20,8 @@ def test_a_part_runs_and_tells_its_figures(part, tmp_path):
     told = json.loads(report.read_text())
     kept = told["parts"][part]
     assert kept["figures"]
-    assert all(figure["value"] > 0 for figure in kept["figures"])
+    # Nothing that was measured is nothing; memory may have stayed as it was.
+    assert all(figure["value"] > 0 or figure["unit"] == "MB more" for figure in kept["figures"])
     assert kept["commit"]
     assert told["machine"]["cores"]
     if part != "webhooks":  # it needs no installation
