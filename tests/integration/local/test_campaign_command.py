@@ -20,7 +20,14 @@ class Terminal:
     def __init__(self, command, env):
         self.master, slave = pty.openpty()
         self.process = subprocess.Popen(
-            command, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
+            command,
+            env=env,
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            # Who runs the tests in the background of a shell lets them ignore it, and what they start as well.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no threads here
         )
         os.close(slave)
         os.set_blocking(self.master, False)
