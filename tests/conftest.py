@@ -98,6 +98,7 @@ PROGRAMS = {
     "needs_php": ("php",),
     "needs_pgbouncer": ("pgbouncer",),
     "needs_prometheus": ("prometheus",),
+    "needs_systemd": ("systemd-analyze",),
 }
 MISSING = {mark: names[0] for mark, names in PROGRAMS.items() if not any(map(shutil.which, names))}
 

@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -37,7 +36,7 @@ def test_whatever_ends_is_started_again() -> None:
             assert "\nRestart=always\n" in path.read_text(), name
 
 
-@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="systemd judges units")
+@pytest.mark.needs_systemd
 def test_systemd_takes_them(tmp_path: Path) -> None:
     program = os.fsdecode(sys.executable)
     for path in UNITS.values():
