@@ -20,13 +20,12 @@ from app.core.errors import AppError, Invalid
 from app.core.pages import Paging
 from app.core.validation import read, row_id
 from app.devices import ownership
-from app.files import uploads
 from app.messages.accepting.preview import preview
 from app.messages.schemas import PreviewDraft
 from app.web.lists import paging, wanted
 from app.web.messages import SEPARATORS
 from app.web.pages import PageRoute, go, page
-from app.web.visits import TOKEN_FIELD, Posts, SignedIn, Visit, check_token, posted, refuse_elsewhere
+from app.web.visits import Posts, SignedIn, Visit, has_file, posted, posted_file
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -168,21 +167,18 @@ def _shared(rule: dict[str, Any], share: str) -> dict[str, Any] | None:
 async def add_recipients(visit: SignedIn, campaign: str, request: Request) -> Response:
     """Recipients from a file, a list that was pasted, or groups."""
     try:
-        added = await request.state.heavy.run(partial(_add, visit, campaign, request))
+        added = await request.state.heavy.run(_add, visit, campaign)
     except AppError as error:
         return await run_in_threadpool(_campaign, visit, campaign, error)
     return await run_in_threadpool(partial(_campaign, visit, campaign, added=added))
 
 
-def _add(visit: Visit, campaign: str, request: Request) -> Added:
-    state = request.state
+def _add(visit: Visit, campaign: str) -> Added:
     require(visit.me, "campaigns", "bulk")
-    if state.body_error is None and state.file is not None:
-        refuse_elsewhere(request)
-        with uploads.opened(state.file, state.content_type) as upload:
-            fields = dict(upload.fields)
-            check_token(visit, fields.pop(TOKEN_FIELD, None))
-            source = sources.of_file(upload.file, upload.charset, read(FileColumns, fields), visit.me.default_region)
+    if has_file(visit):
+        with posted_file(visit) as upload:
+            columns = read(FileColumns, upload.fields)
+            source = sources.of_file(upload.file, upload.charset, columns, visit.me.default_region)
             with transaction() as session:
                 number = adding.open_one(session, visit.me.user_id, campaign).id
                 return adding.add(session, visit.me.user_id, number, source)

@@ -1,6 +1,5 @@
 """Contacts and groups."""
 
-from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -22,14 +21,12 @@ from app.contacts.schemas import (
     NewGroup,
 )
 from app.core.database import transaction
-from app.core.errors import AppError, Invalid, UnsupportedMediaType
+from app.core.errors import AppError, Invalid
 from app.core.pages import Paging
-from app.core.refusals import UNSUPPORTED_FILE_TYPE
 from app.core.validation import read
-from app.files import uploads
 from app.web.lists import paging, wanted
 from app.web.pages import PageRoute, go, page
-from app.web.visits import TOKEN_FIELD, Posts, SignedIn, Visit, check_token, refuse_elsewhere
+from app.web.visits import Posts, SignedIn, Visit, posted_file
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -89,23 +86,15 @@ async def export(visit: SignedIn, request: Request) -> Response:
 async def import_file(visit: SignedIn, request: Request) -> Response:
     """Contacts from a CSV or XLSX file."""
     try:
-        imported = await request.state.heavy.run(partial(_import, visit, request))
+        imported = await request.state.heavy.run(_import, visit)
     except AppError as error:
         return await run_in_threadpool(_contacts, visit, error)
     return await run_in_threadpool(_imported, visit, imported)
 
 
-def _import(visit: Visit, request: Request) -> Imported:
-    state = request.state
-    refuse_elsewhere(request)
-    if state.body_error is not None:
-        raise state.body_error
-    if state.file is None:
-        raise UnsupportedMediaType(UNSUPPORTED_FILE_TYPE)
-    with uploads.opened(state.file, state.content_type) as upload:
-        fields = dict(upload.fields)
-        check_token(visit, fields.pop(TOKEN_FIELD, None))
-        return from_file.read_in(visit.me, upload, fields)
+def _import(visit: Visit) -> Imported:
+    with posted_file(visit) as upload:
+        return from_file.read_in(visit.me, upload, upload.fields)
 
 
 def _imported(visit: Visit, imported: Imported) -> Response:

@@ -1,22 +1,18 @@
 """Opt-outs: the numbers that get nothing more, and which texts make them so."""
 
-from functools import partial
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from app.core.database import transaction
-from app.core.errors import AppError, Invalid, UnsupportedMediaType
-from app.core.refusals import UNSUPPORTED_FILE_TYPE
+from app.core.errors import AppError, Invalid
 from app.core.validation import read
-from app.files import uploads
 from app.optouts import book, exporting, importing
 from app.optouts import settings as words_of
 from app.optouts.schemas import NewOptOut, OptOutExport, OptOutFilter, OptOutSettingsChange, OptOutsImported
 from app.web.lists import paging, wanted
 from app.web.pages import PageRoute, go, page
-from app.web.visits import TOKEN_FIELD, Posts, SignedIn, Visit, check_token, refuse_elsewhere
+from app.web.visits import Posts, SignedIn, Visit, posted_file
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -73,23 +69,15 @@ async def export(visit: SignedIn, request: Request) -> Response:
 @router.post("/opt-outs/import")
 async def import_file(visit: SignedIn, request: Request) -> Response:
     try:
-        imported = await request.state.heavy.run(partial(_import, visit, request))
+        imported = await request.state.heavy.run(_import, visit)
     except AppError as error:
         return await run_in_threadpool(_opt_outs, visit, error)
     return await run_in_threadpool(_opt_outs, visit, None, "", imported)
 
 
-def _import(visit: Visit, request: Request) -> OptOutsImported:
-    state = request.state
-    refuse_elsewhere(request)
-    if state.body_error is not None:
-        raise state.body_error
-    if state.file is None:
-        raise UnsupportedMediaType(UNSUPPORTED_FILE_TYPE)
-    with uploads.opened(state.file, state.content_type) as upload:
-        fields = dict(upload.fields)
-        check_token(visit, fields.pop(TOKEN_FIELD, None))
-        return importing.read_in(visit.me, upload, fields)
+def _import(visit: Visit) -> OptOutsImported:
+    with posted_file(visit) as upload:
+        return importing.read_in(visit.me, upload, upload.fields)
 
 
 @router.post("/opt-outs/settings")

@@ -2,8 +2,9 @@
 
 import hashlib
 import hmac
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
@@ -17,12 +18,13 @@ from app.accounts.models import User
 from app.accounts.principals import Principal, principal_of
 from app.core.bodies import parse_body
 from app.core.database import transaction
-from app.core.errors import Refused, RouteNotFound
+from app.core.errors import Refused, RouteNotFound, UnsupportedMediaType
 from app.core.links import base_url
-from app.core.refusals import FORM_EXPIRED
+from app.core.refusals import FORM_EXPIRED, UNSUPPORTED_FILE_TYPE
 from app.core.security import parse_token, random_text
 from app.core.settings import get_settings
 from app.core.validation import Model, read
+from app.files import uploads
 from app.web import words
 
 TOKEN_FIELD = "form_token"  # noqa: S105 - a field's name
@@ -152,14 +154,34 @@ def operator_posts(request: Request) -> Visit:
 
 def posted(visit: Visit) -> Visit:
     """`visit` with the form that came with it. Raises `Refused` where it is not from a page of ours."""
+    _refuse_elsewhere(visit.request)
     state = visit.request.state
-    refuse_elsewhere(visit.request)
     if state.body_error is not None:
         raise state.body_error
     form = parse_body(state.raw_body, state.content_type)
     visit.form = {name: _typed(value) for name, value in form.items()} if isinstance(form, Mapping) else {}
-    check_token(visit, visit.form.pop(TOKEN_FIELD, None))
+    _check_token(visit, visit.form.pop(TOKEN_FIELD, None))
     return visit
+
+
+def has_file(visit: Visit) -> bool:
+    """Whether a file came with the form, which `posted_file` opens."""
+    return visit.request.state.body_error is None and visit.request.state.file is not None
+
+
+@contextmanager
+def posted_file(visit: Visit) -> Iterator[uploads.Upload]:
+    """The file that came with a form, and the form's other fields. Raises as `posted`, and where there is no file."""
+    _refuse_elsewhere(visit.request)
+    state = visit.request.state
+    if state.body_error is not None:
+        raise state.body_error
+    if state.file is None:
+        raise UnsupportedMediaType(UNSUPPORTED_FILE_TYPE)
+    with uploads.opened(state.file, state.content_type) as upload:
+        fields = dict(upload.fields)
+        _check_token(visit, fields.pop(TOKEN_FIELD, None))
+        yield replace(upload, fields=fields)
 
 
 def _typed(value: Any) -> Any:
@@ -167,13 +189,13 @@ def _typed(value: Any) -> Any:
     return value.replace("\r\n", "\n") if isinstance(value, str) else value
 
 
-def refuse_elsewhere(request: Request) -> None:
+def _refuse_elsewhere(request: Request) -> None:
     """Raises `Refused` for a form that came from another site."""
     if not _same_site(request):
         raise Refused(FORM_EXPIRED)
 
 
-def check_token(visit: Visit, given: object) -> None:
+def _check_token(visit: Visit, given: object) -> None:
     """Raises `Refused` for a form that is not of this browser."""
     if not isinstance(given, str) or not hmac.compare_digest(given.encode(), visit.form_token.encode()):
         raise Refused(FORM_EXPIRED)
