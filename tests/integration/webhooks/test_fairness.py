@@ -130,7 +130,7 @@ def test_statistics_of_an_empty_queue_do_not_make_steps_over_many_targets_slow()
         with transaction() as session:
             session.execute(text("SET LOCAL enable_indexscan = off"))
             session.execute(text("SET LOCAL enable_indexonlyscan = off"))
-            session.execute(text("SET LOCAL statement_timeout = '3s'"))
+            session.execute(text("SET LOCAL statement_timeout = '10s'"))
             look(session)
 
 
