@@ -28,9 +28,9 @@ RECONNECT_SECONDS = 1.0
 # libpq's hint where nothing listens: asking again bothers nobody.
 _NOBODY_THERE = "Is the server running"
 
-# What the code relies on, whatever the defaults of the role and the server are. The migrations set the same on the
+# What the code relies on, whatever the defaults of the role and the server are. `migrations.role` sets the same on the
 # role, for poolers that do not carry a session's settings from one server connection to the next.
-_PINNED = {
+PINNED = {
     "TimeZone": "UTC",
     "DateStyle": "ISO, MDY",
     "IntervalStyle": "postgres",
@@ -39,7 +39,7 @@ _PINNED = {
     "default_transaction_isolation": "read committed",
 }
 _ASK = "SELECT pg_backend_pid(), " + ", ".join(
-    f"set_config('{name}', '{value}', false)" for name, value in _PINNED.items()
+    f"set_config('{name}', '{value}', false)" for name, value in PINNED.items()
 )
 
 # A server that is gone without a word is noticed before the network's own limits, which are many minutes.

@@ -5,6 +5,7 @@ from sqlalchemy import create_engine, text
 
 from app.core.database import Base
 from app.core.settings import get_settings
+from app.migrations.role import set_up_role
 from app.migrations.tables import load_tables
 
 load_tables()
@@ -18,4 +19,5 @@ with engine.connect() as connection:
         connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
         context.run_migrations()
+        set_up_role(connection)
 engine.dispose()

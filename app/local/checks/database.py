@@ -14,6 +14,7 @@ from app.local.checks.finding import Finding, Findings, broken, duration, ok, wa
 from app.messages.dispatch import pace
 from app.messages.states import Stage
 from app.migrations.config import alembic_config
+from app.migrations.role import ROLE_SETTINGS
 
 OLDEST_POSTGRES = 15
 MAX_CLOCK_DIFFERENCE_SECONDS = 5
@@ -79,7 +80,24 @@ def _server(connection: Connection) -> Findings:
             f"{row.taken} of the database's {row.places} are in use",
             "raise max_connections, or put PgBouncer between",
         )
+    yield _role(connection)
     yield from _snapshot(connection)
+
+
+def _role(connection: Connection) -> Finding:
+    others = [
+        f"{name} is {found}"
+        for name, wanted in ROLE_SETTINGS.items()
+        for (found,) in connection.execute("SELECT current_setting(%s)", [name])
+        if found != wanted
+    ]
+    if others:
+        return warning(
+            "role's settings",
+            ", ".join(others),
+            "run `smsfleet migrate`, which sets them; a dump that was restored has none of them",
+        )
+    return ok("role's settings", "as `smsfleet migrate` sets them")
 
 
 def _snapshot(connection: Connection) -> Findings:

@@ -25,6 +25,7 @@ from app.local.checks import database as database_checks
 from app.local.checks import machine
 from app.local.checks.finding import Finding, Severity
 from app.local.folder import Recorded, Runtime, process_start
+from app.migrations.config import migrate
 
 Look = Callable[..., Finding]
 
@@ -112,6 +113,14 @@ def test_a_migration_that_is_missing(look, sql) -> None:
         assert is_broken(look("schema"), "is of a newer smsfleet")
     finally:
         sql.execute("UPDATE alembic_version SET version_num = %s", [current])
+
+
+def test_a_role_without_its_settings(look, sql) -> None:
+    name = sql.info.dbname
+    sql.execute(f"ALTER ROLE CURRENT_USER IN DATABASE {name} RESET statement_timeout")
+    assert is_warned_of(look("role's settings"), "statement_timeout is 0")
+    migrate()
+    assert look("role's settings").severity is Severity.OK
 
 
 def test_a_wrong_password_of_the_database(look, database) -> None:
