@@ -1,6 +1,7 @@
 """The packages that the application is made of, a line each: what it serves, and what else has to know of it.
 
-Read by `main` (routers), `migrations.tables` (models), `workers.app` (tasks), `cli` (commands) and `docs` (tags).
+Read by `main` (routers), `migrations.tables` (models), `workers.app` (tasks), `cli` (commands), `docs` (tags)
+and `accounts.ownership` (disarming).
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,8 @@ class Package:
     """`app.<name>`; `tag` and `about` are of its part of the API's documents.
 
     `routes`: the modules that have a `router` each. `tasks`: the module of its Celery tasks. `commands`: groups of the
-    `smsfleet` command and their help; the module `commands` has a `<group>_app` for each.
+    `smsfleet` command and their help; the module `commands` has a `<group>_app` for each. `disarming`: the module whose
+    `disarm(session, user_id)` ends what acts for an account.
     """
 
     name: str
@@ -22,6 +24,7 @@ class Package:
     models: bool = True
     tasks: str = ""
     commands: Mapping[str, str] = field(default_factory=dict)
+    disarming: str = ""
 
 
 # In the order of the documents.
@@ -36,8 +39,14 @@ PACKAGES = (
     ),
     Package("contacts", "Contacts", "Contacts and groups, as recipients of bulk sends."),
     Package("optouts", "Opt-outs", "Numbers that do not want your messages, and the words by which they say so."),
-    Package("devices", "Devices", "Your phones: pace, limits, and which one sends by default."),
-    Package("webhooks", "Webhooks", "URLs notified about messages, and every delivery.", tasks="workers.webhooks"),
+    Package("devices", "Devices", "Your phones: pace, limits, and which one sends by default.", disarming="ownership"),
+    Package(
+        "webhooks",
+        "Webhooks",
+        "URLs notified about messages, and every delivery.",
+        tasks="workers.webhooks",
+        disarming="urls",
+    ),
     Package(
         "accounts",
         "Accounts",

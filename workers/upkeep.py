@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from app import erasing
 from app.accounts import sessions, usage
 from app.campaigns import looking, progress
 from app.core import outbound, vacuuming
@@ -9,7 +10,7 @@ from app.core.database import transaction
 from app.core.task_names import TaskName
 from app.devices import alerts, figures
 from app.messages.dispatch import sweeping
-from app.messages.life import cleaning, erasing, expiry, moving, opting_out, quiet
+from app.messages.life import cleaning, expiry, moving, opting_out, quiet
 from app.webhooks import notices, retention
 from workers.base import account_by_account, in_transaction, task
 

@@ -5,14 +5,16 @@ gets the account without whatever could still act for the one who made it.
 """
 
 from datetime import timedelta
+from importlib import import_module
 
-from sqlalchemy import ColumnElement, delete, func, select, text, update
+from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
 from app.accounts.models import AccountCode, Token, User
 from app.core import outbound
 from app.core.emails import normalize
 from app.core.task_names import TaskName
+from app.features import PACKAGES
 
 # A send whose token was judged before is written within moments, but a lock for each send would be paid by everybody.
 # Until then nothing of the account's can go out: it has no phone.
@@ -30,26 +32,15 @@ def find(session: Session, email: str, *, lock: bool = False) -> User | None:
     return session.scalar(query.with_for_update(key_share=True) if lock else query)
 
 
-# By name: phones and webhooks lie above this module.
-_NO_PHONES = text("""
-    UPDATE devices SET removed_at = clock_timestamp() WHERE user_id = :user AND removed_at IS NULL RETURNING id
-""")
-_NO_HOOKS = (
-    text("DELETE FROM webhook_urls WHERE user_id = :user"),
-    text("DELETE FROM webhook_secrets WHERE user_id = :user"),
-)
-
-
 def disarm(session: Session, user_id: int) -> None:
     """End everything that acts for the account: tokens, codes, phones, webhooks. What it had accepted is withdrawn."""
     # Once more while there were any: a call under way may have made one (`principals.hold`).
     while session.execute(delete(Token).where(Token.user_id == user_id).returning(Token.id)).all():
         pass
     session.execute(delete(AccountCode).where(AccountCode.user_id == user_id))
-    for device in session.scalars(_NO_PHONES, {"user": user_id}).all():
-        outbound.signal(session, device, "end")
-    for statement in _NO_HOOKS:
-        session.execute(statement, {"user": user_id})
+    for package in PACKAGES:  # phones and webhooks lie above this one
+        if package.disarming:
+            import_module(f"app.{package.name}.{package.disarming}").disarm(session, user_id)
     session.execute(
         update(User)
         .where(User.id == user_id)

@@ -246,6 +246,25 @@ def settle(session: Session, campaign: Campaign) -> bool:
     return False
 
 
+_STOP_ALL = text("""
+    WITH stopped AS (
+        UPDATE campaigns SET status = 'cancelled', next_look_at = clock_timestamp(), updated_at = clock_timestamp(),
+            paused_by = NULL, reason_code = NULL, reason = NULL, finished_at = clock_timestamp()
+        WHERE id IN (
+            SELECT id FROM campaigns
+            WHERE user_id = :user AND created_at < :before AND status IN ('scheduled', 'running', 'paused')
+            ORDER BY id FOR NO KEY UPDATE)
+        RETURNING id
+    )
+    INSERT INTO held_campaigns (campaign_id) SELECT id FROM stopped ON CONFLICT DO NOTHING
+""")
+
+
+def stop_all(session: Session, user_id: int, before: datetime) -> None:
+    """Cancel what a former holder of the account began; each campaign's own task settles what is left of it."""
+    session.execute(_STOP_ALL, {"user": user_id, "before": before})
+
+
 _NOT_GIVEN = text(f"""
     SELECT message_id FROM message_queue WHERE campaign_id = :id AND stage IN ({Stage.WAITING}, {Stage.HELD})
     ORDER BY message_id LIMIT :most

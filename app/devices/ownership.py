@@ -168,3 +168,14 @@ def remove_enrolled(session: Session, names: Sequence[str]) -> int:
     for device_id, user_id in found:
         remove(session, user_id, device_id)
     return len(found)
+
+
+_DISARM = text("""
+    UPDATE devices SET removed_at = clock_timestamp() WHERE user_id = :user AND removed_at IS NULL RETURNING id
+""")
+
+
+def disarm(session: Session, user_id: int) -> None:
+    """No phone of the account's sends or reports any more."""
+    for device in session.scalars(_DISARM, {"user": user_id}).all():
+        outbound.signal(session, device, "end")

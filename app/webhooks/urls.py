@@ -51,6 +51,10 @@ _SET = text("""
     SET url = excluded.url, origin = excluded.origin, failing_since = NULL, disabled_at = NULL, disabled_reason = NULL,
         owner_told_at = NULL, telling_until = NULL
 """)
+_DISARM = (
+    text("DELETE FROM webhook_urls WHERE user_id = :user"),
+    text("DELETE FROM webhook_secrets WHERE user_id = :user"),
+)
 _REMOVE = text("DELETE FROM webhook_urls WHERE user_id = :user AND hook = ANY(:hooks)")
 # In the order in which everything here locks: what waits, then URLs, then targets.
 _HASTEN = text("""
@@ -115,3 +119,9 @@ def _fields(session: Session, user_id: int) -> dict[str, Any]:
         "disabled_reason": last.disabled_reason,
         **hooks,
     }
+
+
+def disarm(session: Session, user_id: int) -> None:
+    """Nothing more is posted for the account."""
+    for statement in _DISARM:
+        session.execute(statement, {"user": user_id})

@@ -22,6 +22,7 @@ LAYERS = (
     "optouts",
     "messages",
     "campaigns",
+    "app",  # the modules beside the packages
     "releases",
     "mobile",
     "docs",
@@ -34,14 +35,9 @@ UPWARD = {
         "accounts/account.py",
         "devices",
     ): "the account's overview says how many phones it has, and what its default costs",
-    (
-        "accounts/ownership.py",
-        "devices webhooks",
-    ): "whoever takes over an account takes it at once from all that acts for it",
-    ("messages/life/erasing.py", "campaigns"): "an account's rows are deleted in one order, in one place",
     ("webhooks/history.py", "messages"): "deliveries are searched by the message's UUID, which their rows do not have",
 }
-UNORDERED = {"messages/life/erasing.py": "one task at a time deletes an account's rows: it holds the account's row"}
+UNORDERED = {"erasing.py": "one task at a time deletes an account's rows: it holds the account's row"}
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from contextlib import closing
 import pytest
 from sqlalchemy import text
 
+from app import erasing
 from app.core.database import Base, transaction
-from app.messages.life import erasing
 from app.migrations.tables import load_tables
 from tests.integration.accounts.test_google import TOKEN, google, sign_in  # noqa: F401 - a fixture
 from tests.integration.accounts.test_passwords import ALI, bearer, registered

@@ -42,8 +42,8 @@ def test_what_a_stranger_prepared_ends_when_the_owner_signs_in_with_google(api, 
     assert api.get("/api/tokens", headers=owner).json()["data"] == []
     assert api.get("/api/webhooks", headers=owner).json()["data"]["webhook_url_incoming"] is None
 
+    from app import erasing
     from app.core.database import transaction
-    from app.messages.life import erasing
 
     with transaction() as database:
         erasing.erase(database)
@@ -76,8 +76,8 @@ def test_what_a_call_under_way_sends_after_the_takeover_is_withdrawn_too(api, go
 
 @pytest.fixture
 def work_erasing():
+    from app import erasing
     from app.core.database import transaction
-    from app.messages.life import erasing
 
     def work():
         with transaction() as session:

@@ -126,7 +126,7 @@ def test_a_duplicate_has_the_same_recipients(campaign, ask, client, counts):
 
 
 def test_a_former_holders_campaigns_stop(phone, campaign, ask, look, show, sql, work, ali):
-    from app.messages.life import erasing
+    from app import erasing
 
     running, scheduled, kept = (campaign() for _ in range(3))
     ask(running, "start")

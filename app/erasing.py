@@ -8,6 +8,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts import ownership
+from app.campaigns import life
 from app.core import outbound
 from app.core.task_names import TaskName
 from app.messages.life import transitions
@@ -80,21 +81,6 @@ _WAITING = text(f"""
 """)  # noqa: S608 - names of columns and of states
 
 
-# A campaign of the account's former holder sends nothing more: its own task settles what is left of it.
-_STOP_CAMPAIGNS = text("""
-    WITH stopped AS (
-        UPDATE campaigns SET status = 'cancelled', next_look_at = clock_timestamp(), updated_at = clock_timestamp(),
-            paused_by = NULL, reason_code = NULL, reason = NULL, finished_at = clock_timestamp()
-        WHERE id IN (
-            SELECT id FROM campaigns
-            WHERE user_id = :user AND created_at < :before AND status IN ('scheduled', 'running', 'paused')
-            ORDER BY id FOR NO KEY UPDATE)
-        RETURNING id
-    )
-    INSERT INTO held_campaigns (campaign_id) SELECT id FROM stopped ON CONFLICT DO NOTHING
-""")
-
-
 def erase(session: Session) -> bool:
     """One batch of one account of each kind; nudges itself while there is more, and says so."""
     is_more = _withdraw(session), _erase(session)
@@ -109,7 +95,7 @@ def _withdraw(session: Session) -> bool:
     users = session.execute(_HANDED_OVER, {"most": MAX_ACCOUNTS, "straggling": ownership.STRAGGLING}).all()
     for user in users:
         values = {"user": user.id, "before": user.withdraw_before, "most": left}
-        session.execute(_STOP_CAMPAIGNS, {"user": user.id, "before": user.withdraw_before})
+        life.stop_all(session, user.id, user.withdraw_before)
         waiting = session.scalars(_WAITING, values).all()
         transitions.apply(session, [Change(number, Event.WITHDRAWN) for number in waiting])
         left -= len(waiting)
