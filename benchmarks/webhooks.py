@@ -163,7 +163,9 @@ def _write(urls: list[str], n: int) -> None:
             outbox.write(
                 session,
                 [
-                    outbox.Event(1 + i % len(urls), "callback", "status", DATA, i + 1, urls[i % len(urls)], Lane.BULK)
+                    outbox.WebhookEvent(
+                        1 + i % len(urls), "callback", "status", DATA, i + 1, urls[i % len(urls)], Lane.BULK
+                    )
                     for i in range(start, min(start + 5000, n))
                 ],
             )

@@ -152,12 +152,12 @@ class Agent:
                     await self._fetch_hooks()
                     self._pull_now.set()
                     async for event in events:
-                        await self._heed(event)
+                        await self._on_event(event)
             except (PhoneError, WireError) as error:
                 _say(f"events: {error}")
             await asyncio.sleep(_RECONNECT_AFTER * self._patience)
 
-    async def _heed(self, event: StreamEvent) -> None:
+    async def _on_event(self, event: StreamEvent) -> None:
         if event.name == "MessageEnqueued":
             self._pull_now.set()
         elif event.name == "WebhooksUpdated":

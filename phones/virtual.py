@@ -184,11 +184,11 @@ class Phone:
                 if self.behaviour.disconnect_every is not None:
                     self.work.at("drop", sample(self.behaviour.disconnect_every, self.work.random), self.disconnect)
                 async for event in events:
-                    self._heed(event)
+                    self._on_event(event)
         except PhoneError as error:
             self.work.note(error)
 
-    def _heed(self, event: StreamEvent) -> None:
+    def _on_event(self, event: StreamEvent) -> None:
         if event.name == "MessageEnqueued":
             self.wake()
         elif event.name == "WebhooksUpdated":

@@ -44,7 +44,7 @@ class Principal(NamedTuple):
         return self.is_premium or feature in get_settings().free_features
 
 
-Credentials = tuple[int, bytes]  # of a token: its id, and the digest of the secret that came with it
+TokenCredentials = tuple[int, bytes]  # of a token: its id, and the digest of the secret that came with it
 
 # For statements that begin with who asks: a token in force `t`, its user `u`, and what `read_principal` reads of them.
 IN_FORCE = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())"
@@ -59,13 +59,13 @@ _PRINCIPAL_OF = text(f"""
 """)  # noqa: S608 - the constants above
 
 
-def principal_of(session: Session, credentials: Credentials) -> Principal | None:
+def principal_of(session: Session, credentials: TokenCredentials) -> Principal | None:
     """The principal of a token; None where it is unknown, wrong or expired."""
     row = session.execute(_PRINCIPAL_OF, {"id": credentials[0]}).one_or_none()
     return read_principal(row, credentials) if row else None
 
 
-def read_principal(row: Sequence[Any], credentials: Credentials) -> Principal | None:
+def read_principal(row: Sequence[Any], credentials: TokenCredentials) -> Principal | None:
     """The principal of a row that begins with `PRINCIPAL`, None where the secret is wrong; its use is noted."""
     number, secret_hash, user, kind, abilities, is_premium, device, region, expires_at, same_content = row[:10]
     if not same(bytes(secret_hash), credentials[1]):

@@ -28,7 +28,7 @@ def write_event(session: Session, campaign: Campaign) -> None:
     """An event `campaign` with the campaign as it is shown."""
     [shown] = records.shown(session, [campaign])
     data = shown.model_dump(mode="json", by_alias=True)
-    outbox.write(session, [outbox.Event(campaign.user_id, "status", "campaign", data)])
+    outbox.write(session, [outbox.WebhookEvent(campaign.user_id, "status", "campaign", data)])
 
 
 def paused(session: Session, campaign: Campaign) -> Mail:

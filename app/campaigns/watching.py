@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 
 from starlette.concurrency import run_in_threadpool
 
-from app.accounts.principals import Credentials, principal_of
+from app.accounts.principals import TokenCredentials, principal_of
 from app.campaigns import progress, records
 from app.campaigns.schemas import CampaignProgress
 from app.core.database import transaction
@@ -46,7 +46,7 @@ class Watchers:
         finally:
             self._closing.set()
 
-    async def events(self, credentials: Credentials, campaign: str, seen: str | None) -> AsyncIterator[bytes]:
+    async def events(self, credentials: TokenCredentials, campaign: str, seen: str | None) -> AsyncIterator[bytes]:
         """What to send, until the campaign or the token is gone or the process ends."""
         sent_at = time.monotonic()
         while not self._closing.is_set():
@@ -74,7 +74,7 @@ def watchers() -> Watchers:
     return Watchers()
 
 
-def _read(credentials: Credentials, campaign: str) -> CampaignProgress | None:
+def _read(credentials: TokenCredentials, campaign: str) -> CampaignProgress | None:
     with transaction() as session:
         user = principal_of(session, credentials)
         if user is None:

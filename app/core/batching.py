@@ -27,7 +27,7 @@ MAX_WAITING = 2000
 WAIT_SECONDS = 5.0
 # Callers that were just answered are about to call again. A transaction costs milliseconds, so a busy queue waits until
 # as many have, at most this long; a call that comes alone never does.
-GATHER_SECONDS = 0.004
+PEER_WAIT_SECONDS = 0.004
 EXPIRE_SECONDS = 1.0
 # Where items are tried one after the other, each holds what it locked until the last is done.
 _BRIEFLY = text("SET LOCAL lock_timeout = '10ms'")
@@ -77,8 +77,8 @@ class Batcher(Generic[Item, Outcome]):
         self._waiting: deque[_Waiter[Item, Outcome]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
         self._running: asyncio.Task[None] | None = None
-        self._company = 0
-        self._gathered = asyncio.Event()
+        self._expected = 0
+        self._peers_came = asyncio.Event()
         self._expiring: asyncio.TimerHandle | None = None
 
     async def submit(self, item: Item) -> Outcome:
@@ -90,8 +90,8 @@ class Batcher(Generic[Item, Outcome]):
             raise Overloaded
         waiter: _Waiter[Item, Outcome] = _Waiter(item, asyncio.get_running_loop().create_future())
         self._waiting.append(waiter)
-        if len(self._waiting) >= self._company:
-            self._gathered.set()
+        if len(self._waiting) >= self._expected:
+            self._peers_came.set()
         if self._running is None or self._running.done():
             self._running = asyncio.create_task(self._drain())
         if self._expiring is None:
@@ -127,14 +127,14 @@ class Batcher(Generic[Item, Outcome]):
             if len(again) == len(batch):
                 await asyncio.sleep(0.01)
             elif len(batch) > 1 and len(self._waiting) < len(batch):
-                await self._gather(len(batch))
+                await self._wait_for_peers(len(batch))
 
-    async def _gather(self, company: int) -> None:
-        """Return when `company` items wait, or the time for it is over."""
-        self._company = company
-        self._gathered.clear()
-        limit = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._gathered.set)
-        await self._gathered.wait()
+    async def _wait_for_peers(self, expected: int) -> None:
+        """Return when `expected` items wait, or the time for it is over."""
+        self._expected = expected
+        self._peers_came.clear()
+        limit = asyncio.get_running_loop().call_later(PEER_WAIT_SECONDS, self._peers_came.set)
+        await self._peers_came.wait()
         limit.cancel()
 
     def _take(self) -> list[_Waiter[Item, Outcome]]:
@@ -171,7 +171,7 @@ class Batcher(Generic[Item, Outcome]):
         except Exception as error:
             if not (is_locked(error) or (_is_of_one_item(error) and len(items) > 1)):
                 raise
-            log.warning("batch failed, retrying items one by one", items=len(items), error=_told(error))
+            log.warning("batch failed, retrying items one by one", items=len(items), error=_loggable(error))
         else:
             return self._apart(batch, loop) if outcomes is None else outcomes
         return repeat_once(lambda: self._one_by_one(items))
@@ -184,7 +184,7 @@ class Batcher(Generic[Item, Outcome]):
         except DBAPIError as error:
             if len(items) == 1 or not is_out_of_time(error):
                 raise
-            log.warning("batch timed out, retrying in single transactions", items=len(items), error=_told(error))
+            log.warning("batch timed out, retrying in single transactions", items=len(items), error=_loggable(error))
             return None
 
     def _apart(
@@ -238,6 +238,6 @@ def _is_of_one_item(error: Exception) -> bool:
     return not isinstance(error, SQLAlchemyError) or isinstance(error, DataError | IntegrityError)
 
 
-def _told(error: Exception) -> str:
+def _loggable(error: Exception) -> str:
     # The database's own words hold no texts and numbers; of another error's words nobody knows.
     return repr(error.orig) if isinstance(error, DBAPIError) else type(error).__name__

@@ -24,7 +24,7 @@ FORM_TYPE = "multipart/form-data"
 _FILE_TYPES = frozenset(
     {XLSX_TYPE, CSV_TYPE, "application/csv", "text/tab-separated-values", "application/vnd.ms-excel"}
 )
-READ_ASIDE = 64 * 1024
+OFFLOAD_BYTES = 64 * 1024
 MAX_FORM_FIELDS = 400_000
 # A body of nothing but brackets takes thirty times its size once it is read.
 MAX_JSON_VALUES = 2_000_000
@@ -51,9 +51,9 @@ def header(scope: Scope, name: bytes) -> str | None:
     return None
 
 
-async def aside(read: Callable[[bytes], Value], raw: bytes) -> Value:
+async def offload(read: Callable[[bytes], Value], raw: bytes) -> Value:
     """`read(raw)`, in a thread where the body is so large that reading it would hold up the event loop."""
-    return await run_in_threadpool(read, raw) if len(raw) > READ_ASIDE else read(raw)
+    return await run_in_threadpool(read, raw) if len(raw) > OFFLOAD_BYTES else read(raw)
 
 
 def parse_body(raw: bytes, content_type: str | None) -> Any:
@@ -159,7 +159,7 @@ def storable(text: str) -> bool:
     return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
-def mended(text: str) -> str:
+def sanitize(text: str) -> str:
     """The text as it can be stored: without NUL, with a question mark for each half of a surrogate pair."""
     return text.replace("\0", "").encode("utf-8", "replace").decode()
 

@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core import ignored, metrics
-from app.core.bodies import aside, header, is_file, is_json, parse_body, without_blanks
+from app.core.bodies import header, is_file, is_json, offload, parse_body, without_blanks
 from app.core.errors import AppError, Invalid, RouteNotFound, TooLarge, Unauthenticated, as_app_error
 from app.core.reading import (
     BODY_LIMIT,
@@ -209,7 +209,7 @@ class Bodies:
         body, value = _NO_BODY_THAT_FITS, None
         if not is_large and unread is None:
             try:
-                value = await aside(partial(parse_body, content_type=content_type), raw)
+                value = await offload(partial(parse_body, content_type=content_type), raw)
                 body = raw if raw.strip() and is_json(content_type) else json.dumps(value).encode()
             except AppError as error:
                 value, state["body_error"] = None, error.with_traceback(None)  # which names this frame, and so itself

@@ -108,7 +108,7 @@ def _tell(
 def _write_event(session: Session, row: Mapping[str, Any]) -> DeviceOut:
     device = ownership.show(session, row["device_id"])
     if row["device_events"]:
-        outbox.write(session, [outbox.Event(row["user_id"], "status", "device", device.model_dump(mode="json"))])
+        outbox.write(session, [outbox.WebhookEvent(row["user_id"], "status", "device", device.model_dump(mode="json"))])
     return device
 
 

@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.types import Scope
 
 from app.accounts import cookies
-from app.accounts.principals import IN_FORCE, Credentials
+from app.accounts.principals import IN_FORCE, TokenCredentials
 from app.core.batching import Batcher
 from app.core.bodies import header
 from app.core.once import once
@@ -22,7 +22,7 @@ from app.devices.auth import devices_by_token
 HOOKS = "/hooks/"
 
 # The credentials of an account's token, the digest of a phone's, or the secret of a hook.
-Asker = Credentials | bytes | str
+Asker = TokenCredentials | bytes | str
 
 _TOKENS = text(f"SELECT t.id, t.secret_hash, t.user_id FROM tokens t WHERE t.id = ANY(:ids) AND {IN_FORCE}")  # noqa: S608 - a constant
 

@@ -31,7 +31,7 @@ class News:
     sim_cards: list[sims.Card] | None = None
 
 
-def tell(session: Session, device: RowMapping, news: News) -> None:
+def record(session: Session, device: RowMapping, news: News) -> None:
     """Keep what is new about a phone. What is not known is left."""
     if news.battery is not None and news.battery != device["battery"]:
         session.execute(update(Device).where(Device.id == device["id"]).values(battery=news.battery))

@@ -166,7 +166,7 @@ class Streams:
         else:
             outbound.publisher().put((), (), [(device_id, "pulled", "{}")])
 
-    def hear(self, device_id: int, event: str, data: dict[str, Any]) -> None:
+    def on_event(self, device_id: int, event: str, data: dict[str, Any]) -> None:
         """What some process said of a phone; of no interest where the phone has no stream here."""
         phone = self._phones.get(device_id)
         if phone is None:
@@ -238,7 +238,7 @@ class Streams:
                 message = await subscription.get_message(ignore_subscribe_messages=True, timeout=5)
                 if message is not None:
                     device, event, data = message["data"].decode().split(" ", 2)
-                    self.hear(int(device), event, json.loads(data))
+                    self.on_event(int(device), event, json.loads(data))
 
     async def _every(self, seconds: float, act: Callable[[], Awaitable[None]]) -> None:
         while True:
@@ -257,7 +257,7 @@ class Streams:
         if not ids:
             return
         for device_id, event in await asyncio.to_thread(self._ask, ids):
-            self.hear(device_id, event, {})
+            self.on_event(device_id, event, {})
 
     def _ask(self, ids: list[int]) -> list[tuple[int, str]]:
         """What the phones would have heard, had nothing been lost."""

@@ -29,7 +29,7 @@ _HOOK_EVENTS: dict[str, tuple[int, ...]] = {
 }
 
 
-def told_by(user_agent: str | None) -> str | None:
+def from_user_agent(user_agent: str | None) -> str | None:
     """The app's version from a request's user agent, None where that is another program's."""
     agent = user_agent or ""
     return agent.removeprefix(_AGENT).split(" ")[0][:_MAX_LENGTH] or None if agent.startswith(_AGENT) else None

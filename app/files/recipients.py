@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from app.core.numbers import explain_refusal, normalize_number
-from app.files.table import Table, mended_number
+from app.files.table import Table, clean_number
 
 MAX_LISTED = 10_000
 _MAX_SHOWN_VALUE = 64
@@ -44,9 +44,9 @@ def with_numbers(table: Table, region: str | None, left_out: LeftOut) -> Iterato
     column = table.number_column
     for line, cells in table.rows:
         written = cells[column] if column < len(cells) else ""
-        number = normalize_number(mended_number(written), region)
+        number = normalize_number(clean_number(written), region)
         if number is None:
             reason = "invalid" if written else "empty"
-            left_out.add(reason, line, written, explain_refusal(mended_number(written), region))
+            left_out.add(reason, line, written, explain_refusal(clean_number(written), region))
         else:
             yield line, number, cells

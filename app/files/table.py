@@ -163,16 +163,16 @@ def _number_column(header: Sequence[str], sample: Sequence[Sequence[str]], regio
 def _likeness(cell: str, region: str | None) -> float:
     if len(cell) > _MAX_NUMBER_LENGTH:
         return 0.0
-    if normalize_number(mended_number(cell), region):
+    if normalize_number(clean_number(cell), region):
         return 1.0
     return 0.5 if _looks_like_number(cell) else 0.0
 
 
 def _looks_like_number(cell: str) -> bool:
-    return _PHONE_LIKE.fullmatch(_NOT_DIGITS.sub("", mended_number(cell))) is not None
+    return _PHONE_LIKE.fullmatch(_NOT_DIGITS.sub("", clean_number(cell))) is not None
 
 
-def mended_number(cell: str) -> str:
+def clean_number(cell: str) -> str:
     """A number of a file as `numbers.normalize_number` takes it: without apostrophe, `+` in place of `00`."""
     bare = cell.lstrip("'\N{RIGHT SINGLE QUOTATION MARK}")
     return f"+{bare[2:]}" if bare.startswith("00") else bare

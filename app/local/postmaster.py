@@ -17,7 +17,7 @@ _SHARED_MEMORY = Path("/proc/sysvipc/shm")
 _NO_PROCESS = b"2147483647"  # more than any kernel gives
 
 
-def mend_lock(path: Path) -> None:
+def repair_lock(path: Path) -> None:
     """Where the server that a lock file names is dead, put a number in its place that no process has.
 
     The rest of the file stays: by it PostgreSQL sees whether processes of the old server still use its memory, which

@@ -18,7 +18,7 @@ from redis.retry import Retry
 
 from app.local.errors import LocalError
 from app.local.home import Home, open_home, write_private
-from app.local.postmaster import mend_lock
+from app.local.postmaster import repair_lock
 from app.local.process import Child, Output, Program, run
 
 READY_SECONDS = 60
@@ -136,8 +136,8 @@ class EmbeddedPostgres(EmbeddedServer):
         cluster = self.home.folder / "data"
         if cluster.exists():
             self.home.make_private("data")
-            mend_lock(cluster / "postmaster.pid")
-            mend_lock(self._sockets / ".s.PGSQL.5432.lock")
+            repair_lock(cluster / "postmaster.pid")
+            repair_lock(self._sockets / ".s.PGSQL.5432.lock")
             return
         shutil.rmtree(self.home.folder / "data.new", ignore_errors=True)
         half_made = self.home.make_private("data.new")

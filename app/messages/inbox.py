@@ -162,7 +162,7 @@ def receive(session: Session, posts: list[Post]) -> Sequence[Exception | None]:
     )
     for told, device, _ in taken:
         if told.news is not None:
-            phone_news.tell(session, device, told.news)
+            phone_news.record(session, device, told.news)
     _store(session, [(device, message) for told, device, _ in taken for message in told.messages])
     return outcomes
 
@@ -404,5 +404,5 @@ def _tell(session: Session, new: list[_Received], rows: Mapping[UUID, Mapping[st
             if row["id"] is None:
                 # Nobody can ask for what is in an MMS that is not stored.
                 data["attachments"] = [part.told() | {"data": part.data} for part in message.parts]
-            events.append(outbox.Event(user, "incoming", "incoming", data, row["id"]))
+            events.append(outbox.WebhookEvent(user, "incoming", "incoming", data, row["id"]))
     outbox.write(session, events)

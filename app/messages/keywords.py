@@ -89,11 +89,11 @@ def _new(key: Key, word: _Word) -> book.New:
 
 
 def _tell(session: Session, changed: Sequence[tuple[_Word, Row[Any]]]) -> None:
-    events: list[outbox.Event] = []
+    events: list[outbox.WebhookEvent] = []
     for word, row in changed:
         name: outbox.EventName = "opted_out" if word.meaning is Meaning.OPT_OUT else "opted_in"
         data = book.shown(row).model_dump(mode="json")
-        events.append(outbox.Event(row.user_id, "incoming", name, data, word.heard.message_id))
+        events.append(outbox.WebhookEvent(row.user_id, "incoming", name, data, word.heard.message_id))
     outbox.write(session, events)
 
 

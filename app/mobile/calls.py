@@ -10,7 +10,7 @@ from urllib.parse import parse_qs
 from starlette.types import Receive, Scope, Send
 
 from app.core.batching import Batcher
-from app.core.bodies import READ_ASIDE, aside, header
+from app.core.bodies import OFFLOAD_BYTES, header, offload
 from app.core.database import transaction
 from app.core.direct import Call
 from app.core.edge import respond
@@ -56,7 +56,7 @@ class PhoneCalls:
         order = parse_qs(scope["query_string"].decode("latin-1")).get("order", ["lifo"])[-1]
         if order not in {"lifo", "fifo"}:
             raise BadRequest("order must be lifo or fifo")
-        pull = handout.Pull(_device_token(scope), versions.told_by(header(scope, b"user-agent")))
+        pull = handout.Pull(_device_token(scope), versions.from_user_agent(header(scope, b"user-agent")))
         device_id, released = await self._pull.submit(pull)
         await respond(send, 200, wire.messages(released))
         self._streams.answered(device_id)
@@ -64,7 +64,7 @@ class PhoneCalls:
     async def _reports(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = _device_token(scope)
         raw = await read_body(scope, receive, self._account_of)
-        items = await aside(wire.read_reports, raw)
+        items = await offload(wire.read_reports, raw)
         for start in range(0, len(items) or 1, MAX_REPORTS_AT_ONCE):
             await self._report.submit(reports.Reported(token, items[start : start + MAX_REPORTS_AT_ONCE]))
         await respond(send, 204, b"")
@@ -76,9 +76,9 @@ class PhoneCalls:
             raw=raw,
             timestamp=header(scope, b"x-timestamp") or "",
             signature=header(scope, b"x-signature") or "",
-            app_version=versions.told_by(header(scope, b"user-agent")),
+            app_version=versions.from_user_agent(header(scope, b"user-agent")),
         )
-        if len(raw) > READ_ASIDE:
+        if len(raw) > OFFLOAD_BYTES:
             del raw
             await asyncio.get_running_loop().run_in_executor(self._large, _read_large, post)
             await self._receive_large.submit(post)

@@ -29,9 +29,9 @@ def _read(value: str) -> datetime:
     try:
         return datetime.fromisoformat(value)
     except ValueError:
-        return datetime.fromisoformat(_OLD_ZONE.sub(_mended_zone, value))
+        return datetime.fromisoformat(_OLD_ZONE.sub(_clean_zone, value))
 
 
-def _mended_zone(found: re.Match[str]) -> str:
+def _clean_zone(found: re.Match[str]) -> str:
     sign = "-" if "-" in found[1] else "+"
     return f"{sign}{found[2]:0>2}:{found[3]}"

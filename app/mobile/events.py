@@ -11,7 +11,7 @@ from typing import Any
 
 import structlog
 
-from app.core.bodies import READ_ASIDE, has_too_many_values, is_too_deep, mended
+from app.core.bodies import OFFLOAD_BYTES, has_too_many_values, is_too_deep, sanitize
 from app.devices import sims
 from app.devices.phone_news import News
 from app.messages.attachments import Attachment, limited
@@ -61,7 +61,7 @@ def _decoded(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError:
-        return raw.decode("utf-8", "replace") if len(raw) <= READ_ASIDE else raw.decode("latin-1")
+        return raw.decode("utf-8", "replace") if len(raw) <= OFFLOAD_BYTES else raw.decode("latin-1")
 
 
 def _items(event: Mapping[str, Any], payload: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
@@ -80,7 +80,7 @@ def _items(event: Mapping[str, Any], payload: Mapping[str, Any]) -> Iterator[tup
 def _event_id(event: Mapping[str, Any], payload: Mapping[str, Any]) -> str:
     """The event's own id; where it has none that can be kept, what stays the same over repetitions."""
     told = event.get("id")
-    if isinstance(told, str) and 0 < len(told) <= MAX_EVENT_ID_LENGTH and (kept := mended(told)):
+    if isinstance(told, str) and 0 < len(told) <= MAX_EVENT_ID_LENGTH and (kept := sanitize(told)):
         return kept
     known = told if told and isinstance(told, str) else json.dumps(payload, sort_keys=True)
     return hashlib.sha256(known.encode("utf-8", "surrogatepass")).hexdigest()
@@ -128,11 +128,11 @@ def _text(value: Any, limit: int = MAX_TEXT_LENGTH) -> str | None:
         return None
     if len(value) > limit:
         log.warning("text from phone truncated", length=len(value), limit=limit)
-    return mended(value[:limit])
+    return sanitize(value[:limit])
 
 
 def _number(value: Any) -> str | None:
-    found = mended(value[:MAX_NAME_LENGTH]) if isinstance(value, str) else ""
+    found = sanitize(value[:MAX_NAME_LENGTH]) if isinstance(value, str) else ""
     return found.strip()[:MAX_NUMBER_LENGTH] or None
 
 

@@ -45,7 +45,7 @@ def current_device(session: SessionDep, request: Request, token: DeviceToken) ->
 
 
 def _learn_version(device: Device, request: Request) -> None:
-    told = versions.told_by(request.headers.get("user-agent"))
+    told = versions.from_user_agent(request.headers.get("user-agent"))
     if told is not None and told != device.app_version:
         device.app_version = told
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic_core import to_json
 
-from app.core.bodies import mended
+from app.core.bodies import sanitize
 from app.core.errors import BadRequest
 from app.core.lanes import Lane
 from app.messages.dispatch.handout import Released
@@ -86,4 +86,4 @@ def parse_report(item: Mapping[str, Any]) -> Report | None:
     history = item.get("states")
     told = history if isinstance(history, dict) else {}
     times = {key: moment for key in STATES if key in told and (moment := read_date(told[key])) is not None}
-    return Report(name, state, mended(error[:MAX_ERROR_LENGTH]) if isinstance(error, str) else None, times)
+    return Report(name, state, sanitize(error[:MAX_ERROR_LENGTH]) if isinstance(error, str) else None, times)

@@ -32,7 +32,7 @@ class Hooks:
     incoming: str | None = None
 
 
-class Event(NamedTuple):
+class WebhookEvent(NamedTuple):
     """Something a receiver is told.
 
     `data` is the object as the public API shows it at this moment; `message_id` is the row's id, and orders what goes
@@ -96,7 +96,7 @@ _WRITE = text(f"""
 """)  # noqa: S608 - names of columns
 
 
-def write(session: Session, events: Sequence[Event]) -> list[int]:
+def write(session: Session, events: Sequence[WebhookEvent]) -> list[int]:
     """Insert a delivery for each event, in order, and nudge the sender. Answers the deliveries' ids, ascending."""
     if not events:
         return []

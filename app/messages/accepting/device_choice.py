@@ -11,7 +11,7 @@ from sqlalchemy import Integer, Row, text
 from sqlalchemy.orm import Session
 
 from app.accounts.models import Token
-from app.accounts.principals import IN_FORCE, PRINCIPAL, Credentials, Principal, read_principal
+from app.accounts.principals import IN_FORCE, PRINCIPAL, Principal, TokenCredentials, read_principal
 from app.core.arrays import unnest
 from app.core.errors import Invalid, Refused
 from app.core.refusals import NO_ACTIVE_DEVICE
@@ -33,7 +33,7 @@ class Choice(NamedTuple):
     rate: Decimal
 
 
-Question = tuple[Credentials, Reference]
+Question = tuple[TokenCredentials, Reference]
 
 # Of a user `u` who asks for the phone with the number `a.id` or the identifier `a.name`.
 # A default phone that is failing is for routing to use, which gives it one message at a time.

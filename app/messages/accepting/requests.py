@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from app.accounts.principals import Credentials, Principal
+from app.accounts.principals import Principal, TokenCredentials
 from app.core.errors import AppError, Refused
 from app.core.ids import uuid7
 from app.messages.accepting.device_choice import Choice, Question
@@ -18,7 +18,7 @@ class Send:
     `in_transaction`: its account has the guard against the same content, which takes more than one statement.
     """
 
-    credentials: Credentials | None
+    credentials: TokenCredentials | None
     draft: SmsDraft | AppError
     idempotency_key: str | None = None
     request_hash: bytes = b""

@@ -64,7 +64,7 @@ class _Work:
     today: date
     hooks: Mapping[int, outbox.Hooks]
     usage: Counter[tuple[int, date, UsageKind]] = field(default_factory=Counter)
-    notices: list[outbox.Event] = field(default_factory=list)
+    notices: list[outbox.WebhookEvent] = field(default_factory=list)
     left_queue: list[int] = field(default_factory=list)
     accepted: list[int] = field(default_factory=list)
     recalled: list[int] = field(default_factory=list)
@@ -372,7 +372,7 @@ def _notice(row: MessageRow, work: _Work, *, callback: bool) -> None:
     called = callback and row["callback_url"] is not None
     if not account and not called:
         return
-    told = outbox.Event(row["user_id"], "status", "status", message_object(row), row["id"], None, row["lane"])
+    told = outbox.WebhookEvent(row["user_id"], "status", "status", message_object(row), row["id"], None, row["lane"])
     if account:
         work.notices.append(told)
     if called:

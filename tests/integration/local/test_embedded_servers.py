@@ -19,7 +19,7 @@ from redis.retry import Retry
 from app.local.account import NAME, readable_code
 from app.local.errors import LocalError
 from app.local.home import open_home
-from app.local.postmaster import mend_lock
+from app.local.postmaster import repair_lock
 from app.local.process import Child
 from app.local.servers import READY_SECONDS, EmbeddedPostgres, EmbeddedValkey
 
@@ -223,7 +223,7 @@ def test_the_lock_of_a_server_that_runs_is_left_alone(tmp_path: Path) -> None:
     with EmbeddedPostgres(tmp_path, durable=False) as postgres:
         lock = postgres.home.folder / "data" / "postmaster.pid"
         before = lock.read_bytes()
-        mend_lock(lock)
+        repair_lock(lock)
         assert lock.read_bytes() == before
         assert postgres.answers()
 
@@ -234,7 +234,7 @@ def test_no_lock_is_mended_through_a_link(tmp_path: Path) -> None:
     (tmp_path / "hard").hardlink_to(tmp_path / "victim")
     for name in ("soft", "hard"):
         with pytest.raises(LocalError, match="remove it"):
-            mend_lock(tmp_path / name)
+            repair_lock(tmp_path / name)
     assert (tmp_path / "victim").read_text() == "999999\n"
 
 

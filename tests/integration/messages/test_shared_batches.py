@@ -84,7 +84,7 @@ async def test_one_with_a_key_takes_the_others_into_its_transaction(draw, sql):
 
 
 async def test_a_queue_waits_for_those_it_has_just_answered_and_no_longer(draw, monkeypatch):
-    monkeypatch.setattr(batching, "GATHER_SECONDS", 1000)
+    monkeypatch.setattr(batching, "PEER_WAIT_SECONDS", 1000)
     sizes: list[int] = []
 
     def accept(session, sends):

@@ -85,15 +85,15 @@ def set_url(user: int, url: str, hook: str = "status") -> None:
         )
 
 
-def callback(user: int, url: str, message_id: int | None = None, **data: Any) -> outbox.Event:
-    return outbox.Event(user, "callback", "status", data, message_id, url)
+def callback(user: int, url: str, message_id: int | None = None, **data: Any) -> outbox.WebhookEvent:
+    return outbox.WebhookEvent(user, "callback", "status", data, message_id, url)
 
 
-def status(user: int, message_id: int | None = None, **data: Any) -> outbox.Event:
-    return outbox.Event(user, "status", "status", data, message_id)
+def status(user: int, message_id: int | None = None, **data: Any) -> outbox.WebhookEvent:
+    return outbox.WebhookEvent(user, "status", "status", data, message_id)
 
 
-def write(*events: outbox.Event) -> list[int]:
+def write(*events: outbox.WebhookEvent) -> list[int]:
     with transaction() as session:
         return outbox.write(session, events)
 

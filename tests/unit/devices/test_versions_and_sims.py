@@ -20,7 +20,7 @@ from app.messages.dispatch import routing
     ],
 )
 def test_the_version_in_a_user_agent(agent, version):
-    assert versions.told_by(agent) == version
+    assert versions.from_user_agent(agent) == version
 
 
 @pytest.mark.parametrize(
