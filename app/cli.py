@@ -116,7 +116,7 @@ def doctor(
     with _plain_refusals():
         settings = get_settings()
         findings = doctor.examine(settings, find_running(data_dir))
-    report = doctor.as_json(findings) if as_json else doctor.told(findings)
+    report = doctor.as_json(findings) if as_json else doctor.as_text(findings)
     print(doctor.shareable(report, settings) if share else report)
     raise typer.Exit(doctor.worst(findings).exit_code)
 

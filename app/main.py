@@ -25,7 +25,7 @@ from app.core.logs import configure_logging
 from app.core.proxies import TrustedProxies
 from app.core.settings import get_settings
 from app.core.validation import sentences
-from app.devices.askers import account_of
+from app.devices.callers import account_of
 from app.devices.streams import Streams
 from app.features import PACKAGES
 from app.messages import measuring

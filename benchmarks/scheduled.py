@@ -15,7 +15,7 @@ from statistics import median
 
 import psycopg
 
-from app.campaigns import judging
+from app.campaigns import eligibility
 from app.core.http_client import Client
 from app.local.installation import Shape
 from app.messages.dispatch import releasing
@@ -42,7 +42,7 @@ def run(*, smoke: bool = False) -> list[Figure]:
                         of_side[name].append(milliseconds)
         for side, of_side in zip(sides, taken, strict=True):
             with inside(side.running.environment):
-                tick = partial(in_transaction, releasing.release, judging.keepers)
+                tick = partial(in_transaction, releasing.release, eligibility.keepers)
                 of_side["tick with nothing due"] = [timed(tick) for _ in range(times)]
         late = _lateness(sides[1].account, seconds)
     before, after = ({name: median(values) for name, values in of_side.items()} for of_side in taken)

@@ -1,6 +1,6 @@
 """The task that looks after campaigns."""
 
-from app.campaigns import looking, telling
+from app.campaigns import notices, supervising
 from app.core.task_names import TaskName
 from workers.base import in_transaction, task
 
@@ -8,5 +8,5 @@ from workers.base import in_transaction, task
 @task(TaskName.FEED)
 def feed(user_id: int) -> str:
     """Start, feed, stop and finish one account's campaigns, a batch of each."""
-    telling.post(in_transaction(looking.look, user_id))
+    notices.post(in_transaction(supervising.look, user_id))
     return f"looked after the campaigns of account {user_id}"

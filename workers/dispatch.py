@@ -1,6 +1,6 @@
 """Tasks that spread messages over phones."""
 
-from app.campaigns import judging
+from app.campaigns import eligibility
 from app.core.task_names import TaskName
 from app.messages.dispatch import releasing, routing
 from app.messages.life import opting_out
@@ -16,8 +16,8 @@ def route(user_id: int) -> str:
 @task(TaskName.RELEASE)
 def release() -> str | None:
     """Let wait for a phone what was scheduled for now."""
-    in_transaction(releasing.judge_anew)
-    released = in_transaction(releasing.release, judging.keepers)
+    in_transaction(releasing.reevaluate_hours)
+    released = in_transaction(releasing.release, eligibility.keepers)
     return f"released {released} scheduled messages" if released else None
 
 

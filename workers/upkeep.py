@@ -4,7 +4,7 @@ from functools import partial
 
 from app import erasing
 from app.accounts import sessions, usage
-from app.campaigns import looking, progress
+from app.campaigns import progress, supervising
 from app.core import outbound, vacuuming
 from app.core.database import transaction
 from app.core.task_names import TaskName
@@ -28,7 +28,7 @@ def sweep() -> str | None:
 @task(TaskName.CAMPAIGNS)
 def remind_of_campaigns() -> None:
     """See that every campaign is looked after whose time has come."""
-    in_transaction(looking.remind)
+    in_transaction(supervising.remind)
 
 
 @task(TaskName.MOVE)
@@ -77,7 +77,7 @@ def clean() -> str | None:
     deleted = sum(in_transaction(cleaning.clean, statement) for statement in cleaning.STATEMENTS)
     deleted += in_transaction(retention.clean)
     in_transaction(sessions.clean)
-    notices.tell_owners()
+    notices.notify_owners()
     return f"deleted {deleted} rows that are out of date" if deleted else None
 
 
@@ -90,7 +90,7 @@ def erase() -> str | None:
 @task(TaskName.ALERT)
 def alert(after: int = 0) -> str | None:
     """Tell owners of phones that went offline, fail, or are back."""
-    told = account_by_account(TaskName.ALERT, after, alerts.accounts, alerts.tell_owner, alerts.BATCH_SIZE)
+    told = account_by_account(TaskName.ALERT, after, alerts.accounts, alerts.notify_owner, alerts.BATCH_SIZE)
     return f"told owners of {told} changes of phones" if told else None
 
 

@@ -25,7 +25,7 @@ _THREE_PARTS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 _ISSUERS = ("accounts.google.com", "https://accounts.google.com")
 _VERIFIED = (True, "true")
 _MAX_LENGTH = 255
-_JUDGED_BAD = frozenset({400, 401})
+_REJECTED = frozenset({400, 401})
 
 log = structlog.get_logger(__name__)
 
@@ -115,7 +115,7 @@ def _ask(url: str, id_token: str) -> dict[str, Any]:
     try:
         with plain_client() as client:
             answer = client.get(url, params={"id_token": id_token})
-        if answer.status_code in _JUDGED_BAD:
+        if answer.status_code in _REJECTED:
             raise _invalid()
         claims = answer.json() if answer.is_success else None
     except (HTTPError, InvalidURL, ValueError) as error:

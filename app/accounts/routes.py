@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path
 
-from app.accounts import account, codes, google, leaving, plans, sessions, signin, tokens, tries
+from app.accounts import account, codes, deletion, google, login_limits, plans, sessions, signin, tokens
 from app.accounts.auth import CurrentUser, can, can_alone
 from app.accounts.models import User
 from app.accounts.principals import Principal
@@ -83,7 +83,7 @@ KeyMaker = Annotated[Principal, Depends(can("tokens", "api"))]
 @router.post(
     "/register",
     status_code=201,
-    dependencies=[Depends(per_address("register", tries.REGISTRATIONS_PER_ADDRESS))],
+    dependencies=[Depends(per_address("register", login_limits.REGISTRATIONS_PER_ADDRESS))],
     response_description=REGISTERED,
     responses={**refuses(403, REGISTRATION_CLOSED), **refuses(429)},
 )
@@ -97,7 +97,7 @@ def register(body: Registration, later: BackgroundTasks, client: Client = None) 
 
 @router.post(
     "/login",
-    dependencies=[Depends(per_address("login", tries.LOGINS_PER_ADDRESS))],
+    dependencies=[Depends(per_address("login", login_limits.LOGINS_PER_ADDRESS))],
     summary="Sign in",
     response_description=LOGGED_IN,
     responses={
@@ -107,14 +107,14 @@ def register(body: Registration, later: BackgroundTasks, client: Client = None) 
 )
 def login(body: Credentials, client: Client = None) -> MessageEnvelope[SignedIn]:
     """Sign in with e-mail and password."""
-    with tries.of_address(body.email):
+    with login_limits.of_address(body.email):
         user, token = signin.login(email=body.email, password=body.password, client=client, code=body.code)
     return MessageEnvelope(data=_signed_in(user, token), message=LOGGED_IN)
 
 
 @router.post(
     "/auth/google",
-    dependencies=[Depends(per_address("login", tries.LOGINS_PER_ADDRESS))],
+    dependencies=[Depends(per_address("login", login_limits.LOGINS_PER_ADDRESS))],
     summary="Sign in with Google",
     response_description=LOGGED_IN,
     responses={
@@ -219,7 +219,7 @@ def change_password(principal: AccountUserAlone, body: PasswordChange) -> Done:
 
 @router.post(
     "/forgot-password",
-    dependencies=[Depends(per_address("forgot", tries.RESETS_PER_ADDRESS))],
+    dependencies=[Depends(per_address("forgot", login_limits.RESETS_PER_ADDRESS))],
     summary="Request a password reset code",
     response_description=RESET_CODE_SENT,
     responses={**refuses(429), **refuses(503, NO_MAIL)},
@@ -233,7 +233,7 @@ def forgot_password(body: ResetRequest, later: BackgroundTasks) -> Done:
 
 @router.post(
     "/reset-password",
-    dependencies=[Depends(per_address("reset", tries.RESETS_PER_ADDRESS))],
+    dependencies=[Depends(per_address("reset", login_limits.RESETS_PER_ADDRESS))],
     summary="Reset password",
     response_description=PASSWORD_CHANGED,
     responses=refuses(429),
@@ -246,7 +246,7 @@ def reset_password(body: PasswordReset) -> Done:
 
 @router.post(
     "/user/email/code",
-    dependencies=[Depends(per_address("email-code", tries.RESETS_PER_ADDRESS))],
+    dependencies=[Depends(per_address("email-code", login_limits.RESETS_PER_ADDRESS))],
     summary="Request a confirmation code",
     response_description=CODE_SENT,
     responses={**refuses(429), **refuses(503, NO_MAIL)},
@@ -275,7 +275,7 @@ def delete_account(principal: AccountUserAlone, body: AccountRemoval) -> Done:
     """Delete your account with all its messages, contacts, phones and keys. Requires a session and your password;
     without a password, a new ID token of the Google account you sign in with.
     """
-    leaving.delete_account(principal, body.current_password, body.id_token)
+    deletion.delete_account(principal, body.current_password, body.id_token)
     return Done(message=ACCOUNT_DELETED)
 
 

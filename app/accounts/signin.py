@@ -6,7 +6,7 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.accounts import ownership, passwords, registration, second_factor, sessions, tokens, tries
+from app.accounts import login_limits, ownership, passwords, registration, second_factor, sessions, tokens
 from app.accounts.models import User
 from app.accounts.principals import Principal
 from app.core.database import transaction
@@ -87,7 +87,7 @@ def confirm(user_id: int, password: str | None) -> str | None:
 
 def change_password(principal: Principal, old: str, new: str) -> None:
     """Change the password, and end the user's other sessions; API keys stay. Raises `Refused`, `Invalid`."""
-    with tries.of_password(principal.user_id):
+    with login_limits.of_password(principal.user_id):
         stored = confirm(principal.user_id, old)
         if stored is None:
             raise Refused(NO_PASSWORD)

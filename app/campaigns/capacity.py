@@ -12,7 +12,7 @@ from typing import Any, cast
 from sqlalchemy import BigInteger, RowMapping, text
 from sqlalchemy.orm import Session
 
-from app.campaigns import judging
+from app.campaigns import eligibility
 from app.campaigns.models import Campaign
 from app.campaigns.recipient_schemas import DryRunPhone
 from app.core.allowed_hours import OF_ACCOUNT, OF_RECIPIENT, Keeper
@@ -133,7 +133,7 @@ def ends_at(
     """When the last of the messages would leave; None where no phone may send, or beyond a year."""
     if not messages:
         return starts_at
-    keeper = judging.keepers(session, [campaign.id]).get(campaign.id)
+    keeper = eligibility.keepers(session, [campaign.id]).get(campaign.id)
     each = max(segments / messages, 1)  # segments of a message
     left, months = float(messages), {phone.id: phone.left_this_month for phone in phones}
     at = starts_at

@@ -15,9 +15,9 @@ from typing import NamedTuple
 from sqlalchemy import Integer, text
 from sqlalchemy.orm import Session
 
-from app.campaigns import fleet, judging, rules
+from app.campaigns import eligibility, fleet, rules
+from app.campaigns.eligibility import Candidate
 from app.campaigns.fleet import Choice, Phone
-from app.campaigns.judging import Candidate
 from app.campaigns.models import Campaign, CampaignLeftOut, CampaignRecipient
 from app.campaigns.schemas import Counts
 from app.campaigns.sources import NAME_FIELD
@@ -78,7 +78,7 @@ def feed(
     _take(session, fed, rooms)
     candidates = [one for one in chain(*zip_longest(*(one.taken for one in fed))) if one is not None]
     by_id = {one.campaign.id: one.campaign for one in fed}
-    new = _judged(session, user_id, by_id, candidates)
+    new = _eligible(session, user_id, by_id, candidates)
     closings = {one.campaign.id: one.closings for one in fed}
     made = _make(session, user_id, by_id, [one for one in new if one.candidate.message_id is None], phones, closings)
     retried = _retry(session, candidates, new)
@@ -87,7 +87,7 @@ def feed(
 
 
 def _asked(session: Session, campaign: Campaign, counts: Counts, now: datetime) -> Fed:
-    opening = judging.opening(session, campaign, now)
+    opening = eligibility.opening(session, campaign, now)
     wanted = min(_allowed_by_rate(campaign, counts.waiting, now), fleet.MAX_STOCK)
     most = rules.first(campaign)
     if most is not None:
@@ -161,7 +161,7 @@ def _take(session: Session, fed: Sequence[Fed], rooms: Mapping[int, int]) -> Non
             one.taken += [Candidate(*row) for row in session.execute(_NEXT_IN_ZONES, values)]
 
 
-def _judged(
+def _eligible(
     session: Session, user_id: int, campaigns: Mapping[int, Campaign], candidates: Sequence[Candidate]
 ) -> list[_New]:
     """The candidates who get a message, with their texts; the others are left out for good."""
@@ -178,7 +178,7 @@ def _judged(
             reasons[one.campaign_id, one.place] = TOO_LONG if body.strip() else NO_TEXT
             continue
         new.append(_New(one, body))
-    suppressed = judging.left_out(session, user_id, [one.candidate for one in new], [one.text for one in new])
+    suppressed = eligibility.left_out(session, user_id, [one.candidate for one in new], [one.text for one in new])
     reasons |= suppressed
     new = [one for one in new if (one.candidate.campaign_id, one.candidate.place) not in suppressed]
     gone = [one for one in candidates if (one.campaign_id, one.place) in reasons and one.message_id is None]

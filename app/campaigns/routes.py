@@ -8,7 +8,7 @@ from fastapi.responses import StreamingResponse
 
 from app.accounts.auth import can, can_alone
 from app.accounts.principals import Principal, hold
-from app.campaigns import asking, life, records, watching
+from app.campaigns import life, records, stopping, watching
 from app.campaigns.models import Campaign
 from app.campaigns.paths import CampaignId
 from app.campaigns.schemas import (
@@ -150,7 +150,7 @@ def pause_campaign(user: OwnerAlone, campaign_id: CampaignId) -> MessageEnvelope
 
     `counts` says how many phones were given and have not reported yet, how many are held, and how many are not made.
     """
-    return MessageEnvelope(data=asking.pause(user.user_id, campaign_id), message=CAMPAIGN_PAUSED)
+    return MessageEnvelope(data=stopping.pause(user.user_id, campaign_id), message=CAMPAIGN_PAUSED)
 
 
 @router.post(
@@ -181,7 +181,7 @@ def cancel_campaign(user: OwnerAlone, campaign_id: CampaignId) -> MessageEnvelop
 
     Recipients for whom no message was made stay as not sent.
     """
-    return MessageEnvelope(data=asking.cancel(user.user_id, campaign_id), message=CAMPAIGN_CANCELLED)
+    return MessageEnvelope(data=stopping.cancel(user.user_id, campaign_id), message=CAMPAIGN_CANCELLED)
 
 
 @router.post(

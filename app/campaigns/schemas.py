@@ -10,7 +10,7 @@ from app.core.allowed_hours import OF_ACCOUNT, OF_RECIPIENT, AllowedHours, zone_
 from app.core.envelope import Money, Timestamp
 from app.core.validation import Body, Boolean, Filter, Integer, Moment, Price, Strict, fault
 from app.messages.schemas import DeviceReference, SimSlot, TextOrTemplate, ValidityPeriod
-from app.webhooks.guard import WebhookUrl
+from app.webhooks.guard import ValidWebhookUrl
 
 MAX_DEVICES = 1000
 MAX_FIRST, MAX_NEWEST = 10_000, 1000
@@ -95,7 +95,7 @@ class CampaignDraft(Body):
     my_id: Annotated[str, Field(max_length=255)] | None = Field(
         default=None, description="Your own reference, the same for every message"
     )
-    callback_url: WebhookUrl | None = Field(
+    callback_url: ValidWebhookUrl | None = Field(
         default=None, description="Called once per message, when it is delivered or has failed"
     )
     validity_period: ValidityPeriod | None = Field(

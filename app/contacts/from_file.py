@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, BinaryIO
 
 from app.accounts.principals import Principal
-from app.contacts.importing import LENGTHS, TEXTS, Judged, store
+from app.contacts.importing import LENGTHS, TEXTS, Validated, store
 from app.contacts.schemas import MAX_IMPORTED, FileImport, Imported
 from app.core.validation import read
 from app.files import uploads
@@ -27,27 +27,27 @@ def take_in(user: Principal, body: BinaryIO, content_type: str, wanted: FileImpo
 def read_in(user: Principal, upload: uploads.Upload, fields: Mapping[str, Any]) -> Imported:
     """Import an opened file. `fields` name columns and group. Raises `Invalid`."""
     chosen = read(FileImport, fields)
-    judged = judge(upload.file, upload.charset, chosen, user.default_region)
-    return store(user, judged, chosen.group_id)
+    validated = validate(upload.file, upload.charset, chosen, user.default_region)
+    return store(user, validated, chosen.group_id)
 
 
-def judge(file: BinaryIO, charset: str | None, wanted: FileImport, region: str | None) -> Judged:
+def validate(file: BinaryIO, charset: str | None, wanted: FileImport, region: str | None) -> Validated:
     """The rows of a file to merge; blank cells leave what is there. Raises `Invalid` for a file that cannot be read.
 
-    To be called while no transaction is open, as `importing.judge`.
+    To be called while no transaction is open, as `importing.validate`.
     """
     table = open_table(
         file, max_rows=MAX_IMPORTED, region=region, charset=charset, number_column=wanted.phone_number_column
     )
     columns = [_column(table, wanted, name) for name in TEXTS]
-    judged = Judged()
-    for line, number, cells in with_numbers(table, region, judged.left_out):
+    validated = Validated()
+    for line, number, cells in with_numbers(table, region, validated.left_out):
         texts = [(cells[column] or None) if column is not None and column < len(cells) else None for column in columns]
         if too_long := _too_long(texts):
-            judged.left_out.add("too_long", line, number, too_long)
-        elif judged.is_first(number, line, "line "):
-            judged.rows.append((number, *texts, *(text is not None for text in texts)))
-    return judged
+            validated.left_out.add("too_long", line, number, too_long)
+        elif validated.is_first(number, line, "line "):
+            validated.rows.append((number, *texts, *(text is not None for text in texts)))
+    return validated
 
 
 def _column(table: Table, wanted: FileImport, name: str) -> int | None:

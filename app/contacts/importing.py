@@ -1,4 +1,4 @@
-"""Importing contacts, up to 100,000 in one request: rows are judged, copied to a temporary table, and merged by one
+"""Importing contacts, up to 100,000 in one request: rows are validated, copied to a temporary table, and merged by one
 statement.
 """
 
@@ -36,7 +36,7 @@ Row = tuple[Any, ...]
 
 
 @dataclass
-class Judged:
+class Validated:
     """The rows to merge, and those that were left out."""
 
     rows: list[Row] = field(default_factory=list)
@@ -51,7 +51,7 @@ class Judged:
         return first == place
 
 
-def judge(body: ContactImport, region: str | None) -> Judged:
+def validate(body: ContactImport, region: str | None) -> Validated:
     """Read the rows of an import. Raises `Invalid` for rows that are no objects and for too long fields.
 
     Reading 100,000 national numbers takes seconds: to be called while no transaction is open.
@@ -60,7 +60,7 @@ def judge(body: ContactImport, region: str | None) -> Judged:
         raise Invalid({"contacts": ["The contacts field is required."]})
     if len(body.contacts) > MAX_IMPORTED:
         raise Invalid({"contacts": [f"The contacts field must not have more than {MAX_IMPORTED} items."]})
-    judged = Judged()
+    validated = Validated()
     wrong: dict[str, list[str]] = {}
     for place, item in enumerate(body.contacts):
         row = _fields(item, f"contacts.{place}", wrong)
@@ -69,12 +69,12 @@ def judge(body: ContactImport, region: str | None) -> Judged:
         asked = row.get("phone_number") or ""
         number = normalize_number(asked, region)
         if number is None:
-            judged.left_out.add("invalid", place, asked, explain_refusal(asked, region))
-        elif judged.is_first(number, place, "contacts."):
-            judged.rows.append((number, *(row.get(name) for name in TEXTS), *(name in row for name in TEXTS)))
+            validated.left_out.add("invalid", place, asked, explain_refusal(asked, region))
+        elif validated.is_first(number, place, "contacts."):
+            validated.rows.append((number, *(row.get(name) for name in TEXTS), *(name in row for name in TEXTS)))
     if wrong:
         raise Invalid(wrong)
-    return judged
+    return validated
 
 
 def _fields(item: object, place: str, wrong: dict[str, list[str]]) -> Mapping[str, str | None]:
@@ -141,7 +141,7 @@ _MERGE = (
 
 
 def merge(session: Session, user_id: int, rows: Sequence[Row], group_id: int | None) -> None:
-    """Make or update the contacts of `judge`, all in the group where one is named.
+    """Make or update the contacts of `validate`, all in the group where one is named.
 
     A field that the request has replaces what was there, one that it has not is left. Raises `Invalid` for a group that
     the user has not.
@@ -157,13 +157,13 @@ def merge(session: Session, user_id: int, rows: Sequence[Row], group_id: int | N
 
 def take_in(user: Principal, body: ContactImport, group_id: int | None) -> Imported:
     """Import the contacts of a request, in a transaction of its own. Raises `Invalid`."""
-    return store(user, judge(body, user.default_region), group_id if body.group_id is None else body.group_id)
+    return store(user, validate(body, user.default_region), group_id if body.group_id is None else body.group_id)
 
 
-def store(user: Principal, judged: Judged, group_id: int | None) -> Imported:
-    """Merge what was judged, in a transaction of its own, and tell what came of it."""
+def store(user: Principal, validated: Validated, group_id: int | None) -> Imported:
+    """Merge what was validated, in a transaction of its own, and tell what came of it."""
     with transaction() as session:
-        merge(session, user.user_id, judged.rows, group_id)
-    left_out = judged.left_out
+        merge(session, user.user_id, validated.rows, group_id)
+    left_out = validated.left_out
     skipped = [SkippedContact(index=row.line, reason=row.reason) for row in left_out.rows]
-    return Imported(imported=len(judged.rows), skipped=left_out.total, skipped_rows=skipped)
+    return Imported(imported=len(validated.rows), skipped=left_out.total, skipped_rows=skipped)

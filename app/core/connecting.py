@@ -62,7 +62,7 @@ def prepare(engine: Engine) -> None:
     """Have the engine's connections opened, set up and given up as described here."""
     event.listen(engine, "do_connect", _connect)
     event.listen(engine, "connect", _set_up)
-    event.listen(engine, "handle_error", _judge)
+    event.listen(engine, "handle_error", _handle_error)
 
 
 def pin_settings(connection: psycopg.Connection[Any]) -> bool:
@@ -114,7 +114,7 @@ class _TimestampLoader(Loader):
         return moment
 
 
-def _judge(context: ExceptionContext) -> None:
+def _handle_error(context: ExceptionContext) -> None:
     """Give up the connection, and all that are as old, where another may be of more use."""
     if loses_connection(context.original_exception):
         context.is_disconnect = True

@@ -78,7 +78,7 @@ def accounts(session: Session, after: int = 0) -> Sequence[int]:
     return session.scalars(_ACCOUNTS, {"after": after, "most": MAX_ACCOUNTS}).all()
 
 
-def tell_owner(user: int) -> int:
+def notify_owner(user: int) -> int:
     """Tell an owner of one batch of phones, and say how many changed. No mail goes out within a transaction.
 
     What was noted and not mailed, because the process died or the mail server failed, is not told again.

@@ -74,12 +74,12 @@ _FOLD = text("""
 
 
 def fold(session: Session, limit: int) -> int:
-    """Add at most `limit` deltas to the totals, and judge the phones by them; how many it took.
+    """Add at most `limit` deltas to the totals, and evaluate the phones' health by them; how many it took.
 
     Safe in any number of workers at once.
     """
     results = session.execute(_FOLD, {"most": limit, "of_phone": OF_PHONE}).all()
-    health.judge(session, results)
+    health.evaluate(session, results)
     return sum(row.deltas for row in results)
 
 

@@ -95,7 +95,7 @@ _SAVE = text(f"""
 """)  # noqa: S608 - names of columns
 
 
-def judge(session: Session, results: Sequence[Row[Any]]) -> None:
+def evaluate(session: Session, results: Sequence[Row[Any]]) -> None:
     """Take in new results: rows of device, SIM slot, how many were sent and failed, and the usual reason."""
     news = {(row.device_id, row.sim_slot): row for row in results if row.sent > 0 or row.failed > 0}
     if not news:

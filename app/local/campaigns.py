@@ -80,7 +80,7 @@ def send(  # noqa: PLR0917 - the command's options
     number_column: Annotated[str | None, typer.Option(help="The column of the numbers, by header or place.")] = None,
     phone: Annotated[str | None, typer.Option(help="The phone that sends; without it all active ones.")] = None,
     per_minute: Annotated[int | None, typer.Option(min=1, help="At most so many messages a minute.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without asking.")] = False,  # noqa: FBT002 - an option
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Start without stopping.")] = False,  # noqa: FBT002 - an option
 ) -> None:
     """Upload a file, show what would be sent, ask, start, and show the progress.
 

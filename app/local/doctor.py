@@ -30,7 +30,7 @@ def worst(findings: list[Finding]) -> Severity:
     return max((finding.severity for finding in findings), default=Severity.OK)
 
 
-def told(findings: list[Finding]) -> str:
+def as_text(findings: list[Finding]) -> str:
     """Lines for a person."""
     lines = []
     for finding in findings:

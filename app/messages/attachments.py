@@ -34,7 +34,7 @@ class Attachment:
     data: str | None = None
     omitted: str | None = None
 
-    def told(self) -> dict[str, Any]:
+    def metadata(self) -> dict[str, Any]:
         """All but its content."""
         told = {"part_id": self.part_id, "content_type": self.content_type, "name": self.name, "size": self.size}
         return told | {"omitted": self.omitted} if self.omitted else told

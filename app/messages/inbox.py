@@ -65,7 +65,7 @@ class Inbound:
 
 
 @dataclass(slots=True)
-class Told:
+class PostContent:
     """What a post told: messages, and news of the phone itself."""
 
     messages: list[Inbound] = field(default_factory=list)
@@ -84,12 +84,12 @@ class Post:
     timestamp: str
     signature: str
     app_version: str | None = None
-    told: Told | None = None
+    content: PostContent | None = None
     proven: str | None = None
 
     def size(self) -> int:
         """How much of a batch it takes."""
-        parts = (message.attachments for message in self.told.messages) if self.told else ()
+        parts = (message.attachments for message in self.content.messages) if self.content else ()
         return 1 + sum(map(attachments.size_of, parts)) // _UNIT
 
 
@@ -132,23 +132,23 @@ def receive(session: Session, posts: list[Post]) -> Sequence[Exception | None]:
     `Later` where another transaction takes posts of the same phone.
     """
     devices = phone_news.by_secret(session, {post.secret for post in posts})
-    outcomes: list[Exception | None] = [_judge(post, devices.get(post.secret)) for post in posts]
+    outcomes: list[Exception | None] = [_check(post, devices.get(post.secret)) for post in posts]
     waits = _busy(
         session,
         {
             devices[post.secret]["id"]
             for post, refusal in zip(posts, outcomes, strict=True)
-            if refusal is None and post.told and post.told.messages
+            if refusal is None and post.content and post.content.messages
         },
     )
-    taken: list[tuple[Told, RowMapping, Post]] = []
+    taken: list[tuple[PostContent, RowMapping, Post]] = []
     for place, post in enumerate(posts):
-        if outcomes[place] is not None or post.told is None:
+        if outcomes[place] is not None or post.content is None:
             continue
         if devices[post.secret]["id"] in waits:
             outcomes[place] = Later()
         else:
-            taken.append((post.told, devices[post.secret], post))
+            taken.append((post.content, devices[post.secret], post))
     if not taken:
         return outcomes
     presence.mark_seen(session, {device["id"] for _, device, _ in taken})
@@ -160,17 +160,17 @@ def receive(session: Session, posts: list[Post]) -> Sequence[Exception | None]:
             if post.app_version and post.app_version != device["app_version"]
         },
     )
-    for told, device, _ in taken:
-        if told.news is not None:
-            phone_news.record(session, device, told.news)
-    _store(session, [(device, message) for told, device, _ in taken for message in told.messages])
+    for content, device, _ in taken:
+        if content.news is not None:
+            phone_news.record(session, device, content.news)
+    _store(session, [(device, message) for content, device, _ in taken for message in content.messages])
     return outcomes
 
 
-def _judge(post: Post, device: RowMapping | None) -> Exception | None:
+def _check(post: Post, device: RowMapping | None) -> Exception | None:
     if refusal := _stranger(post, device):
         return refusal
-    return BadRequest("the body must be an event") if post.told is None else None
+    return BadRequest("the body must be an event") if post.content is None else None
 
 
 def _stranger(post: Post, device: RowMapping | None) -> Unauthenticated | None:
@@ -272,13 +272,13 @@ def _store(session: Session, told: list[tuple[RowMapping, Inbound]]) -> None:
     _count(session, begun, now)
     phone_news.learn_numbers(session, [(message.device, message.recipient) for message in new])
     _tell(session, new, rows)
-    keywords.obey(session, [_heard(message, rows[message.message_id]["id"]) for message in new])
+    keywords.apply(session, [_heard(message, rows[message.message_id]["id"]) for message in new])
 
 
-def _heard(message: _Received, number: int | None) -> keywords.Heard:
+def _heard(message: _Received, number: int | None) -> keywords.InboundText:
     inbound = message.inbound
     words = None if inbound.kind == "data" else inbound.message
-    return keywords.Heard(message.device, inbound.sender, words, inbound.sim_slot, number, message.at)
+    return keywords.InboundText(message.device, inbound.sender, words, inbound.sim_slot, number, message.at)
 
 
 def _make_room(session: Session, kept: list[_Received]) -> None:
@@ -371,7 +371,7 @@ def _row(message: _Received, now: datetime) -> dict[str, Any]:
         "recipient_number": message.recipient,
         "message": inbound.message,
         "kind": inbound.kind,
-        "attachments": None if inbound.attachments is None else [part.told() for part in inbound.attachments],
+        "attachments": None if inbound.attachments is None else [part.metadata() for part in inbound.attachments],
         "direction": "inbound",
         "status": "received",
         "price": 0,
@@ -403,6 +403,6 @@ def _tell(session: Session, new: list[_Received], rows: Mapping[UUID, Mapping[st
             data = message_object(row)
             if row["id"] is None:
                 # Nobody can ask for what is in an MMS that is not stored.
-                data["attachments"] = [part.told() | {"data": part.data} for part in message.parts]
+                data["attachments"] = [part.metadata() | {"data": part.data} for part in message.parts]
             events.append(outbox.WebhookEvent(user, "incoming", "incoming", data, row["id"]))
     outbox.write(session, events)

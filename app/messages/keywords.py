@@ -28,7 +28,7 @@ Key = tuple[int, str]  # an account and a number
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
+class InboundText:
     """A text that a phone received; `message_id` is null where it is not stored."""
 
     device: RowMapping
@@ -42,10 +42,10 @@ class Heard:
 @dataclass(frozen=True, slots=True)
 class _Word:
     meaning: Meaning
-    heard: Heard
+    heard: InboundText
 
 
-def obey(session: Session, heard: Sequence[Heard]) -> None:
+def apply(session: Session, heard: Sequence[InboundText]) -> None:
     """Do what the keywords among the texts say. The last act of its transaction."""
     maybe = [each for each in heard if each.sender and words.may_be(each.text)]
     if not maybe:
@@ -69,7 +69,7 @@ def obey(session: Session, heard: Sequence[Heard]) -> None:
     consent.settle(session, {row.user_id for row in added})
 
 
-def _asked(heard: Sequence[Heard], rules: dict[int, Rules]) -> dict[Key, _Word]:
+def _asked(heard: Sequence[InboundText], rules: dict[int, Rules]) -> dict[Key, _Word]:
     """The word of each number that counts: its last one; a call for help is none where there is another."""
     asked: dict[Key, _Word] = {}
     for each in sorted(heard, key=attrgetter("at")):
@@ -97,7 +97,7 @@ def _tell(session: Session, changed: Sequence[tuple[_Word, Row[Any]]]) -> None:
     outbox.write(session, events)
 
 
-def _answer(session: Session, wanted: dict[Key, tuple[str, Heard]]) -> None:
+def _answer(session: Session, wanted: dict[Key, tuple[str, InboundText]]) -> None:
     """Send the answers to those who have had none for a day, from the phone that they wrote to."""
     answers = [_message(key, *wanted[key]) for key in replies.take_turns(session, wanted)] if wanted else []
     if answers:
@@ -105,7 +105,7 @@ def _answer(session: Session, wanted: dict[Key, tuple[str, Heard]]) -> None:
         waking.wake_or_route(session, {(each.user_id, each.device_id or 0) for each in answers})
 
 
-def _message(key: Key, body: str, heard: Heard) -> storing.NewMessage:
+def _message(key: Key, body: str, heard: InboundText) -> storing.NewMessage:
     device = heard.device
     parts, encoding = segments(body)
     return storing.NewMessage(

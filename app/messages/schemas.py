@@ -8,7 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSer
 from app.core.envelope import Money, Timestamp, plain_number
 from app.core.validation import Body, Boolean, Filter, Integer, Moment, Price, fault, known_names
 from app.messages.states import Status
-from app.webhooks.guard import WebhookUrl
+from app.webhooks.guard import ValidWebhookUrl
 
 MESSAGE_LENGTH = 1600
 MAX_GROUPS = 1000
@@ -145,7 +145,7 @@ class SmsDraft(Draft):
     my_id: Annotated[str, Field(max_length=255)] | None = Field(
         default=None, description="Your own reference, returned wherever the message is shown", examples=["order-1001"]
     )
-    callback_url: WebhookUrl | None = Field(
+    callback_url: ValidWebhookUrl | None = Field(
         default=None, description="Called once, when the message is delivered or has failed"
     )
     sim_slot: SimSlot | None = Field(default=None, description="Which SIM card sends, from 0")
@@ -205,7 +205,7 @@ class BulkDraft(Draft):
     my_id: Annotated[str, Field(max_length=255)] | None = Field(
         default=None, description="Your own reference, the same for every message"
     )
-    callback_url: WebhookUrl | None = Field(
+    callback_url: ValidWebhookUrl | None = Field(
         default=None, description="Called once per message, when it is delivered or has failed"
     )
     sim_slot: SimSlot | None = Field(default=None, description="Which SIM card sends, from 0")

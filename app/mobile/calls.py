@@ -18,7 +18,7 @@ from app.core.errors import BadRequest, Unauthenticated
 from app.core.reading import LARGE_BODY_LIMIT, AccountOf, read_body
 from app.core.security import bearer, digest
 from app.devices import phone_news, presence, versions
-from app.devices.askers import HOOKS
+from app.devices.callers import HOOKS
 from app.devices.streams import Streams
 from app.messages import inbox
 from app.messages.dispatch import handout
@@ -83,7 +83,7 @@ class PhoneCalls:
             await asyncio.get_running_loop().run_in_executor(self._large, _read_large, post)
             await self._receive_large.submit(post)
         else:
-            post.told = events.read(raw)
+            post.content = events.read(raw)
             await self._receive.submit(post)
         await respond(send, 200, b"{}")
 
@@ -105,4 +105,4 @@ def _read_large(post: inbox.Post) -> None:
         device = phone_news.by_secret(session, {post.secret}).get(post.secret)
     raw = post.raw
     inbox.prove(post, device)
-    post.told = events.read(raw)
+    post.content = events.read(raw)

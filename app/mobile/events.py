@@ -15,7 +15,7 @@ from app.core.bodies import OFFLOAD_BYTES, has_too_many_values, is_too_deep, san
 from app.devices import sims
 from app.devices.phone_news import News
 from app.messages.attachments import Attachment, limited
-from app.messages.inbox import Inbound, Told
+from app.messages.inbox import Inbound, PostContent
 from app.messages.segments import segments
 from app.mobile.dates import read_date
 
@@ -39,7 +39,7 @@ _BATCHES = {
 log = structlog.get_logger(__name__)
 
 
-def read(raw: bytes) -> Told | None:
+def read(raw: bytes) -> PostContent | None:
     """What a post tells, None where it is no event. Text that cannot be stored is mended."""
     if has_too_many_values(raw, MAX_VALUES):
         return None
@@ -51,9 +51,9 @@ def read(raw: bytes) -> Told | None:
         return None
     payload = event.get("payload")
     if not isinstance(payload, dict):
-        return Told()
+        return PostContent()
     messages = [message for item in _items(event, payload) if (message := _message(*item))]
-    return Told(messages, _news(event["event"], payload))
+    return PostContent(messages, _news(event["event"], payload))
 
 
 def _decoded(raw: bytes) -> str:

@@ -31,7 +31,7 @@ MAX_NAMED_ERRORS = 100
 
 
 @dataclass
-class Judged:
+class Validated:
     """Notes by number, and the rows that were left out."""
 
     notes: dict[str, str | None] = field(default_factory=dict)
@@ -46,7 +46,7 @@ class Judged:
             self.notes[number] = note
 
 
-def judge(body: OptOutImport, region: str | None) -> Judged:
+def validate(body: OptOutImport, region: str | None) -> Validated:
     """Read the rows of an import. Raises `Invalid` for rows that are neither objects nor numbers.
 
     Reading 100,000 national numbers takes seconds: to be called while no transaction is open.
@@ -55,17 +55,17 @@ def judge(body: OptOutImport, region: str | None) -> Judged:
         raise Invalid({"opt_outs": ["The opt outs field is required."]})
     if len(body.opt_outs) > MAX_IMPORTED:
         raise Invalid({"opt_outs": [f"The opt outs field must not have more than {MAX_IMPORTED} items."]})
-    judged = Judged()
+    validated = Validated()
     wrong: dict[str, list[str]] = {}
     for place, written, note in _rows(body.opt_outs, wrong):
         number = normalize_number(written, region)
         if number is None:
-            judged.left_out.add("invalid", place, written, explain_refusal(written, region))
+            validated.left_out.add("invalid", place, written, explain_refusal(written, region))
         else:
-            judged.take(number, note, place)
+            validated.take(number, note, place)
     if wrong:
         raise Invalid(wrong)
-    return judged
+    return validated
 
 
 def _rows(items: Sequence[object], wrong: dict[str, list[str]]) -> Iterator[tuple[int, str, str | None]]:
@@ -86,17 +86,17 @@ def _rows(items: Sequence[object], wrong: dict[str, list[str]]) -> Iterator[tupl
             yield place, values["phone_number"] or "", (values["note"] or "").strip() or None
 
 
-def judge_file(file: BinaryIO, charset: str | None, wanted: OptOutFileImport, region: str | None) -> Judged:
-    """The rows of a file. Raises `Invalid` for a file that cannot be read. To be called as `judge`."""
+def validate_file(file: BinaryIO, charset: str | None, wanted: OptOutFileImport, region: str | None) -> Validated:
+    """The rows of a file. Raises `Invalid` for a file that cannot be read. To be called as `validate`."""
     table = open_table(
         file, max_rows=MAX_IMPORTED, region=region, charset=charset, number_column=wanted.phone_number_column
     )
     column = table.guess(NOTES) if wanted.note_column is None else table.find(wanted.note_column, "note_column")
-    judged = Judged()
-    for line, number, cells in with_numbers(table, region, judged.left_out):
+    validated = Validated()
+    for line, number, cells in with_numbers(table, region, validated.left_out):
         note = cells[column] if column is not None and column < len(cells) else ""
-        judged.take(number, note or None, line)
-    return judged
+        validated.take(number, note or None, line)
+    return validated
 
 
 _UNHURRIED = (
@@ -106,11 +106,11 @@ _UNHURRIED = (
 )
 
 
-def write(session: Session, user_id: int, judged: Judged) -> int:
+def write(session: Session, user_id: int, validated: Validated) -> int:
     """Opt the numbers out; how many had not before."""
     for statement in _UNHURRIED:
         session.execute(statement)
-    new = [book.New(user_id, number, By.IMPORT, note) for number, note in judged.notes.items()]
+    new = [book.New(user_id, number, By.IMPORT, note) for number, note in validated.notes.items()]
     added = book.add(session, new)
     consent.settle(session, [user_id])
     return len(added)
@@ -118,7 +118,7 @@ def write(session: Session, user_id: int, judged: Judged) -> int:
 
 def take_in(user: Principal, body: OptOutImport) -> OptOutsImported:
     """Import the numbers of a request, in a transaction of its own. Raises `Invalid`."""
-    return _store(user, judge(body, user.default_region))
+    return _store(user, validate(body, user.default_region))
 
 
 def take_in_file(user: Principal, body: BinaryIO, content_type: str, wanted: OptOutFileImport) -> OptOutsImported:
@@ -130,13 +130,13 @@ def take_in_file(user: Principal, body: BinaryIO, content_type: str, wanted: Opt
 def read_in(user: Principal, upload: uploads.Upload, fields: Mapping[str, Any]) -> OptOutsImported:
     """Import an opened file. `fields` name columns. Raises `Invalid`."""
     chosen = read(OptOutFileImport, fields)
-    return _store(user, judge_file(upload.file, upload.charset, chosen, user.default_region))
+    return _store(user, validate_file(upload.file, upload.charset, chosen, user.default_region))
 
 
-def _store(user: Principal, judged: Judged) -> OptOutsImported:
+def _store(user: Principal, validated: Validated) -> OptOutsImported:
     with transaction() as session:
-        added = write(session, user.user_id, judged)
-    left_out = judged.left_out
+        added = write(session, user.user_id, validated)
+    left_out = validated.left_out
     skipped = [SkippedOptOut(index=row.line, reason=row.reason) for row in left_out.rows]
-    known = len(judged.notes) - added
+    known = len(validated.notes) - added
     return OptOutsImported(added=added, known=known, skipped=left_out.total, skipped_rows=skipped)

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from app.accounts.principals import hold, require
-from app.campaigns import adding, asking, dry_run, life, listing, records, sources, trial
+from app.campaigns import adding, dry_run, life, listing, records, sources, stopping, trial
 from app.campaigns.recipient_schemas import Added, DryRun, FileColumns, RecipientFilter, RecipientList, TestDraft
 from app.campaigns.schemas import CampaignChange, CampaignDraft, CampaignFilter, Retry
 from app.campaigns.states import OPEN
@@ -276,13 +276,13 @@ def start(visit: Posts, campaign: str) -> Response:
 
 @router.post("/campaigns/{campaign}/pause")
 def pause(visit: Posts, campaign: str) -> Response:
-    asking.pause(visit.me.user_id, campaign)
+    stopping.pause(visit.me.user_id, campaign)
     return go(f"/campaigns/{row_id(campaign)}")
 
 
 @router.post("/campaigns/{campaign}/cancel")
 def cancel(visit: Posts, campaign: str) -> Response:
-    asking.cancel(visit.me.user_id, campaign)
+    stopping.cancel(visit.me.user_id, campaign)
     return go(f"/campaigns/{row_id(campaign)}?done=cancelled")
 
 

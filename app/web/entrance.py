@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, BackgroundTasks, Depends, Response
 
-from app.accounts import codes, cookies, registration, sign_in_links, signin, tokens, tries
+from app.accounts import codes, cookies, login_limits, registration, sign_in_links, signin, tokens
 from app.accounts.schemas import Credentials, PasswordReset, Registration, ResetRequest
 from app.core import operator_link
 from app.core.database import transaction
@@ -55,11 +55,11 @@ def _sign_in(visit: Visit, error: AppError | None = None) -> Response:
     )
 
 
-@router.post(SIGN_IN, dependencies=[Depends(per_address("login", tries.LOGINS_PER_ADDRESS))])
+@router.post(SIGN_IN, dependencies=[Depends(per_address("login", login_limits.LOGINS_PER_ADDRESS))])
 def sign_in(visit: AnybodyPosts) -> Response:
     try:
         wanted = visit.read(Credentials)
-        with tries.of_address(wanted.email):
+        with login_limits.of_address(wanted.email):
             _, token = signin.login(email=wanted.email, password=wanted.password, client=visit.client, code=wanted.code)
     except AppError as error:
         return _sign_in(visit, error)
@@ -82,7 +82,7 @@ def register_page(visit: Anybody) -> Response:
     return page(visit, "register.html", may_register=_may_register())
 
 
-@router.post("/register", dependencies=[Depends(per_address("register", tries.REGISTRATIONS_PER_ADDRESS))])
+@router.post("/register", dependencies=[Depends(per_address("register", login_limits.REGISTRATIONS_PER_ADDRESS))])
 def register(visit: AnybodyPosts, later: BackgroundTasks) -> Response:
     try:
         wanted = visit.read(Registration)
@@ -110,7 +110,8 @@ def _start(visit: Visit, secret: str, error: AppError | None = None) -> Response
 
 
 @router.post(
-    operator_link.PATH + "{secret}", dependencies=[Depends(per_address("register", tries.REGISTRATIONS_PER_ADDRESS))]
+    operator_link.PATH + "{secret}",
+    dependencies=[Depends(per_address("register", login_limits.REGISTRATIONS_PER_ADDRESS))],
 )
 def start(visit: AnybodyPosts, secret: str) -> Response:
     """Use the operator's link. Only a form does, so that nothing that merely looks at links uses it up."""
@@ -133,7 +134,7 @@ def forgot_page(visit: Anybody) -> Response:
     return page(visit, "forgot.html", has_mail=get_settings().smtp_url is not None, sent=False)
 
 
-@router.post("/forgot-password", dependencies=[Depends(per_address("forgot", tries.RESETS_PER_ADDRESS))])
+@router.post("/forgot-password", dependencies=[Depends(per_address("forgot", login_limits.RESETS_PER_ADDRESS))])
 def forgot(visit: AnybodyPosts, later: BackgroundTasks) -> Response:
     try:
         require_mail()
@@ -149,7 +150,7 @@ def reset_page(visit: Anybody) -> Response:
     return page(visit, "reset.html", code=visit.query("code"))
 
 
-@router.post("/reset-password", dependencies=[Depends(per_address("reset", tries.RESETS_PER_ADDRESS))])
+@router.post("/reset-password", dependencies=[Depends(per_address("reset", login_limits.RESETS_PER_ADDRESS))])
 def reset(visit: AnybodyPosts) -> Response:
     try:
         wanted = visit.read(PasswordReset)

@@ -4,7 +4,7 @@ from typing import Any
 
 from fastapi import APIRouter, Response
 
-from app.accounts import signin, tokens, tries
+from app.accounts import login_limits, signin, tokens
 from app.accounts.models import User
 from app.accounts.principals import ABILITIES, require
 from app.accounts.schemas import NewKey
@@ -68,7 +68,7 @@ def create(visit: Posts) -> Response:
             "expires_at": visit.given("expires_at"),
         }
         wanted = read(NewKey, values)
-        with tries.of_password(visit.me.user_id):
+        with login_limits.of_password(visit.me.user_id):
             signin.confirm(visit.me.user_id, visit.given("current_password") or None)
         with transaction() as session:
             new = tokens.create_key(session, visit.me, wanted.name, wanted.abilities, wanted.expires_at)

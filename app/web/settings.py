@@ -6,7 +6,7 @@ from zoneinfo import available_timezones
 import segno
 from fastapi import APIRouter, BackgroundTasks, Depends, Response
 
-from app.accounts import account, codes, cookies, leaving, plans, second_factor, sessions, signin, tokens, tries
+from app.accounts import account, codes, cookies, deletion, login_limits, plans, second_factor, sessions, signin, tokens
 from app.accounts.models import User
 from app.accounts.schemas import (
     AccountRemoval,
@@ -111,7 +111,7 @@ def turn_on_second_factor(visit: Posts) -> Response:
     """Ask for a code from now on. The recovery codes are on this answer alone."""
     try:
         wanted = visit.read(SecondFactor)
-        with tries.of_password(visit.me.user_id):
+        with login_limits.of_password(visit.me.user_id):
             signin.confirm(visit.me.user_id, visit.given("current_password") or None)
             with transaction() as session:
                 user = session.get_one(User, visit.me.user_id, with_for_update={"key_share": True})
@@ -125,7 +125,7 @@ def turn_on_second_factor(visit: Posts) -> Response:
 @router.post("/settings/second-factor/off")
 def turn_off_second_factor(visit: Posts) -> Response:
     try:
-        with tries.of_password(visit.me.user_id):
+        with login_limits.of_password(visit.me.user_id):
             signin.confirm(visit.me.user_id, visit.given("current_password") or None)
         with transaction() as session:
             second_factor.turn_off(session.get_one(User, visit.me.user_id, with_for_update={"key_share": True}))
@@ -148,7 +148,7 @@ def end_sessions(visit: Posts) -> Response:
     return go("/settings?done=session")
 
 
-@router.post("/settings/email/code", dependencies=[Depends(per_address("email-code", tries.RESETS_PER_ADDRESS))])
+@router.post("/settings/email/code", dependencies=[Depends(per_address("email-code", login_limits.RESETS_PER_ADDRESS))])
 def send_code(visit: Posts, later: BackgroundTasks) -> Response:
     require_mail()
     later.add_task(codes.mail_proof, visit.me.user_id)
@@ -170,7 +170,7 @@ def prove_email(visit: Posts) -> Response:
 def delete_account(visit: Posts) -> Response:
     try:
         wanted = visit.read(AccountRemoval)
-        leaving.delete_account(visit.me, wanted.current_password, None)
+        deletion.delete_account(visit.me, wanted.current_password, None)
     except AppError as error:
         return _settings(visit, error, "delete")
     response = go(f"{SIGN_IN}?done=deleted")

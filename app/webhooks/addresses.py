@@ -55,7 +55,7 @@ class AddressRates:
         self._held: dict[str, float] = {}
         self._sharing: set[asyncio.Future[list[int] | None]] = set()
 
-    def judge(self, address: str) -> None:
+    def check(self, address: str) -> None:
         """Raises `HeldAddressError` while this process knows that `address` is not to be called."""
         if (until := self._held.get(_subject(address))) is None:
             return
@@ -72,7 +72,7 @@ class AddressRates:
         """Count a call to `address` that is about to be made. Raises `HeldAddressError` for one too many."""
         if self.accepts(address) or is_allowed(address):
             return
-        self.judge(address)
+        self.check(address)
         counted = await asyncio.to_thread(run_shared, _NAME, _subject(address), _COUNT, _WINDOW_SECONDS)
         if counted and counted[0] > MAX_CALLS:
             if len(self._held) >= MAX_REMEMBERED:

@@ -19,7 +19,7 @@ from yarl import URL
 from app.core.http_client import create_ssl_context
 from app.webhooks.addresses import AddressRates, HeldAddressError
 from app.webhooks.exchange import MAX_HEAD, AnswerKeeper, current_exchange
-from app.webhooks.guard import ForbiddenAddressError, host_and_target, judge_address, judge_name
+from app.webhooks.guard import ForbiddenAddressError, check_address, check_host_name, host_and_target
 
 CONNECT_SECONDS = 3.0
 TOTAL_SECONDS = 15.0
@@ -72,7 +72,7 @@ class GuardedResolver(AbstractResolver):
     ) -> list[ResolveResult]:
         found: list[ResolveResult] = []
         for kind, _, protocol, _, address in await self._found(host, port):
-            judge_address(address[0])
+            check_address(address[0])
             if family in {socket.AF_UNSPEC, kind}:
                 found.append(
                     ResolveResult(
@@ -110,7 +110,7 @@ class GuardedResolver(AbstractResolver):
 def _guarded_socket(info: Any) -> socket.socket:
     """The last gate: called with the very address that is connected to, for literal addresses too."""
     family, kind, protocol, _, address = info
-    judge_address(address[0])
+    check_address(address[0])
     return socket.socket(family=family, type=kind, proto=protocol)
 
 
@@ -141,7 +141,7 @@ class Connector(aiohttp.TCPConnector):
         found = (await super()._resolve_host(host, port, traces))[:MAX_ADDRESSES]
         may, held = [], None
         for one in found:
-            judge_address(one["host"])
+            check_address(one["host"])
             try:
                 await self.rates.admit(one["host"])
                 may.append(one)
@@ -188,7 +188,7 @@ def wire_url(url: str) -> URL:
     has come to refuse it since.
     """
     scheme, host, port, target = host_and_target(url)
-    judge_name(host)
+    check_host_name(host)
     authority = f"[{host}]" if ":" in host else host
     return URL.build(scheme=scheme, authority=f"{authority}:{port}", path=target, encoded=True)
 

@@ -53,7 +53,7 @@ class RefusedHostError(ForbiddenAddressError):
 
 
 @lru_cache(4096)
-def judge_address(address: str) -> None:
+def check_address(address: str) -> None:
     """Raises `ForbiddenAddressError` unless `address`, as a resolver spells it, may be connected to."""
     found = _parse_address(address.partition("%")[0])
     if found is not None and _is_refused(found):
@@ -73,7 +73,7 @@ def _may_connect(address: Address) -> bool:
     return (_is_allowed(address) or _is_open(_end(address))) and all(_is_open(one) for one in _tunnelled(address))
 
 
-def judge_name(host: str) -> None:
+def check_host_name(host: str) -> None:
     """Raises `RefusedHostError` if the operator refuses the name `host`, or one that it lies under."""
     refused = get_settings().webhook_refused_hosts
     if not refused:
@@ -131,7 +131,7 @@ def _tunnelled(address: Address) -> list[IPv4Address]:
     return [IPv4Address(number & 0xFFFFFFFF)] if isatap else []
 
 
-def judge_url_text(url: str) -> None:
+def check_url_text(url: str) -> None:
     """Raises `ValueError` with a sentence where the text of `url` shows that it cannot be a webhook's.
 
     Judged are scheme, credentials, and hosts that are addresses in any spelling or `localhost`; names are not resolved.
@@ -139,22 +139,22 @@ def judge_url_text(url: str) -> None:
     """
     if len(url) <= MAX_URL_LENGTH and not get_settings().webhook_refused_hosts and _PLAIN.fullmatch(url):
         return
-    _judge_carefully(url)
+    _check_carefully(url)
 
 
-def _judged(url: str) -> str:
+def _checked(url: str) -> str:
     try:
-        judge_url_text(url)
+        check_url_text(url)
     except ValueError as error:
         raise fault(str(error)) from None
     return url
 
 
 # The one type of every field that takes a webhook's URL.
-WebhookUrl = Annotated[str, Field(max_length=MAX_URL_LENGTH), AfterValidator(_judged)]
+ValidWebhookUrl = Annotated[str, Field(max_length=MAX_URL_LENGTH), AfterValidator(_checked)]
 
 
-def _judge_carefully(url: str) -> None:
+def _check_carefully(url: str) -> None:
     if len(url) > MAX_URL_LENGTH:
         raise ValueError(f"The {{name}} field must not be greater than {MAX_URL_LENGTH} characters.")
     if _UNSAFE.search(url):
@@ -172,15 +172,15 @@ def _judge_carefully(url: str) -> None:
     if port == 0 or not host:
         raise ValueError("The {name} field must be a valid URL.")
     try:
-        judge_name(host)
+        check_host_name(host)
     except RefusedHostError:
         raise ValueError(_REFUSED) from None
-    _judge_host(host)
+    _check_host(host)
 
 
-def _judge_host(host: str) -> None:
+def _check_host(host: str) -> None:
     if ":" in host or host.startswith("["):
-        _judge_literal(host.strip("[]"))
+        _check_literal(host.strip("[]"))
         return
     host = host.removesuffix(".")
     labels = host.split(".")
@@ -188,16 +188,16 @@ def _judge_host(host: str) -> None:
         # WHATWG: a host whose last label is a number is an IPv4 address, or nothing.
         if _parse_address(host) is None:
             raise ValueError("The {name} field must spell its address as four plain decimal numbers.")
-        _judge_literal(host)
+        _check_literal(host)
     elif host == "localhost" or host.endswith(".localhost"):
-        _judge_literal("127.0.0.1")
+        _check_literal("127.0.0.1")
     elif len(host) > 253 or not all(_LABEL.fullmatch(label) for label in labels):  # noqa: PLR2004 - DNS
         raise ValueError("The {name} field must have a valid host name.")
 
 
-def _judge_literal(address: str) -> None:
+def _check_literal(address: str) -> None:
     try:
-        judge_address(address)
+        check_address(address)
     except RefusedHostError:
         raise ValueError(_REFUSED) from None
     except ForbiddenAddressError:

@@ -31,7 +31,7 @@ _TOLD = text("""
 """)
 
 
-def tell_owners() -> int:
+def notify_owners() -> int:
     """Mail a few owners whose URL was switched off since; no transaction is open meanwhile. Answers how many."""
     with transaction() as session:
         due = session.execute(_TAKE, {"most": BATCH_SIZE, "lease": LEASE}).all()

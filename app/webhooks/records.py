@@ -203,7 +203,7 @@ def _spread(seconds: float) -> float:
 
 
 def record(session: Session, results: Sequence[Result]) -> list[float]:
-    """Keep the attempts, end or reschedule the deliveries, and judge targets and URLs.
+    """Keep the attempts, end or reschedule the deliveries, and update targets and URLs.
 
     Answers the seconds until each moment at which something recorded here is due again.
     """
@@ -223,8 +223,8 @@ def record(session: Session, results: Sequence[Result]) -> list[float]:
     if refused:
         keys = transposed([(call.user_id, call.origin, call.url) for call in refused], "user_id", "origin", "url")
         session.execute(_GONE_CALLBACKS, {**keys, "reason": GONE_REASON})
-    _judge_urls(session, results)
-    return waits + _judge_targets(session, results)
+    _update_urls(session, results)
+    return waits + _update_targets(session, results)
 
 
 def _end_or_retry(session: Session, results: Iterable[Result]) -> list[float]:
@@ -258,7 +258,7 @@ def _end_or_retry(session: Session, results: Iterable[Result]) -> list[float]:
     return [wait for _, wait in waiting]
 
 
-def _judge_urls(session: Session, results: Iterable[Result]) -> None:
+def _update_urls(session: Session, results: Iterable[Result]) -> None:
     told: dict[tuple[int, str, str], list[bool]] = {}
     for result in results:
         if result.call.hook != "callback":
@@ -286,7 +286,7 @@ def _judge_urls(session: Session, results: Iterable[Result]) -> None:
             log.warning("webhook URL disabled", user=user, hook=hook, reason=reason)
 
 
-def _judge_targets(session: Session, results: Iterable[Result]) -> list[float]:
+def _update_targets(session: Session, results: Iterable[Result]) -> list[float]:
     of_target: dict[Target, list[Result]] = defaultdict(list)
     for result in results:
         of_target[result.call.user_id, result.call.origin].append(result)

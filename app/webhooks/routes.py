@@ -18,7 +18,7 @@ from app.core.refusals import DELIVERY_PENDING, DELIVERY_URL_GONE, NO_WEBHOOK_UR
 from app.core.validation import Body, Filter, Moment, row_id
 from app.webhooks import history, signing, trial, urls
 from app.webhooks.claims import Call
-from app.webhooks.guard import WebhookUrl
+from app.webhooks.guard import ValidWebhookUrl
 from app.webhooks.history import DeliveryDetail, DeliveryPage, State
 from app.webhooks.outbox import AccountHook, EventName
 from app.webhooks.trial import WebhookTestOut
@@ -42,8 +42,8 @@ OwnerAlone = Annotated[Principal, Depends(can_alone("webhooks", "webhooks"))]
 
 
 class WebhooksChange(Body):
-    webhook_url_incoming: WebhookUrl | None = Field(default=None, examples=["https://app.example/sms/incoming"])
-    webhook_url_status: WebhookUrl | None = Field(default=None, examples=["https://app.example/sms/status"])
+    webhook_url_incoming: ValidWebhookUrl | None = Field(default=None, examples=["https://app.example/sms/incoming"])
+    webhook_url_status: ValidWebhookUrl | None = Field(default=None, examples=["https://app.example/sms/status"])
 
 
 class SecretOut(BaseModel):

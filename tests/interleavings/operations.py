@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from sqlalchemy.orm import Session
 
 from app.accounts import usage
-from app.campaigns import asking, judging, life, looking, progress
+from app.campaigns import eligibility, life, progress, stopping, supervising
 from app.campaigns import records as campaigns
 from app.core.database import transaction
 from app.core.errors import AppError, Refused
@@ -120,7 +120,7 @@ def _enroll_again(world: World) -> None:
 
 
 def _release(_: World) -> None:
-    in_transaction(releasing.release, judging.keepers)
+    in_transaction(releasing.release, eligibility.keepers)
 
 
 def _reschedule(world: World) -> None:
@@ -138,15 +138,15 @@ def _opt_out(world: World) -> None:
 
 
 def _look(world: World) -> None:
-    in_transaction(looking.look, world.user)
+    in_transaction(supervising.look, world.user)
 
 
 def _pause(world: World) -> None:
-    plain(lambda _: asking.pause(world.user, str(world.campaign)))
+    plain(lambda _: stopping.pause(world.user, str(world.campaign)))
 
 
 def _cancel_campaign(world: World) -> None:
-    plain(lambda _: asking.cancel(world.user, str(world.campaign)))
+    plain(lambda _: stopping.cancel(world.user, str(world.campaign)))
 
 
 def _resume(world: World) -> None:

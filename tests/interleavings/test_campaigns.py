@@ -6,7 +6,7 @@ import psycopg
 import pytest
 from sqlalchemy import select, text
 
-from app.campaigns import asking, life, looking, progress, records
+from app.campaigns import life, progress, records, stopping, supervising
 from app.campaigns.models import Campaign
 from app.core.database import transaction
 from app.core.errors import AppError, Conflict
@@ -64,7 +64,7 @@ class CampaignWorld(World):
             session.execute(
                 text("UPDATE campaigns SET next_look_at = clock_timestamp() WHERE next_look_at IS NOT NULL")
             )
-        in_transaction(looking.look, self.user)
+        in_transaction(supervising.look, self.user)
 
     def pulls(self) -> None:
         for phone in (0, 1):
@@ -78,11 +78,11 @@ class CampaignWorld(World):
             return
 
     def _pause(self) -> None:
-        asking.pause(self.user, str(self.campaign))
+        stopping.pause(self.user, str(self.campaign))
         self._note_given()
 
     def _cancel(self) -> None:
-        asking.cancel(self.user, str(self.campaign))
+        stopping.cancel(self.user, str(self.campaign))
         self._note_given()
 
     def _resume(self) -> None:

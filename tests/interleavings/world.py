@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 from app.accounts import signin, tokens, usage
 from app.accounts.principals import Principal
 from app.accounts.usage import UsageKind
-from app.campaigns import judging, life, looking, progress
+from app.campaigns import eligibility, life, progress, supervising
 from app.campaigns import records as campaigns
 from app.campaigns.schemas import CampaignDraft
 from app.core.batching import Later
@@ -409,9 +409,9 @@ class World:
             rounds = 0
             while rounds < MAX_ROUNDS and (not rounds or session.scalar(_IS_WAITING)):
                 session.execute(text("UPDATE message_queue SET due_at = clock_timestamp() WHERE due_at IS NOT NULL"))
-                releasing.release(session, judging.keepers)
+                releasing.release(session, eligibility.keepers)
                 session.execute(_LOOK_AGAIN)
-                looking.look(session, self.user)
+                supervising.look(session, self.user)
                 self._pull_round(session)
                 rounds += 1
             said = []
@@ -437,7 +437,7 @@ class World:
             return []
         before = set(self.given)
         opting_out.withdraw(session, self.user)
-        looking.look(session, self.user)
+        supervising.look(session, self.user)
         self._pull_round(session)
         if status == "paused":
             life.resume(session, campaigns.find(session, self.user, str(self.campaign)))
@@ -572,7 +572,7 @@ def _campaign(world: World, session: Session) -> None:
 
 def _campaign_queued(world: World, session: Session) -> None:
     _campaign(world, session)
-    looking.look(session, world.user)
+    supervising.look(session, world.user)
     assert session.scalar(text("SELECT count(*) FROM message_queue")) == MESSAGES
     session.execute(text("UPDATE campaigns SET next_look_at = clock_timestamp()"))
 

@@ -45,13 +45,13 @@ def _server(client: redis.Redis) -> Findings:
 def _workers(client: redis.Redis) -> Findings:
     found = heartbeat.ages(client, *heartbeat.NEEDED)
     for queue in QueueName:
-        yield _judged(
+        yield _heartbeat(
             f"queue {queue}", found[queue], "no worker takes tasks from it", f"start `celery … worker -Q {queue}`"
         )
-    yield _judged("ticks", found[heartbeat.BEAT], "none from beat for 30 seconds", "start `celery … beat`")
+    yield _heartbeat("ticks", found[heartbeat.BEAT], "none from beat for 30 seconds", "start `celery … beat`")
 
 
-def _judged(what: str, ages: dict[str, int], trouble: str, advice: str) -> Finding:
+def _heartbeat(what: str, ages: dict[str, int], trouble: str, advice: str) -> Finding:
     working = sorted(name for name, age in ages.items() if age < heartbeat.LASTS_SECONDS)
     if working:
         return ok(what, ", ".join(working))

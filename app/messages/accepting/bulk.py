@@ -26,7 +26,7 @@ from app.core.refusals import NOBODY_LEFT
 from app.messages import storing, templates
 from app.messages.accepting import bulk_keys, idempotency, later, suppression
 from app.messages.accepting.device_choice import Choice, choose
-from app.messages.accepting.recipients import NOBODY, Recipient, Skipped, judge, texts, with_groups
+from app.messages.accepting.recipients import NOBODY, Recipient, Skipped, texts, validate, with_groups
 from app.messages.dispatch import waking
 from app.messages.models import Message
 from app.messages.schemas import BulkDraft
@@ -62,7 +62,7 @@ def send(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes
         return answer(accepted)
     claim = bulk_keys.claim(user.user_id, key, request_hash)
     if isinstance(claim, bulk_keys.Finished):
-        # What was accepted once is not judged again: the plan or the region may be others by now.
+        # What was accepted once is not validated again: the plan or the region may be others by now.
         with transaction() as session:
             return answer(_first_answer(session, draft, claim))
     try:
@@ -81,7 +81,7 @@ def _checked(user: Principal, draft: BulkDraft) -> tuple[list[Recipient], list[S
     require(user, "sms:send", "bulk")
     if draft.callback_url is not None:
         require(user, "sms:send", "webhooks")
-    return judge(
+    return validate(
         draft.recipients or [],
         user.default_region,
         skip_invalid=bool(draft.skip_invalid),
@@ -99,7 +99,7 @@ _UNHURRIED = (
 def accept_bulk(
     session: Session, user: Principal, draft: BulkDraft, recipients: Sequence[Recipient], skipped: Sequence[Skipped]
 ) -> Accepted:
-    """Write a bulk send's messages and queue rows, for what `judge` made of its recipients and for its groups.
+    """Write a bulk send's messages and queue rows, for what `validate` made of its recipients and for its groups.
 
     Raises `Invalid` or `Refused`, and then writes nothing.
     """
@@ -125,7 +125,7 @@ def accept_bulk(
             raise Refused(NOBODY_LEFT)
     price = choice.rate if draft.price is None else draft.price
     due_at = later.due_at(draft.send_at, later.clock(session) if draft.send_at else None)
-    # What is scheduled is judged when it is due.
+    # What is scheduled is validated when it is due.
     hours = _hours(session, user.user_id, recipients) if due_at is None else {}
     messages = list(_new_messages(user, draft, choice, price, recipients, bodies, due_at, hours))
     ids = storing.copy_many(session, messages)

@@ -68,7 +68,7 @@ _OF_TOKENS = text(f"""
 def choose(session: Session, user_id: int, reference: Reference) -> Choice | Refused:
     """What the user's reference comes to; a refusal where there is no such phone."""
     row = session.execute(_OF_USER, {"user": user_id, **_spelled(reference)}).one()
-    return _judge(reference, row)
+    return _resolve(reference, row)
 
 
 def account_rate(session: Session, user_id: int) -> Decimal:
@@ -99,7 +99,7 @@ def authenticate_and_choose(
         credentials, reference = distinct[row.place]
         principal = read_principal(row, credentials)
         if principal is not None:
-            found[credentials, reference] = principal, _judge(reference, row)
+            found[credentials, reference] = principal, _resolve(reference, row)
     return found
 
 
@@ -111,7 +111,7 @@ def _rate(row: Row[Any]) -> Decimal:
     return row.default_rate if row.default_id is not None else Decimal(str(get_settings().sms_rate))
 
 
-def _judge(reference: Reference, row: Row[Any]) -> Choice | Refused:
+def _resolve(reference: Reference, row: Row[Any]) -> Choice | Refused:
     rate = _rate(row)
     if reference is not None and reference != ACTIVE:
         if row.named_id is None:

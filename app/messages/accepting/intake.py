@@ -96,7 +96,7 @@ def _guard(session: Session, ready: Sequence[Asked], rows: Mapping[int, NewMessa
             item.send.in_transaction = True
             late[place] = Later()
     minutes = {place: item.user.same_content_minutes or 0 for place, item in guarded.items() if place not in late}
-    return {**late, **(same_content.judge(session, rows, minutes) if minutes else {})}
+    return {**late, **(same_content.check(session, rows, minutes) if minutes else {})}
 
 
 def _again(item: Asked, first: idempotency.FirstAnswer) -> dict[str, Any] | Refused:

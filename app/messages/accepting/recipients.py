@@ -1,6 +1,6 @@
 """Whom a message to many goes to, and what each is sent: numbers, the members of groups, and texts with names.
 
-`judge` needs no database; it takes seconds where national numbers are read.
+`validate` needs no database; it takes seconds where national numbers are read.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ class Recipient:
     place: int | None = None
 
 
-def judge(
+def validate(
     asked: Sequence[object], region: str | None, *, skip_invalid: bool, allow_duplicates: bool
 ) -> tuple[list[Recipient], list[Skipped]]:
     """The named recipients to serve, each number once at its first place, and those that `skip_invalid` left out.
@@ -50,13 +50,13 @@ def judge(
     more_wrong = 0
     skipped: list[Skipped] = []
     for place, item in enumerate(asked):
-        judged = _judge(item, place, region)
-        if isinstance(judged, Recipient):
-            found.append(judged)
+        validated = _validate(item, place, region)
+        if isinstance(validated, Recipient):
+            found.append(validated)
         elif skip_invalid:
-            skipped.append({"index": place, "reason": judged[1]})
+            skipped.append({"index": place, "reason": validated[1]})
         elif len(wrong) < MAX_NAMED_ERRORS:
-            wrong[judged[0]] = [judged[1]]
+            wrong[validated[0]] = [validated[1]]
         else:
             more_wrong += 1
     if wrong:
@@ -89,7 +89,7 @@ def with_groups(
     return everyone
 
 
-def _judge(item: object, place: int, region: str | None) -> Recipient | tuple[str, str]:
+def _validate(item: object, place: int, region: str | None) -> Recipient | tuple[str, str]:
     """A recipient, or the dotted field that is wrong and the sentence for it."""
     name: str | None = None
     field = f"recipients.{place}"

@@ -60,7 +60,7 @@ _OTHERS = text(f"""
 """)  # noqa: S608 - names of columns and of states
 
 
-def judge(session: Session, rows: Mapping[int, NewMessage], minutes: Mapping[int, int]) -> dict[int, AppError | Later]:
+def check(session: Session, rows: Mapping[int, NewMessage], minutes: Mapping[int, int]) -> dict[int, AppError | Later]:
     """What keeps some of the sends from being stored, by place. `minutes` has those whose accounts have the guard."""
     outcomes: dict[int, AppError | Later] = {}
     taken: set[tuple[int, str]] = set()

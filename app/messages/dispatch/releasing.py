@@ -78,13 +78,15 @@ def _settle(session: Session, rows: Sequence[Row[Any]], of_campaigns: OfCampaign
     now = max(row.now for row in rows)
     for row in rows:
         keepers = [keeper for keeper in (of_users.get(row.user_id), campaigns.get(row.campaign_id)) if keeper]
-        settled.append((row.message_id, *_judge(row, keepers if row.lane == Lane.BULK else [], now), now))
+        settled.append((row.message_id, *_evaluate(row, keepers if row.lane == Lane.BULK else [], now), now))
     session.execute(_SETTLE, transposed(settled, *(column.key for column in _SETTLED), "now"))
     waiting = {number for number, stage, *_ in settled if stage is Stage.WAITING}
     waking.wake_or_route(session, {(row.user_id, row.device_id) for row in rows if row.message_id in waiting})
 
 
-def _judge(row: Row[Any], keepers: Sequence[Keeper], now: datetime) -> tuple[Stage, datetime | None, datetime | None]:
+def _evaluate(
+    row: Row[Any], keepers: Sequence[Keeper], now: datetime
+) -> tuple[Stage, datetime | None, datetime | None]:
     """Stage, due time and end of the hours."""
     if row.paused:  # It stays held for its campaign's sake alone.
         return Stage.HELD, None, None
@@ -101,7 +103,7 @@ _CHANGED = text("""
     FOR NO KEY UPDATE SKIP LOCKED
 """)
 # What a hand-out holds at this moment goes to its phone.
-_JUDGE_ANEW = text(f"""
+_REEVALUATE = text(f"""
     WITH known AS MATERIALIZED (
         SELECT message_id FROM message_queue
         WHERE user_id = :user AND lane = {Lane.BULK} AND message_id > :after
@@ -115,12 +117,12 @@ _JUDGE_ANEW = text(f"""
     )
     SELECT count(*) AS n, max(message_id) AS last FROM marked
 """)  # noqa: S608 - constants
-_JUDGED = text("""
+_REEVALUATED = text("""
     UPDATE users SET hours_judged_to = :last, hours_set_at = CASE WHEN :more THEN hours_set_at END WHERE id = :user
 """)
 
 
-def judge_anew(session: Session) -> bool:
+def reevaluate_hours(session: Session) -> bool:
     """Have what waits of one account that changed its hours judged again by the next ticks, one batch of it; whether
     there was any such account.
     """
@@ -128,8 +130,8 @@ def judge_anew(session: Session) -> bool:
     if changed is None:
         return False
     values = {"user": changed.id, "after": changed.judged_to, "most": BATCH_SIZE}
-    marked = session.execute(_JUDGE_ANEW, values).one()
+    marked = session.execute(_REEVALUATE, values).one()
     more = marked.n == BATCH_SIZE
-    session.execute(_JUDGED, {"user": changed.id, "last": marked.last if more else None, "more": more})
+    session.execute(_REEVALUATED, {"user": changed.id, "last": marked.last if more else None, "more": more})
     outbound.nudge(session, TaskName.RELEASE)
     return True

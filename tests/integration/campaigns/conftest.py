@@ -49,11 +49,11 @@ def show(client):
 @pytest.fixture
 def look(work, ali):
     """What the workers do for Ali's campaigns: look after them, and route."""
-    from app.campaigns import looking
+    from app.campaigns import supervising
     from app.messages.dispatch import routing
 
     def once():
-        mails = work(looking.look, ali.id)
+        mails = work(supervising.look, ali.id)
         work(routing.route_waiting, ali.id)
         return mails
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from psycopg.types.json import Jsonb
 
-from app.campaigns import judging
+from app.campaigns import eligibility
 from app.messages.dispatch import releasing
 from app.messages.states import Stage
 
@@ -24,9 +24,9 @@ TOKYO = 9
 @pytest.fixture
 def release(work):
     def until_done():
-        while work(releasing.judge_anew):
+        while work(releasing.reevaluate_hours):
             pass
-        while work(releasing.release, judging.keepers):
+        while work(releasing.release, eligibility.keepers):
             pass
 
     return until_done
@@ -152,7 +152,7 @@ def test_bad_hours_are_refused_by_field(client, hours, field):
 
 
 def test_many_recipients_are_zoned_a_batch_at_a_time(phone, campaign, ask, show, look, sql, monkeypatch):
-    monkeypatch.setattr(judging, "_ZONED_AT_ONCE", 2)
+    monkeypatch.setattr(eligibility, "_ZONED_AT_ONCE", 2)
     number = campaign(5, hours=around_now(-1, 1, "recipient", at=TOKYO))
     sql.execute("UPDATE campaign_recipients SET number = '+81312345678' WHERE place = 5")
     ask(number, "start")

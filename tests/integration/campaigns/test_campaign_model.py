@@ -17,7 +17,7 @@ from sqlalchemy import text
 
 from app.accounts import signin, tokens
 from app.accounts.principals import Principal
-from app.campaigns import asking, life, looking, progress, records
+from app.campaigns import life, progress, records, stopping, supervising
 from app.campaigns.models import Campaign
 from app.core.database import transaction
 from app.core.errors import Refused
@@ -91,7 +91,7 @@ class CampaignLife(RuleBasedStateMachine):
                 text("UPDATE campaigns SET next_look_at = clock_timestamp() WHERE next_look_at IS NOT NULL")
             )
         with transaction() as session:
-            looking.look(session, self.user)
+            supervising.look(session, self.user)
 
     @rule()
     def route(self):
@@ -141,7 +141,7 @@ class CampaignLife(RuleBasedStateMachine):
     @rule()
     def pause(self):
         try:
-            asking.pause(self.user, str(self.id))
+            stopping.pause(self.user, str(self.id))
         except Refused:
             return
         self.stands = True
@@ -149,7 +149,7 @@ class CampaignLife(RuleBasedStateMachine):
     @rule()
     def cancel(self):
         try:
-            asking.cancel(self.user, str(self.id))
+            stopping.cancel(self.user, str(self.id))
         except Refused:
             return
         self.stands = True

@@ -114,7 +114,7 @@ def test_another_users_single_send_passes(phone, campaign, ask, look, send):
 
 
 def test_a_feed_that_dies_leaves_nothing(phone, campaign, ask, counts, sql, ali):
-    from app.campaigns import looking
+    from app.campaigns import supervising
     from app.core.database import transaction
 
     number = campaign(recipients=10)
@@ -122,7 +122,7 @@ def test_a_feed_that_dies_leaves_nothing(phone, campaign, ask, counts, sql, ali)
 
     def die():
         with transaction() as session:
-            looking.look(session, ali.id)
+            supervising.look(session, ali.id)
             raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
@@ -131,13 +131,13 @@ def test_a_feed_that_dies_leaves_nothing(phone, campaign, ask, counts, sql, ali)
 
 
 def test_a_tick_finds_what_no_nudge_told_of(campaign, ask, phone, ali):
-    from app.campaigns import looking
+    from app.campaigns import supervising
     from app.core.database import transaction
     from app.core.task_names import TaskName
 
     ask(campaign(), "start")
     with transaction() as session:
-        looking.remind(session)
+        supervising.remind(session)
         assert session.info["nudges"] == {(TaskName.FEED, ali.id)}
 
 

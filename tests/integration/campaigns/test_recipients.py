@@ -9,7 +9,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from app.campaigns import adding, listing, looking
+from app.campaigns import adding, listing, supervising
 from app.campaigns.sources import Row, Source
 from app.core.bodies import XLSX_TYPE
 from app.core.database import transaction
@@ -541,7 +541,7 @@ def test_each_text_has_its_recipients_fields(client, draft, bring, phone, sql, w
     told(bring(campaign, "phone,amount\n901112233,7\n"))
     client.post("/api/contacts", json={"phone_number": "+998901112233", "name": "Guli"})
     assert client.post(f"{campaign}/start").status_code == 200
-    work(looking.look, ali.id)
+    work(supervising.look, ali.id)
     found = sql.execute("SELECT message FROM messages ORDER BY id").fetchall()
     assert [text for (text,) in found] == ["Ali A there", "You {amount} there", "Guli 7 there"]
 

@@ -105,9 +105,9 @@ def test_the_stop_rule_pauses_within_a_batch(  # noqa: PLR0917 - fixtures
     assert "waiting" not in told
     assert told["not_made"] >= 80
 
-    from app.campaigns import telling
+    from app.campaigns import notices
 
-    telling.post(mails)
+    notices.post(mails)
     [mail] = mailbox.mails
     assert mail["Subject"] == "Campaign paused: Sale"
     assert shown["reason"] in mail.get_content()

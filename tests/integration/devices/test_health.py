@@ -68,7 +68,7 @@ def tick(work):
     from app.devices import alerts
 
     def once():
-        return sum(alerts.tell_owner(account) for account in work(alerts.accounts))
+        return sum(alerts.notify_owner(account) for account in work(alerts.accounts))
 
     return once
 

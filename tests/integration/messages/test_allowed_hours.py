@@ -17,7 +17,7 @@ def no_campaigns(session, campaigns):
 @pytest.fixture
 def release(work):
     def until_done():
-        while work(releasing.judge_anew):
+        while work(releasing.reevaluate_hours):
             pass
         while work(releasing.release, no_campaigns):
             pass
@@ -230,12 +230,12 @@ def test_many_are_judged_anew_in_batches_that_go_on_where_the_last_ended(client,
     monkeypatch.setattr(releasing, "BATCH_SIZE", 2)
     bulk(*[f"+9989011122{number:02}" for number in range(5)])
     client.put("/api/settings", json={"allowed_hours": around_now(*CLOSED)})
-    assert work(releasing.judge_anew)
+    assert work(releasing.reevaluate_hours)
     assert sum(not no_closing for _, _, no_closing in stages(sql)) == 2
     # A tick in between judges what was marked, and it is not marked again.
     assert work(releasing.release, no_campaigns) == 2
     assert stages(sql)[:2] == [HELD, HELD]
-    assert [work(releasing.judge_anew) for _ in range(3)] == [True, True, False]
+    assert [work(releasing.reevaluate_hours) for _ in range(3)] == [True, True, False]
     while work(releasing.release, no_campaigns):
         pass
     assert stages(sql) == [HELD] * 5
@@ -247,4 +247,4 @@ def test_of_two_that_judge_one_account_anew_one_does(client, bulk, set_hours, sq
     bulk()
     client.put("/api/settings", json={"allowed_hours": around_now(*CLOSED)})
     with transaction() as one, transaction() as two:
-        assert (releasing.judge_anew(one), releasing.judge_anew(two)) == (True, False)
+        assert (releasing.reevaluate_hours(one), releasing.reevaluate_hours(two)) == (True, False)

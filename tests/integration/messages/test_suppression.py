@@ -195,7 +195,7 @@ def test_it_is_answered_from_the_index_of_recipients(sql, ali):
 
 
 def test_a_campaign_leaves_out_who_is_over_the_cap_or_had_its_text(settings, bulk, client, sql, ali, work, phone):
-    from app.campaigns import looking
+    from app.campaigns import supervising
 
     settings(frequency_cap={"messages": 1, "days": 7}, same_content_minutes=60)
     bulk(ALI, message="Hello")
@@ -207,7 +207,7 @@ def test_a_campaign_leaves_out_who_is_over_the_cap_or_had_its_text(settings, bul
     )
     sql.execute("UPDATE campaigns SET recipients = 3 WHERE id = %s", (number,))
     client.post(f"/api/campaigns/{number}/start")
-    work(looking.look, ali.id)
+    work(supervising.look, ali.id)
     reasons = dict(sql.execute("SELECT value, reason FROM campaign_left_out").fetchall())
     assert reasons == {ALI: "over_cap", LAYLO: "same_content"}
     assert sql.execute("SELECT recipient_number FROM messages WHERE campaign_id = %s", (number,)).fetchall() == [

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.campaigns import looking
+from app.campaigns import supervising
 from app.core.database import transaction
 from app.core.security import digest
 from app.messages.accepting import bulk, intake, requests
@@ -86,7 +86,7 @@ def test_what_is_being_accepted_when_the_stop_comes_is_not_given_out(phone, ali,
 
 def test_a_feed_under_way_when_the_stop_comes_gives_nothing_out(phone, running, ali, sql, work):
     with transaction() as session:
-        looking.look(session, ali.id)
+        supervising.look(session, ali.id)
         assert phone.receive(NUMBER, "STOP") == 200
         work(opting_out.withdraw, ali.id)
     work(routing.route_waiting, ali.id)
@@ -98,7 +98,7 @@ def test_a_feed_under_way_when_the_stop_comes_gives_nothing_out(phone, running, 
 
 def test_a_feed_after_the_stop_leaves_it_out(phone, running, ali, sql, work):
     phone.receive(NUMBER, "STOP")
-    work(looking.look, ali.id)
+    work(supervising.look, ali.id)
     assert ended(sql) == []
     assert running()["counts"]["left_out"] == 1
     assert sql.execute("SELECT value, reason FROM campaign_left_out").fetchall() == [(NUMBER, "opted_out")]
@@ -115,7 +115,7 @@ def running(client, sql, phone):
 
 
 def test_what_is_held_or_scheduled_is_withdrawn(phone, running, send, client, ali, sql, work):
-    work(looking.look, ali.id)
+    work(supervising.look, ali.id)
     (campaign,) = client.get("/api/campaigns").json()["data"]["data"]
     assert client.post(f"/api/campaigns/{campaign['id']}/pause").status_code == 200
     send("later", recipient_number=NUMBER, send_at=phone.now(3600))

@@ -245,10 +245,10 @@ def test_contacts_and_groups(browse, ali, client, tmp_path) -> None:
 
 
 def test_a_webhook_that_fails_is_seen_mended_and_replayed(browse, ali, configured, sql) -> None:
-    from app.webhooks.guard import judge_address
+    from app.webhooks.guard import check_address
 
     configured(WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8")
-    judge_address.cache_clear()
+    check_address.cache_clear()
     visitor = browse(ali)
     page = visitor.page
     with Receiver() as receiver:
@@ -284,7 +284,7 @@ def test_a_webhook_that_fails_is_seen_mended_and_replayed(browse, ali, configure
         visitor.submit("Deliver again")
         page.locator(".badge.pending").first.wait_for()
     assert sql.execute("SELECT state, url FROM webhook_deliveries").fetchone() == ("pending", receiver.url())
-    judge_address.cache_clear()
+    check_address.cache_clear()
 
 
 def test_settings_password_sessions_and_the_end(browse, ali, secret, api, sql) -> None:
@@ -453,7 +453,7 @@ def make_campaign(visitor, tmp_path) -> None:
 
 
 def test_a_campaign_from_a_file_to_its_end(browse, ali, phone, client, work, tmp_path) -> None:
-    from app.campaigns import looking
+    from app.campaigns import supervising
     from app.messages.dispatch import routing
 
     visitor = browse(ali)
@@ -467,7 +467,7 @@ def test_a_campaign_from_a_file_to_its_end(browse, ali, phone, client, work, tmp
     with phone.stream():
         visitor.submit("Start the campaign")
         visitor.says("0 of 6")
-        work(looking.look, ali.id)
+        work(supervising.look, ali.id)
         work(routing.route_waiting, ali.id)
         first = phone.pull()
         assert first

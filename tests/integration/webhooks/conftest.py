@@ -11,7 +11,7 @@ from app.core.database import close_engines, transaction
 from app.core.settings import get_settings
 from app.webhooks import outbox
 from app.webhooks.delivery import Deliverer
-from app.webhooks.guard import judge_address, origin_of
+from app.webhooks.guard import check_address, origin_of
 from tests.support.webhooks_receiver import Receiver
 
 
@@ -25,10 +25,10 @@ def engine(servers) -> Iterator[None]:
 def loopback_allowed(database, engine, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("SMSFLEET_WEBHOOK_ALLOWED_NETWORKS", "127.0.0.0/8,::1/128")
     get_settings.cache_clear()
-    judge_address.cache_clear()
+    check_address.cache_clear()
     yield
     get_settings.cache_clear()
-    judge_address.cache_clear()
+    check_address.cache_clear()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from app.core.settings import Settings, get_settings
 from app.webhooks import addresses
 from app.webhooks.addresses import AddressRates, HeldAddressError
 from app.webhooks.claims import LARGE, MAX_LARGE_BYTES, MAX_LARGE_BYTES_OF_USER, claim
-from app.webhooks.guard import judge_address, judge_url_text
+from app.webhooks.guard import check_address, check_url_text
 from app.webhooks.records import NEVER_ACCEPTED_REASON
 from tests.integration.webhooks.conftest import (
     callback,
@@ -62,7 +62,7 @@ def test_an_address_that_accepts_nothing_is_called_so_often_over_all_processes(s
     assert not held(first, "203.0.113.8")
     # Known to be held, it is not asked for again.
     with pytest.raises(HeldAddressError, match=r"too many failed calls to 203\.0\.113\.7"):
-        first.judge(VICTIM)
+        first.check(VICTIM)
 
 
 def test_one_that_accepts_is_never_held_in_any_process(servers) -> None:
@@ -183,7 +183,7 @@ def refused(monkeypatch):
     def refuse(hosts: str) -> None:
         monkeypatch.setenv("SMSFLEET_WEBHOOK_REFUSED_HOSTS", hosts)
         get_settings.cache_clear()
-        judge_address.cache_clear()
+        check_address.cache_clear()
 
     return refuse
 
@@ -203,9 +203,9 @@ def refused(monkeypatch):
 def test_what_the_operator_refuses_is_refused_when_it_is_set(refused, url) -> None:
     refused("victim.example, 203.0.113.0/24,bücher.example")
     with pytest.raises(ValueError, match="a host that this installation refuses"):
-        judge_url_text(url)
+        check_url_text(url)
     for other in ("https://notvictim.example/", "https://victim.example.org/", "https://93.184.216.34/"):
-        judge_url_text(other)
+        check_url_text(other)
 
 
 @pytest.mark.parametrize("hosts", ["receiver.test", "*.test", "127.0.0.0/8", "::1, 127.0.0.1"])

@@ -74,11 +74,11 @@ def test_hostile_urls_are_refused_by_name(mine, url, why) -> None:
 
 
 def test_localhost_is_refused_unless_its_network_is_allowed(mine, configured) -> None:
-    from app.webhooks.guard import judge_address
+    from app.webhooks.guard import check_address
 
     assert mine.put("/api/webhooks", json={"webhook_url_status": "http://localhost:1/"}).status_code == 200
     configured(WEBHOOK_ALLOWED_NETWORKS="")
-    judge_address.cache_clear()
+    check_address.cache_clear()
     assert mine.put("/api/webhooks", json={"webhook_url_status": "http://localhost:1/"}).status_code == 422
     assert mine.put("/api/webhooks", json={"webhook_url_status": "http://nowhere.invalid/"}).status_code == 200
 
@@ -325,14 +325,14 @@ def test_the_owner_of_a_url_that_was_switched_off_gets_one_mail(ali, monkeypatch
         threading.Thread(target=server.serve_forever).start()
         monkeypatch.setenv("SMSFLEET_SMTP_URL", "smtp://127.0.0.1:9")
         get_settings.cache_clear()
-        assert notices.tell_owners() == 0
+        assert notices.notify_owners() == 0
         assert rows("SELECT owner_told_at FROM webhook_urls") == [(None,)]
-        assert notices.tell_owners() == 0
+        assert notices.notify_owners() == 0
         # As if the lease of the one that failed were over.
         execute("UPDATE webhook_urls SET telling_until = clock_timestamp()")
         monkeypatch.setenv("SMSFLEET_SMTP_URL", f"smtp://127.0.0.1:{server.server_address[1]}")
         get_settings.cache_clear()
-        assert [notices.tell_owners(), notices.tell_owners()] == [1, 0]
+        assert [notices.notify_owners(), notices.notify_owners()] == [1, 0]
         server.shutdown()
     [mail] = mails
     assert f"To: {ali.email}" in mail
@@ -346,15 +346,15 @@ def test_a_mail_is_not_lost_with_the_process_that_was_sending_it(ali) -> None:
     execute("UPDATE webhook_urls SET disabled_at = clock_timestamp(), disabled_reason = 'Nothing was accepted.'")
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(30)
-        program = "from app.webhooks import notices; notices.tell_owners()"
+        program = "from app.webhooks import notices; notices.notify_owners()"
         environment = os.environ | {"SMSFLEET_SMTP_URL": f"smtp://127.0.0.1:{server.getsockname()[1]}"}
         with subprocess.Popen([sys.executable, "-c", program], env=environment) as process:
             connection, _ = server.accept()
             with connection:
                 process.kill()
     assert rows("SELECT owner_told_at FROM webhook_urls") == [(None,)]
-    assert notices.tell_owners() == 0
+    assert notices.notify_owners() == 0
     # As if the dead one's lease were over.
     execute("UPDATE webhook_urls SET telling_until = clock_timestamp()")
-    assert notices.tell_owners() == 1
-    assert notices.tell_owners() == 0
+    assert notices.notify_owners() == 1
+    assert notices.notify_owners() == 0

@@ -13,7 +13,7 @@ import pytest
 
 from app.core.settings import get_settings
 from app.webhooks import client, sender
-from app.webhooks.guard import judge_address
+from app.webhooks.guard import check_address
 from tests.integration.webhooks.conftest import callback, hasten, make_user, rows, value, write
 from tests.support.waiting import until
 from tests.support.webhooks_receiver import (
@@ -261,7 +261,7 @@ def test_a_name_that_changes_is_judged_at_every_connect(receiver, start_delivere
 def test_loopback_is_not_connected_to_where_it_is_not_allowed(receiver, deliverer, monkeypatch, host) -> None:
     monkeypatch.setenv("SMSFLEET_WEBHOOK_ALLOWED_NETWORKS", "")
     get_settings.cache_clear()
-    judge_address.cache_clear()
+    check_address.cache_clear()
     write(callback(make_user(), f"http://{host}:{receiver.port}/x", 1))
     assert attempt().status_code is None
     assert receiver.connections == 0

@@ -11,7 +11,7 @@ from jsonschema import Draft202012Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from app.core import refusals
-from app.devices.askers import account_of
+from app.devices.callers import account_of
 from app.docs import llms
 from app.docs.openapi import describe, operations
 from app.main import create_api

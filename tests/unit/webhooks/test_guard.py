@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from app.core.settings import get_settings
 from app.webhooks.client import _guarded_socket
-from app.webhooks.guard import ForbiddenAddressError, host_of, judge_address, judge_url_text, origin_of
+from app.webhooks.guard import ForbiddenAddressError, check_address, check_url_text, host_of, origin_of
 
 INTERNAL = (
     "0.0.0.0/8",
@@ -163,10 +163,10 @@ TRICKS = [
 def nothing_allowed(monkeypatch):
     monkeypatch.setenv("SMSFLEET_WEBHOOK_ALLOWED_NETWORKS", "")
     get_settings.cache_clear()
-    judge_address.cache_clear()
+    check_address.cache_clear()
     yield
     get_settings.cache_clear()
-    judge_address.cache_clear()
+    check_address.cache_clear()
 
 
 def inside(networks):
@@ -179,7 +179,7 @@ def inside(networks):
 
 def refused(address) -> bool:
     try:
-        judge_address(str(address))
+        check_address(str(address))
     except ForbiddenAddressError:
         return True
     return False
@@ -187,7 +187,7 @@ def refused(address) -> bool:
 
 def complaint(url: str) -> str | None:
     try:
-        judge_url_text(url)
+        check_url_text(url)
     except ValueError as error:
         return str(error)
     return None
@@ -196,13 +196,13 @@ def complaint(url: str) -> str | None:
 @pytest.mark.parametrize("url", TRICKS)
 def test_tricky_spellings_are_refused(url) -> None:
     with pytest.raises(ValueError, match=r"^The \{name\} field must "):
-        judge_url_text(url)
+        check_url_text(url)
 
 
 @pytest.mark.parametrize("url", [f"http://example.com/{c}x" for c in " \t\r\n\0\x7f\u2028\u3000"])
 def test_blanks_and_control_characters_are_refused(url) -> None:
     with pytest.raises(ValueError, match="spaces"):
-        judge_url_text(url)
+        check_url_text(url)
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_blanks_and_control_characters_are_refused(url) -> None:
     ],
 )
 def test_ordinary_urls_are_taken(url) -> None:
-    judge_url_text(url)
+    check_url_text(url)
     assert host_of(origin_of(url))
 
 
@@ -252,34 +252,34 @@ def test_no_internal_address_in_any_spelling_or_wrapping(address) -> None:
     ]
     for spelling in spellings:
         with pytest.raises(ValueError, match=r"^The \{name\} field must "):
-            judge_url_text(f"http://{spelling}/")
+            check_url_text(f"http://{spelling}/")
 
 
 @given(inside(INTERNAL_V6))
 def test_no_internal_address_of_version_six(address) -> None:
     assert refused(address)
     with pytest.raises(ValueError, match="private, local or reserved"):
-        judge_url_text(f"https://[{address}]/")
+        check_url_text(f"https://[{address}]/")
 
 
 @given(inside(INTERNAL_V6), st.sampled_from(PUBLIC), st.sampled_from((0x00005EFE, 0x02005EFE)))
 def test_a_public_address_inside_opens_no_internal_one_of_version_six(prefix, inner, form) -> None:
     tunnelled = (int(prefix) >> 64 << 64) | (form << 32) | int(ipaddress.IPv4Address(inner))
     assert refused(ipaddress.IPv6Address(tunnelled))
-    judge_address(str(ipaddress.IPv6Address((0x26064700 << 96) | (form << 32) | int(ipaddress.IPv4Address(inner)))))
+    check_address(str(ipaddress.IPv6Address((0x26064700 << 96) | (form << 32) | int(ipaddress.IPv4Address(inner)))))
 
 
 @given(st.ip_addresses(v=4).filter(lambda a: not any(a in ipaddress.ip_network(n) for n in INTERNAL)))
 def test_public_addresses_are_taken_where_python_takes_them(address) -> None:
     if address.is_global and not str(address).startswith(("192.31.196.", "192.52.193.", "192.175.48.")):
-        judge_address(str(address))
-        judge_address(f"::ffff:{address}")
-        judge_address(str(ipaddress.IPv6Address(int(ipaddress.IPv6Address("64:ff9b::")) | int(address))))
+        check_address(str(address))
+        check_address(f"::ffff:{address}")
+        check_address(str(ipaddress.IPv6Address(int(ipaddress.IPv6Address("64:ff9b::")) | int(address))))
 
 
 @pytest.mark.parametrize("address", PUBLIC)
 def test_neighbours_of_internal_networks_are_public(address) -> None:
-    judge_address(address)
+    check_address(address)
 
 
 @given(st.text(max_size=60))
@@ -307,17 +307,17 @@ def test_what_the_system_would_read_as_an_internal_address_is_refused(host) -> N
     except (OSError, UnicodeError):
         return
     for *_, address in literal:
-        judge_address(address[0])
+        check_address(address[0])
 
 
 def test_allowed_networks_open_what_they_name_and_nothing_else(monkeypatch) -> None:
     monkeypatch.setenv("SMSFLEET_WEBHOOK_ALLOWED_NETWORKS", "10.1.0.0/16, fd00::/8")
     get_settings.cache_clear()
     for url in ("http://10.1.2.3/", "http://[fd12::1]/", "http://[::ffff:10.1.2.3]/"):
-        judge_url_text(url)
+        check_url_text(url)
     for url in ("http://10.2.0.1/", "http://127.0.0.1/", "http://localhost/", "http://[fc00::1]/"):
         with pytest.raises(ValueError, match="private"):
-            judge_url_text(url)
+            check_url_text(url)
 
 
 def test_the_socket_is_never_made_for_a_forbidden_address() -> None:

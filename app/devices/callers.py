@@ -22,7 +22,7 @@ from app.devices.auth import devices_by_token
 HOOKS = "/hooks/"
 
 # The credentials of an account's token, the digest of a phone's, or the secret of a hook.
-Asker = TokenCredentials | bytes | str
+Caller = TokenCredentials | bytes | str
 
 _TOKENS = text(f"SELECT t.id, t.secret_hash, t.user_id FROM tokens t WHERE t.id = ANY(:ids) AND {IN_FORCE}")  # noqa: S608 - a constant
 
@@ -30,13 +30,13 @@ _TOKENS = text(f"SELECT t.id, t.secret_hash, t.user_id FROM tokens t WHERE t.id 
 async def account_of(scope: Scope) -> int | None:
     """The account that the request's token or secret belongs to; None for a stranger."""
     if "account" not in scope:
-        asker = _asker(scope)
-        scope["account"] = None if asker is None else await _lookups().submit(asker)
+        caller = _caller(scope)
+        scope["account"] = None if caller is None else await _lookups().submit(caller)
     account: int | None = scope["account"]
     return account
 
 
-def _asker(scope: Scope) -> Asker | None:
+def _caller(scope: Scope) -> Caller | None:
     if scope["path"].startswith(HOOKS):
         return str(scope["path"].removeprefix(HOOKS))
     token = bearer(header(scope, b"authorization")) or cookies.read(scope, cookies.SESSION)
@@ -44,27 +44,27 @@ def _asker(scope: Scope) -> Asker | None:
 
 
 @once
-def _lookups() -> Batcher[Asker, int | None]:
+def _lookups() -> Batcher[Caller, int | None]:
     """Strangers that come in numbers take one statement at a time, and none of the threads that answer requests."""
-    return Batcher("askers", accounts_of)
+    return Batcher("callers", accounts_of)
 
 
-def accounts_of(session: Session, askers: list[Asker]) -> Sequence[int | None]:
-    """The account behind each asker; None for an unknown, expired or removed one."""
-    ids = [asker[0] for asker in askers if isinstance(asker, tuple)]
+def accounts_of(session: Session, callers: list[Caller]) -> Sequence[int | None]:
+    """The account behind each caller; None for an unknown, expired or removed one."""
+    ids = [caller[0] for caller in callers if isinstance(caller, tuple)]
     tokens = {row.id: row for row in session.execute(_TOKENS, {"ids": ids})} if ids else {}
-    digests = [asker for asker in askers if isinstance(asker, bytes)]
+    digests = [caller for caller in callers if isinstance(caller, bytes)]
     phones = devices_by_token(session, digests) if digests else {}
-    secrets = [asker for asker in askers if isinstance(asker, str)]
+    secrets = [caller for caller in callers if isinstance(caller, str)]
     hooks = phone_news.by_secret(session, secrets) if secrets else {}
     found: list[int | None] = []
-    for asker in askers:
-        if isinstance(asker, tuple):
-            row = tokens.get(asker[0])
-            found.append(row.user_id if row and same(bytes(row.secret_hash), asker[1]) else None)
-        elif isinstance(asker, bytes):
-            found.append(phones[asker]["user_id"] if asker in phones else None)
+    for caller in callers:
+        if isinstance(caller, tuple):
+            row = tokens.get(caller[0])
+            found.append(row.user_id if row and same(bytes(row.secret_hash), caller[1]) else None)
+        elif isinstance(caller, bytes):
+            found.append(phones[caller]["user_id"] if caller in phones else None)
         else:
-            hook = hooks.get(asker)
+            hook = hooks.get(caller)
             found.append(hook["user_id"] if hook and not hook["removed"] else None)
     return found

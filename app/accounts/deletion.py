@@ -1,6 +1,6 @@
 """Deleting one's own account."""
 
-from app.accounts import google, ownership, signin, tries
+from app.accounts import google, login_limits, ownership, signin
 from app.accounts.models import User
 from app.accounts.principals import Principal, hold
 from app.core.database import transaction
@@ -12,7 +12,7 @@ def delete_account(principal: Principal, password: str | None, id_token: str | N
     """End the account of who proves to be its owner, in transactions of its own. Raises `Forbidden`, `Invalid`."""
     if principal.kind != "session":
         raise Forbidden(SESSION_NEEDED)
-    with tries.of_password(principal.user_id):
+    with login_limits.of_password(principal.user_id):
         if id_token is not None or signin.confirm(principal.user_id, password) is None:
             google.confirm(principal.user_id, id_token)
     with transaction() as session:

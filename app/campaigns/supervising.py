@@ -9,7 +9,7 @@ from datetime import datetime
 from sqlalchemy import RowMapping, func, or_, select, text
 from sqlalchemy.orm import Session
 
-from app.campaigns import feeding, life, progress, rules, spreading, telling
+from app.campaigns import feeding, life, notices, progress, rules, spreading
 from app.campaigns.models import Campaign
 from app.campaigns.rules import Verdict
 from app.campaigns.schemas import Counts
@@ -27,7 +27,7 @@ _OWNER = text("""
 """)
 
 
-def look(session: Session, user_id: int) -> list[telling.Mail]:
+def look(session: Session, user_id: int) -> list[notices.Mail]:
     """One batch for each of the account's campaigns, and the mails to send of it once this is committed."""
     owner = session.execute(_OWNER, {"id": user_id}).mappings().one_or_none()
     campaigns = _lock(session, user_id)
@@ -47,7 +47,7 @@ def look(session: Session, user_id: int) -> list[telling.Mail]:
     mails = [mail for one in running if (mail := _stop(session, one, counts[one.id], owner, now))]
     for one in running:
         if one.status == CampaignStatus.RUNNING and life.finish(session, one, now):
-            telling.write_event(session, one)
+            notices.write_event(session, one)
     fed = [one for one in running if one.status == CampaignStatus.RUNNING]
     if fed:
         spreading.spread(session, user_id, fed)
@@ -68,7 +68,7 @@ def _lock(session: Session, user_id: int) -> Sequence[Campaign]:
 
 def _stop(
     session: Session, campaign: Campaign, counts: Counts, owner: RowMapping, now: datetime
-) -> telling.Mail | None:
+) -> notices.Mail | None:
     """Stop a running campaign where something says so."""
     handed_over = owner["withdraw_before"] is not None and campaign.created_at < owner["withdraw_before"]
     if handed_over or owner["deleted_at"] is not None:
@@ -79,7 +79,7 @@ def _stop(
     if verdict is None:
         return None
     life.pause(session, campaign, verdict.by, verdict.code, verdict.figures)
-    return telling.paused(session, campaign)
+    return notices.paused(session, campaign)
 
 
 def _verdict(session: Session, campaign: Campaign, counts: Counts, now: datetime, *, has_plan: bool) -> Verdict | None:
