@@ -1,4 +1,4 @@
-"""A campaign end to end: accepted, routed, handed out, on air, reported, and each message's callback called.
+"""Many messages end to end: accepted, routed, handed out, on air, reported, and each message's callback called.
 
 With phones that report each state in a request of its own, as the stock app does, and with phones that report in
 arrays. A message is delivered a second after it was sent. The phones are a process of their own; what they sent is read
@@ -12,7 +12,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -69,21 +69,28 @@ def run_memory(*, smoke: bool = False) -> list[Figure]:
     ]
 
 
-def campaign(running: Installation, messages: int, reports: str) -> tuple[float, Counter[str]]:
-    """Messages a second from the request to the last webhook, and all Celery tasks meanwhile by name."""
+# Sends to the numbers, with a URL to call back; gives what tells in the end which messages were made of them.
+Send = Callable[[Account, list[str], str], AbstractContextManager[Callable[[], set[str]]]]
+
+
+@contextmanager
+def _by_bulk(account: Account, numbers: list[str], callback: str) -> Iterator[Callable[[], set[str]]]:
+    body = {"message": "A campaign", "recipients": numbers, "device_id": "active", "callback_url": callback}
+    accepted = {item["message_id"] for item in account.call("POST", "/api/sms/bulk", body)}
+    yield lambda: accepted
+
+
+def campaign(running: Installation, messages: int, reports: str, send: Send = _by_bulk) -> tuple[float, Counter[str]]:
+    """Messages a second from the first request to the last webhook, and all Celery tasks meanwhile by name."""
     account = Account(running)
+    numbers = [f"+99890{number:07d}" for number in range(messages)]
     with WebhookReceiver() as receiver, TaskCounter(running.redis_url) as tasks, phones(account, reports) as ledger:
-        body = {
-            "message": "A campaign",
-            "recipients": [f"+99890{number:07d}" for number in range(messages)],
-            "device_id": "active",
-            "callback_url": receiver.url,
-        }
         began = time.perf_counter()
-        accepted = {item["message_id"] for item in account.call("POST", "/api/sms/bulk", body)}
-        _wait(lambda: len(receiver.statuses) >= messages, lambda: len(receiver.statuses))
-        seconds = time.perf_counter() - began
+        with send(account, numbers, receiver.url) as made:
+            wait(lambda: len(receiver.statuses) >= messages, lambda: len(receiver.statuses))
+            seconds = time.perf_counter() - began
         count = Counter(tasks.tasks)
+        accepted = made()
         on_air = Counter(entry.message_id for entry in ledger())
         check("accepted", len(accepted), messages)
         check("stored", account.count(), messages)
@@ -106,7 +113,7 @@ def phones(account: Account, reports: str) -> Iterator[Callable[[], Ledger]]:
         command += ["--state", str(Path(folder) / "phones")]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
             try:
-                _wait(lambda: _online(account) == PHONES, lambda: _online(account))
+                wait(lambda: _online(account) == PHONES, lambda: _online(account))
                 yield lambda: Ledger.read(file)
             finally:
                 process.send_signal(signal.SIGTERM)
@@ -116,7 +123,7 @@ def _online(account: Account) -> int:
     return sum(device["online"] for device in account.call("GET", "/api/devices"))
 
 
-def _wait(condition: Callable[[], bool], progress: Callable[[], Any], patience: float = 60) -> None:
+def wait(condition: Callable[[], bool], progress: Callable[[], Any], patience: float = 60) -> None:
     """Return when the condition holds; raise where nothing has moved for `patience` seconds."""
     last, since = progress(), time.monotonic()
     while not condition():
