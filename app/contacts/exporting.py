@@ -10,11 +10,11 @@ from app.contacts.schemas import ContactFilter
 from app.core.database import transaction
 from app.files.csv_output import csv_lines, harmless
 
-COLUMNS = ("phone_number", "name", "email", "notes")
+COLUMNS = ("phone_number", "name", "email", "notes", "time_zone")
 EXAMPLE = (
-    '"phone_number","name","email","notes"\r\n'
-    '"+12025550123","Ali","ali@example.com",""\r\n'
-    '"+12025550148","Laylo","","Prefers mornings"\r\n'
+    '"phone_number","name","email","notes","time_zone"\r\n'
+    '"+12025550123","Ali","ali@example.com","",""\r\n'
+    '"+12025550148","Laylo","","Prefers mornings","Asia/Tashkent"\r\n'
 )
 _BATCH = 2000
 
@@ -33,5 +33,5 @@ def rows(user_id: int, wanted: ContactFilter, *, bom: bool) -> Iterator[str]:
             found = session.scalars(query).all()
         if not found:
             return
-        yield csv_lines((c.phone_number, *map(harmless, (c.name, c.email, c.notes))) for c in found)
+        yield csv_lines((c.phone_number, *map(harmless, (c.name, c.email, c.notes, c.time_zone))) for c in found)
         last = found[-1].id

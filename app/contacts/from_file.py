@@ -6,13 +6,15 @@ from typing import Any, BinaryIO
 from app.accounts.principals import Principal
 from app.contacts.importing import LENGTHS, TEXTS, Validated, store
 from app.contacts.schemas import MAX_IMPORTED, FileImport, Imported
+from app.core.hours import zone_names
 from app.core.validation import read
 from app.files import uploads
 from app.files.recipients import with_numbers
 from app.files.table import Table, open_table
-from app.files.words import EMAIL, NAME, NOTES
+from app.files.words import EMAIL, NAME, NOTES, ZONE
 
-_HEADERS = {"name": NAME, "email": EMAIL, "notes": NOTES}
+_HEADERS = {"name": NAME, "email": EMAIL, "notes": NOTES, "time_zone": ZONE}
+_ZONE = TEXTS.index("time_zone")
 
 
 def take_in(user: Principal, body: BinaryIO, content_type: str, wanted: FileImport) -> Imported:
@@ -45,6 +47,8 @@ def validate(file: BinaryIO, charset: str | None, wanted: FileImport, region: st
         texts = [(cells[column] or None) if column is not None and column < len(cells) else None for column in columns]
         if too_long := _too_long(texts):
             validated.left_out.add("too_long", line, number, too_long)
+        elif (zone := texts[_ZONE]) is not None and zone not in zone_names():
+            validated.left_out.add("unknown_zone", line, number, f"{zone} is not a time zone like Asia/Tashkent.")
         elif validated.is_first(number, line, "line "):
             validated.rows.append((number, *texts, *(text is not None for text in texts)))
     return validated
@@ -59,5 +63,5 @@ def _column(table: Table, wanted: FileImport, name: str) -> int | None:
 def _too_long(texts: Sequence[str | None]) -> str | None:
     for name, text in zip(TEXTS, texts, strict=True):
         if text is not None and len(text) > LENGTHS[name]:
-            return f"The {name} has more than {LENGTHS[name]} characters."
+            return f"The {name.replace('_', ' ')} has more than {LENGTHS[name]} characters."
     return None

@@ -18,6 +18,7 @@ from app.contacts.schemas import (
     NAME_LENGTH,
     NOTES_LENGTH,
     NUMBER_LENGTH,
+    ZONE_LENGTH,
     ContactImport,
     Imported,
     SkippedContact,
@@ -25,12 +26,16 @@ from app.contacts.schemas import (
 from app.core.arrays import copy_table, sql_type
 from app.core.database import transaction
 from app.core.errors import Invalid
+from app.core.hours import zone_names
 from app.core.numbers import explain_refusal, normalize_number
 from app.files.recipients import LeftOut
 
 MAX_NAMED_ERRORS = 100
-LENGTHS = {"name": NAME_LENGTH, "phone_number": NUMBER_LENGTH, "email": EMAIL_LENGTH, "notes": NOTES_LENGTH}
-TEXTS = ("name", "email", "notes")
+LENGTHS = {
+    "name": NAME_LENGTH, "phone_number": NUMBER_LENGTH, "email": EMAIL_LENGTH, "notes": NOTES_LENGTH,
+    "time_zone": ZONE_LENGTH,
+}  # fmt: skip
+TEXTS = ("name", "email", "notes", "time_zone")
 
 Row = tuple[Any, ...]
 
@@ -93,6 +98,8 @@ def _fields(item: object, place: str, wrong: dict[str, list[str]]) -> Mapping[st
         elif value is not None and len(value) > length:
             sentence = f"The {place}.{name.replace('_', ' ')} field must not be greater than {length} characters."
             wrong[f"{place}.{name}"] = [sentence]
+        elif name == "time_zone" and value is not None and value not in zone_names():
+            wrong[f"{place}.{name}"] = [f"The {place}.time zone field must be a time zone like Asia/Tashkent."]
         else:
             row[name] = value
     return row
@@ -113,24 +120,20 @@ _PREPARE = (
 )
 _MERGE = (
     "ANALYZE imported",
-    """
-    INSERT INTO contacts (user_id, phone_number, name, email, notes)
-    SELECT :user, phone_number, name, email, notes FROM imported
+    f"""
+    INSERT INTO contacts (user_id, phone_number, {", ".join(TEXTS)})
+    SELECT :user, phone_number, {", ".join(TEXTS)} FROM imported
     ON CONFLICT (user_id, phone_number) DO NOTHING
-    """,
+    """,  # noqa: S608 - names of columns
     # Those just made have the same values and are not written again.
-    """
+    f"""
     UPDATE contacts c SET
-        name = CASE WHEN i.has_name THEN i.name ELSE c.name END,
-        email = CASE WHEN i.has_email THEN i.email ELSE c.email END,
-        notes = CASE WHEN i.has_notes THEN i.notes ELSE c.notes END,
+        {", ".join(f"{name} = CASE WHEN i.has_{name} THEN i.{name} ELSE c.{name} END" for name in TEXTS)},
         updated_at = clock_timestamp()
     FROM imported i
     WHERE c.user_id = :user AND c.phone_number = i.phone_number
-      AND ((i.has_name AND c.name IS DISTINCT FROM i.name)
-           OR (i.has_email AND c.email IS DISTINCT FROM i.email)
-           OR (i.has_notes AND c.notes IS DISTINCT FROM i.notes))
-    """,
+      AND ({" OR ".join(f"(i.has_{name} AND c.{name} IS DISTINCT FROM i.{name})" for name in TEXTS)})
+    """,  # noqa: S608 - names of columns
     """
     INSERT INTO contact_group_members (group_id, contact_id)
     SELECT :group, c.id FROM imported i JOIN contacts c ON c.user_id = :user AND c.phone_number = i.phone_number

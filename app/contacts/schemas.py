@@ -10,7 +10,7 @@ from app.core.validation import Body, Boolean, Email, Filter, Integer
 
 MAX_IMPORTED = 100_000
 MAX_MEMBERS = 10_000
-NAME_LENGTH, NUMBER_LENGTH, EMAIL_LENGTH, NOTES_LENGTH = 255, 32, 255, 1000
+NAME_LENGTH, NUMBER_LENGTH, EMAIL_LENGTH, NOTES_LENGTH, ZONE_LENGTH = 255, 32, 255, 1000, 64
 
 Name = Annotated[str, Field(max_length=NAME_LENGTH)]
 Number = Annotated[str, Field(max_length=NUMBER_LENGTH)]
@@ -66,6 +66,7 @@ class ImportRow(BaseModel):
     name: Name | None = Field(default=None, examples=["Ali"])
     email: Annotated[str, Field(max_length=EMAIL_LENGTH)] | None = None
     notes: Notes | None = None
+    time_zone: Annotated[str, Field(max_length=ZONE_LENGTH)] | None = TIME_ZONE
 
 
 # Rows are checked one by one outside of the schema, for speed; this is what it would say of them.
@@ -107,6 +108,9 @@ class FileImport(Body):
     )
     notes_column: Header | None = Field(
         default=None, description="In a file: the column of the notes; absent: found by its header"
+    )
+    time_zone_column: Header | None = Field(
+        default=None, description="In a file: the column of the time zones; absent: found by its header"
     )
 
 

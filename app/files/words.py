@@ -28,6 +28,11 @@ NOTES = frozenset({
     "комментарий", "izoh", "eslatma", "изоҳ", "notas", "nota", "remarque", "remarques", "notizen", "notiz",
     "bemerkung", "observacoes", "not", "notlar", "ملاحظات", "备注", "備考",
 })
+# A word for "zone" alone may be a sales region.
+ZONE = frozenset({
+    "timezone", "tz", "часовойпояс", "vaqtmintaqasi", "вақтминтақаси", "zonahoraria", "fusohorario", "fuseauhoraire",
+    "zeitzone", "saatdilimi", "المنطقةالزمنية", "时区",
+})
 # fmt: on
 _WORD = re.compile(r"[^\W_]+")
 _BREVE = "\N{COMBINING BREVE}"  # which makes another letter in Cyrillic

@@ -182,6 +182,7 @@ def test_export_is_what_an_import_takes(api, ali, other, bring, book):
             "name": 'Quote " and, comma',
             "email": "a@example.com",
             "notes": "two\nlines",
+            "time_zone": "Asia/Tashkent",
         },
         {"phone_number": "+998901112233", "name": "=1+1", "email": "-x", "notes": "@here"},
         {"phone_number": "+998903333333"},
@@ -195,14 +196,41 @@ def test_export_is_what_an_import_takes(api, ali, other, bring, book):
     # The number is quoted as it is, text that a spreadsheet would run is disarmed.
     assert read == [
         rows[0],
-        {"phone_number": "+998901112233", "name": "'=1+1", "email": "'-x", "notes": "'@here"},
-        {"phone_number": "+998903333333", "name": "", "email": "", "notes": ""},
+        {"phone_number": "+998901112233", "name": "'=1+1", "email": "'-x", "notes": "'@here", "time_zone": ""},
+        {"phone_number": "+998903333333", "name": "", "email": "", "notes": "", "time_zone": ""},
     ]
     assert counts(bring(read)) == (3, 0)
     marked = api.get("/api/contacts/export", params={"bom": "1"}, headers=ali.headers)
     assert marked.content == b"\xef\xbb\xbf" + answer.content
     some = api.get("/api/contacts/export", params={"search": "quote"}, headers=ali.headers)
     assert len(list(csv.DictReader(io.StringIO(some.text, newline="")))) == 1
+
+
+def test_time_zones_come_in_and_go_out(api, ali, bring, sql):
+    def zones():
+        return dict(
+            sql.execute("SELECT phone_number, time_zone FROM contacts WHERE user_id = %s", (ali.id,)).fetchall()
+        )
+
+    numbers = [f"+99890123456{n}" for n in range(3)]
+    first = [{"phone_number": number, "time_zone": "Asia/Tashkent"} for number in numbers]
+    assert counts(bring(first)) == (3, 0)
+    second = [
+        {"phone_number": numbers[0], "time_zone": " Europe/Paris "},
+        {"phone_number": numbers[1], "time_zone": None},
+        {"phone_number": numbers[2]},
+    ]
+    assert counts(bring(second)) == (3, 0)
+    assert zones() == dict(zip(numbers, ("Europe/Paris", None, "Asia/Tashkent"), strict=True))
+    for wrong, sentence in (
+        ("Paris", "The contacts.1.time zone field must be a time zone like Asia/Tashkent."),
+        ("x" * 65, "The contacts.1.time zone field must not be greater than 64 characters."),
+        (5, "The contacts.1.time zone field must be a string."),
+    ):
+        answer = bring([{"phone_number": numbers[1]}, {"phone_number": numbers[0], "time_zone": wrong}])
+        assert (answer.status_code, answer.json()["errors"]) == (422, {"contacts.1.time_zone": [sentence]})
+    exported = api.get("/api/contacts/export", headers=ali.headers).text
+    assert [row["time_zone"] for row in csv.DictReader(io.StringIO(exported))] == ["Europe/Paris", "", "Asia/Tashkent"]
 
 
 def test_export_of_many(api, ali, bring):

@@ -93,7 +93,7 @@ def test_columns_and_group_in_the_query(api, ali, bring, book):
     named = {"phone_number_column": "b", "name_column": "C", "notes_column": "4"}
     assert told(bring(content, **named))["imported"] == 1
     assert book() == {"+998901112234": ["Ali", None, "x"]}
-    for parameter in ("phone_number_column", "name_column", "email_column", "notes_column"):
+    for parameter in ("phone_number_column", "name_column", "email_column", "notes_column", "time_zone_column"):
         answer = bring(content, **{parameter: "z"})
         assert answer.status_code == 422
         spoken = parameter.replace("_", " ")
@@ -105,6 +105,16 @@ def test_columns_and_group_in_the_query(api, ali, bring, book):
         answer = bring(content, group_id=wrong)
         assert (answer.status_code, answer.json()["errors"]) == (422, {"group_id": [sentence]})
     assert len(book()) == 1
+
+
+@pytest.mark.parametrize("header", ["time_zone", "Time zone", "Часовой пояс", "vaqt mintaqasi", "TZ"])
+def test_a_column_of_time_zones(bring, sql, ali, header):
+    told(bring(f"phone,Zone,{header}\n901112233,North,Asia/Tashkent\n901112234,South,\n"))
+    told(bring(f"phone,{header}\n901112233,\n901112234,Europe/Paris\n"))
+    wrong = told(bring("phone,where\n901112233,GMT+5\n901112234,Asia/Almaty\n", time_zone_column="where"))
+    assert wrong["skipped_rows"] == [{"index": 2, "reason": "GMT+5 is not a time zone like Asia/Tashkent."}]
+    found = sql.execute("SELECT phone_number, time_zone FROM contacts WHERE user_id = %s", (ali.id,)).fetchall()
+    assert dict(found) == {"+998901112233": "Asia/Tashkent", "+998901112234": "Asia/Almaty"}
 
 
 def test_a_blank_cell_leaves_what_is_there(bring, book):
