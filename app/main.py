@@ -131,6 +131,10 @@ def _http_error(request: Request, error: Exception) -> Response:
 
 def _supported(request: Request) -> list[str]:
     """The methods of all routes at the request's path; HEAD wherever GET is."""
-    routes = request.app.routes
-    found = [m for m in _METHODS if any(r.matches({**request.scope, "method": m})[0] == Match.FULL for r in routes)]
+    routes, direct = request.app.routes, request.scope.get("direct_methods", ())
+    found = [
+        method
+        for method in _METHODS
+        if method in direct or any(r.matches({**request.scope, "method": method})[0] == Match.FULL for r in routes)
+    ]
     return ["GET", "HEAD", *found[1:]] if "GET" in found else found

@@ -1,6 +1,7 @@
 """Calls that are answered in plain ASGI, in front of the framework, for those of which there are thousands a second.
 
-A feature hands over its calls; what is none of them goes on to the application.
+A feature hands over its calls; what is none of them goes on to the application. For the documents it describes them as
+routes of a router `described`, beside its `router`; those functions are never called.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -40,6 +41,9 @@ class DirectCalls:
         self.calls = tuple(calls)
         self._exact = {(call.method, call.path): call for call in self.calls if call.prefix is None}
         self._prefixed = [(call.prefix, call) for call in self.calls if call.prefix is not None]
+        self._methods: dict[str, set[str]] = {}
+        for call in self.calls:
+            self._methods.setdefault(call.path, set()).add(call.method)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,6 +52,7 @@ class DirectCalls:
         call = self._call(scope["method"], scope["path"])
         if call is None:
             self._refuse_other_methods(scope["method"], scope["path"])
+            scope["direct_methods"] = self._methods.get(scope["path"], ())
             await self._app(scope, receive, send)
             return
         scope["route_template"] = call.path

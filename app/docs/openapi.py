@@ -1,11 +1,11 @@
 """The OpenAPI document: what the routes say of themselves, made complete and true.
 
-FastAPI does not know the calls that are answered outside of it, the bodies that are read by hand, nor the refusals that
+FastAPI does not know the bodies that are read by hand, nor the refusals that
 every operation shares; its schemas are made exact (`tidy`), and every operation gets its examples and code.
 """
 
-import copy
 from collections.abc import Iterator
+from importlib import import_module
 from importlib.metadata import version
 from typing import Any
 
@@ -14,11 +14,12 @@ from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import iter_route_contexts
 from pydantic import BaseModel
+from starlette.routing import BaseRoute
 
 from app.accounts.auth import Need
 from app.core.dependencies import Large
 from app.core.links import EXAMPLE_URL
-from app.docs import phone_calls, refusals, shapes, words
+from app.docs import refusals, shapes, words
 from app.docs.instances import body_of, example_of
 from app.docs.samples import TOKEN, Request, filled, samples
 from app.docs.tidy import inline_parameters, tidy
@@ -36,19 +37,19 @@ _WITHOUT_DATABASE = {"GET /health/live", "GET /health/ready", "GET /api/mobile/v
 
 def describe(app: FastAPI) -> dict[str, Any]:
     """The document of an application. Addresses in it begin with `EXAMPLE_URL`."""
+    routes = [*app.routes, *described_routes()]
     document = get_openapi(
         title=words.TITLE,
         version=version("smsfleet"),
         openapi_version="3.1.0",
         summary=words.SUMMARY,
         description=words.INTRODUCTION,
-        routes=app.routes,
+        routes=routes,
         servers=[{"url": EXAMPLE_URL}],
     )
-    document["paths"].update(copy.deepcopy(phone_calls.PATHS))
     document["paths"] = {path: _in_order(item) for path, item in document["paths"].items()}
     components = document["components"]
-    needs, bodies = _dependencies(app, Need), _dependencies(app, Large)
+    needs, bodies = _dependencies(routes, Need), _dependencies(routes, Large)
     models: dict[str, type[BaseModel]] = {key: large.model for key, large in bodies.items()}
     components["schemas"].update(shapes.schemas(models.values()))
     for key, _, operation in operations(document):
@@ -77,14 +78,22 @@ def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, Operation]]
                 yield f"{method.upper()} {path}", path, item[method]
 
 
+def described_routes() -> Iterator[BaseRoute]:
+    """Calls that no framework answers, as their features describe them."""
+    for package in PACKAGES:
+        for module in package.routes:
+            router = getattr(import_module(f"app.{package.name}.{module}"), "described", None)
+            yield from router.routes if router else ()
+
+
 def _in_order(item: dict[str, Any]) -> dict[str, Any]:
     return {method: item[method] for method in METHODS if method in item}
 
 
-def _dependencies(app: FastAPI, kind: type[Any]) -> dict[str, Any]:
+def _dependencies(routes: list[BaseRoute], kind: type[Any]) -> dict[str, Any]:
     """The dependency of this kind that each operation has, where it has one."""
     found = {}
-    for route in iter_route_contexts(app.routes):
+    for route in iter_route_contexts(routes):
         original = route.original_route
         for call in _calls(getattr(original, "dependant", None)):
             if isinstance(call, kind):
@@ -145,8 +154,6 @@ def _name_operations(document: dict[str, Any]) -> None:
     """Short ids for programs that generate clients: `sms_send`, `contacts_list_groups`."""
     taken: set[str] = set()
     for key, path, operation in operations(document):
-        if operation["operationId"].startswith("phones_"):
-            continue
         name = operation["operationId"].split("_api_")[0].split("_health_")[0]
         tag = operation["tags"][0].lower().replace(" ", "_")
         short = f"{tag}_{name}"

@@ -1,4 +1,4 @@
-"""Schemas of what the routes read or write by hand, for speed, and of the webhooks that the gateway posts."""
+"""Schemas of the bodies that routes read by hand, for speed, and of the webhooks that the gateway posts."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -70,51 +70,12 @@ class CampaignEvent(BaseModel):
     timestamp: Timestamp
 
 
-class PhoneText(BaseModel):
-    text: str = Field(examples=["Your code is 4821"])
-
-
-class PhoneMessage(BaseModel):
-    """A message as the phone app reads it; times have three decimals."""
-
-    id: str = Field(examples=["01977a5e-8f00-7c1d-9b44-3f5a6d2c7e10"])
-    message: str = Field(examples=["Your code is 4821"])
-    textMessage: PhoneText  # noqa: N815 - as the app spells it
-    phoneNumbers: list[str] = Field(examples=[["+12025550123"]])  # noqa: N815
-    simNumber: int = Field(examples=[1])  # noqa: N815
-    withDeliveryReport: bool = Field(examples=[True])  # noqa: N815
-    isEncrypted: bool = Field(examples=[False])  # noqa: N815
-    priority: int = Field(examples=[50])
-    validUntil: str = Field(examples=["2026-06-09T10:00:00.000Z"])  # noqa: N815
-    scheduleAt: str | None = Field(examples=[None])  # noqa: N815
-    state: Literal["Pending", "Cancelling"]
-    createdAt: str = Field(examples=["2026-06-08T10:00:00.000Z"])  # noqa: N815
-
-
-class PhoneRecipient(BaseModel):
-    phoneNumber: str = Field(examples=["+12025550123"])  # noqa: N815
-    state: str = Field(examples=["Sent"])
-    error: str | None = None
-
-
-class PhoneReport(BaseModel):
-    """The result of a message on the phone."""
-
-    id: str = Field(examples=["01977a5e-8f00-7c1d-9b44-3f5a6d2c7e10"])
-    state: str = Field(examples=["Sent"])
-    recipients: list[PhoneRecipient] = Field(examples=[[{"phoneNumber": "+12025550123", "state": "Sent"}]])
-    states: dict[str, str] | None = Field(
-        default=None, examples=[{"Processed": "2026-06-08T10:00:03.000Z", "Sent": "2026-06-08T10:00:05.000Z"}]
-    )
-
-
-_POSTED = (StatusEvent, IncomingEvent, DeviceEvent, OptedOutEvent, OptedInEvent, CampaignEvent, PhoneMessage)
+_POSTED = (StatusEvent, IncomingEvent, DeviceEvent, OptedOutEvent, OptedInEvent, CampaignEvent)
 
 
 def schemas(bodies: Iterable[type[BaseModel]]) -> dict[str, Any]:
     """All of them, and the bodies that routes read by hand, as components of an OpenAPI document."""
-    read: list[type[BaseModel]] = [*bodies, PhoneReport]
-    _, asked = models_json_schema([(model, "validation") for model in read], ref_template=REFERENCE)
+    _, asked = models_json_schema([(model, "validation") for model in bodies], ref_template=REFERENCE)
     _, posted = models_json_schema([(model, "serialization") for model in _POSTED], ref_template=REFERENCE)
     return {**asked["$defs"], **posted["$defs"]}
 

@@ -23,10 +23,9 @@ from app.core.refusals import (
     TRIED_ENOUGH,
     refuses,
 )
-from app.core.security import bearer, parse_token
 from app.messages import attachments, queries, template_routes
-from app.messages.accepting import bulk, intake, requests
-from app.messages.accepting.idempotency import KEY_LENGTH, checked
+from app.messages.accepting import bulk
+from app.messages.accepting.idempotency import KEY_LENGTH
 from app.messages.accepting.preview import preview
 from app.messages.accepting.sending import QUEUED
 from app.messages.life import cancelling, capacity, editing, retrying, timeline, transitions
@@ -49,6 +48,8 @@ from app.messages.states import Event, Status
 
 router = APIRouter(prefix="/api", tags=["SMS"])
 router.include_router(template_routes.router)
+# What `accepting.sending` answers, for the documents.
+described = APIRouter(prefix="/api", tags=["SMS"])
 
 # What an answer's `message` says.
 DELIVERY_STATISTICS_RETRIEVED = "Delivery statistics retrieved successfully"
@@ -73,7 +74,13 @@ IdempotencyHeader = Annotated[
 ]
 
 
-@router.post(
+@router.get("/sms", responses=refuses(429))
+def list_messages(session: SessionDep, user: Reader, paging: PagingDep, wanted: Wanted) -> Envelope[MessagePage]:
+    """List your messages, newest first."""
+    return Envelope(data=queries.page(session, user, wanted, paging))
+
+
+@described.post(
     "/sms",
     status_code=201,
     dependencies=[Depends(can("sms:send"))],
@@ -84,18 +91,9 @@ IdempotencyHeader = Annotated[
         **refuses(422, NO_ACTIVE_DEVICE, OPTED_OUT, KEY_USED),
     },
 )
-def send(
-    session: SessionDep, request: Request, draft: SmsDraft, idempotency_key: IdempotencyHeader = None
-) -> MessageEnvelope[SmsQueued]:
+def send(draft: SmsDraft, idempotency_key: IdempotencyHeader = None) -> MessageEnvelope[SmsQueued]:
     """Send one SMS."""
-    # Behind `accepting.sending`, which answers this call in a transaction shared with others, this is never reached.
-    item = requests.Send(
-        credentials=parse_token(bearer(request.headers.get("authorization")) or ""),
-        draft=draft,
-        idempotency_key=checked(idempotency_key),
-        request_hash=hashlib.sha256(request.state.raw_body).digest(),
-    )
-    return MessageEnvelope(data=SmsQueued(**intake.accept_one(session, item)), message=QUEUED)
+    raise NotImplementedError
 
 
 def bulk_sender(user: SenderAlone, idempotency_key: IdempotencyHeader = None) -> Principal:
@@ -140,12 +138,6 @@ def preview_message(session: SessionDep, user: Sender, draft: PreviewDraft) -> E
     could replace each. `{name}` is filled from `fields`, `{name|there}` has a default. Values are not filled again.
     """
     return Envelope(data=preview(session, user.user_id, draft))
-
-
-@router.get("/sms", responses=refuses(429))
-def list_messages(session: SessionDep, user: Reader, paging: PagingDep, wanted: Wanted) -> Envelope[MessagePage]:
-    """List your messages, newest first."""
-    return Envelope(data=queries.page(session, user, wanted, paging))
 
 
 @router.get("/sms/outbox", summary="List outbox", responses=refuses(429))

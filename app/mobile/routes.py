@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -16,8 +17,12 @@ from app.core.refusals import ENROLLING_TOO_FAST, OTHER_DEVICE, TOO_MANY_PHONES,
 from app.devices import enrolling, presence, sims, versions
 from app.devices.models import Device
 from app.messages.dispatch import handout
+from app.mobile.wire import PhoneMessage, PhoneReport
 
 router = APIRouter(prefix="/api/mobile/v1", tags=["Phones"])
+# What `calls` answers, for the documents.
+described = APIRouter(prefix="/api/mobile/v1", tags=["Phones"])
+EVENT = "event: MessageEnqueued\ndata: null\n\n"
 
 
 def enroller(principal: Annotated[Principal, Depends(can("phone:enroll"))]) -> Principal:
@@ -188,3 +193,53 @@ def _limit(limits: Mapping[str, Any]) -> tuple[Period, int | None]:
     """The app keeps one limit, in messages: the shortest of the phone's. Ours, in segments, are never looser."""
     name = next((name for name in _LIMIT_PERIODS if limits.get(name)), None)
     return (_LIMIT_PERIODS[name], limits[name]) if name else ("Disabled", None)
+
+
+def _bad_request(description: str) -> dict[int | str, dict[str, Any]]:
+    schema = {"$ref": "#/components/schemas/Refusal"}
+    return {400: {"description": description, "content": {"application/json": {"schema": schema}}}}
+
+
+Order = Annotated[
+    Literal["lifo", "fifo"], Query(description="Accepted and ignored: single messages always come before bulk")
+]
+
+
+@described.get(
+    "/message",
+    summary="Pull messages",
+    dependencies=[Depends(_bearer)],
+    response_description="Messages to send",
+    responses=_bad_request("Unknown order"),
+)
+def pull(order: Order = "lifo") -> list[PhoneMessage]:
+    """Messages to send now, within the phone's pace. Repeated until the phone reports them."""
+    raise NotImplementedError
+
+
+@described.patch(
+    "/message",
+    status_code=204,
+    summary="Report messages",
+    dependencies=[Depends(_bearer)],
+    response_description="Accepted",
+    responses=_bad_request("The body is not a list of reports"),
+)
+def report(body: list[PhoneReport]) -> None:
+    """Report the results of messages. Reports may be late, repeated or out of order; unknown ids are ignored."""
+    raise NotImplementedError
+
+
+@described.get(
+    "/events",
+    summary="Event stream",
+    dependencies=[Depends(_bearer)],
+    response_class=StreamingResponse,
+    response_description="The stream",
+    responses={200: {"content": {"text/event-stream": {"schema": {"type": "string"}, "example": EVENT}}}},
+)
+def events() -> None:
+    """Server-sent events that wake the phone: `MessageEnqueued`, `WebhooksUpdated`, `SettingsUpdated`,
+    `MessageCancelled`. Stays open.
+    """
+    raise NotImplementedError

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired
 
+from pydantic import Field
 from pydantic_core import to_json
+from typing_extensions import TypedDict
 
 from app.core.bodies import sanitize
 from app.core.errors import BadRequest
@@ -20,15 +22,56 @@ MAX_ID_LENGTH = 36
 MAX_ERROR_LENGTH = 1000
 
 
+class PhoneText(TypedDict):
+    text: Annotated[str, Field(examples=["Your code is 4821"])]
+
+
+class PhoneMessage(TypedDict):
+    """A message as the phone app reads it; times have three decimals."""
+
+    id: Annotated[str, Field(examples=["01977a5e-8f00-7c1d-9b44-3f5a6d2c7e10"])]
+    # Old versions read `message`, newer ones `textMessage`.
+    message: Annotated[str, Field(examples=["Your code is 4821"])]
+    textMessage: PhoneText
+    phoneNumbers: Annotated[list[str], Field(examples=[["+12025550123"]])]
+    simNumber: Annotated[int, Field(examples=[1])]
+    withDeliveryReport: Annotated[bool, Field(examples=[True])]
+    isEncrypted: Annotated[bool, Field(examples=[False])]
+    priority: Annotated[int, Field(examples=[50])]
+    validUntil: Annotated[str, Field(examples=["2026-06-09T10:00:00.000Z"])]
+    scheduleAt: Annotated[str | None, Field(examples=[None])]
+    state: Literal["Pending", "Cancelling"]
+    createdAt: Annotated[str, Field(examples=["2026-06-08T10:00:00.000Z"])]
+
+
+class PhoneRecipient(TypedDict):
+    phoneNumber: Annotated[str, Field(examples=["+12025550123"])]
+    state: Annotated[str, Field(examples=["Sent"])]
+    error: NotRequired[str | None]
+
+
+class PhoneReport(TypedDict):
+    """The result of a message on the phone."""
+
+    id: Annotated[str, Field(examples=["01977a5e-8f00-7c1d-9b44-3f5a6d2c7e10"])]
+    state: Annotated[str, Field(examples=["Sent"])]
+    recipients: Annotated[list[PhoneRecipient], Field(examples=[[{"phoneNumber": "+12025550123", "state": "Sent"}]])]
+    states: NotRequired[
+        Annotated[
+            dict[str, str] | None,
+            Field(examples=[{"Processed": "2026-06-08T10:00:03.000Z", "Sent": "2026-06-08T10:00:05.000Z"}]),
+        ]
+    ]
+
+
 def messages(released: Sequence[Released]) -> bytes:
     """The answer to a pull."""
     return to_json([_message(message) for message in released])
 
 
-def _message(message: Released) -> dict[str, Any]:
+def _message(message: Released) -> PhoneMessage:
     return {
         "id": wire_name(message.message_id, message.attempt),
-        # Old versions read `message`, newer ones `textMessage`.
         "message": message.text,
         "textMessage": {"text": message.text},
         "phoneNumbers": [message.recipient_number],
@@ -65,7 +108,7 @@ def read_reports(raw: bytes) -> list[Report]:
 
 
 def parse_report(item: Mapping[str, Any]) -> Report | None:
-    """A report from an item of the phone's JSON array; `ValueError` names what is wrong with it.
+    """A report from an item of the phone's JSON array, a `PhoneReport` or nearly; `ValueError` names what is wrong.
 
     None where its state is one that only a newer app has: it says nothing that we could keep. With one recipient a
     message, the recipient's state is the more exact one: a mix reads "Sent" in the aggregate.
