@@ -5,15 +5,13 @@ Plain functions, used by the edge in front of FastAPI and by the hot calls, whic
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 from urllib.parse import parse_qsl
 
 from python_multipart import parse_form
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field
-from starlette.concurrency import run_in_threadpool
-from starlette.types import Scope
 
 from app.core.errors import Invalid, UnsupportedMediaType
 
@@ -30,8 +28,6 @@ MAX_FORM_FIELDS = 400_000
 MAX_JSON_VALUES = 2_000_000
 MAX_DEPTH = 32
 
-Value = TypeVar("Value")
-
 _UNREADABLE = "The request body is not valid JSON."
 _JSON_AS_FORM = (
     "The request body is JSON, but its Content-Type is application/x-www-form-urlencoded. "
@@ -42,18 +38,13 @@ _TOO_DEEP = "The request body is nested too deeply."
 _BAD_NAME = "The request body has a field whose name is not valid text."
 
 
-def header(scope: Scope, name: bytes) -> str | None:
+def header(scope: Mapping[str, Any], name: bytes) -> str | None:
     """A request header's value, by its lower-case name."""
     for key, value in scope["headers"]:
         if key == name:
             found: str = value.decode("latin-1")
             return found
     return None
-
-
-async def offload(read: Callable[[bytes], Value], raw: bytes) -> Value:
-    """`read(raw)`, in a thread where the body is so large that reading it would hold up the event loop."""
-    return await run_in_threadpool(read, raw) if len(raw) > OFFLOAD_BYTES else read(raw)
 
 
 def parse_body(raw: bytes, content_type: str | None) -> Any:

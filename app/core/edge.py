@@ -18,7 +18,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core import ignored, metrics
-from app.core.bodies import header, is_file, is_json, offload, parse_body, without_blanks
+from app.core.bodies import header, is_file, is_json, parse_body, without_blanks
 from app.core.errors import AppError, Invalid, RouteNotFound, TooLarge, Unauthenticated, as_app_error
 from app.core.reading import (
     BODY_LIMIT,
@@ -26,6 +26,7 @@ from app.core.reading import (
     AccountOf,
     closing,
     is_unread,
+    offload,
     read_body,
     read_file,
     release,

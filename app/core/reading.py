@@ -10,14 +10,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, MutableMapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from tempfile import SpooledTemporaryFile
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 import structlog
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive, Scope, Send
 
-from app.core.bodies import header
+from app.core.bodies import OFFLOAD_BYTES, header
 from app.core.errors import AppError, Overloaded, TooLarge, TooSlow, Unauthenticated
 from app.core.shares import Shares
 
@@ -43,6 +43,8 @@ _DRAIN_SECONDS = 5.0
 _DRAIN_INTERVAL_SECONDS = 0.004
 MAX_DRAINED_CONNECTIONS = 64
 
+Value = TypeVar("Value")
+
 log = structlog.get_logger(__name__)
 
 AccountOf = Callable[[Scope], Awaitable[int | None]]
@@ -52,6 +54,11 @@ AccountOf = Callable[[Scope], Awaitable[int | None]]
 _buffers = Shares(MAX_BUFFERED_BYTES)
 _spools = Shares(MAX_SPOOLED_BYTES)
 _SHARES = {"buffered": _buffers, "spooled": _spools}
+
+
+async def offload(read: Callable[[bytes], Value], raw: bytes) -> Value:
+    """`read(raw)`, in a thread where the body is so large that reading it would hold up the event loop."""
+    return await run_in_threadpool(read, raw) if len(raw) > OFFLOAD_BYTES else read(raw)
 
 
 async def read_body(scope: Scope, receive: Receive, account_of: AccountOf, limit: int = BODY_LIMIT) -> bytes:

@@ -10,12 +10,12 @@ from urllib.parse import parse_qs
 from starlette.types import Receive, Scope, Send
 
 from app.core.batching import Batcher
-from app.core.bodies import OFFLOAD_BYTES, header, offload
+from app.core.bodies import OFFLOAD_BYTES, header
 from app.core.database import transaction
 from app.core.direct import Call
 from app.core.edge import respond
 from app.core.errors import BadRequest, Unauthenticated
-from app.core.reading import LARGE_BODY_LIMIT, AccountOf, read_body
+from app.core.reading import LARGE_BODY_LIMIT, AccountOf, offload, read_body
 from app.core.security import bearer, digest
 from app.devices import phone_news, presence, versions
 from app.devices.callers import HOOKS
