@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.support.messages_of import add_message, add_phone
+from tests.support.waiting import until
 
 PHONES = 5000
 ROWS = 20_000
@@ -80,7 +81,6 @@ def queue(database):
 
     def look():
         publisher()
-        time.sleep(0.3)
         with redis.Redis.from_url(database.valkey.url) as broker:
             found = set()
             for name in ("dispatch", "webhooks", "upkeep"):
@@ -155,7 +155,7 @@ def test_sweep(sql, ali, other, huge, queue):
     one_message(sql, other)
     with in_time():
         upkeep.sweep()
-    assert {("dispatch.route", ali.id), ("dispatch.route", other.id)} <= queue()
+    until(lambda: {("dispatch.route", ali.id), ("dispatch.route", other.id)} <= queue())
 
 
 def test_expire(sql, ali, other, huge):
@@ -301,7 +301,7 @@ def test_sweep_of_webhooks(sql, ali, other, queue):
     )
     with in_time():
         upkeep.sweep()
-    assert ("webhooks.deliver",) in queue()
+    until(lambda: ("webhooks.deliver",) in queue())
 
 
 def test_clean_of_webhooks(sql, ali, other, configured):

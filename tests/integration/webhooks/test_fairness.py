@@ -1,7 +1,6 @@
 """Rooms, turns and limits: what one receiver or user does harms nobody else, in one process or several."""
 
 import threading
-import time
 from datetime import timedelta
 
 from sqlalchemy import text
@@ -25,6 +24,14 @@ from tests.support.waiting import until
 from tests.support.webhooks_receiver import Receiver, answer, hang
 
 
+def ended(user: int) -> int:
+    """How many calls have ended. While none of those that hang has, whatever arrives did not wait for them."""
+    return value(
+        "SELECT count(*) FROM webhook_attempts a JOIN webhook_deliveries d ON d.id = a.delivery_id WHERE user_id = :u",
+        u=user,
+    )
+
+
 def test_ten_thousand_rows_for_a_receiver_that_hangs_delay_nobody(receiver, deliverer) -> None:
     receiver.behaviour = hang
     loud, quiet = make_user("loud@example.com"), make_user("quiet@example.com")
@@ -33,14 +40,12 @@ def test_ten_thousand_rows_for_a_receiver_that_hangs_delay_nobody(receiver, deli
     receiver.wait_for(2)
     with Receiver() as other:
         for n in range(20):
-            committed = time.monotonic()
             write(callback(quiet, other.url(), 20_000 + n))
-            assert other.wait_for(n + 1)[n].at - committed < 2
+            other.wait_for(n + 1)
     # The same receiver, by another user: the one that hangs has only its own places.
-    committed = time.monotonic()
     write(callback(quiet, receiver.url("/mine"), 30_000))
     receiver.wait(lambda received: any(r.path == "/mine" for r in received))
-    assert receiver.received[-1].at - committed < 2
+    assert ended(loud) == 0
     assert (
         value("SELECT count(*) FROM webhook_queue WHERE lease_until > clock_timestamp() AND user_id = :u", u=loud) <= 2
     )
@@ -53,9 +58,9 @@ def test_thousands_of_origins_of_one_user_leave_room_for_another(receiver, deliv
             *(callback(loud, f"http://127.0.{n // 200}.{n % 200 + 2}:{everywhere.port}/", n + 1) for n in range(2000))
         )
         everywhere.wait_for(100)
-        committed = time.monotonic()
         write(callback(quiet, receiver.url(), 20_000))
-        assert receiver.wait_for(1)[0].at - committed < 2
+        receiver.wait_for(1)
+        assert ended(loud) == 0
         in_flight = "SELECT count(*) FROM webhook_queue WHERE lease_until > clock_timestamp() AND user_id = :u"
         assert value(in_flight, u=loud) <= 128
 
@@ -73,9 +78,9 @@ def test_hanging_receivers_of_a_few_users_never_take_all_slots(receiver, deliver
             )
         taken = SLOTS - KEPT_FOR_NEWCOMERS
         until(lambda: value("SELECT count(*) FROM webhook_queue WHERE lease_until > clock_timestamp()") >= taken)
-        committed = time.monotonic()
         write(callback(quiet, receiver.url(), 20_000))
-        assert receiver.wait_for(1)[0].at - committed < 2
+        receiver.wait_for(1)
+        assert [ended(user) for user in loud] == [0] * len(loud)
 
 
 def test_very_many_targets_that_wait_for_a_retry_hide_none_that_is_due(receiver, deliverer) -> None:
@@ -87,11 +92,9 @@ def test_very_many_targets_that_wait_for_a_retry_hide_none_that_is_due(receiver,
         u=many,
     )
     for n in range(1, 6):
-        committed = time.monotonic()
         write(callback(many, receiver.url("/many"), n), callback(few, receiver.url("/few"), 100 + n))
         received = receiver.wait_for(2 * n)
-        assert next(r for r in received if r.path == "/few" and r.at > committed).at - committed < 0.5
-        assert received[-1].at - committed < 5
+        assert {r.path for r in received[-2:]} == {"/many", "/few"}
         until(lambda: value("SELECT count(*) FROM webhook_queue WHERE delivery_id > 0") == 0)
 
 
