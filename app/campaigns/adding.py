@@ -135,7 +135,7 @@ def _store(session: Session, campaign: Campaign, source: Source) -> Added:
             CampaignLeftOut.reason,
             CampaignLeftOut.sentence,
         ),
-        ((campaign.id, row.line, row.value, row.kind, row.reason) for row in source.left_out.rows[:room]),
+        ((campaign.id, row.line, row.value, row.code, row.sentence) for row in source.left_out.rows[:room]),
     )
     reasons = source.left_out.reasons
     campaign.recipients += added

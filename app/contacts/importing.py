@@ -74,7 +74,7 @@ def validate(body: ContactImport, region: str | None) -> Validated:
         asked = row.get("phone_number") or ""
         number = normalize_number(asked, region)
         if number is None:
-            validated.left_out.add("invalid", place, asked, explain_refusal(asked, region))
+            validated.left_out.add("invalid" if asked else "empty", place, asked, explain_refusal(asked, region))
         elif validated.is_first(number, place, "contacts."):
             validated.rows.append((number, *(row.get(name) for name in TEXTS), *(name in row for name in TEXTS)))
     if wrong:
@@ -168,5 +168,7 @@ def store(user: Principal, validated: Validated, group_id: int | None) -> Import
     with transaction() as session:
         merge(session, user.user_id, validated.rows, group_id)
     left_out = validated.left_out
-    skipped = [SkippedContact(index=row.line, reason=row.reason) for row in left_out.rows]
+    skipped = [
+        SkippedContact(index=row.line, reason=row.sentence, reason_code=row.code) for row in left_out.rows
+    ]
     return Imported(imported=len(validated.rows), skipped=left_out.total, skipped_rows=skipped)

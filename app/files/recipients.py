@@ -13,12 +13,12 @@ _MAX_SHOWN_VALUE = 64
 
 @dataclass(frozen=True, slots=True)
 class LeftOutRow:
-    """`kind` is the reason as a word, `reason` a sentence."""
+    """`sentence` says what the reason, `code`, is in this row."""
 
     line: int
     value: str
-    kind: str
-    reason: str
+    code: str
+    sentence: str
 
 
 @dataclass

@@ -371,7 +371,7 @@ class SkippedRecipient(BaseModel):
     reason: str = Field(examples=["The recipient has opted out of your messages."])
     reason_code: str | None = Field(
         default=None,
-        description="`opted_out`, `over_cap` or `same_content`; absent: no valid number",
+        description="`invalid`, `opted_out`, `over_cap` or `same_content`",
         examples=["opted_out"],
     )
     number: str | None = Field(default=None, description="The number, if it is a valid one", examples=["+12025550123"])

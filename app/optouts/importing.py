@@ -60,7 +60,7 @@ def validate(body: OptOutImport, region: str | None) -> Validated:
     for place, written, note in _rows(body.opt_outs, wrong):
         number = normalize_number(written, region)
         if number is None:
-            validated.left_out.add("invalid", place, written, explain_refusal(written, region))
+            validated.left_out.add("invalid" if written else "empty", place, written, explain_refusal(written, region))
         else:
             validated.take(number, note, place)
     if wrong:
@@ -137,6 +137,8 @@ def _store(user: Principal, validated: Validated) -> OptOutsImported:
     with transaction() as session:
         added = write(session, user.user_id, validated)
     left_out = validated.left_out
-    skipped = [SkippedOptOut(index=row.line, reason=row.reason) for row in left_out.rows]
+    skipped = [
+        SkippedOptOut(index=row.line, reason=row.sentence, reason_code=row.code) for row in left_out.rows
+    ]
     known = len(validated.notes) - added
     return OptOutsImported(added=added, known=known, skipped=left_out.total, skipped_rows=skipped)

@@ -100,6 +100,7 @@ class SkippedOptOut(BaseModel):
 
     index: int = Field(examples=[4])
     reason: str = Field(examples=["The phone number is empty."])
+    reason_code: str = Field(description="`empty`, `invalid`, `duplicate` or `too_long`", examples=["empty"])
 
 
 class OptOutsImported(BaseModel):

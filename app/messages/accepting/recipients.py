@@ -54,7 +54,7 @@ def validate(
         if isinstance(validated, Recipient):
             found.append(validated)
         elif skip_invalid:
-            skipped.append({"index": place, "reason": validated[1]})
+            skipped.append({"index": place, "reason": validated[1], "reason_code": "invalid"})
         elif len(wrong) < MAX_NAMED_ERRORS:
             wrong[validated[0]] = [validated[1]]
         else:

@@ -76,15 +76,17 @@ def test_each_skipped_row_has_its_reason(api, ali, bring, book):
     ]
     answer = bring([{"phone_number": number} for number in numbers])
     assert counts(answer) == (2, 5)
+    incomplete = "This is not a complete phone number of US: check its length and area code."
     assert answer.json()["data"]["skipped_rows"] == [
-        {"index": 1, "reason": "Duplicate of contacts.0."},
-        {"index": 2, "reason": "This is not a complete phone number of US: check its length and area code."},
+        {"index": 1, "reason": "Duplicate of contacts.0.", "reason_code": "duplicate"},
+        {"index": 2, "reason": incomplete, "reason_code": "invalid"},
         {
             "index": 3,
             "reason": "The spreadsheet rounded this number: its last digits are lost. Format the column as text.",
+            "reason_code": "invalid",
         },
-        {"index": 4, "reason": "The phone number is empty."},
-        {"index": 5, "reason": "This is not a complete phone number of US: check its length and area code."},
+        {"index": 4, "reason": "The phone number is empty.", "reason_code": "empty"},
+        {"index": 5, "reason": incomplete, "reason_code": "invalid"},
     ]
     assert set(book()) == {"+998901234567", "+12025550123"}
 

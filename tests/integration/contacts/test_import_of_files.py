@@ -58,9 +58,10 @@ def test_a_csv_file(bring, book, encoding):
             {
                 "index": 4,
                 "reason": "The spreadsheet rounded this number: its last digits are lost. Format the column as text.",
+                "reason_code": "invalid",
             },
-            {"index": 5, "reason": "Duplicate of line 2."},
-            {"index": 6, "reason": "The notes has more than 1000 characters."},
+            {"index": 5, "reason": "Duplicate of line 2.", "reason_code": "duplicate"},
+            {"index": 6, "reason": "The notes has more than 1000 characters.", "reason_code": "too_long"},
         ],
     }
     assert book() == {

@@ -142,7 +142,7 @@ def test_bulk_leaves_them_out_and_says_so(client, phone, opt_out):
     answer = first.json()
     assert [message["recipient_number"] for message in answer["data"]] == [ALI]
     told = [(each["index"], each.get("reason_code"), each.get("number")) for each in answer["skipped"]]
-    assert told == [(1, None, None), (0, "opted_out", LAYLO), (None, "opted_out", TIMUR)]
+    assert told == [(1, "invalid", None), (0, "opted_out", LAYLO), (None, "opted_out", TIMUR)]
     again = client.post("/api/sms/bulk", json=body, headers={"Idempotency-Key": "b"})
     assert again.json() == answer
     none = client.post("/api/sms/bulk", json={"message": "x", "recipients": [LAYLO, TIMUR]})
