@@ -168,7 +168,5 @@ def store(user: Principal, validated: Validated, group_id: int | None) -> Import
     with transaction() as session:
         merge(session, user.user_id, validated.rows, group_id)
     left_out = validated.left_out
-    skipped = [
-        SkippedContact(index=row.line, reason=row.sentence, reason_code=row.code) for row in left_out.rows
-    ]
+    skipped = [SkippedContact(index=row.line, reason=row.sentence, reason_code=row.code) for row in left_out.rows]
     return Imported(imported=len(validated.rows), skipped=left_out.total, skipped_rows=skipped)

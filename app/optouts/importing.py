@@ -137,8 +137,6 @@ def _store(user: Principal, validated: Validated) -> OptOutsImported:
     with transaction() as session:
         added = write(session, user.user_id, validated)
     left_out = validated.left_out
-    skipped = [
-        SkippedOptOut(index=row.line, reason=row.sentence, reason_code=row.code) for row in left_out.rows
-    ]
+    skipped = [SkippedOptOut(index=row.line, reason=row.sentence, reason_code=row.code) for row in left_out.rows]
     known = len(validated.notes) - added
     return OptOutsImported(added=added, known=known, skipped=left_out.total, skipped_rows=skipped)

@@ -6,17 +6,56 @@ not met stays what it was, and is over then.
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.messages.dispatch.limits import PERIODS
 from app.messages.dispatch.pace import Pace, is_paced, seconds_each
+from app.messages.dispatch.routing import Candidate
+from app.messages.models import QueuedRow
 from app.messages.states import Stage
 
 MAX_COUNTED = 10_000
 _MAX_PHONES = 20
+
+
+class Limited(Pace):
+    """A phone: its pace, its limits and what holds it back."""
+
+    device_id: int
+    limits: dict[str, Any]
+    default_sim_slot: int
+    sim_selection: str
+    last_release_at: datetime | None
+    held_until: datetime | None
+
+
+class FleetPhone(Limited, Candidate):
+    """One of the phones that a message may be routed to."""
+
+
+class Standing(QueuedRow, Limited):
+    """A message's queue row with its phone's, whose fields are null where it has none.
+
+    `ahead` messages go before it; `in_flight` is how many its phone was given and has not reported.
+    """
+
+    now: datetime
+    recipient_number: str
+    device_name: str
+    is_active: bool
+    next_slot_at: datetime | None
+    held_by: str
+    last_seen_at: datetime | None
+    quiet_since: datetime | None
+    online: bool
+    silent: bool
+    watched: bool
+    ahead: int
+    in_flight: int
+
 
 _SEGMENTS = text(f"""
     SELECT COALESCE(sum(COALESCE(m.segments, 1)), 0) FROM (
@@ -38,44 +77,41 @@ _RELEASED_AT = text("""
 """)
 
 
-def on_phone(session: Session, standing: Mapping[str, Any]) -> datetime:
-    """For a message that waits for its phone, behind `ahead` others; `standing` is its queue row with its phone's."""
-    pace = cast("Pace", standing)
-    after: datetime | None = standing["next_slot_at"] if is_paced(pace) else standing["last_release_at"]
-    start: datetime = max(after or standing["since"], standing["since"])
-    expected = start + timedelta(seconds=seconds_each(pace) * standing["ahead"])
+def on_phone(session: Session, standing: Standing) -> datetime:
+    """For a message that waits for its phone."""
+    after = standing["next_slot_at"] if is_paced(standing) else standing["last_release_at"]
+    start = max(after or standing["since"], standing["since"])
+    expected = start + timedelta(seconds=seconds_each(standing) * standing["ahead"])
     if standing["limits"]:
         place = {"user": standing["user_id"], "device": standing["device_id"], "lane": standing["lane"]}
         before = session.scalar(_SEGMENTS, {**place, "message": standing["message_id"], "most": MAX_COUNTED})
-        slot = standing["sim_slot"] if standing["sim_slot"] is not None else standing["default_sim_slot"]
-        expected = max(expected, _within_limits(session, standing, int(before or 0), slot, start, standing["now"]))
-    held: datetime | None = standing["held_until"]
+        within = _within_limits(session, standing, int(before or 0), standing["sim_slot"], start, standing["now"])
+        expected = max(expected, within)
+    held = standing["held_until"]
     return expected if held is None else max(expected, held)
 
 
-def of_fleet(session: Session, standing: Mapping[str, Any], phones: Sequence[Mapping[str, Any]]) -> datetime:
+def of_fleet(session: Session, standing: Standing, phones: Sequence[FleetPhone]) -> datetime:
     """For a message that waits for any of the phones, at least one of which is online."""
     usable = [phone for phone in phones if phone["online"]]
     before = standing["ahead"] + sum(phone["ahead"] for phone in usable)
-    start: datetime = max(standing["since"], *(phone["last_release_at"] or standing["since"] for phone in usable))
-    rate = sum(1 / seconds_each(cast("Pace", phone)) for phone in usable)
+    start = max(standing["since"], *(phone["last_release_at"] or standing["since"] for phone in usable))
+    rate = sum(1 / seconds_each(phone) for phone in usable)
     expected = start + timedelta(seconds=before / rate)
     if all(phone["limits"] for phone in usable):
         share = before // len(usable)
-        free = [
-            _within_limits(session, phone, share, phone["default_sim_slot"], start, standing["now"])
-            for phone in usable[:_MAX_PHONES]
-        ]
+        free = [_within_limits(session, phone, share, None, start, standing["now"]) for phone in usable[:_MAX_PHONES]]
         expected = max(expected, min(free))
     return expected
 
 
 def _within_limits(
-    session: Session, phone: Mapping[str, Any], before: int, slot: int, start: datetime, now: datetime
+    session: Session, phone: Limited, before: int, named_slot: int | None, start: datetime, now: datetime
 ) -> datetime:
     """When the phone's limits let go a segment with `before` others in front of it."""
-    scopes: list[tuple[int | None, Mapping[str, Any]]] = [(None, phone["limits"])]
-    if phone["sim_selection"] == "default" or phone.get("sim_slot") is not None:
+    scopes: list[tuple[int | None, Mapping[str, int]]] = [(None, phone["limits"])]
+    if phone["sim_selection"] == "default" or named_slot is not None:
+        slot = phone["default_sim_slot"] if named_slot is None else named_slot
         scopes.append((slot, phone["limits"].get("sims", {}).get(str(slot), {})))
     expected = start
     for of_slot, limits in scopes:

@@ -3,6 +3,7 @@
 One table, and in it whole sentences, so that each can be translated as one.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from app.messages.dispatch.limits import OF_A_SIM, PERIODS, RECIPIENTS
@@ -68,7 +69,7 @@ class Reason:
     """A code of `SENTENCES`, and what its sentence speaks of."""
 
     code: str
-    parameters: dict[str, str | int | float] = field(default_factory=dict)
+    parameters: Mapping[str, str | int | float] = field(default_factory=dict)
 
     @property
     def sentence(self) -> str:

@@ -19,6 +19,7 @@ from app.devices.presence import LAST_SEEN, ONLINE, SILENT, SUSPECT, WATCHED
 from app.messages import steps
 from app.messages.dispatch import pace, routing
 from app.messages.life import forecast
+from app.messages.life.forecast import FleetPhone, Standing
 from app.messages.life.sentences import Reason, limit_code
 from app.messages.models import QueueEntry
 from app.messages.states import Stage, Status
@@ -83,7 +84,8 @@ _STANDING = text(f"""
 _FLEET = text(f"""
     SELECT d.id, d.id AS device_id, d.send_delay_seconds, d.send_delay_spread_seconds, d.limits, d.default_sim_slot,
            d.sim_selection, s.send_window, s.last_release_at, s.held_until, a.ahead, {ONLINE} AS online,
-           {FAILING} AS failing, {RESTING} AS resting, COALESCE(s.held_until > clock_timestamp(), false) AS held
+           {FAILING} AS failing, {RESTING} AS resting, COALESCE(s.held_until > clock_timestamp(), false) AS held,
+           false AS held_partly
     FROM devices d JOIN device_state s ON s.device_id = d.id, {pace.COUNT_AHEAD}
     WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL ORDER BY d.id
 """)  # noqa: S608 - constants
@@ -97,7 +99,7 @@ _NAMES = text("SELECT id, device_name FROM devices WHERE id = ANY(:ids)")
 def of(session: Session, row: Mapping[str, Any]) -> Timeline:
     """The timeline of a message, from its row."""
     found = session.execute(_STANDING, {"id": row["id"], "most": forecast.MAX_COUNTED}).mappings().one_or_none()
-    standing = {**found, "recipient_number": row["recipient_number"]} if found else None
+    standing = cast("Standing", {**found, "recipient_number": row["recipient_number"]}) if found else None
     return Timeline(
         id=row["id"],
         status=row["status"],
@@ -108,7 +110,7 @@ def of(session: Session, row: Mapping[str, Any]) -> Timeline:
     )
 
 
-def _released(standing: Mapping[str, Any] | None) -> dict[str, Any]:
+def _released(standing: Standing | None) -> dict[str, datetime | None]:
     return {key: standing[key] for key in ("released_at", "accepted_at")} if standing else {}
 
 
@@ -145,7 +147,7 @@ def _stages(session: Session, row: Mapping[str, Any]) -> list[StageOut]:
     return [queued, *before, *sorted(passed, key=lambda one: one.at)]
 
 
-def _waiting(session: Session, standing: Mapping[str, Any]) -> Waiting:
+def _waiting(session: Session, standing: Standing) -> Waiting:
     if standing["stage"] == Stage.HELD:
         reason, expected = _held(session, standing), standing["due_at"]
     elif standing["stage"] != Stage.WAITING:
@@ -156,10 +158,12 @@ def _waiting(session: Session, standing: Mapping[str, Any]) -> Waiting:
         reason, expected = _before_the_phone(session, standing)
     if reason.code in _OF_PHONES and not standing["watched"]:
         reason, expected = Reason("gateway_was_away"), None
-    return Waiting(reason_code=reason.code, reason=reason.sentence, parameters=reason.parameters, expected_at=expected)
+    return Waiting(
+        reason_code=reason.code, reason=reason.sentence, parameters=dict(reason.parameters), expected_at=expected
+    )
 
 
-def _held(session: Session, standing: Mapping[str, Any]) -> Reason:
+def _held(session: Session, standing: Standing) -> Reason:
     due = standing["due_at"]
     if due is None:
         return Reason("campaign_paused")
@@ -175,7 +179,7 @@ def _held(session: Session, standing: Mapping[str, Any]) -> Reason:
     return Reason(code, {"zone": ", ".join(zoning.names), "until": timestamp(due)})
 
 
-def _at_the_phone(standing: Mapping[str, Any]) -> Reason:
+def _at_the_phone(standing: Standing) -> Reason:
     code = "released"
     if standing["cancelling"]:
         code = "recalled"
@@ -189,27 +193,26 @@ def _at_the_phone(standing: Mapping[str, Any]) -> Reason:
 _Answer = tuple[Reason, datetime | None]
 
 
-def _without_phone(session: Session, standing: Mapping[str, Any]) -> _Answer:
+def _without_phone(session: Session, standing: Standing) -> _Answer:
     values = {"user": standing["user_id"], "most": pace.MAX_LOOKAHEAD}
-    phones = [dict(phone) for phone in session.execute(_FLEET, values).mappings()]
+    phones = cast("list[FleetPhone]", session.execute(_FLEET, values).mappings().all())
     if not phones:
         return Reason("no_phone_enabled"), None
     online = any(phone["online"] for phone in phones)
     if all(phone["held"] for phone in phones):
-        until: datetime = min(phone["held_until"] for phone in phones)
+        until = min(phone["held_until"] for phone in phones if phone["held_until"])
         expected = max(until, forecast.of_fleet(session, standing, phones)) if online else until
         return Reason("all_phones_at_limit", {"until": timestamp(until)}), expected
     if not online:
         return Reason("no_phone_online"), None
-    free = cast("list[routing.Candidate]", [phone for phone in phones if not phone["held"]])
-    room = sum(routing.room_of(free).values())
+    room = sum(routing.room_of([phone for phone in phones if not phone["held"]]).values())
     if standing["ahead"] < room and standing["now"] - standing["since"] > pace.ROUTED_WITHIN:
         return Reason("not_routed", {"since": timestamp(standing["since"])}), None
     expected = forecast.of_fleet(session, standing, phones)
     return _in_line("queued", standing, {}), _unless_over(expected, standing)
 
 
-def _before_the_phone(session: Session, standing: Mapping[str, Any]) -> _Answer:
+def _before_the_phone(session: Session, standing: Standing) -> _Answer:
     if not standing["is_active"] or standing["silent"] or not standing["online"]:
         return _away(standing), None
     device = standing["device_name"]
@@ -222,12 +225,12 @@ def _before_the_phone(session: Session, standing: Mapping[str, Any]) -> _Answer:
         if standing["in_flight"] >= standing["send_window"]:
             return Reason("phone_busy", ahead), None
         return Reason("phone_late", {**ahead, "expected": timestamp(expected)}), None
-    if delay := pace.mean_delay(cast("pace.Delay", standing)):
+    if delay := pace.mean_delay(standing):
         return _in_line("paced", standing, {"device": device, "delay": f"{delay:g}"}), expected
     return _in_line("in_line", standing, {"device": device}), expected
 
 
-def _away(standing: Mapping[str, Any]) -> Reason:
+def _away(standing: Standing) -> Reason:
     chosen, seen = "chosen_" if standing["named"] else "", standing["last_seen_at"]
     parameters = {"device": standing["device_name"]}
     if not standing["is_active"]:
@@ -237,16 +240,16 @@ def _away(standing: Mapping[str, Any]) -> Reason:
     return Reason(f"{chosen}phone_offline", {**parameters, "last_seen": timestamp(seen)})
 
 
-def _unless_over(expected: datetime, standing: Mapping[str, Any]) -> datetime | None:
+def _unless_over(expected: datetime, standing: Standing) -> datetime | None:
     return None if expected + pace.EXPECTED_WITHIN < standing["now"] else expected
 
 
-def _in_line(code: str, standing: Mapping[str, Any], parameters: dict[str, str | int | float]) -> Reason:
+def _in_line(code: str, standing: Standing, parameters: dict[str, str | int | float]) -> Reason:
     if not standing["ahead"]:
         return Reason(f"{code}_next", parameters)
     return Reason(code, {**parameters, "ahead": _ahead(standing)})
 
 
-def _ahead(standing: Mapping[str, Any]) -> int | str:
-    ahead: int = standing["ahead"]
+def _ahead(standing: Standing) -> int | str:
+    ahead = standing["ahead"]
     return ahead if ahead < forecast.MAX_COUNTED else f"{forecast.MAX_COUNTED} or more"
