@@ -13,6 +13,7 @@ from app.campaigns.schemas import CampaignChange, CampaignDetail, CampaignDraft,
 from app.campaigns.sentences import sentence
 from app.campaigns.states import AT_REST, OPEN, RecipientState
 from app.core.errors import Invalid, NotFound, Refused
+from app.core.owned import find_owned, rows_of_page
 from app.core.pages import Page, Paging
 from app.core.refusals import ONLY_AT_REST
 from app.core.validation import row_id
@@ -29,13 +30,7 @@ _NEVER_NULL = frozenset({"name", "message"})
 
 def find(session: Session, user_id: int, campaign: str, *, lock: bool = False) -> Campaign:
     """The user's campaign, locked where it is to be changed. Raises `NotFound`."""
-    query = select(Campaign).where(Campaign.id == (row_id(campaign) or 0), Campaign.user_id == user_id)
-    if lock:
-        query = query.with_for_update(key_share=True)
-    found = session.scalars(query).one_or_none()
-    if found is None:
-        raise NotFound(MODEL)
-    return found
+    return find_owned(session, Campaign, MODEL, user_id, campaign, lock=lock)
 
 
 def page(session: Session, user_id: int, wanted: CampaignFilter, paging: Paging) -> Page[CampaignOut]:
@@ -43,9 +38,7 @@ def page(session: Session, user_id: int, wanted: CampaignFilter, paging: Paging)
     conditions = [Campaign.user_id == user_id]
     if wanted.status is not None:
         conditions.append(Campaign.status == wanted.status)
-    total = session.execute(select(func.count()).select_from(Campaign).where(*conditions)).scalar_one()
-    query = select(Campaign).where(*conditions).order_by(Campaign.id.desc())
-    found = session.scalars(query.limit(paging.per_page).offset(paging.offset)).all()
+    found, total = rows_of_page(session, Campaign, conditions, Campaign.id.desc(), paging)
     return Page(**paging.fields(shown(session, found), total))
 
 

@@ -12,11 +12,11 @@ from app.accounts.principals import Principal
 from app.contacts import groups
 from app.contacts.models import Contact, ContactGroupMember
 from app.contacts.schemas import ContactChange, ContactFilter, ContactOut, NewContact
-from app.core.errors import Invalid, NotFound
+from app.core.errors import Invalid
 from app.core.numbers import normalize_number
+from app.core.owned import find_owned, rows_of_page
 from app.core.pages import Page, Paging
 from app.core.sql_like import containing
-from app.core.validation import row_id
 
 MODEL = "Contact"
 _NO_NUMBER = {"phone_number": ["The phone number field must be a valid phone number, with + and the country code."]}
@@ -32,13 +32,7 @@ _ZONES = text("""
 
 def find(session: Session, user_id: int, contact: str, *, lock: bool = False) -> Contact:
     """The user's contact, locked where it is to be changed. Raises `NotFound`."""
-    query = select(Contact).where(Contact.id == (row_id(contact) or 0), Contact.user_id == user_id)
-    if lock:
-        query = query.with_for_update(key_share=True)
-    found = session.scalars(query).one_or_none()
-    if found is None:
-        raise NotFound(MODEL)
-    return found
+    return find_owned(session, Contact, MODEL, user_id, contact, lock=lock)
 
 
 def names_of(session: Session, user_id: int, numbers: Sequence[str]) -> dict[str, str | None]:
@@ -56,9 +50,7 @@ def zones_of(session: Session, user_id: int, numbers: Sequence[str]) -> dict[str
 def page(session: Session, user_id: int, wanted: ContactFilter, paging: Paging) -> Page[ContactOut]:
     """A page of the user's contacts, newest first."""
     conditions = matching(user_id, wanted)
-    total = session.execute(select(func.count()).select_from(Contact).where(*conditions)).scalar_one()
-    query = select(Contact).where(*conditions).order_by(Contact.id.desc())
-    found = session.scalars(query.limit(paging.per_page).offset(paging.offset)).all()
+    found, total = rows_of_page(session, Contact, conditions, Contact.id.desc(), paging)
     return Page(**paging.fields(shown(session, found), total))
 
 

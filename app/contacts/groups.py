@@ -9,6 +9,7 @@ from app.contacts.models import Contact, ContactGroup, ContactGroupMember
 from app.contacts.schemas import GroupBrief, GroupChange, GroupOut
 from app.core.arrays import unnest
 from app.core.errors import Invalid, NotFound
+from app.core.owned import find_owned, rows_of_page
 from app.core.pages import Page, Paging
 from app.core.sql_like import containing
 from app.core.validation import row_id
@@ -18,13 +19,7 @@ MODEL = "ContactGroup"
 
 def find(session: Session, user_id: int, group: str, *, lock: bool = False) -> ContactGroup:
     """The user's group, locked where it is to be changed. Raises `NotFound`."""
-    query = select(ContactGroup).where(ContactGroup.id == (row_id(group) or 0), ContactGroup.user_id == user_id)
-    if lock:
-        query = query.with_for_update(key_share=True)
-    found = session.scalars(query).one_or_none()
-    if found is None:
-        raise NotFound(MODEL)
-    return found
+    return find_owned(session, ContactGroup, MODEL, user_id, group, lock=lock)
 
 
 def owned(session: Session, user_id: int, ids: Collection[int]) -> set[int]:
@@ -65,9 +60,7 @@ def page(session: Session, user_id: int, search: str | None, paging: Paging) -> 
     conditions = [ContactGroup.user_id == user_id]
     if search:
         conditions.append(ContactGroup.name.ilike(containing(search)))
-    total = session.execute(select(func.count()).select_from(ContactGroup).where(*conditions)).scalar_one()
-    query = select(ContactGroup).where(*conditions).order_by(ContactGroup.id.desc())
-    found = session.scalars(query.limit(paging.per_page).offset(paging.offset)).all()
+    found, total = rows_of_page(session, ContactGroup, conditions, ContactGroup.id.desc(), paging)
     return Page(**paging.fields(shown(session, found), total))
 
 

@@ -8,10 +8,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from app.core.arrays import transposed, unnest
-from app.core.errors import Invalid, NotFound
+from app.core.errors import Invalid
+from app.core.owned import find_owned, rows_of_page
 from app.core.pages import Page, Paging
 from app.core.sql_like import containing
-from app.core.validation import row_id
 from app.messages.models import Template
 from app.messages.placeholders import fill, names
 from app.messages.schemas import MESSAGE_LENGTH, NewTemplate, TemplateChange, TemplateFilter, TemplateOut
@@ -25,13 +25,7 @@ Key = tuple[int, int]  # a user, and the number of a template
 
 def find(session: Session, user_id: int, template: str, *, lock: bool = False) -> Template:
     """The user's template, locked where it is to be changed. Raises `NotFound`."""
-    query = select(Template).where(Template.id == (row_id(template) or 0), Template.user_id == user_id)
-    if lock:
-        query = query.with_for_update(key_share=True)
-    found = session.scalars(query).one_or_none()
-    if found is None:
-        raise NotFound(MODEL)
-    return found
+    return find_owned(session, Template, MODEL, user_id, template, lock=lock)
 
 
 def page(session: Session, user_id: int, wanted: TemplateFilter, paging: Paging) -> Page[TemplateOut]:
@@ -40,9 +34,7 @@ def page(session: Session, user_id: int, wanted: TemplateFilter, paging: Paging)
     if wanted.search:
         pattern = containing(wanted.search)
         conditions.append(or_(Template.name.ilike(pattern), Template.message.ilike(pattern)))
-    total = session.execute(select(func.count()).select_from(Template).where(*conditions)).scalar_one()
-    query = select(Template).where(*conditions).order_by(Template.name)
-    found = session.scalars(query.limit(paging.per_page).offset(paging.offset)).all()
+    found, total = rows_of_page(session, Template, conditions, Template.name, paging)
     return Page(**paging.fields([shown(template) for template in found], total))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, delete, func, or_, select, text
+from sqlalchemy import ColumnElement, Row, delete, or_, select, text
 from sqlalchemy.orm import Session
 
 from app.accounts.principals import Principal
@@ -12,6 +12,7 @@ from app.core.arrays import columns_named, transposed, unnest
 from app.core.database import columns_of
 from app.core.errors import Invalid, NotFound
 from app.core.numbers import normalize_number
+from app.core.owned import find_owned, rows_of_page
 from app.core.pages import Page, Paging
 from app.core.sql_like import containing
 from app.core.task_names import TaskName
@@ -89,19 +90,13 @@ def remove(session: Session, user_id: int, opt_out: str) -> None:
 
 def find(session: Session, user_id: int, opt_out: str) -> OptOut:
     """The user's opt-out. Raises `NotFound`."""
-    query = select(OptOut).where(OptOut.id == (row_id(opt_out) or 0), OptOut.user_id == user_id)
-    found = session.scalars(query).one_or_none()
-    if found is None:
-        raise NotFound(MODEL)
-    return found
+    return find_owned(session, OptOut, MODEL, user_id, opt_out)
 
 
 def page(session: Session, user_id: int, wanted: OptOutFilter, paging: Paging) -> Page[OptOutOut]:
     """A page of the user's opt-outs, newest first."""
     conditions = matching(user_id, wanted)
-    total = session.execute(select(func.count()).select_from(OptOut).where(*conditions)).scalar_one()
-    query = select(OptOut).where(*conditions).order_by(OptOut.id.desc())
-    found = session.scalars(query.limit(paging.per_page).offset(paging.offset)).all()
+    found, total = rows_of_page(session, OptOut, conditions, OptOut.id.desc(), paging)
     return Page(**paging.fields([shown(opt_out) for opt_out in found], total))
 
 
