@@ -38,13 +38,13 @@ def _prepare(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    from app.local.environment import load_dotenv, told, unknown_names
+    from app.local.environment import explain_unknown, load_dotenv, unknown_names
 
     with _plain_refusals():
         if context.invoked_subcommand != "demo":  # which has nothing of the operator's own installation
             load_dotenv()
     for name in unknown_names():
-        print(told(name), file=sys.stderr)
+        print(explain_unknown(name), file=sys.stderr)
         del os.environ[name]  # told once, not by each process that is started
 
 

@@ -22,7 +22,7 @@ from benchmarks.gateway import Account, CheckFailedError, Figure, check, install
 from phones.wire import sign
 
 WANTED_SECONDS = 1.0
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 _RECIPIENTS = """
     INSERT INTO campaign_recipients (campaign_id, place, number)
@@ -119,7 +119,7 @@ def _start(account: Account, sql: psycopg.Connection, recipients: int) -> int:
 
 def _senders(account: Account, sql: psycopg.Connection, campaign: int, most: int) -> Iterator[str]:
     """Numbers whose messages wait, and numbers that have none yet, in turn."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     for turn in range(most):
         statement, value = (_LAST, campaign) if turn % 2 else (_WAITS, account.user_id)
         while (found := sql.execute(statement, (value,)).fetchone()) is None:
@@ -130,7 +130,7 @@ def _senders(account: Account, sql: psycopg.Connection, campaign: int, most: int
 
 
 def _wait_until_nothing_is_left(sql: psycopg.Connection, account: Account, number: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while sql.execute(_LEFT, (account.user_id, number)).fetchall()[0][0]:
         if time.monotonic() > deadline:
             raise CheckFailedError("a message still waits for a number that has opted out")

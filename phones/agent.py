@@ -24,7 +24,6 @@ from phones.http import HttpClient
 from phones.journal import Job, Journal, Story
 from phones.wire import (
     DateFormat,
-    Hook,
     HookEvent,
     PhoneSettings,
     PulledMessage,
@@ -33,6 +32,7 @@ from phones.wire import (
     SimCard,
     State,
     StreamEvent,
+    Webhook,
     WireError,
     parse_version,
 )
@@ -104,18 +104,18 @@ class Agent:
         self._patience = patience
         self._client = GatewayClient(http, server_url, VERSION)
         self._settings = PhoneSettings()
-        self._hooks: list[Hook] = []
+        self._hooks: list[Webhook] = []
         offset = datetime.now().astimezone().utcoffset()
         self._date = DateFormat(int(offset.total_seconds() // 60) if offset is not None else 0)
         self._sending = ""
         self._pull_now, self._send_now = asyncio.Event(), asyncio.Event()
-        self._tell_now, self._post_now = asyncio.Event(), asyncio.Event()
+        self._report_now, self._post_now = asyncio.Event(), asyncio.Event()
 
     async def run(self) -> None:
         """Be a phone until cancelled."""
         await self._insist("register", self._introduce)
         async with asyncio.TaskGroup() as group:
-            for part in (self._listen, self._pull, self._send, self._tell, self._hand_on, self._look):
+            for part in (self._listen, self._pull, self._send, self._report_states, self._hand_on, self._look):
                 group.create_task(part())
 
     async def _introduce(self) -> None:
@@ -166,7 +166,7 @@ class Agent:
             await self._fetch_settings()
         elif event.name == "MessageCancelled":
             self._journal.cancel(msgspec.json.decode(event.data)["messageId"])
-            self._tell_now.set()
+            self._report_now.set()
 
     async def _fetch_hooks(self) -> None:
         self._hooks = [hook for hook in await self._client.webhooks() if hook.event == "sms:received"]
@@ -186,7 +186,7 @@ class Agent:
         for pulled in await self._client.pull(self._settings.processing_order.lower()):
             self._take(pulled)
         self._send_now.set()
-        self._tell_now.set()
+        self._report_now.set()
 
     def _take(self, pulled: PulledMessage) -> None:
         if pulled.state == State.CANCELLING:
@@ -195,7 +195,7 @@ class Agent:
         elif pulled.state in {None, State.PENDING}:
             try:
                 if not self._journal.accept(pulled, pulled.content(parse_version(VERSION))):
-                    self._journal.tell_again(pulled.id)
+                    self._journal.report_again(pulled.id)
             except WireError as error:
                 _say(f"message {pulled.id} cannot be sent: {error}")
 
@@ -217,7 +217,7 @@ class Agent:
                 low = self._settings.send_interval_min
                 high = max(low, self._settings.send_interval_max)
                 next_slot = time.monotonic() + random.uniform(low, high)  # noqa: S311  (a pause, not a secret)
-            self._tell_now.set()
+            self._report_now.set()
 
     async def _send_one(self, job: Job) -> bool:
         """Send one message and note what became of it; False where it was not given to the modem.
@@ -247,20 +247,20 @@ class Agent:
             self._sending = ""
         return True
 
-    async def _tell(self) -> None:
+    async def _report_states(self) -> None:
         """Report news of messages. One that is refused does not hold back the others."""
         tries = 0
         while True:
-            await _either(self._tell_now, _PULL_EVERY * self._patience)
+            await _either(self._report_now, _PULL_EVERY * self._patience)
             worked = True
-            for story in self._journal.untold():
+            for story in self._journal.unreported():
                 if story.id == self._sending:
                     continue
                 worked &= await self._try("report", self._client.report([self._report(story)]))
                 if worked:
-                    self._journal.told(story)
+                    self._journal.mark_reported(story)
             tries = 0 if worked else tries + 1
-            await self._hold_back(tries, self._tell_now)
+            await self._hold_back(tries, self._report_now)
 
     async def _hand_on(self) -> None:
         """Post inbound SMS to the webhook."""
@@ -309,7 +309,7 @@ class Agent:
                 await self._modem.poll(self._journal)
             except OSError as error:
                 _say(f"looking for new SMS: {error}")
-            self._tell_now.set()
+            self._report_now.set()
             self._post_now.set()
             await asyncio.sleep(self._poll_every * self._patience)
 

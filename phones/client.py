@@ -23,7 +23,6 @@ from phones.http import Headers, HttpClient, HttpError, Url
 from phones.wire import (
     APP_VERSION,
     Announcement,
-    Hook,
     HookEvent,
     InboxItem,
     PulledMessage,
@@ -32,6 +31,7 @@ from phones.wire import (
     Report,
     SimCard,
     StreamEvent,
+    Webhook,
     hook_headers,
     read_events,
 )
@@ -46,7 +46,7 @@ _STREAM_SILENT = 3600.0
 _encode = msgspec.json.Encoder().encode
 _pulled = msgspec.json.Decoder(list[PulledMessage])
 _registered = msgspec.json.Decoder(Registered)
-_hooks = msgspec.json.Decoder(list[Hook])
+_hooks = msgspec.json.Decoder(list[Webhook])
 _settings = msgspec.json.Decoder(dict[str, Any])
 
 T = TypeVar("T")
@@ -158,7 +158,7 @@ class GatewayClient:
         """`PATCH /message`: say what became of messages."""
         await self._call("PATCH", self._message_url, _encode(reports))
 
-    async def webhooks(self) -> list[Hook]:
+    async def webhooks(self) -> list[Webhook]:
         """`GET /webhooks`: where events of this phone go."""
         return _read(_hooks, await self._call("GET", self._webhooks_url))
 

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from phones.client import GatewayClient, PhoneError
 from phones.household import Work
 from phones.outbox import Outbox
-from phones.wire import HOOK_EVENTS_SINCE, Hook, HookEvent, PhoneSettings, ReceivedSms, WireError
+from phones.wire import HOOK_EVENTS_SINCE, HookEvent, PhoneSettings, ReceivedSms, Webhook, WireError
 
 _ATTEMPTS = 16
 _FIRST_BACKOFF = 5.0
@@ -20,11 +20,11 @@ class _Post(NamedTuple):
     taken: "asyncio.Future[None]"
 
 
-class Hooks:
+class EventPoster:
     """The webhooks one phone was told of, and its queue of events for them, one call at a time."""
 
     def __init__(self, client: GatewayClient, work: Work, settings: PhoneSettings, version: tuple[int, ...]) -> None:
-        self.known: list[Hook] = []
+        self.known: list[Webhook] = []
         self._client = client
         self._work = work
         self._settings = settings

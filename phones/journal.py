@@ -171,7 +171,7 @@ class Journal:
         )
         return changed.rowcount == 1
 
-    def untold(self) -> list[Story]:
+    def unreported(self) -> list[Story]:
         """Messages of which the gateway does not know the latest state, the longest waiting first."""
         rows = self._db.execute(
             "SELECT id, numbers, error, history FROM messages WHERE told < json_array_length(history)"
@@ -182,11 +182,11 @@ class Journal:
             for row in rows
         ]
 
-    def told(self, story: Story) -> None:
+    def mark_reported(self, story: Story) -> None:
         """Note that the gateway has taken a report of this story."""
         self._db.execute("UPDATE messages SET told = max(told, ?) WHERE id = ?", (len(story.history), story.id))
 
-    def tell_again(self, message_id: str) -> None:
+    def report_again(self, message_id: str) -> None:
         """Report the state of a message once more."""
         self._db.execute("UPDATE messages SET told = 0 WHERE id = ?", (message_id,))
 

@@ -70,7 +70,7 @@ class Step(Struct, tag="step"):
     error: str | None
 
 
-class Told(Struct, tag="told"):
+class Reported(Struct, tag="told"):
     """A report that the gateway took."""
 
     phone: str
@@ -78,7 +78,7 @@ class Told(Struct, tag="told"):
     steps: int
 
 
-Entry: TypeAlias = Server | Enrolled | Kept | Step | Told
+Entry: TypeAlias = Server | Enrolled | Kept | Step | Reported
 
 _encode = msgspec.json.Encoder().encode
 _entry: "msgspec.json.Decoder[Entry]" = msgspec.json.Decoder(Entry)
@@ -145,7 +145,7 @@ class Memory:
                 self._messages[entry.phone, entry.pulled.id] = entry
             case Step() if kept := self._messages.get((entry.phone, entry.id)):
                 kept.history, kept.error = entry.history, entry.error
-            case Told() if kept := self._messages.get((entry.phone, entry.id)):
+            case Reported() if kept := self._messages.get((entry.phone, entry.id)):
                 kept.told = max(kept.told, entry.steps)
 
     def _write_anew(self) -> None:
@@ -181,10 +181,10 @@ class Memory:
         if self._file is not None:
             self._write(Step(phone, message_id, history, error))
 
-    def tell(self, phone: str, message_id: str, steps: int) -> None:
+    def mark_reported(self, phone: str, message_id: str, steps: int) -> None:
         """Keep that the gateway took a report."""
         if self._file is not None:
-            self._write(Told(phone, message_id, steps))
+            self._write(Reported(phone, message_id, steps))
 
     def recall(self, phone: str) -> list[Kept]:
         """Give the unfinished messages of a phone, once."""

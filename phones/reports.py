@@ -78,7 +78,7 @@ class Reporter:
             self._work.note(error)
             raise
         for message, steps in furthest.values():
-            self._work.home.memory.tell(self._phone, message.id, steps)
+            self._work.home.memory.mark_reported(self._phone, message.id, steps)
 
     def _gave_up(self, items: list[tuple[Message, int]]) -> None:
         self._work.home.stats.gave_up += len(items)

@@ -17,7 +17,7 @@ import msgspec
 
 from phones.behaviour import Behaviour, sample
 from phones.client import GatewayClient, PhoneError, RefusedError
-from phones.hooks import Hooks
+from phones.hooks import EventPoster
 from phones.household import Household, Work
 from phones.inbox import InboxCopy
 from phones.radio import Message, Radio
@@ -70,7 +70,7 @@ class Phone:
             name, self.settings, lambda: self.behaviour, home.ledger, home.memory, self.work.random, self._changed
         )
         self.reporter = Reporter(name, self.client, self.work, lambda: self.behaviour, self._date)
-        self.hooks = Hooks(self.client, self.work, self.settings, self._version)
+        self.hooks = EventPoster(self.client, self.work, self.settings, self._version)
         self.inbox = InboxCopy(self.client, self.work, self._version)
         self._pull_again = False
         self._failed_pulls = 0

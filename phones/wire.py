@@ -144,7 +144,7 @@ class Report(Struct, gc=False):
     states: dict[str, str]
 
 
-class Hook(Struct, gc=False):
+class Webhook(Struct, gc=False):
     """One element of the answer to `GET /webhooks`."""
 
     id: str

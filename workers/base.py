@@ -44,11 +44,11 @@ def task(name: TaskName, **options: Any) -> Callable[[Callable[..., object]], Ta
                 said = body(*ids)
             except Exception as error:
                 metrics.observe_task(name.value, "failed", time.monotonic() - began)
-                _tell(declared, began, "task-failed", exception=repr(error), traceback=traceback.format_exc())
+                _notify_flower(declared, began, "task-failed", exception=repr(error), traceback=traceback.format_exc())
                 raise
             metrics.observe_task(name.value, "done", time.monotonic() - began)
             if said:
-                _tell(declared, began, "task-succeeded", result=str(said))
+                _notify_flower(declared, began, "task-succeeded", result=str(said))
             return said
 
         declared: Task = celery_app().task(name=name.value, **options)(run)
@@ -57,7 +57,7 @@ def task(name: TaskName, **options: Any) -> Callable[[Callable[..., object]], Ta
     return declare
 
 
-def _tell(task: Task, began: float, outcome: str, **what: str) -> None:
+def _notify_flower(task: Task, began: float, outcome: str, **what: str) -> None:
     """Tell Flower of a tick that did something. Of ticks Celery itself tells nothing (`workers.app`)."""
     request = task.request
     if task.send_events or not request.hostname:

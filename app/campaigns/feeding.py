@@ -150,12 +150,12 @@ _NEXT_IN_ZONES = text(f"""
 
 def _take(session: Session, fed: Sequence[Fed], rooms: Mapping[int, int]) -> None:
     """The next recipients of each campaign. Nobody else touches them: their campaigns are locked."""
-    hungry = [one for one in fed if rooms.get(one.campaign.id, 0) > 0]
-    anywhere = {one.campaign.id: one for one in hungry if one.zones is None}
+    with_room = [one for one in fed if rooms.get(one.campaign.id, 0) > 0]
+    anywhere = {one.campaign.id: one for one in with_room if one.zones is None}
     asked = {"campaign_id": list(anywhere), "most": [rooms[campaign] for campaign in anywhere]}
     for row in session.execute(_NEXT, asked) if anywhere else ():
         anywhere[row.campaign_id].taken.append(Candidate(*row))
-    for one in hungry:
+    for one in with_room:
         if one.zones is not None:
             values = {"campaign": one.campaign.id, "zone": list(one.zones), "most": rooms[one.campaign.id]}
             one.taken += [Candidate(*row) for row in session.execute(_NEXT_IN_ZONES, values)]

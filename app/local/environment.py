@@ -27,7 +27,7 @@ def unknown_names() -> list[str]:
     return [name for name in sorted(os.environ) if name.upper().startswith(_PREFIX) and name.upper() not in _KNOWN]
 
 
-def told(name: str) -> str:
+def explain_unknown(name: str) -> str:
     """The sentence about an unknown name."""
     close = difflib.get_close_matches(name.upper(), _KNOWN, 1)
     return f"{name} is not a setting of smsfleet" + (f"; did you mean {close[0]}?" if close else "")

@@ -271,7 +271,7 @@ def _store(session: Session, told: list[tuple[RowMapping, Inbound]]) -> None:
             attachments.keep(session, message.device["user_id"], rows[message.message_id]["id"], message.parts)
     _count(session, begun, now)
     phone_news.learn_numbers(session, [(message.device, message.recipient) for message in new])
-    _tell(session, new, rows)
+    _write_events(session, new, rows)
     keywords.apply(session, [_heard(message, rows[message.message_id]["id"]) for message in new])
 
 
@@ -391,7 +391,7 @@ def _value(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list) else value
 
 
-def _tell(session: Session, new: list[_Received], rows: Mapping[UUID, Mapping[str, Any]]) -> None:
+def _write_events(session: Session, new: list[_Received], rows: Mapping[UUID, Mapping[str, Any]]) -> None:
     users = sorted({message.device["user_id"] for message in new})
     outbound.announce(session, users, MESSAGES)
     hooks = outbox.hooks_of(session, users)

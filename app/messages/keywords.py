@@ -57,7 +57,7 @@ def apply(session: Session, heard: Sequence[InboundText]) -> None:
     added = book.add(session, [_new(key, word) for key, word in asked.items() if word.meaning is Meaning.OPT_OUT])
     back = book.take_back(session, [key for key, word in asked.items() if word.meaning is Meaning.OPT_IN])
     changed = {(row.user_id, row.phone_number): row for row in (*added, *back)}
-    _tell(session, [(asked[key], row) for key, row in changed.items() if rules[key[0]].events])
+    _write_events(session, [(asked[key], row) for key, row in changed.items() if rules[key[0]].events])
     _answer(
         session,
         {
@@ -88,7 +88,7 @@ def _new(key: Key, word: _Word) -> book.New:
     return book.New(*key, By.STOP, None, (word.heard.text or "").strip(), word.heard.message_id)
 
 
-def _tell(session: Session, changed: Sequence[tuple[_Word, Row[Any]]]) -> None:
+def _write_events(session: Session, changed: Sequence[tuple[_Word, Row[Any]]]) -> None:
     events: list[outbox.WebhookEvent] = []
     for word, row in changed:
         name: outbox.EventName = "opted_out" if word.meaning is Meaning.OPT_OUT else "opted_in"

@@ -52,7 +52,7 @@ class _Page:
     changed: set[str] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def tell(self, topics: frozenset[str] | set[str]) -> None:
+    def notify(self, topics: frozenset[str] | set[str]) -> None:
         if news := self.topics & topics:
             self.changed |= news
             self.wake.set()
@@ -160,13 +160,13 @@ class Pages:
             await subscription.subscribe(_NOBODY, *(f"{PAGES_CHANNEL}{user}" for user in self._pages))
             self._subscription = subscription
             for page in self._every():  # what was said meanwhile is lost
-                page.tell(TOPICS)
+                page.notify(TOPICS)
             while True:
                 message = await subscription.get_message(ignore_subscribe_messages=True, timeout=5)
                 if message is not None:
                     user = int(message["channel"].decode().removeprefix(PAGES_CHANNEL))
                     for page in self._pages.get(user, ()):
-                        page.tell({message["data"].decode()})
+                        page.notify({message["data"].decode()})
 
 
 def _user_of(scope: Scope) -> int:

@@ -348,8 +348,8 @@ def _calls(session: Session, rows: Sequence[Any]) -> list[Call]:
     """The claimed rows as calls; those whose account URL was changed are moved to it, or given up if there is none."""
     leased = [row for row in rows if row.lease_id is not None]
     ready = [row for row in leased if row.hook == "callback" or row.account_url == row.url]
-    strayed = [row for row in leased if row.hook != "callback" and row.account_url != row.url]
-    moved = [row for row in strayed if row.account_url is not None]
+    outdated = [row for row in leased if row.hook != "callback" and row.account_url != row.url]
+    moved = [row for row in outdated if row.account_url is not None]
     if moved:
         session.execute(
             _MOVE,
@@ -359,9 +359,9 @@ def _calls(session: Session, rows: Sequence[Any]) -> list[Call]:
                 "origin": [row.account_origin for row in moved],
             },
         )
-    homeless = [row.delivery_id for row in strayed if row.account_url is None]
-    if homeless:
-        session.execute(_DROP, {"ids": homeless, "error": "The webhook URL was removed or disabled."})
+    without_url = [row.delivery_id for row in outdated if row.account_url is None]
+    if without_url:
+        session.execute(_DROP, {"ids": without_url, "error": "The webhook URL was removed or disabled."})
     if not ready:
         return []
     without = {row.user_id for row in ready if row.secrets is None}

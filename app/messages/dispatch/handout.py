@@ -89,7 +89,7 @@ _LEFT = text(f"""
            (SELECT count(*) FROM (
                SELECT FROM message_queue q
                WHERE q.user_id = p.user_id AND q.device_id = p.device_id AND {pace.AHEAD} LIMIT p.enough) AS ahead
-           ) < p.enough AS hungry,
+           ) < p.enough AS needs_refill,
            EXISTS (SELECT FROM message_queue q
                    WHERE q.user_id = p.user_id AND q.device_id = 0 AND q.stage = {Stage.WAITING}) AS queued
     FROM {unnest(*PLACE, alias="p", enough=Integer())}
@@ -236,11 +236,11 @@ def _tell(session: Session, phones: Mapping[int, Phone]) -> None:
             "enough": [max(1, pace.lookahead(phone.state) // 2) for phone in phones.values()],
         },
     )
-    for device_id, waiting, hungry, queued in rows:
+    for device_id, waiting, needs_refill, queued in rows:
         phone = phones[device_id]
         if waiting and not phone.idle:
             _wake_again(session, device_id, phone)
-        if hungry and not phone.idle and (queued or phone.of_campaign):
+        if needs_refill and not phone.idle and (queued or phone.of_campaign):
             task = TaskName.ROUTE if queued else TaskName.FEED
             outbound.nudge(session, task, phone.state["user_id"])
 

@@ -25,22 +25,22 @@ def test_phones_and_unfinished_messages_are_recalled(tmp_path: Path) -> None:
     waiting = ((State.PENDING, now),)
     sent = (*waiting, (State.PROCESSED, now), (State.SENT, now))
     delivered = (*sent, (State.DELIVERED, now))
-    for name in ("waiting", "sent", "untold", "finished"):
+    for name in ("waiting", "sent", "unreported", "finished"):
         memory.accept("one", pulled(name), waiting)
     memory.step("one", "sent", sent, None)
-    memory.step("one", "untold", delivered, None)
+    memory.step("one", "unreported", delivered, None)
     memory.step("one", "finished", delivered, None)
-    memory.tell("one", "sent", 3)
-    memory.tell("one", "untold", 3)
-    memory.tell("one", "finished", 4)
-    memory.tell("one", "finished", 2)
-    memory.tell("one", "never had", 1)
+    memory.mark_reported("one", "sent", 3)
+    memory.mark_reported("one", "unreported", 3)
+    memory.mark_reported("one", "finished", 4)
+    memory.mark_reported("one", "finished", 2)
+    memory.mark_reported("one", "never had", 1)
     memory.close()
 
     again = Memory(folder)
     assert (again.server, again.phones["one"].device_id) == ("http://127.0.0.1:8000", "dev1")
     kept = {each.pulled.id: (each.history[-1][0], each.told) for each in again.recall("one")}
-    assert kept == {"waiting": (State.PENDING, 0), "sent": (State.SENT, 3), "untold": (State.DELIVERED, 3)}
+    assert kept == {"waiting": (State.PENDING, 0), "sent": (State.SENT, 3), "unreported": (State.DELIVERED, 3)}
     again.close()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert stat.S_IMODE((folder / FILE).stat().st_mode) == 0o600
