@@ -2,6 +2,7 @@
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,23 +13,9 @@ from app.migrations.tables import load_tables
 load_tables()
 
 ROOT = Path(__file__).parents[2]
-# Each package may name its own tables and those of packages before it.
-LAYERS = (
-    "core",
-    "accounts",
-    "webhooks",
-    "devices",
-    "contacts",
-    "optouts",
-    "messages",
-    "campaigns",
-    "app",  # the modules beside the packages
-    "releases",
-    "mobile",
-    "docs",
-    "web",
-    "local",
-)
+# Each package may name its own tables and those of packages below it.
+CONTRACTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+LAYERS = [name for layer in reversed(CONTRACTS[0]["layers"]) for name in re.findall(r"\bapp\.(\w+)", layer)]
 # What goes the other way, and why.
 UPWARD = {
     (
@@ -50,8 +37,7 @@ class Text:
 
     @property
     def package(self) -> str:
-        parts = self.path.relative_to(ROOT / "app").parts
-        return parts[0] if len(parts) > 1 else "app"
+        return self.path.relative_to(ROOT / "app").parts[0].removesuffix(".py")
 
     def __str__(self) -> str:
         return f"{self.path.relative_to(ROOT)}:{self.line}"
@@ -98,7 +84,7 @@ OWNERS = {
 NAMED = re.compile(rf"(?:\b(?:FROM|JOIN|INTO|UPDATE|USING|TABLE|ONLY)|,)\s+({'|'.join(OWNERS)})\b")
 
 
-def test_a_package_names_its_own_tables_and_those_of_packages_before_it() -> None:
+def test_a_package_names_its_own_tables_and_those_of_packages_below_it() -> None:
     upward: dict[str, set[str]] = {}
     for text in STATEMENTS:
         for table in NAMED.findall(text.value):

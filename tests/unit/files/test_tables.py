@@ -81,7 +81,7 @@ def test_what_spreadsheets_do_to_numbers():
     ]
     assert left_out.reasons == {"invalid": 2, "empty": 1}
     assert [(row.line, row.value) for row in left_out.rows] == [(4, "9.98901E+11"), (5, ""), (8, "call me")]
-    assert "last digits are lost" in left_out.rows[0].reason
+    assert "last digits are lost" in left_out.rows[0].sentence
 
 
 def test_a_workbook():
