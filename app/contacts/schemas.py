@@ -119,7 +119,9 @@ class SkippedContact(BaseModel):
 
     index: int = Field(examples=[4])
     reason: str = Field(examples=["The phone number is empty."])
-    reason_code: str = Field(description="`empty`, `invalid`, `duplicate` or `too_long`", examples=["empty"])
+    reason_code: str = Field(
+        description="`empty`, `invalid`, `duplicate`, `too_long` or `unknown_zone`", examples=["empty"]
+    )
 
 
 class Imported(BaseModel):
