@@ -113,7 +113,9 @@ def test_a_column_of_time_zones(bring, sql, ali, header):
     told(bring(f"phone,Zone,{header}\n901112233,North,Asia/Tashkent\n901112234,South,\n"))
     told(bring(f"phone,{header}\n901112233,\n901112234,Europe/Paris\n"))
     wrong = told(bring("phone,where\n901112233,GMT+5\n901112234,Asia/Almaty\n", time_zone_column="where"))
-    assert wrong["skipped_rows"] == [{"index": 2, "reason": "GMT+5 is not a time zone like Asia/Tashkent."}]
+    assert wrong["skipped_rows"] == [
+        {"index": 2, "reason": "GMT+5 is not a time zone like Asia/Tashkent.", "reason_code": "unknown_zone"}
+    ]
     found = sql.execute("SELECT phone_number, time_zone FROM contacts WHERE user_id = %s", (ali.id,)).fetchall()
     assert dict(found) == {"+998901112233": "Asia/Tashkent", "+998901112234": "Asia/Almaty"}
 
