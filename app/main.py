@@ -27,7 +27,7 @@ from app.core.settings import get_settings
 from app.core.validation import sentences
 from app.devices.callers import account_of
 from app.devices.streams import Streams
-from app.features import PACKAGES
+from app.features import PACKAGES, any_of
 from app.messages import measuring
 from app.messages.accepting.sending import Sending
 from app.messages.dispatch import waking
@@ -80,8 +80,8 @@ def create_api(hooks: Sequence[LifespanHook] = ()) -> FastAPI:
     api.add_exception_handler(RequestValidationError, _validation_error)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(Exception, _unexpected)
-    api.add_middleware(Bodies, account_of=account_of)
-    api.add_middleware(HeavyCalls, account_of=account_of)  # outside of it: added later
+    api.add_middleware(Bodies, account_of=account_of, large=any_of("large"), files=any_of("files"))
+    api.add_middleware(HeavyCalls, account_of=account_of, heavy=any_of("heavy"))  # outside of it: added later
     return api
 
 

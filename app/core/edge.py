@@ -42,8 +42,6 @@ _ANY_ORIGIN = (b"access-control-allow-origin", b"*")
 _EXPOSED = (b"access-control-expose-headers", b"Retry-After, Allow, X-Ignored-Fields")
 _PHONES = "/api/mobile/v1/"
 _SLASHES = re.compile("/{2,}")
-_TAKES_FILES = re.compile("(/api)?/(contacts|opt-outs)/import|(/api)?/campaigns/[^/]+/recipients")
-_LARGE = re.compile(f"/api/sms/bulk|{_TAKES_FILES.pattern}")
 _SERVER_ERROR = 500
 # What stands in for a body that cannot be read: JSON that no request schema takes.
 _NO_BODY_THAT_FITS = b'"unreadable"'
@@ -183,19 +181,21 @@ class Bodies:
     of a request with one, and of any form, else None; `raw_body` is empty then.
     """
 
-    def __init__(self, app: ASGIApp, account_of: AccountOf) -> None:
+    def __init__(self, app: ASGIApp, account_of: AccountOf, large: re.Pattern[str], files: re.Pattern[str]) -> None:
         self._app = app
         self._account_of = account_of
+        self._large, self._files = large, files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["method"] not in {"POST", "PUT", "PATCH", "DELETE"}:
             await self._app(scope, receive, send)
             return
-        is_large = _LARGE.fullmatch(scope["path"]) is not None
+        takes_files = self._files.fullmatch(scope["path"]) is not None
+        is_large = takes_files or self._large.fullmatch(scope["path"]) is not None
         content_type = header(scope, b"content-type")
         raw, file, unread = b"", None, None
         try:
-            if is_large and is_file(content_type) and _TAKES_FILES.fullmatch(scope["path"]):
+            if takes_files and is_file(content_type):
                 file = await read_file(scope, receive, self._account_of)
             else:
                 raw = await read_body(scope, receive, self._account_of, LARGE_BODY_LIMIT if is_large else BODY_LIMIT)

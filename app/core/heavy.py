@@ -23,13 +23,6 @@ MAX_RUNNING_OF_ACCOUNT = 1
 MAX_UNDER_WAY = 32
 MAX_UNDER_WAY_OF_ACCOUNT = 8
 RETRY_AFTER_SECONDS = 5
-_HEAVY = re.compile(
-    "POST /api/sms/bulk|POST /send"
-    "|POST (/api)?/(contacts|opt-outs)/import|GET (/api)?/(contacts|opt-outs)/export"
-    # A POST may stand for the PUT.
-    "|(PUT|POST) (/api)?/campaigns/[^/]+/recipients|POST (/api)?/campaigns/[^/]+/dry-run"
-    "|GET (/api)?/campaigns/[^/]+/(recipients|left-out)"
-)
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
@@ -69,14 +62,15 @@ class HeavyCalls:
     it is refused before there is any work.
     """
 
-    def __init__(self, app: ASGIApp, account_of: AccountOf) -> None:
+    def __init__(self, app: ASGIApp, account_of: AccountOf, heavy: re.Pattern[str]) -> None:
         self._app = app
+        self._heavy = heavy  # of a method and a path
         self._account_of = account_of
         self._accounts: dict[int, _Account] = {}
         self._threads = CapacityLimiter(MAX_RUNNING)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or not _HEAVY.fullmatch(f"{scope['method']} {scope['path']}"):
+        if scope["type"] != "http" or not self._heavy.fullmatch(f"{scope['method']} {scope['path']}"):
             await self._app(scope, receive, send)
             return
         account = await self._account_of(scope)

@@ -119,8 +119,7 @@ class Settings(BaseSettings):
     def database_dsn(self) -> str:
         """SQLAlchemy URL of the database, always with the psycopg 3 driver."""
         if self.database_url is None:
-            msg = "SMSFLEET_DATABASE_URL is not set and no running installation was found"
-            raise RuntimeError(msg)
+            raise RuntimeError("SMSFLEET_DATABASE_URL is not set and no running installation was found")
         url = self.database_url.get_secret_value()
         scheme, _, rest = url.partition("://")
         return f"postgresql+psycopg://{rest}" if scheme in {"postgres", "postgresql"} else url
@@ -129,8 +128,7 @@ class Settings(BaseSettings):
     def redis_dsn(self) -> str:
         """URL of the Redis-protocol server that carries nudges and wakes."""
         if self.redis_url is None:
-            msg = "SMSFLEET_REDIS_URL is not set and no running installation was found"
-            raise RuntimeError(msg)
+            raise RuntimeError("SMSFLEET_REDIS_URL is not set and no running installation was found")
         return self.redis_url.get_secret_value()
 
 
