@@ -135,6 +135,7 @@ class Connection(HttpToolsProtocol):
         self._address = network(peer)
         self._head_bytes = 0
         self._waits_since: float | None = self.loop.time()  # for a request's head
+        self._in_body = False  # which may still be coming when its request has its answer
         self._untaken_since: float | None = None
         if not self._crowd.enter(self, self._address, peer):
             transport.abort()
@@ -144,7 +145,7 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        if self._waits_since is not None:
+        if self._waits_since is not None and not self._in_body:
             self._head_bytes += len(data)
             super().data_received(data)
             if self._waits_since is not None and self._head_bytes > MAX_HEAD_BYTES:
@@ -154,7 +155,7 @@ class Connection(HttpToolsProtocol):
         super().data_received(data)
 
     def on_headers_complete(self) -> None:
-        self._waits_since = None
+        self._waits_since, self._in_body = None, True
         if len(self.pipeline) < MAX_PIPELINED:
             super().on_headers_complete()
         elif not self.transport.is_closing():
@@ -162,6 +163,7 @@ class Connection(HttpToolsProtocol):
             self.end()
 
     def on_message_complete(self) -> None:
+        self._in_body = False
         # Most bodies come with their head: who reads one needs no timer then, which costs as much as all the rest.
         self.scope["body_is_here"] = True  # type: ignore[typeddict-unknown-key]
         super().on_message_complete()

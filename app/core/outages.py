@@ -20,8 +20,13 @@ from app.core.errors import as_app_error, loses_connection
 Part = Literal["database", "broker"]
 
 AGAIN_SECONDS = 60.0
-# Of Celery's own lines about its broker, which carry no exception.
-_OF_CONSUMER = ("consumer: Cannot connect to", "consumer: Connection to broker lost", "Connection to broker lost")
+# How Celery's own lines about its broker begin, which carry no exception.
+_OF_CELERY = (
+    "consumer: Cannot connect to",
+    "consumer: Connection to broker lost",
+    "Connection to broker lost",
+    "beat: Connection error",
+)
 _BROKER_ERRORS = (redis.ConnectionError, redis.TimeoutError, kombu.exceptions.OperationalError)
 _PASSING = 503
 
@@ -106,7 +111,7 @@ class OutageFilter(logging.Filter):
         if isinstance(record.msg, dict):  # structlog's
             return True
         error = record.exc_info[1] if record.exc_info else None
-        part = "broker" if record.getMessage().startswith(_OF_CONSUMER) else part_of(error)
+        part = "broker" if record.getMessage().startswith(_OF_CELERY) else part_of(error)
         if part:
             if not _outages.is_news(part):
                 return False

@@ -82,6 +82,17 @@ def test_a_huge_head_is_given_up(gateway, database):
         assert is_closed(connection, 10)
 
 
+def test_what_is_left_of_a_refused_body_is_no_head(gateway, database):
+    with connect(gateway) as connection:
+        connection.settimeout(10)
+        connection.sendall(b"PATCH /api/mobile/v1/messages HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 401")
+        for _ in range(20):
+            connection.sendall(b"x" * 10_000)
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+
+
 def test_a_head_as_large_as_some_send_is_read(api):
     assert api.get("/health/live", headers={"Cookie": "x" * 30_000}).status_code == 200
 
