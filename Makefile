@@ -50,7 +50,7 @@ format: $(READY) ## format the code and fix what the linter can
 test: check test-only ## every check and every test
 
 test-only: $(READY) ## tests without the checks; ARGS="tests/unit -k number" for some of them
-	@exec $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile $(ARGS)
+	@exec $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 migration: $(READY) ## NAME="what it does": the next migration, from what the models say
 	@$(BIN)/python -m app.local.new_migration "$(NAME)"

@@ -78,6 +78,7 @@ class Life(RuleBasedStateMachine):
         self.statuses: dict[int, str] = {}
         self.names: dict[int, set[str]] = {}
         self.withdrawn: set[int] = set()
+        self.left: set[tuple[int, int]] = set()
 
     def send(self, named):
         device = "active" if named is None else self.phones[named][0].id
@@ -149,12 +150,20 @@ class Life(RuleBasedStateMachine):
             "states": dict.fromkeys(history, "2026-06-08T10:00:00.000Z"),
         }
         _, token = self.phones[self.given[name]]
+        uuid, attempt = reports.parse_wire_name(name)
+        (before,) = self.rows("SELECT id, attempt, left_attempt FROM messages WHERE message_id = :uuid", uuid=uuid)
         with transaction() as session:
             assert reports.record(session, [reports.Reported(digest(token), [wire.parse_report(item)])]) == [None]
         self.reported.add(name)
-        if {state, *history} & LEFT:
-            (status,) = self.rows("SELECT status FROM messages WHERE id = :id", id=self.number_of_name(name))[0]
+        told = {state, *history} & LEFT
+        # That an earlier sending left is no news where that was known when its owner asked for another, nor beside its
+        # failure.
+        known = attempt <= before.left_attempt or state in {"Failed", "Cancelled"}
+        if told and ("Delivered" in told or attempt == before.attempt or not known):
+            (status,) = self.rows("SELECT status FROM messages WHERE id = :id", id=before.id)[0]
             assert status in {"sent", "delivered", "failed"}, "what left is believed"
+        if told:
+            self.left.add((before.id, attempt))
 
     @rule(message=messages)
     def cancel(self, message):
@@ -178,14 +187,19 @@ class Life(RuleBasedStateMachine):
         except Refused:
             return
         assert row.status == "failed"
+        (left,) = self.rows("SELECT left_attempt FROM messages WHERE id = :id", id=message)[0]
+        assert not left or (message, left) in self.left, "only what was told is known"
         self.withdrawn.discard(message)
         self.route()
 
     @rule(message=messages, event=st.sampled_from([Event.SENT, Event.DELIVERED, Event.FAILED, Event.DELETED]))
     def owner_says(self, message, event):
         if message is not None:
+            (attempt,) = self.rows("SELECT attempt FROM messages WHERE id = :id", id=message)[0]
             with transaction() as session:
                 transitions.apply(session, [Change(message, event)])
+            if event in {Event.SENT, Event.DELIVERED}:
+                self.left.add((message, attempt))
 
     @rule(message=messages, minutes=st.sampled_from([0, 11]))
     def expire(self, message, minutes):
@@ -258,9 +272,6 @@ class Life(RuleBasedStateMachine):
 
     def number(self, uuid):
         return self.rows("SELECT id FROM messages WHERE message_id = :uuid", uuid=uuid)[0].id
-
-    def number_of_name(self, name):
-        return self.number(reports.parse_wire_name(name)[0])
 
     def deleted(self, message):
         return self.rows("SELECT deleted_at FROM messages WHERE id = :id", id=message)[0].deleted_at is not None
