@@ -12,7 +12,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-versi
 WANTED = $(shell cat $(LOCKS) pyproject.toml | cksum)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install up demo check format test test-only migration endpoints catalogs interleavings chaos mutations bench audit lock FORCE
+.PHONY: help setup install up demo check format test test-only test-parts migration endpoints catalogs interleavings chaos mutations bench audit lock FORCE
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ test: check test-only ## every check and every test
 
 test-only: $(READY) ## tests without the checks; ARGS="tests/unit -k number" for some of them
 	@exec $(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+
+test-parts: $(READY) ## the tests that touch database and broker, against each kind that is installed; ONLY="pgbouncer" for some
+	@exec $(BIN)/python -m tests.parts $(ONLY)
 
 migration: $(READY) ## NAME="what it does": the next migration, from what the models say
 	@$(BIN)/python -m app.local.new_migration "$(NAME)"

@@ -1,9 +1,10 @@
 """The `smsfleet` command. Each command imports what it needs, so that the first letter of help comes at once."""
 
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
@@ -240,9 +241,15 @@ def _plain_refusals() -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        _refuse("\n".join(f"SMSFLEET_{str(e['loc'][0]).upper()}={e['input']}: {e['msg']}" for e in error.errors()))
+        _refuse("\n".join(_said_of(one) for one in error.errors()))
     except (LocalError, OSError) as error:  # OSError: a full disk, a folder that may not be written
         _refuse(str(error))
+
+
+def _said_of(error: Mapping[str, Any]) -> str:
+    name = f"SMSFLEET_{str(error['loc'][0]).upper()}"
+    given = re.sub("://.*", "://…", str(error["input"]))  # what follows may be a password
+    return f"{name}={given}: {error['msg']}"
 
 
 def _refuse(reason: str) -> NoReturn:

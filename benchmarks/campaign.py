@@ -13,15 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from app.local.counting import TaskCounter, WebhookReceiver
-from app.local.installation import Installation, Shape
-from benchmarks.gateway import Account, CheckFailedError, Figure, check, installation
+from app.local.installation import Shape
+from benchmarks.gateway import Account, CheckFailedError, Figure, Running, check, installation
 from phones.ledger import Ledger
 
 PHONES = 20
@@ -40,35 +37,6 @@ def run(*, smoke: bool = False) -> list[Figure]:
     ]
 
 
-def run_memory(*, smoke: bool = False) -> list[Figure]:
-    messages = 500 if smoke else 1_000_000
-    with installation(Shape(api=1)) as running:
-        campaign(running, 100, "array")
-        before = memory(running)
-        for _ in range(max(1, messages // 100_000)):
-            campaign(running, min(messages, 100_000), "array")
-        after = memory(running)
-    rows = [
-        Figure(f"memory of {name}", after[name].own, "MB", "", f"{before[name].own:.0f} MB before")
-        for name in sorted(after)
-    ]
-    own, shared = (
-        [sum(getattr(process, kind) for process in found.values()) for found in (before, after)]
-        for kind in ("own", "with_shared")
-    )
-    return [
-        *rows,
-        Figure(
-            f"memory after {messages:,} messages",
-            own[1] / own[0],
-            "times idle",
-            "≤ 1.3",
-            f"{own[0]:.0f} MB, {own[1]:.0f} MB; with what is shared, PostgreSQL's cache above all,"
-            f" {shared[0]:.0f} MB, {shared[1]:.0f} MB: {shared[1] / shared[0]:.2f} times",
-        ),
-    ]
-
-
 # Sends to the numbers, with a URL to call back; gives what tells in the end which messages were made of them.
 Send = Callable[[Account, list[str], str], AbstractContextManager[Callable[[], set[str]]]]
 
@@ -80,11 +48,11 @@ def _by_bulk(account: Account, numbers: list[str], callback: str) -> Iterator[Ca
     yield lambda: accepted
 
 
-def campaign(running: Installation, messages: int, reports: str, send: Send = _by_bulk) -> tuple[float, Counter[str]]:
+def campaign(running: Running, messages: int, reports: str, send: Send = _by_bulk) -> tuple[float, Counter[str]]:
     """Messages a second from the first request to the last webhook, and all Celery tasks meanwhile by name."""
     account = Account(running)
     numbers = [f"+99890{number:07d}" for number in range(messages)]
-    with WebhookReceiver() as receiver, TaskCounter(running.redis_url) as tasks, phones(account, reports) as ledger:
+    with WebhookReceiver() as receiver, TaskCounter(running.broker_url) as tasks, phones(account, reports) as ledger:
         began = time.perf_counter()
         with send(account, numbers, receiver.url) as made:
             wait(lambda: len(receiver.statuses) >= messages, lambda: len(receiver.statuses))
@@ -132,34 +100,6 @@ def wait(condition: Callable[[], bool], progress: Callable[[], Any], patience: f
             last, since = now, time.monotonic()
         elif time.monotonic() - since > patience:
             raise CheckFailedError(f"nothing moved for {patience:.0f} s, at {last}")
-
-
-@dataclass(frozen=True)
-class Memory:
-    """Megabytes of a process with its children: what they hold alone (USS), and that with their share of the rest."""
-
-    own: float
-    with_shared: float
-
-
-def memory(running: Installation) -> dict[str, Memory]:
-    """Of each process of the installation.
-
-    What processes share is nearly all PostgreSQL's cache: its size is set, and it fills as it is used.
-    """
-    found = {}
-    for name, child in running.processes.items():
-        process = psutil.Process(child.pid)
-        parts = list(filter(None, map(_memory, [process, *process.children(recursive=True)])))
-        found[name] = Memory(sum(part.uss for part in parts) / 1e6, sum(part.pss for part in parts) / 1e6)
-    return found
-
-
-def _memory(process: psutil.Process) -> Any:
-    try:
-        return process.memory_full_info()
-    except psutil.NoSuchProcess:  # an autovacuum worker that has just ended
-        return None
 
 
 if __name__ == "__main__":

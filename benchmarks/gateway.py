@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from unittest.mock import patch
 
 import psycopg
@@ -64,8 +64,9 @@ def check(what: str, found: object, expected: object) -> None:
 SETTINGS: dict[str, str] = {}
 
 
-def _note_settings(running: Installation) -> None:
-    with psycopg.connect(running.database_url) as connection:
+def note_settings(database_url: str, redis_url: str, processes: str) -> None:
+    """What an installation is like that is measured now."""
+    with psycopg.connect(database_url) as connection:
         SETTINGS.update(
             connection.execute(
                 "SELECT name, current_setting(name) FROM pg_settings"
@@ -73,10 +74,10 @@ def _note_settings(running: Installation) -> None:
                 " OR name IN ('server_version', 'fsync', 'synchronous_commit', 'full_page_writes')"
             ).fetchall()
         )
-    with redis.Redis.from_url(running.redis_url) as client:
+    with redis.Redis.from_url(redis_url) as client:
         for name in ("appendonly", "appendfsync"):
             SETTINGS[name] = client.config_get(name)[name]
-    SETTINGS["processes"] = str(running.shape)
+    SETTINGS["processes"] = processes
 
 
 @contextmanager
@@ -94,7 +95,7 @@ def installation(shape: Shape | None = None, **settings: Any) -> Iterator[Instal
         )
         try:
             with running:
-                _note_settings(running)
+                note_settings(running.database_url, running.redis_url, str(running.shape))
                 yield running
                 while _OPEN:
                     _OPEN.pop().close()
@@ -121,10 +122,21 @@ def timed(call: Callable[[], object]) -> float:
     return (time.perf_counter() - began) * 1000
 
 
+class Running(Protocol):
+    """An installation, here or in another process."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def database_url(self) -> str: ...
+    @property
+    def broker_url(self) -> str: ...
+
+
 class Account:
     """A user of the installation, with keys for programs and one for phones."""
 
-    def __init__(self, running: Installation) -> None:
+    def __init__(self, running: Running) -> None:
         self.url = running.url
         self.database_url = running.database_url
         self.client = Client(base_url=running.url, timeout=120)

@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,8 @@ import redis
 
 from app.core.settings import get_settings
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey
+from tests.support import parts
+from tests.support.parts import OtherPostgres
 
 pytest_plugins = ["tests.support.phone_fixtures"]
 
@@ -38,8 +41,16 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     from app.migrations.config import migrate
 
     folder: Path = tmp_path_factory.mktemp("servers")
-    with EmbeddedPostgres(folder, durable=False) as postgres, EmbeddedValkey(folder, durable=False) as valkey:
-        os.environ["SMSFLEET_DATABASE_URL"] = postgres.url
+    database = OtherPostgres if parts.POSTGRES in os.environ else EmbeddedPostgres
+    with (
+        database(folder, durable=False) as postgres,
+        EmbeddedValkey(folder, durable=False) as valkey,
+        ExitStack() as stack,
+    ):
+        url = postgres.url
+        if parts.POOLER in os.environ:
+            url = stack.enter_context(parts.pgbouncer(postgres, valkey.port + 1))
+        os.environ["SMSFLEET_DATABASE_URL"] = url
         os.environ["SMSFLEET_REDIS_URL"] = valkey.url
         get_settings.cache_clear()
         migrate()
@@ -98,6 +109,7 @@ PROGRAMS = {
     "needs_php": ("php",),
     "needs_pgbouncer": ("pgbouncer",),
     "needs_prometheus": ("prometheus",),
+    "needs_rabbitmq": ("rabbitmq-server",),
     "needs_systemd": ("systemd-analyze",),
 }
 MISSING = {mark: names[0] for mark, names in PROGRAMS.items() if not any(map(shutil.which, names))}

@@ -11,13 +11,11 @@ from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any
 
-import redis
 import structlog
 from celery import Task
-from kombu.exceptions import OperationalError
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core import metrics, outbound
+from app.core import broker, metrics, outbound
 from app.core.database import repeat_once, transaction
 from app.core.errors import is_locked
 from app.core.queue import celery_app
@@ -69,7 +67,7 @@ def _notify_flower(task: Task, began: float, outcome: str, **what: str) -> None:
             )
             events.send("task-started", uuid=request.id)
             events.send(outcome, uuid=request.id, runtime=time.monotonic() - began, **what)
-    except (OperationalError, redis.RedisError, OSError) as error:
+    except broker.ERRORS as error:
         log.warning("Flower was not told of a tick", error=error)
 
 

@@ -16,14 +16,14 @@ from celery import Celery
 from celery.signals import celeryd_after_setup, celeryd_init, worker_ready, worker_shutting_down
 from celery.worker import state
 from kombu import Queue
-from kombu.exceptions import OperationalError
 
-from app.core import heartbeat, metrics, outages, watchdog
+from app.core import broker, heartbeat, metrics, outages, watchdog
 from app.core.once import once
 from app.core.outbound import get_redis
 from app.core.queue import EXCHANGE, celery_app
 from app.core.settings import get_settings
 from app.core.task_names import PULSE, QueueName
+from workers import beat
 
 EVERY_SECONDS = 5.0
 # An idle worker takes what comes at once, or never. A busy one has to finish a task first, none of which lives long.
@@ -48,6 +48,9 @@ class Pulse:
         """Called by the task, in a thread of the pool."""
         self._sent_at = None
         outages.over("broker")
+        if beat.stands_still():
+            log.error("beat in this worker stands still: it ends, to be started again")
+            os._exit(1)
         try:
             for kind in self._kinds:
                 heartbeat.note(get_redis(), kind, self._worker)
@@ -75,7 +78,7 @@ class Pulse:
         """One more pulse: the one before may be lost with all that the broker had."""
         try:
             self._app.send_task(PULSE, queue=_queue_of(self._worker), expires=BUSY_SECONDS)
-        except (OperationalError, OSError):
+        except broker.ERRORS:
             self._sent_at = None  # nothing can be taken from a broker that is away
         else:
             self._sent_at = self._sent_at or now

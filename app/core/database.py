@@ -33,6 +33,7 @@ from app.core import connecting, metrics, outbound
 from app.core.errors import is_deadlock
 from app.core.once import once
 from app.core.settings import get_settings
+from app.core.sizes import SIZES
 
 # The role's own limit is short, for the hot calls: who shares a transaction with others waits for nobody.
 _LONG_LOCK_TIMEOUT = text("SELECT current_setting('transaction_read_only') FROM set_config('lock_timeout', '5s', true)")
@@ -90,8 +91,10 @@ CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_de
 
 @once
 def get_engine() -> Engine:
-    """The process's engine. Its pool is larger than the 40 threads that answer plain routes, so none waits for one."""
-    return _make_engine("plain", pool_size=20, max_overflow=30)
+    """The process's engine."""
+    size = SIZES[get_settings().size]
+    kept = size.kept_connections
+    return _make_engine("plain", pool_size=kept, max_overflow=size.max_connections - kept)
 
 
 @once
@@ -126,6 +129,7 @@ def _make_engine(kind: str, **pool: int) -> Engine:
         connect_args["prepare_threshold"] = None
     engine = create_engine(
         settings.database_dsn,
+        pool_use_lifo=True,  # what a server's process has planned and cached is used again
         pool_recycle=1800,
         hide_parameters=True,  # they hold texts and numbers, which are never logged
         connect_args=connect_args,

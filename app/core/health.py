@@ -3,14 +3,13 @@
 import secrets
 from typing import Literal
 
-import redis
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core import heartbeat, metrics
+from app.core import broker, heartbeat, metrics
 from app.core.database import transaction
 from app.core.errors import Forbidden, Unauthenticated
 from app.core.outbound import get_redis
@@ -61,13 +60,13 @@ def live() -> Liveness:
 )
 def ready() -> Response:
     """Succeeds if requests can be served; only the database is needed for that. `up` means writes are accepted."""
-    database, (broker, works) = _database(), _broker()
+    database, (tasks, works) = _database(), _broker()
     states: dict[str, State] = {kind: "up" if is_working else "down" for kind, is_working in works.items()}
-    status: Literal["ok", "degraded"] = "ok" if broker == "up" and all(works.values()) else "degraded"
+    status: Literal["ok", "degraded"] = "ok" if tasks == "up" and all(works.values()) else "degraded"
     found = Readiness(
         status=status if database == "up" else "unavailable",
         database=database,
-        broker=broker,
+        broker=tasks,
         workers={queue: states[queue] for queue in QueueName},
         beat=states[heartbeat.BEAT],
     )
@@ -106,9 +105,9 @@ def _database() -> State:
 
 
 def _broker() -> tuple[State, dict[str, bool]]:
-    """Whether it takes writes, and what works by the marks that are left there."""
+    """Whether it takes writes, and what works by the marks that are left in Valkey."""
     try:
-        get_redis().set("health", 1, px=1000)
+        broker.check(get_settings())
         return "up", heartbeat.working(get_redis(), *heartbeat.NEEDED)
-    except redis.RedisError:
+    except broker.ERRORS:
         return "down", dict.fromkeys(heartbeat.NEEDED, False)

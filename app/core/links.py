@@ -34,6 +34,14 @@ def _is_allowed(host: str) -> bool:
     return found is not None and (not allowed or found["name"].lower() in {name.lower() for name in allowed})
 
 
+def is_of_local_network(host: str) -> bool:
+    """Whether no public authority gives a certificate to this name or address."""
+    try:
+        return ip_address(host).is_private
+    except ValueError:
+        return "." not in host or host.endswith((".local", ".lan", ".internal", ".home.arpa"))
+
+
 def why_no_phone_reaches(url: str) -> str | None:
     """A sentence where the text of an address shows that it leads nowhere from another machine."""
     host = urlsplit(url).hostname or ""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal
 
+import amqp.exceptions
 import kombu.exceptions
 import redis
 import structlog
@@ -27,7 +28,9 @@ _OF_CELERY = (
     "Connection to broker lost",
     "beat: Connection error",
 )
-_BROKER_ERRORS = (redis.ConnectionError, redis.TimeoutError, kombu.exceptions.OperationalError)
+_BROKER_ERRORS = (
+    redis.ConnectionError, redis.TimeoutError, kombu.exceptions.OperationalError, amqp.exceptions.ConnectionError
+)  # fmt: skip
 _PASSING = 503
 
 log = structlog.get_logger(__name__)

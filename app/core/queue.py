@@ -1,5 +1,7 @@
 """The Celery application: queues, broker and worker settings. Tasks are defined in `workers/` and called by name."""
 
+from urllib.parse import urlsplit
+
 from celery import Celery
 from kombu import Exchange, Queue
 
@@ -9,6 +11,8 @@ from app.core.task_names import QueueName, TaskName
 
 _RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 EXCHANGE = Exchange("smsfleet")
+REDIS_PREFIX = "smsfleet:"
+REDIS_SCHEMES = frozenset({"redis", "rediss"})
 
 _CONFIG = {
     "result_backend": None,
@@ -22,7 +26,6 @@ _CONFIG = {
     "task_create_missing_queues": False,
     "task_default_queue": QueueName.UPKEEP.value,
     "task_default_exchange": EXCHANGE.name,
-    "task_queues": [Queue(name.value, EXCHANGE, routing_key=name.value) for name in QueueName],
     "task_routes": {name.value: {"queue": name.queue.value} for name in TaskName},
     "task_publish_retry_policy": _RETRY,
     "worker_prefetch_multiplier": 1,
@@ -35,6 +38,8 @@ _CONFIG = {
     "broker_connection_max_retries": None,
     "broker_pool_limit": 8,
     "broker_pool_acquire_timeout": 2.0,
+}
+_ON_REDIS = {
     # One value everywhere: among all that share a broker the shortest timeout wins. No task lives longer than seconds.
     "visibility_timeout": 300,
     "broker_transport_options": {
@@ -45,21 +50,37 @@ _CONFIG = {
         "socket_connect_timeout": 3,
         "socket_keepalive": True,
         "health_check_interval": 10,
-        "global_keyprefix": "smsfleet:",
+        "global_keyprefix": REDIS_PREFIX,
         "client_name": "smsfleet",
         **_RETRY,
     },
 }
+_ON_RABBITMQ = {
+    "broker_connection_timeout": 3.0,
+    "broker_heartbeat": 10.0,
+    "broker_transport_options": {"confirm_publish": True, "read_timeout": 10, "write_timeout": 10},
+}
+# Of RabbitMQ's queues the kind that outlives one of its nodes.
+_REPLICATED = {"x-queue-type": "quorum"}
 
 
 @once
 def celery_app() -> Celery:
     """The process's Celery application; settings are read at the first call."""
-    return celery_at(get_settings().redis_dsn, set_as_current=True)
+    return celery_at(get_settings().broker_dsn, set_as_current=True)
 
 
 def celery_at(broker: str, *, set_as_current: bool = False) -> Celery:
     """A Celery application for the broker at a URL; for those who watch an installation that is not their own."""
     app = Celery("smsfleet", broker=broker, set_as_current=set_as_current)
-    app.conf.update(_CONFIG)
+    kind, arguments = (_ON_REDIS, None) if is_redis(broker) else (_ON_RABBITMQ, _REPLICATED)
+    app.conf.update(_CONFIG, **kind)
+    app.conf.task_queues = [
+        Queue(name.value, EXCHANGE, routing_key=name.value, queue_arguments=arguments) for name in QueueName
+    ]
     return app
+
+
+def is_redis(url: str) -> bool:
+    """Whether the broker at this URL speaks the protocol of Redis; otherwise it is RabbitMQ."""
+    return urlsplit(url).scheme in REDIS_SCHEMES

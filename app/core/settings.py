@@ -10,9 +10,13 @@ from typing import Annotated, Literal, get_args
 from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from app.core.sizes import SizeName
+
 # What a plan may give: API keys, webhooks, bulk sends.
 Feature = Literal["api", "webhooks", "bulk"]
 FEATURES: tuple[Feature, ...] = get_args(Feature)
+
+BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 
 def _comma_separated(value: object) -> object:
@@ -36,6 +40,12 @@ def _host_name(value: str) -> str:
     if not re.fullmatch(r"[a-z0-9_-]+(\.[a-z0-9_-]+)*", name):
         raise ValueError("a host name, an address or a network is expected")
     return name
+
+
+def _broker_scheme(value: SecretStr) -> SecretStr:
+    if value.get_secret_value().partition("://")[0] not in BROKER_SCHEMES:
+        raise ValueError(f"it begins with one of {', '.join(f'{scheme}://' for scheme in BROKER_SCHEMES)}")
+    return value
 
 
 OptionalUrl = Annotated[AnyHttpUrl | None, BeforeValidator(_empty_is_unset)]
@@ -72,9 +82,17 @@ class Settings(BaseSettings):
     data_dir: Path = Path(".smsfleet")
     database_url: OptionalSecret = None
     redis_url: OptionalSecret = None
+    # Of Celery's tasks alone; unset: the server of limits and wakes is their broker too.
+    broker_url: Annotated[
+        Annotated[SecretStr, AfterValidator(_broker_scheme)] | None, BeforeValidator(_empty_is_unset)
+    ] = None
     database_prepared_statements: bool = True
+    # "small": fewer processes and connections, smaller caches, for a Raspberry Pi or a server of 1 GB.
+    size: SizeName = "default"
     api_processes: int = Field(default=1, ge=1, le=64)
     connections_per_address: int = Field(default=4096, ge=1)
+    # Unset: unless the size is small.
+    flower: Annotated[bool | None, BeforeValidator(_empty_is_unset)] = None
     flower_port: int = Field(default=5555, ge=0, le=65535)
     flower_password: OptionalSecret = None
     metrics_token: OptionalSecret = None
@@ -126,10 +144,15 @@ class Settings(BaseSettings):
 
     @property
     def redis_dsn(self) -> str:
-        """URL of the Redis-protocol server that carries nudges and wakes."""
+        """URL of the Redis-protocol server of limits, wakes and marks of life."""
         if self.redis_url is None:
             raise RuntimeError("SMSFLEET_REDIS_URL is not set and no running installation was found")
         return self.redis_url.get_secret_value()
+
+    @property
+    def broker_dsn(self) -> str:
+        """URL of the broker that carries Celery's tasks."""
+        return self.broker_url.get_secret_value() if self.broker_url else self.redis_dsn
 
 
 @lru_cache

@@ -2,12 +2,13 @@
 
 import io
 from datetime import datetime
+from urllib.parse import urlsplit
 
 import segno
 from sqlalchemy.orm import Session
 
 from app.accounts import tokens
-from app.core.links import why_no_phone_reaches
+from app.core.links import is_of_local_network, why_no_phone_reaches
 from app.devices import android_limit
 from app.devices.schemas import AndroidLimit, Enrollment
 
@@ -44,6 +45,20 @@ def _qr_svg(server: str, private_token: str) -> str:
     return image.getvalue().decode()
 
 
+def _trust(server: str) -> list[str]:
+    """What a phone needs where the certificate is of an authority of its own, as `deploy/compose/lan.yml` makes one."""
+    parts = urlsplit(server)
+    if parts.scheme != "https" or not parts.hostname or not is_of_local_network(parts.hostname):
+        return []
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    step = (
+        f"Let the phone trust this server's certificate: open http://{host}/smsfleet-ca.crt in its browser, search"
+        " Android's settings for CA certificate (Security → Encryption & credentials → Install a certificate), and"
+        " choose the downloaded file."
+    )
+    return [step]
+
+
 def _steps(server: str) -> list[str]:
     build = (
         'Install "SMS Gateway for Android" (app-release.apk, version 1.53 or newer).'
@@ -53,6 +68,7 @@ def _steps(server: str) -> list[str]:
     )
     return [
         build,
+        *_trust(server),
         "Open Settings → Cloud Server and set API URL to the server address and Private Token to the private token.",
         "In Settings → Cloud Server set Notification channel to SSE Only.",
         "In Settings → System disable battery optimisation for the app.",

@@ -2,10 +2,26 @@
 
 import sys
 
+from app.core.task_names import QueueName
+from app.features import PACKAGES
+
 _CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "workers.app")
-CONCURRENCY = {"dispatch": 4, "webhooks": 1, "upkeep": 4}
+ALL_QUEUES = ",".join(QueueName)
+CONCURRENCY = {"dispatch": 4, "webhooks": 1, "upkeep": 4, ALL_QUEUES: 6}
+
+# What the processes of `up` share.
+PRELOADED = (
+    "app.main", "app.core.connections", "uvicorn", "uvicorn.loops.uvloop", "uvicorn.lifespan.on",
+    "celery.bin.celery", "celery.apps.worker", "celery.worker.components", "celery.concurrency.thread",
+    "kombu.transport.redis", "workers.app", *(package.tasks for package in PACKAGES if package.tasks),
+)  # fmt: skip
 
 MIGRATE = (sys.executable, "-m", "app.cli", "migrate")
+
+
+def forkserver(control: int) -> tuple[str, ...]:
+    """The parent that the other processes of `up` are forked from. `control`: the socket that it is asked at."""
+    return (sys.executable, "-m", "app.local.forkserver", str(control), *PRELOADED)
 
 
 def api(*where: str) -> tuple[str, ...]:
@@ -20,7 +36,7 @@ def api(*where: str) -> tuple[str, ...]:
 
 
 def worker(queue: str, name: str) -> tuple[str, ...]:
-    """A Celery worker of one queue; threads, because what it does is wait for the database and the network."""
+    """A Celery worker of a queue, or of `ALL_QUEUES`, with threads: it waits for the database and the network."""
     # fmt: off
     return (
         *_CELERY, "worker", "-Q", queue, "-n", f"{name}@%h", "-P", "threads", "-c", str(CONCURRENCY[queue]), "-E",

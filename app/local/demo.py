@@ -68,6 +68,7 @@ def run_demo(messages: int, phones: int, *, keep: bool) -> bool:
             output=lambda name, line: tail.append(f"{name}| {line}"),
             database_url=None,
             redis_url=None,
+            broker_url=None,
             host="127.0.0.1",
             port="0",
             flower_port="0",
@@ -116,7 +117,7 @@ def _campaign(installation: Installation, messages: int, phones: int, stack: Exi
     key = _call(client, "POST", "/api/tokens", {"name": "Phones", "abilities": ["phone:enroll"]})
     console.print(f"Enrolling {phones} virtual phones …")
     fleet = stack.enter_context(FleetThread(installation.url, key["token"], count=phones, behaviour=BRISK))
-    tasks = stack.enter_context(TaskCounter(installation.redis_url))
+    tasks = stack.enter_context(TaskCounter(installation.broker_url))
 
     console.print(f"Sending a campaign of {messages} messages:")
     draft = {"name": "Demonstration", "message": "Dear {name}, this is a demonstration.", "device_id": "active"}

@@ -10,7 +10,7 @@ from app.core.settings import Settings
 
 _PREFIX = "SMSFLEET_"
 # Read by docker-compose.yml, by the simulated phones, and by `smsfleet campaign`.
-_OTHERS = {"SMSFLEET_BIND", "SMSFLEET_TOKEN", "SMSFLEET_URL", "SMSFLEET_API_KEY"}
+_OTHERS = {"SMSFLEET_BIND", "SMSFLEET_DOMAIN", "SMSFLEET_TOKEN", "SMSFLEET_URL", "SMSFLEET_API_KEY"}
 _KNOWN = {_PREFIX + field.upper() for field in Settings.model_fields} | _OTHERS
 
 

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -31,6 +32,7 @@ from app.local.account import NAME, Code, readable_code
 from app.local.errors import LocalError
 from app.local.exposure import lan_address
 from app.local.folder import DataFolder, Recorded, Runtime, process_start
+from app.local.forkserver import READY
 from app.local.home import Home, open_home, write_private
 from app.local.lines import Lines
 from app.local.ports import BACKLOG, is_listening, listen, renew, share, url_of
@@ -42,9 +44,11 @@ MIN_PAUSE, MAX_PAUSE = 0.5, 30.0  # seconds before a process that died is starte
 HEALTHY_SECONDS = 60  # one that lived this long starts with the shortest pause again
 EVERYWHERE = "0.0.0.0"  # noqa: S104 - where the operator asks for it
 LOOPBACK = "127.0.0.0/8,::1/128"
+WORKER_GRACE, FORKSERVER_GRACE = 25, 30
 _WORK = "work"  # where the account's processes stand
 _MAKE_LINK = "INSERT INTO sign_in_links (secret_hash, expires_at) VALUES (%s, clock_timestamp() + %s)"
-STOPPING_ORDER = ("beat", "api", "worker", "flower", "valkey", "postgres")
+FORKSERVER = "forkserver"
+STOPPING_ORDER = ("beat", "api", "worker", "flower", FORKSERVER, "valkey", "postgres")
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,18 @@ class Shape:
     dispatch: int = 1
     webhooks: int = 1
     upkeep: int = 1
+    all_queues: int = 0  # workers of everything, each with beat inside it
+    beat: bool = True
     flower: bool = True
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """What the settings ask for."""
+        api, is_small = settings.api_processes, settings.size == "small"
+        flower = not is_small if settings.flower is None else settings.flower
+        if is_small:
+            return cls(api=api, dispatch=0, webhooks=0, upkeep=0, all_queues=1, beat=False, flower=flower)
+        return cls(api=api, flower=flower)
 
 
 class Interrupted(Exception):  # noqa: N818 - not an error: somebody asked for it
@@ -85,7 +100,7 @@ class Installation:
             settings["host"] = EVERYWHERE
             self.settings = Settings(**settings)
         self._lan = lan
-        self.shape = shape or Shape(api=self.settings.api_processes)
+        self.shape = shape or Shape.of(self.settings)
         self.processes: dict[str, Child] = {}
         self.url = ""
         self.flower_url = ""
@@ -103,6 +118,8 @@ class Installation:
         self._home: Home | None = None  # of what the account writes and reads, where we are root
         self._code: Code | None = None
         self._listeners: dict[str, socket.socket] = {}  # of the API processes, by name
+        self._control: tuple[socket.socket, ...] = ()  # ours, and that of the parent of our processes
+        self._is_warm = False
         self._runtime: Runtime | None = None
         self._lock = threading.RLock()
         self._held: set[str] = set()
@@ -123,7 +140,8 @@ class Installation:
             self._open_ports()
             self._prepare_account()
             self._start_servers()
-            run(self._program("migrate", commands.MIGRATE), self._output)
+            self._wait_warm()
+            run(self._program("migrate", commands.MIGRATE, is_forked=True), self._output)
             self._check_interrupted()
             for program in self._own_programs():
                 self._spawn(program)
@@ -154,12 +172,18 @@ class Installation:
                 stop_together(
                     [self.processes.pop(name) for name in list(self.processes) if name.partition("-")[0] == kind]
                 )
+                if kind == "flower":
+                    self._close_control()  # which ends the parent of them all
                 if kind == "api":
                     while self._listeners:
                         self._listeners.popitem()[1].close()
         if self._folder:
             self._folder.close()
             self._folder = None
+
+    def _close_control(self) -> None:
+        for end in self._control:
+            end.close()
 
     def remove(self) -> None:
         """Delete everything a stopped installation stored."""
@@ -223,6 +247,11 @@ class Installation:
         return found.get_secret_value() if found else self._servers["valkey"].url
 
     @property
+    def broker_url(self) -> str:
+        found = self.settings.broker_url
+        return found.get_secret_value() if found else self.redis_url
+
+    @property
     def environment(self) -> dict[str, str]:
         """What the processes of this installation find in their environment."""
         env = {
@@ -236,6 +265,7 @@ class Installation:
             "SMSFLEET_DATA_DIR": str(self._home.folder if self._home else self._data_dir.resolve()),
             "SMSFLEET_DATABASE_URL": self.database_url,
             "SMSFLEET_REDIS_URL": self.redis_url,
+            "SMSFLEET_BROKER_URL": self.broker_url,
         }
         if self._home:
             env["HOME"] = str(self._home.folder / _WORK)
@@ -296,19 +326,27 @@ class Installation:
 
     def _start_servers(self) -> None:
         assert self._folder
-        if self.settings.database_url is None:
-            self._servers["postgres"] = EmbeddedPostgres(
-                self._folder.path, durable=self._durable, temporary=self._temporary
-            )
+        options: dict[str, Any] = {
+            "durable": self._durable, "temporary": self._temporary, "size": self.settings.size
+        }  # fmt: skip
         if self.settings.redis_url is None:
-            self._servers["valkey"] = EmbeddedValkey(
-                self._folder.path, durable=self._durable, temporary=self._temporary
-            )
-        for server in self._servers.values():
-            server.prepare()
+            self._servers["valkey"] = EmbeddedValkey(self._folder.path, **options)
+            self._servers["valkey"].prepare()  # which chooses its port
+        if self.settings.database_url is None:
+            self._servers["postgres"] = EmbeddedPostgres(self._folder.path, **options)
+        # Both ends stay open: what is asked of a parent that has died is done by the next one.
+        self._control = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._spawn(self._forkserver())  # it imports while a new database is made
+        for name, server in self._servers.items():
+            if name == "postgres":
+                server.prepare()
             self._spawn(server.program)
         for name, server in self._servers.items():
             server.wait_ready(self.processes[name], self._check_interrupted)
+
+    def _forkserver(self) -> Program:
+        theirs = self._control[1].fileno()
+        return self._program(FORKSERVER, commands.forkserver(theirs), grace=FORKSERVER_GRACE, pass_fds=(theirs,))
 
     def _own_programs(self) -> Iterator[Program]:
         assert self._folder
@@ -318,15 +356,22 @@ class Installation:
                 commands.api("--fd", str(listener.fileno())),
                 grace=15,
                 pass_fds=(listener.fileno(),),
+                is_forked=True,
             )
         for queue in ("dispatch", "webhooks", "upkeep"):
             for number in range(1, getattr(self.shape, queue) + 1):
-                yield self._program(f"worker-{queue}-{number}", commands.worker(queue, f"{queue}-{number}"), grace=25)
-        yield self._program("beat", commands.BEAT)
+                command = commands.worker(queue, f"{queue}-{number}")
+                yield self._program(f"worker-{queue}-{number}", command, grace=WORKER_GRACE, is_forked=True)
+        for number in range(1, self.shape.all_queues + 1):
+            command = commands.worker(commands.ALL_QUEUES, f"all-{number}")
+            yield self._program(f"worker-{number}", command, grace=WORKER_GRACE, is_forked=True)
+        if self.shape.beat:
+            yield self._program("beat", commands.BEAT, is_forked=True)
         if self.shape.flower:
             state = (self._home.folder / _WORK if self._home else self._folder.path) / "flower.state"
             command = commands.flower("127.0.0.1", self._flower_port, str(state))
-            yield self._program("flower", command, FLOWER_BASIC_AUTH=f"smsfleet:{self.flower_password()}")
+            secret = f"smsfleet:{self.flower_password()}"
+            yield self._program("flower", command, is_forked=True, FLOWER_BASIC_AUTH=secret)
 
     def _empty_figures(self) -> Path:
         """An empty folder for the figures of all processes together, since this start."""
@@ -339,18 +384,26 @@ class Installation:
         return where / "metrics"
 
     def _program(
-        self, name: str, command: tuple[str, ...], *, grace: float = 10, pass_fds: tuple[int, ...] = (), **env: str
+        self,
+        name: str,
+        command: tuple[str, ...],
+        *,
+        grace: float = 10,
+        pass_fds: tuple[int, ...] = (),
+        is_forked: bool = False,
+        **env: str,
     ) -> Program:
         assert self._folder
         if self._figures is None:
             self._figures = self._empty_figures()
+        place, account = self._folder.path, None
+        if self._home:
+            place, account = self._home.folder / _WORK, self._home.account
+            if self._code and command[0] == sys.executable:
+                command = (self._code.python, *command[1:])
         whole = {**self.environment, "PROMETHEUS_MULTIPROC_DIR": str(self._figures), **env}
-        if self._home is None:
-            return Program(name, command, whole, self._folder.path, grace=grace, pass_fds=pass_fds)
-        if self._code and command[0] == sys.executable:
-            command = (self._code.python, *command[1:])
-        account, place = self._home.account, self._home.folder / _WORK
-        return Program(name, command, whole, place, grace=grace, account=account, pass_fds=pass_fds)
+        parent = self._control[0] if is_forked else None
+        return Program(name, command, whole, place, grace=grace, account=account, pass_fds=pass_fds, forkserver=parent)
 
     def sign_in_link(self) -> str:
         """A new link that signs the operator in."""
@@ -376,6 +429,8 @@ class Installation:
         with self._lock:
             if self._ended.is_set():
                 raise Interrupted
+            if program.name == FORKSERVER:
+                self._is_warm = False
             self.processes[program.name] = Child(program, self._output)
             self._due.pop(program.name, None)
             self._record()
@@ -396,14 +451,31 @@ class Installation:
         ]
         self._runtime.write(self._folder.path)
 
+    def _look_warm(self) -> bool:
+        """Whether the parent of our processes runs and has imported everything."""
+        with suppress(BlockingIOError):
+            self._control[0].recv(len(READY), socket.MSG_DONTWAIT)
+            self._is_warm = True
+        return self._is_warm and self.processes[FORKSERVER].status is None
+
+    def _wait_warm(self) -> None:
+        deadline = time.monotonic() + READY_SECONDS
+        parent = self.processes[FORKSERVER]
+        while not self._look_warm():
+            self._check_interrupted()
+            if parent.status is not None:
+                raise _ended(FORKSERVER, parent)
+            if time.monotonic() > deadline:
+                raise LocalError(f"{FORKSERVER} was not ready within {READY_SECONDS} s")
+            time.sleep(0.02)
+
     def _wait_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
         while not answers(self.url + "/health/ready"):
             self._check_interrupted()
             for name, child in self.processes.items():
                 if child.status is not None:
-                    child.wait()
-                    raise LocalError("\n".join([f"{name} ended at its start (status {child.status}):", *child.tail]))
+                    raise _ended(name, child)
             if time.monotonic() > deadline:
                 raise LocalError(f"{self.url}/health/ready did not answer within {READY_SECONDS} s")
             time.sleep(0.05)
@@ -412,7 +484,7 @@ class Installation:
         while not self._ended.wait(0.1):
             with self._lock:
                 for name, child in list(self.processes.items()):
-                    if child.status is not None and name not in self._held:
+                    if child.status is not None and name not in self._held and self._may_revive(child):
                         try:
                             self._revive(name, child)
                         except Interrupted:
@@ -420,6 +492,9 @@ class Installation:
                         # Were this thread to die of it, nothing that dies would be started again any more.
                         except Exception as error:  # noqa: BLE001 - no memory, no thread, no room on the disk just now
                             self._say(f"trouble in starting {name} again: {error}")
+
+    def _may_revive(self, child: Child) -> bool:
+        return child.program.forkserver is None or self._look_warm()
 
     def _revive(self, name: str, child: Child) -> None:
         now = time.monotonic()
@@ -457,6 +532,11 @@ class Installation:
 
     def _say(self, line: str) -> None:
         self._output("smsfleet", line)
+
+
+def _ended(name: str, child: Child) -> LocalError:
+    child.wait()
+    return LocalError("\n".join([f"{name} ended at its start (status {child.status}):", *child.tail]))
 
 
 def answers(url: str) -> bool:

@@ -1,8 +1,8 @@
 """One child process: started under a guard, its output read line by line, ended in its own way."""
 
-import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 from app.local import guard
 from app.local.account import Account
 from app.local.errors import LocalError
+from app.local.forkserver import Forked
 
 Output = Callable[[str, str], None]
 """Takes the name of a process and one line that it wrote."""
@@ -32,6 +34,8 @@ class Program:
     grace: float = 10
     account: Account | None = None
     pass_fds: tuple[int, ...] = field(default=())
+    # Where the parent that it is forked from takes requests (`app/local/forkserver.py`); none: it is started.
+    forkserver: socket.socket | None = None
 
 
 class Child:
@@ -41,6 +45,25 @@ class Child:
         self.program = program
         self.tail: deque[str] = deque(maxlen=30)
         self._output = output
+        self._death_pipe = -1
+        self._popen = self._start(program) if program.forkserver is None else _fork(program, program.forkserver)
+        self.started = time.monotonic()
+        self._reader = threading.Thread(target=self._read, name=f"output of {program.name}", daemon=True)
+        try:
+            self._reader.start()
+        except BaseException:  # "can't start new thread", say: nobody would know of a process that is left now
+            self._popen.kill()
+            self._popen.wait()
+            self._lines.close()
+            self.release()
+            raise
+
+    @property
+    def _lines(self) -> IO[str]:
+        assert self._popen.stdout is not None
+        return self._popen.stdout
+
+    def _start(self, program: Program) -> "subprocess.Popen[str]":
         account = program.account
         read_end, self._death_pipe = os.pipe()
         # fmt: off
@@ -50,7 +73,7 @@ class Child:
         ]
         # fmt: on
         try:
-            self._popen = subprocess.Popen(
+            return subprocess.Popen(
                 command,
                 env=dict(program.env),
                 cwd=program.cwd,
@@ -64,19 +87,10 @@ class Child:
                 errors="replace",
             )
         except BaseException:
-            os.close(self._death_pipe)
+            self.release()
             raise
         finally:
             os.close(read_end)
-        self.started = time.monotonic()
-        self._reader = threading.Thread(target=self._read, name=f"output of {program.name}", daemon=True)
-        try:
-            self._reader.start()
-        except BaseException:  # "can't start new thread", say: nobody would know of a process that is left now
-            self._popen.kill()
-            self._popen.communicate()
-            self.release()
-            raise
 
     @property
     def pid(self) -> int:
@@ -115,16 +129,21 @@ class Child:
 
     def release(self) -> None:
         """Let go of a process that has ended."""
-        with contextlib.suppress(OSError):
+        if self._death_pipe >= 0:
             os.close(self._death_pipe)
         self._death_pipe = -1
 
     def _read(self) -> None:
-        assert self._popen.stdout is not None
-        with self._popen.stdout as lines:
+        with self._lines as lines:
             for line in lines:
                 self.tail.append(line.rstrip("\n"))
                 self._output(self.program.name, line.rstrip("\n"))
+
+
+def _fork(program: Program, forkserver: socket.socket) -> Forked:
+    return Forked(
+        forkserver, program.name, program.command, program.env, grace=program.grace, pass_fds=program.pass_fds
+    )
 
 
 def stop_together(children: list[Child]) -> None:

@@ -16,6 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from app.core.sizes import SizeName
 from app.local.errors import LocalError
 from app.local.home import Home, open_home, write_private
 from app.local.postmaster import repair_lock
@@ -26,6 +27,21 @@ POLL_SECONDS = 0.02
 MAX_POLL_SECONDS = 0.25  # a database that recovers logs every question as an error
 FIRST_PORT, LAST_PORT = 20000, 32000  # below the range from which the kernel takes ports for outgoing connections
 _DATABASE = "smsfleet"
+# Of PostgreSQL, whose cache and processes are half of what a small installation holds.
+_SMALL = {
+    "max_connections": "80",
+    "shared_buffers": "64MB",
+    "wal_buffers": "2MB",
+    "min_wal_size": "80MB",
+    "max_wal_size": "512MB",
+    "work_mem": "2MB",
+    "maintenance_work_mem": "16MB",
+    "io_method": "sync",
+    "max_worker_processes": "2",
+    "max_parallel_workers": "0",
+    "max_logical_replication_workers": "0",
+    "autovacuum_max_workers": "1",
+}
 
 
 def quiet(_name: str, _line: str) -> None:
@@ -38,7 +54,13 @@ class EmbeddedServer:
     name: ClassVar[str]
 
     def __init__(
-        self, data_dir: Path, *, durable: bool = True, temporary: bool | None = None, output: Output = quiet
+        self,
+        data_dir: Path,
+        *,
+        durable: bool = True,
+        temporary: bool | None = None,
+        size: SizeName = "default",
+        output: Output = quiet,
     ) -> None:
         """`durable=False` is faster and may lose what was stored when the machine dies: for tests.
 
@@ -46,6 +68,7 @@ class EmbeddedServer:
         """
         self.data_dir = data_dir
         self.durable = durable
+        self.size = size
         self.temporary = not durable if temporary is None else temporary
         self.output = output
         self._home: Home | None = None
@@ -131,6 +154,7 @@ class EmbeddedPostgres(EmbeddedServer):
     """PostgreSQL on a Unix socket in a private folder; it listens on no network address."""
 
     name = "postgres"
+    locale: ClassVar[tuple[str, ...]] = ("--no-locale", "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8")
 
     def prepare(self) -> None:
         cluster = self.home.folder / "data"
@@ -146,9 +170,8 @@ class EmbeddedPostgres(EmbeddedServer):
         # fmt: off
         run(self._program(
             "initdb", self.home.program("initdb"), "--pgdata", str(half_made), "--username", _DATABASE,
-            "--pwfile", str(password_file), "--auth", "scram-sha-256", "--encoding", "UTF8", "--no-locale",
-            "--locale-provider", "builtin", "--builtin-locale", "C.UTF-8", "--no-instructions",
-            *([] if self.durable else ["--no-sync"]),
+            "--pwfile", str(password_file), "--auth", "scram-sha-256", "--encoding", "UTF8", *self.locale,
+            "--no-instructions", *([] if self.durable else ["--no-sync"]),
         ), quiet)
         # fmt: on
         password_file.unlink()
@@ -172,6 +195,8 @@ class EmbeddedPostgres(EmbeddedServer):
             "timezone": "UTC",
             "log_timezone": "UTC",
         }
+        if self.size == "small":
+            settings |= _SMALL
         if not self.durable:
             settings |= {"fsync": "off", "full_page_writes": "off"}
         flags = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]

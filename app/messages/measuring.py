@@ -4,7 +4,6 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
-import redis
 import structlog
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
@@ -12,11 +11,11 @@ from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.core import heartbeat
+from app.core import broker, heartbeat
 from app.core.database import transaction
 from app.core.outbound import get_redis
+from app.core.queue import is_redis
 from app.core.settings import get_settings
-from app.core.task_names import QueueName
 from app.devices.presence import ONLINE
 from app.messages.states import Stage
 
@@ -109,22 +108,25 @@ def _server(session: Session) -> Iterator[Metric]:
 def _of_broker() -> Iterator[Metric]:
     found: list[Metric] = []
     try:
-        found = list(_broker(get_redis()))
-    except redis.RedisError as error:
+        found = list(_broker())
+    except broker.ERRORS as error:
         log.warning("figures of the broker are left out", error=error)
     yield _gauge("broker_up", "Whether the broker accepts writes", bool(found))
     yield from found
 
 
-def _broker(client: redis.Redis) -> Iterator[Metric]:
-    client.set("health", 1, px=1000)
-    memory = client.info("memory")
-    most = int(memory["maxmemory"])
-    yield _gauge("broker_evicts", "Whether it may throw queues away", memory["maxmemory_policy"] != "noeviction")
-    yield _gauge("broker_memory_ratio", "Memory used, of its limit", int(memory["used_memory"]) / most if most else 0)
-    lengths = {queue.value: float(client.llen(f"smsfleet:{queue}")) for queue in QueueName}
+def _broker() -> Iterator[Metric]:
+    settings = get_settings()
+    broker.check(settings)
+    if is_redis(settings.broker_dsn):
+        with broker.redis_at(settings.broker_dsn) as tasks:
+            memory = tasks.info("memory")
+        most, used = int(memory["maxmemory"]), int(memory["used_memory"])
+        yield _gauge("broker_evicts", "Whether it may throw queues away", memory["maxmemory_policy"] != "noeviction")
+        yield _gauge("broker_memory_ratio", "Memory used, of its limit", used / most if most else 0)
+    lengths = {queue: float(length) for queue, length in broker.lengths(settings).items()}
     yield _gauges("broker_queue_length", "Tasks that wait in the broker", "queue", lengths)
-    ages = heartbeat.ages(client, *heartbeat.NEEDED, heartbeat.API)
+    ages = heartbeat.ages(get_redis(), *heartbeat.NEEDED, heartbeat.API)
     latest = {kind: min(found.values(), default=3600) for kind, found in ages.items()}
     yield _gauges("heartbeat_age_seconds", "Since some process of the kind said that it works", "kind", latest)
     working = {kind: sum(age < heartbeat.LASTS_SECONDS for age in found.values()) for kind, found in ages.items()}

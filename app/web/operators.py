@@ -11,11 +11,11 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts import plans
-from app.core import heartbeat
+from app.core import broker, heartbeat
 from app.core.database import transaction
 from app.core.errors import AppError, NotFound
 from app.core.outbound import get_redis
-from app.core.task_names import QueueName
+from app.core.settings import get_settings
 from app.core.validation import Body, Integer, row_id
 from app.devices.presence import ONLINE
 from app.messages.states import Stage
@@ -84,13 +84,12 @@ def standing(session: Session) -> dict[str, Any]:
     """How the installation fares: processes, queues, database and broker, and what is wrong."""
     row = dict(session.execute(_STANDING, {"most": MAX_COUNTED + 1}).mappings().one())
     try:
-        processes, broker = _processes(), get_redis()
-        lengths = {str(queue): broker.llen(f"smsfleet:{queue}") for queue in QueueName}
-        found = {"processes": processes, "troubles": _troubles(processes), "queues": lengths}
-        version: Any = broker.info("server")
-    except redis.RedisError:
+        processes, settings = _processes(), get_settings()
+        found = {"processes": processes, "troubles": _troubles(processes), "queues": broker.lengths(settings)}
+        name = broker.name(settings)
+    except broker.ERRORS:
         return {**row, "broker": None, "processes": [], "troubles": [("broker", "")], "queues": {}}
-    return {**row, **found, "broker": version["redis_version"]}
+    return {**row, **found, "broker": name}
 
 
 @router.get("/operators")

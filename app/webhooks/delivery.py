@@ -48,7 +48,7 @@ class Deliverer:
     def __init__(self, lookup: Lookup = system_lookup) -> None:
         self._results: queue.SimpleQueue[Result | None] = queue.SimpleQueue()
         self._sender = Sender(self._results.put, lookup)
-        self._feeding = threading.Lock()
+        self._feeding, self._next = threading.Lock(), threading.Lock()
         self._changed = threading.Condition()
         self._rounds = Rounds()
         self._in_flight = 0
@@ -64,10 +64,19 @@ class Deliverer:
     def feed(self) -> int:
         """Claim and start what is due; stay for up to a second while there is more, then nudge. Answers how many.
 
-        One at a time in a process: a second caller waits, which keeps nudges coalesced while the first stays.
+        One at a time in a process: a second caller waits, which keeps nudges coalesced while the first stays. What a
+        third one came for, the second will claim.
         """
-        with self._feeding:
+        if not self._next.acquire(blocking=False):
+            return 0
+        try:
+            self._feeding.acquire()
+        finally:
+            self._next.release()
+        try:
             started, seen, more = self._feed()
+        finally:
+            self._feeding.release()
         # The recorder looks at the lock after counting, this looks at the count after unlocking: one of them nudges.
         if (more or self._recorded != seen) and not self._stopping:
             self._nudge()

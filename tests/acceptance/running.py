@@ -16,7 +16,7 @@ READY = re.compile(r"^smsfleet is ready at (http://\S+)$")
 
 
 def processes_of(data_dir: Path) -> dict[int, str]:
-    """Command lines, by process id, of everything alive that was started for a data folder."""
+    """Name and command line, by process id, of everything alive that was started for a data folder."""
     digest = hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:16]
     marks = [os.fsencode(data_dir.resolve()), digest.encode()]
     found = {}
@@ -24,7 +24,10 @@ def processes_of(data_dir: Path) -> dict[int, str]:
         with contextlib.suppress(OSError):  # it ended meanwhile, or is another user's
             command = (entry / "cmdline").read_bytes()
             if command and any(mark in command + (entry / "environ").read_bytes() for mark in marks):
-                found[int(entry.name)] = command.replace(b"\0", b" ").decode()
+                name = (
+                    (entry / "comm").read_text().strip()
+                )  # of those that are forked the only thing that tells them apart
+                found[int(entry.name)] = f"{name}: {command.replace(bytes(1), b' ').decode()}"
     return found
 
 

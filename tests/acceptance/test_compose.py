@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -285,3 +286,45 @@ def test_every_service_starts_is_healthy_and_stops_in_its_time(compose, tmp_path
         finally:
             ended = {name: service.stop() for name, service in running.items()}
         assert set(ended.values()) <= {0, -signal.SIGTERM}, ended
+
+
+@pytest.mark.parametrize("name", ["public", "lan"])
+def test_with_tls_the_proxy_alone_is_another(compose, name: str) -> None:
+    [(service, changed)] = yaml.safe_load(Path(f"deploy/compose/{name}.yml").read_text())["services"].items()
+    assert service == "proxy"
+    files = [volume.split(":") for volume in changed["volumes"]]
+    assert Path(files[0][0]).is_file()
+    assert files[0][1] in changed["command"]
+    assert files[1][:2] == ["certificates", changed["environment"]["XDG_DATA_HOME"]], "they outlive the container"
+    assert files[1][1] not in compose["services"]["proxy"]["tmpfs"]
+    assert {"80:80", "443:443"} <= set(changed["ports"])
+
+
+@pytest.mark.needs_caddy
+def test_in_a_local_network_a_phone_gets_the_authority_and_trusts_it_from_then_on(free_port, tmp_path) -> None:
+    """Caddy itself, with the file's configuration on other ports, for an address."""
+    plain, secured, inner, back = (free_port() for _ in range(4))
+    config = Path("deploy/compose/Caddyfile.lan").read_text()
+    config = config.replace("admin off", f"admin off\n\thttp_port {plain}\n\thttps_port {secured}", 1)
+    config = config.replace(":8000 {", f":{inner} {{").replace("api 8000 {", f"localhost {back} {{")
+    (tmp_path / "Caddyfile").write_text(config)
+    command = ["caddy", "run", "--config", str(tmp_path / "Caddyfile"), "--adapter", "caddyfile"]
+    place = {"HOME": str(tmp_path), "XDG_DATA_HOME": str(tmp_path), "SMSFLEET_DOMAIN": "127.0.0.1"}
+    proxy = subprocess.Popen(command, env={**os.environ, **place}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = http.server.HTTPServer(("127.0.0.1", back), http.server.SimpleHTTPRequestHandler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        url = f"http://127.0.0.1:{plain}/smsfleet-ca.crt"
+        until(lambda: listens(plain) and listens(secured) and httpx.get(url).status_code == 200)
+        authority = httpx.get(url)
+        assert authority.headers["content-type"] == "application/x-x509-ca-cert"  # Android offers to install it
+        assert httpx.get(f"http://127.0.0.1:{plain}/x").headers["location"] == "https://127.0.0.1/x"
+        trusting = ssl.create_default_context(cadata=authority.text)
+        assert httpx.get(f"https://127.0.0.1:{secured}/README.md", verify=trusting).status_code == 200
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"https://127.0.0.1:{secured}/README.md")
+    finally:
+        proxy.terminate()
+        proxy.wait(20)
+        server.shutdown()
+        server.server_close()

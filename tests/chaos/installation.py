@@ -50,6 +50,7 @@ class Breakable(Installation):
         login = f"{database.username}:{database.password}"
         return {
             "SMSFLEET_DATABASE_URL": f"postgresql://{login}@127.0.0.1:{to_database.port}{database.path}",
+            "SMSFLEET_BROKER_URL": "",
             "SMSFLEET_REDIS_URL": f"redis://:{broker.password}@127.0.0.1:{to_broker.port}{broker.path}",
         }
 
@@ -71,6 +72,7 @@ class Breakable(Installation):
                 child.wait()
                 child.release()
             self.processes.clear()
+        self._close_control()
         while self._listeners:
             self._listeners.popitem()[1].close()
         assert self._folder

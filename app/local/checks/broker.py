@@ -1,8 +1,9 @@
-"""The broker, and who works by the marks that are left there."""
+"""The broker, the server of limits and wakes where that is another one, and who works by the marks in it."""
 
 import redis
 
-from app.core import heartbeat
+from app.core import broker, heartbeat
+from app.core.queue import is_redis
 from app.core.settings import Settings
 from app.core.task_names import QueueName
 from app.local.checks.finding import Finding, Findings, broken, duration, ok, warning
@@ -14,23 +15,49 @@ _KEPT = "maxmemory-policy"
 
 
 def look(settings: Settings) -> Findings:
+    is_apart = settings.broker_dsn != settings.redis_dsn
+    name = "valkey" if is_apart else "broker"
     try:
-        with redis.Redis.from_url(settings.redis_dsn, socket_timeout=5) as client:
-            yield from _server(client)
+        yield from _redis(name, settings.redis_dsn)
+        if not is_apart:
+            yield from _keeps_all(settings.redis_dsn)
+        with broker.redis_at(settings.redis_dsn) as client:
             yield from _workers(client)
-            yield from _queues(client)
     except (redis.RedisError, ValueError) as error:  # ValueError: not the form of a URL
-        yield broken("broker", str(error), "check that Valkey or Redis runs, accepts writes, and SMSFLEET_REDIS_URL")
+        yield broken(name, str(error), "check that Valkey or Redis runs, accepts writes, and SMSFLEET_REDIS_URL")
+        if not is_apart:
+            return
+    try:
+        if is_apart:
+            yield from _apart(settings)
+        yield from _queues(settings)
+    except (*broker.ERRORS, ValueError) as error:
+        yield broken("broker", str(error), "check that it runs, that it has room, and SMSFLEET_BROKER_URL")
 
 
-def _server(client: redis.Redis) -> Findings:
-    server, memory = client.info("server"), client.info("memory")
-    client.set("health", 1, px=1000)
-    version = server["redis_version"]
-    if int(version.partition(".")[0]) < OLDEST_REDIS:
-        yield broken("broker", f"version {version}", f"update it to {OLDEST_REDIS}.0 or newer")
+def _apart(settings: Settings) -> Findings:
+    if is_redis(settings.broker_dsn):
+        yield from _redis("broker", settings.broker_dsn)
+        yield from _keeps_all(settings.broker_dsn)
     else:
-        yield ok("broker", f"version {version}, accepts writes")
+        yield ok("broker", f"{broker.name(settings)} answers")
+
+
+def _redis(what: str, url: str) -> Findings:
+    with broker.redis_at(url) as client:
+        server = client.info("server")
+        client.set("health", 1, px=1000)
+    if int(server["redis_version"].partition(".")[0]) < OLDEST_REDIS:
+        advice = f"update it to {OLDEST_REDIS}.0 or newer"
+        yield broken(what, f"version {server['redis_version']}", advice)
+    else:
+        yield ok(what, f"version {broker.version(server)}, accepts writes")
+
+
+def _keeps_all(url: str) -> Findings:
+    """Whether the queues in it may be thrown away."""
+    with broker.redis_at(url) as client:
+        memory = client.info("memory")
     policy = memory["maxmemory_policy"]
     if policy == "noeviction":
         yield ok("eviction", f"{_KEPT} is {policy}")
@@ -59,9 +86,8 @@ def _heartbeat(what: str, ages: dict[str, int], trouble: str, advice: str) -> Fi
     return broken(what, trouble + seen, f"{advice}, or see in its log why it ended")
 
 
-def _queues(client: redis.Redis) -> Findings:
-    for queue in QueueName:
-        length = int(client.llen(f"smsfleet:{queue}"))
+def _queues(settings: Settings) -> Findings:
+    for queue, length in broker.lengths(settings).items():
         if length > MAX_QUEUED:
             yield warning(
                 f"length of queue {queue}",

@@ -1,71 +1,21 @@
 """Behind a real PgBouncer in transaction mode, with no setting of ours changed."""
 
-import shutil
-import socket
-import time
-from pathlib import Path
-
-import psycopg
 import pytest
 
 from app.core import connecting
 from app.core.database import get_engine, get_hot_engine
 from app.core.settings import get_settings
 from app.local import doctor
-from app.local.home import write_private
-from app.local.process import Child, Program
+from tests.support import parts
 
 pytestmark = pytest.mark.needs_pgbouncer
 
 
-def configuration(server: str, port: int) -> str:
-    made = psycopg.conninfo.conninfo_to_dict(server)
-    return "\n".join(
-        [
-            "[databases]",
-            f"smsfleet = host={made['host']} user={made['user']} password={made['password']}",
-            "[pgbouncer]",
-            "listen_addr = 127.0.0.1",
-            f"listen_port = {port}",
-            "unix_socket_dir =",
-            "auth_type = any",
-            "pool_mode = transaction",
-            "default_pool_size = 8",
-            "",
-        ]
-    )
-
-
 @pytest.fixture
-def pgbouncer(database):
+def pgbouncer(database, free_port):
     """Its URL, once it answers."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    home = database.postgres.home
-    folder = home.make_private("pgbouncer")
-    path = folder / "pgbouncer.ini"
-    write_private(path, configuration(database.postgres.url, port), home.account)
-    program = shutil.which("pgbouncer")
-    assert program
-    command = (program, str(path))
-    lines = []
-    child = Child(
-        Program("pgbouncer", command, {}, Path("/"), account=home.account), lambda _, line: lines.append(line)
-    )
-    url = f"postgresql://smsfleet@127.0.0.1:{port}/smsfleet"
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            psycopg.connect(url).close()
-            break
-        except psycopg.OperationalError:
-            assert time.monotonic() < deadline, lines
-            assert child.status is None, lines
-            time.sleep(0.02)
-    yield url
-    child.stop()
-    shutil.rmtree(folder)
+    with parts.pgbouncer(database.postgres, free_port()) as url:
+        yield url
 
 
 def test_all_calls_are_served_and_it_is_said(moved_to, pgbouncer, traffic, caplog):
