@@ -15,7 +15,7 @@ RUN /opt/smsfleet/bin/pip install --no-cache-dir --require-hashes -r requirement
 FROM python:3.13-slim AS runtime
 RUN useradd --system --uid 10001 --no-create-home smsfleet && install -d -m 700 -o smsfleet /data
 ENV PATH=/opt/smsfleet/bin:$PATH PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 MALLOC_ARENA_MAX=2 MALLOC_MMAP_THRESHOLD_=131072 SMSFLEET_DATA_DIR=/data SMSFLEET_HOST=0.0.0.0
-USER smsfleet
+USER 10001
 WORKDIR /data
 VOLUME /data
 EXPOSE 8000

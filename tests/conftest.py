@@ -105,6 +105,7 @@ PROGRAMS = {
     "needs_browser": ("chromium", "chromium-browser", "google-chrome"),
     "needs_caddy": ("caddy",),
     "needs_curl": ("curl",),
+    "needs_hadolint": ("hadolint",),
     "needs_node": ("node",),
     "needs_php": ("php",),
     "needs_pgbouncer": ("pgbouncer",),

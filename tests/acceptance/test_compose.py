@@ -134,9 +134,17 @@ def listens(port: int) -> bool:
 
 def test_the_image_runs_the_api_and_not_as_root(compose) -> None:
     dockerfile = Path("Dockerfile").read_text()
-    assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == ["smsfleet"]
+    assert re.findall(r"^USER (\S+)$", dockerfile, re.MULTILINE) == [
+        "10001"
+    ]  # as a number, so that Kubernetes sees that it is not root
     default = dockerfile.partition("\nCMD ")[2].replace("\\\n", "").partition("\n")[0]
     assert yaml.safe_load(default) == compose["services"]["api"]["command"]
+
+
+@pytest.mark.needs_hadolint
+def test_the_dockerfile_passes_its_linter() -> None:
+    linted = subprocess.run(["hadolint", "Dockerfile"], capture_output=True, text=True, check=False)
+    assert (linted.returncode, linted.stdout) == (0, "")
 
 
 def test_the_image_leaves_out_what_only_up_needs() -> None:

@@ -34,7 +34,7 @@ def of_postgres(version: int) -> Part:
 PARTS = (
     *(of_postgres(version) for version in (15, 16, 17, 18)),
     Part("PostgreSQL of the wheel", sys.executable, DATABASE),
-    Part("PgBouncer in transaction mode", "pgbouncer", (*THROUGH_POOLER, "database/test_pgbouncer.py"), {POOLER: "1"}),
+    Part("PgBouncer in transaction mode", "pgbouncer", THROUGH_POOLER, {POOLER: "1"}),
     Part("RabbitMQ, and a Valkey apart, as brokers", "rabbitmq-server", ("workers/test_brokers.py",)),
 )
 

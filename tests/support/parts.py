@@ -39,7 +39,7 @@ def pgbouncer(postgres: EmbeddedPostgres, port: int) -> Iterator[str]:
     """The URL of the database through a PgBouncer in transaction mode."""
     made = psycopg.conninfo.conninfo_to_dict(postgres.url)
     home = postgres.home
-    folder = home.make_private("pgbouncer")
+    folder = home.make_private(f"pgbouncer-{port}")
     lines = [
         "[databases]",
         f"smsfleet = host={made['host']} user={made['user']} password={made['password']}",
