@@ -12,17 +12,18 @@ from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Integer, text
+from sqlalchemy import Integer, TextClause, text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
 from app.core import metrics, outbound
 from app.core.arrays import arrays_of, columns_named, copy_rows, transposed, unnest
+from app.core.database import interval
 from app.core.lanes import Lane
 from app.core.settings import get_settings
 from app.core.task_names import MESSAGES
 from app.devices import figures
-from app.messages.models import CampaignDelta, Message, MessageRow, QueuedRow, QueueEntry
+from app.messages.models import CampaignDelta, IdempotencyKey, Message, MessageRow, QueuedRow, QueueEntry
 from app.messages.states import Stage, Status
 from app.optouts.consent import is_opted_out
 
@@ -52,53 +53,107 @@ class NewMessage(NamedTuple):
     closes_at: datetime | None = None
 
 
+class Claim(NamedTuple):
+    """An `Idempotency-Key` that a send claims for its user, and the hash of its request."""
+
+    key: str
+    request_hash: bytes
+
+
+# What a key stands for is not asked again for so long.
+KEYS_HOLD_FOR = timedelta(hours=24)
+
 _NEW = NewMessage._fields[:-4]  # the others are no columns, or seldom there
-_ASKED = unnest(*columns_named(Message, _NEW), Message.scheduled_at, validity=Integer(), due_at=QueueEntry.due_at)
-_INSERT_FEW = text(f"""
-    WITH asked AS MATERIALIZED (
-        SELECT u.*, t.now
-        FROM {_ASKED}, (SELECT clock_timestamp() AS now) t
-    ), made AS (
-        INSERT INTO messages ({", ".join(_NEW)}, direction, status, lane, sim_named, valid_until,
-                              scheduled_at, created_at, updated_at, routed_at)
-        SELECT {", ".join(f"u.{name}" for name in _NEW)}, 'outbound', '{Status.PENDING}', {Lane.SINGLE},
-               u.sim_slot IS NOT NULL, COALESCE(u.due_at, u.now) + make_interval(secs => u.validity),
-               u.scheduled_at, u.now, u.now,
-               CASE WHEN u.device_id IS NOT NULL THEN u.now END
-        FROM asked u
-        WHERE u.ignores_opt_out OR NOT {is_opted_out("u.user_id", "u.recipient_number")}
-        ON CONFLICT (message_id) DO NOTHING
-        RETURNING id, message_id, user_id, device_id, device_named, sim_slot, campaign_id, price, valid_until,
-                  created_at
-    ), queued AS (
-        INSERT INTO message_queue (message_id, user_id, device_id, stage, lane, named, sim_slot, campaign_id, due_at,
-                                   valid_until)
-        SELECT m.id, m.user_id, COALESCE(m.device_id, 0),
-               CASE WHEN u.due_at IS NULL THEN {Stage.WAITING} ELSE {Stage.HELD} END, {Lane.SINGLE}, m.device_named,
-               m.sim_slot, m.campaign_id, u.due_at, m.valid_until
-        FROM made m JOIN asked u ON u.message_id = m.message_id
-    ), counted AS (
-        INSERT INTO usage_deltas (user_id, day, kind, n, amount)
-        SELECT user_id, CAST(created_at AT TIME ZONE 'UTC' AS date), '{UsageKind.ACCEPTED}', count(*), sum(price)
-        FROM made GROUP BY user_id, CAST(created_at AT TIME ZONE 'UTC' AS date)
-    )
-    SELECT id, message_id FROM made
-""")  # noqa: S608 - names of columns and of states
+_ASKED = (*columns_named(Message, _NEW), Message.scheduled_at, QueueEntry.due_at)
+_CLAIMING = (IdempotencyKey.key, IdempotencyKey.request_hash)
+# A key names its message from the start, so this draws the message's number. Whoever is claiming a key at this moment
+# is not waited for: a wait in the unique index would hold the whole batch.
+_CLAIMED = f"""
+    claimed AS (
+        INSERT INTO idempotency_keys (user_id, route, key, request_hash, message_ids, device_id)
+        SELECT user_id, 'sms', key, request_hash, ARRAY[nextval('messages_id_seq')], device_id
+        FROM asked
+        WHERE key IS NOT NULL AND NOT opted_out AND pg_try_advisory_xact_lock(hashtextextended(key, user_id))
+        ON CONFLICT (user_id, route, key) DO UPDATE
+        SET request_hash = excluded.request_hash, message_ids = excluded.message_ids, device_id = excluded.device_id,
+            created_at = clock_timestamp()
+        WHERE idempotency_keys.created_at <= clock_timestamp() - {interval(KEYS_HOLD_FOR)}
+        RETURNING user_id, key, message_ids[1] AS id
+    ),
+"""  # noqa: S608 - a constant
+
+
+def _insert(asked: str, claimed: str, number: str, which: str) -> TextClause:
+    return text(f"""
+        WITH asked AS MATERIALIZED (
+            SELECT u.*, t.now,
+                   NOT u.ignores_opt_out AND {is_opted_out("u.user_id", "u.recipient_number")} AS opted_out
+            FROM {asked}, (SELECT clock_timestamp() AS now) t
+        ), {claimed} made AS (
+            INSERT INTO messages (id, {", ".join(_NEW)}, direction, status, lane, sim_named, valid_until,
+                                  scheduled_at, created_at, updated_at, routed_at)
+            SELECT {number}, {", ".join(f"u.{name}" for name in _NEW)}, 'outbound', '{Status.PENDING}', {Lane.SINGLE},
+                   u.sim_slot IS NOT NULL, COALESCE(u.due_at, u.now) + make_interval(secs => u.validity),
+                   u.scheduled_at, u.now, u.now,
+                   CASE WHEN u.device_id IS NOT NULL THEN u.now END
+            FROM asked u {which} NOT u.opted_out
+            ON CONFLICT (message_id) DO NOTHING
+            RETURNING id, message_id, user_id, device_id, device_named, sim_slot, campaign_id, price, valid_until,
+                      created_at
+        ), queued AS (
+            INSERT INTO message_queue (message_id, user_id, device_id, stage, lane, named, sim_slot, campaign_id,
+                                       due_at, valid_until)
+            SELECT m.id, m.user_id, COALESCE(m.device_id, 0),
+                   CASE WHEN u.due_at IS NULL THEN {Stage.WAITING} ELSE {Stage.HELD} END, {Lane.SINGLE},
+                   m.device_named, m.sim_slot, m.campaign_id, u.due_at, m.valid_until
+            FROM made m JOIN asked u ON u.message_id = m.message_id
+        ), counted AS (
+            INSERT INTO usage_deltas (user_id, day, kind, n, amount)
+            SELECT user_id, CAST(created_at AT TIME ZONE 'UTC' AS date), '{UsageKind.ACCEPTED}', count(*), sum(price)
+            FROM made GROUP BY user_id, CAST(created_at AT TIME ZONE 'UTC' AS date)
+        )
+        SELECT a.message_id, m.id, a.opted_out FROM asked a LEFT JOIN made m ON m.message_id = a.message_id
+    """)  # noqa: S608 - names of columns and of states
+
+
+_DRAWN = "nextval('messages_id_seq')"
+_INSERT_FEW = _insert(unnest(*_ASKED, validity=Integer()), "", _DRAWN, "WHERE")
+_INSERT_WITH_KEYS = _insert(
+    unnest(*_ASKED, *_CLAIMING, validity=Integer()),
+    _CLAIMED,
+    f"COALESCE(c.id, {_DRAWN})",
+    "LEFT JOIN claimed c ON c.user_id = u.user_id AND c.key = u.key WHERE (u.key IS NULL OR c.id IS NOT NULL) AND",
+)
 _PRESENT = text("SELECT id, message_id FROM messages WHERE message_id = ANY(:ids)")
 
 
-def insert_few(session: Session, messages: Sequence[NewMessage]) -> dict[UUID, int]:
-    """Store single sends and count them, skipping those that are there already; the number of each.
+class Stored(NamedTuple):
+    """What became of new messages: the numbers of those that are stored, and those whose recipients have opted out.
 
-    One whose recipient has opted out is not stored and has none.
+    The others' keys were not to be had: each stands for a message, or is being claimed at this moment.
+    """
+
+    ids: dict[UUID, int]
+    opted_out: set[UUID]
+
+
+def insert_few(session: Session, messages: Sequence[NewMessage], claims: Mapping[UUID, Claim] | None = None) -> Stored:
+    """Store single sends and count them, skipping those that are there already.
+
+    Those that `claims` names are stored only where they get their keys, which stand for them from then on.
     """
     parameters = dict(zip(NewMessage._fields, map(list, zip(*messages, strict=True)), strict=True))
-    ids: dict[UUID, int] = {row.message_id: row.id for row in session.execute(_INSERT_FEW, parameters)}
+    if claims:
+        claimed = [claims.get(new.message_id, (None, None)) for new in messages]
+        parameters |= transposed(claimed, "key", "request_hash")
+    rows = session.execute(_INSERT_WITH_KEYS if claims else _INSERT_FEW, parameters).all()
+    ids: dict[UUID, int] = {row.message_id: row.id for row in rows if row.id is not None}
     metrics.count(session, UsageKind.ACCEPTED, len(ids))
-    if len(ids) < len(messages):
+    opted_out = {row.message_id for row in rows if row.opted_out}
+    if len(ids) + len(opted_out) < len(messages):
         ids |= {row.message_id: row.id for row in session.execute(_PRESENT, {"ids": parameters["message_id"]})}
     outbound.announce(session, parameters["user_id"], MESSAGES)
-    return ids
+    return Stored(ids, opted_out - ids.keys())
 
 
 # The other columns that a message begins with, and a queue row as it begins, in the order of the tuples below: by name

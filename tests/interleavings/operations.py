@@ -47,9 +47,9 @@ class Operation(NamedTuple):
     run: Callable[[World], Any]
 
 
-def _send(world: World, key: str | None) -> None:
+def _send(world: World, key: str | None, *, among_many: bool = False) -> None:
     try:
-        made = hot(intake.accept, world.send(key))
+        made = hot(intake.accept, world.send(key), autocommit=among_many)
     except Refused:  # the number has opted out
         return
     if key:
@@ -203,6 +203,7 @@ OPERATIONS = [
     for name, starts, run in (
         ("send", {"queued", "routed"}, partial(_send, key=None)),
         ("send with a key", {"nothing"}, partial(_send, key="key")),
+        ("send with a key among many", {"nothing"}, partial(_send, key="key", among_many=True)),
         ("bulk", {"queued", "routed"}, partial(_bulk, key=None)),
         ("bulk with a key", {"nothing"}, partial(_bulk, key="key")),
         ("route", {"queued", "routed", "failed", "uncertain", "scheduled", "campaign queued"}, _route),

@@ -53,11 +53,11 @@ _EMPTIED = (
 )  # fmt: skip
 
 
-def hot(flush: Callable[[Session, list[Any]], Any], item: Any) -> Any:
+def hot(flush: Callable[[Session, list[Any]], Any], item: Any, *, autocommit: bool = False) -> Any:
     """A hot call as `core.batching` makes it: again where its row is locked, in a transaction of its own each time."""
     while True:
         try:
-            with transaction(hot=True) as session:
+            with transaction(hot=True, autocommit=autocommit) as session:
                 (outcome,) = flush(session, [item])
         except DBAPIError as error:
             if not is_locked(error):

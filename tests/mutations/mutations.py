@@ -49,9 +49,9 @@ MUTATIONS = (
     ),
     Mutation(
         "accept a send although another has its key",
-        "app/messages/accepting/idempotency.py",
-        "return {(row.user_id, row.key) for row in rows}",
-        "return set(hashes)",
+        "app/messages/storing.py",
+        "WHERE (u.key IS NULL OR c.id IS NOT NULL) AND",
+        "WHERE",
         "interleavings",
         "nothing: send with a key | send with a key",
     ),

@@ -16,7 +16,8 @@ from sqlalchemy.orm import Session
 from app.core.database import interval, transaction
 from app.core.errors import Conflict, Refused
 from app.core.refusals import KEY_IN_USE, KEY_USED
-from app.messages.accepting.idempotency import KEYS_HOLD_FOR, RETRY_AFTER_SECONDS
+from app.messages.accepting.idempotency import RETRY_AFTER_SECONDS
+from app.messages.storing import KEYS_HOLD_FOR
 
 # How long a bulk send may take before another request may take over its key.
 LEASE = timedelta(minutes=1)

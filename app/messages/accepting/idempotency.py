@@ -1,14 +1,13 @@
 """`Idempotency-Key` on sends: the first answer again, and nothing sent twice, for 24 hours.
 
-A single send claims its key in the transaction that writes its message. A second one with the same key is left for the
-next batch, until that commit has come, and is then answered from the first one's row.
+A single send claims its key in the statement that writes its message (`storing`). A second one with the same key is
+left for the next batch, until that commit has come, and is then answered from the first one's row.
 
 Bulk sends, which take longer, claim theirs in `bulk_keys`.
 """
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import text
@@ -18,10 +17,10 @@ from app.core.arrays import transposed, unnest
 from app.core.database import columns_of, interval
 from app.core.errors import Invalid
 from app.messages.models import IdempotencyKey, Message
+from app.messages.storing import KEYS_HOLD_FOR
 
 KEY_LENGTH = 255
 RETRY_AFTER_SECONDS = 2
-KEYS_HOLD_FOR = timedelta(hours=24)
 
 
 def checked(key: str | None) -> str | None:
@@ -39,24 +38,6 @@ _KNOWN = text(f"""
 """)  # noqa: S608 - constants
 
 _MESSAGES = text(f"SELECT {columns_of(Message)} FROM messages WHERE id = ANY(:ids)")  # noqa: S608 - constants
-
-# Whoever is claiming a key at this moment is not waited for: a wait in the unique index would hold the whole batch.
-_CLAIM = text(f"""
-    INSERT INTO idempotency_keys (user_id, route, key, request_hash)
-    SELECT u.user_id, 'sms', u.key, u.request_hash
-    FROM {unnest(*_KEY, IdempotencyKey.request_hash)}
-    WHERE pg_try_advisory_xact_lock(hashtextextended(u.key, u.user_id))
-    ON CONFLICT (user_id, route, key) DO UPDATE
-    SET request_hash = excluded.request_hash, message_ids = NULL, created_at = clock_timestamp()
-    WHERE idempotency_keys.created_at <= clock_timestamp() - {interval(KEYS_HOLD_FOR)}
-    RETURNING user_id, key
-""")  # noqa: S608 - constants
-
-_REMEMBER = text(f"""
-    UPDATE idempotency_keys k SET message_ids = ARRAY[u.id], device_id = u.device_id
-    FROM {unnest(*_KEY, Message.id, IdempotencyKey.device_id)}
-    WHERE k.user_id = u.user_id AND k.route = 'sms' AND k.key = u.key
-""")  # noqa: S608 - names of columns
 
 
 Key = tuple[int, str]  # a user, and what the header says
@@ -85,33 +66,3 @@ def known(session: Session, keys: Collection[Key]) -> dict[Key, FirstAnswer]:
         key: FirstAnswer(bytes(row.request_hash), {**messages[row.id], "device_id": row.device_id})
         for key, row in rows.items()
     }
-
-
-def claim(session: Session, hashes: Mapping[Key, bytes]) -> set[Key]:
-    """Claim the keys of sends that are about to be written, with the hashes of their requests; the keys that were won.
-
-    Another process was first to claim the others.
-    """
-    if not hashes:
-        return set()
-    rows = session.execute(_CLAIM, {**transposed(hashes, "user_id", "key"), "request_hash": list(hashes.values())})
-    return {(row.user_id, row.key) for row in rows}
-
-
-_GIVE_UP = text(f"""
-    DELETE FROM idempotency_keys k USING {unnest(*_KEY)}
-    WHERE k.user_id = u.user_id AND k.route = 'sms' AND k.key = u.key AND k.message_ids IS NULL
-""")  # noqa: S608 - names of columns
-
-
-def give_up(session: Session, keys: Collection[Key]) -> None:
-    """Free the keys that were claimed for sends that are refused after all, so that corrected ones may use them."""
-    if keys:
-        session.execute(_GIVE_UP, transposed(keys, "user_id", "key"))
-
-
-def remember(session: Session, told: Mapping[Key, tuple[int, int | None]]) -> None:
-    """Write beside the claimed keys which message each stands for, and the phone that its answer names."""
-    if told:
-        keys, answers = transposed(told, "user_id", "key"), transposed(told.values(), "id", "device_id")
-        session.execute(_REMEMBER, keys | answers)

@@ -7,6 +7,7 @@ doubt can be run again and accepts nothing twice.
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy.orm import Session
 
@@ -25,7 +26,7 @@ from app.messages.accepting.requests import Asked, Send
 from app.messages.dispatch import waking
 from app.messages.schemas import NOT_A_NUMBER, SmsDraft
 from app.messages.segments import segments
-from app.messages.storing import NewMessage
+from app.messages.storing import Claim, NewMessage
 
 
 def accept(session: Session, sends: list[Send]) -> Sequence[dict[str, Any] | Exception]:
@@ -39,52 +40,44 @@ def accept(session: Session, sends: list[Send]) -> Sequence[dict[str, Any] | Exc
             asked.append(_read(place, send, known.get(question) if question else None))
         except AppError as refusal:
             outcomes[place] = refusal
-    ready: list[Asked] = []
-    rows: dict[int, NewMessage] = {}
-    # What was accepted once is not judged again: the plan or the region may be others by now.
-    fresh = _fresh(session, asked, outcomes)
+    fresh = _each_key_once(asked, outcomes)
     now = later.clock(session) if any(item.draft.send_at for item in fresh) else None
     named = {(item.user.user_id, item.draft.template_id) for item in fresh if item.draft.template_id is not None}
     known_texts = templates.texts(session, named)
+    rows: dict[int, NewMessage] = {}
     for item in fresh:
         try:
             rows[item.place] = _row(item, now, known_texts)
-            ready.append(item)
         except AppError as refusal:
             outcomes[item.place] = refusal
+    ready = [item for item in fresh if item.place in rows]
     for place, outcome in _guard(session, ready, rows).items():
         outcomes[place] = outcome
         del rows[place]
-    ready = [item for item in ready if item.place in rows]
-    won = idempotency.claim(session, {item.key: item.send.request_hash for item in ready if item.key})
-    for late in [item for item in ready if item.key and item.key not in won]:
-        outcomes[late.place] = Later()
-        del rows[late.place]
-    made = _insert(session, rows)
-    told = {item.key: made[item.place] for item in ready if item.key and item.place in made}
-    idempotency.remember(session, {key: (data["id"], data["device_id"]) for key, data in told.items()})
-    opted_out = rows.keys() - made.keys()
-    idempotency.give_up(session, {item.key for item in ready if item.key and item.place in opted_out})
-    outcomes.update(made)
-    outcomes.update({place: Refused(OPTED_OUT) for place in opted_out})
+    outcomes |= _insert(session, rows, _claims(ready))
+    # What was accepted once is not judged again: the plan or the region may be others by now.
+    repeated = [item for item in fresh if item.key and isinstance(outcomes[item.place], Exception)]
+    first = idempotency.known(session, {item.key for item in repeated if item.key})
+    outcomes |= {item.place: _again(item, first[item.key]) for item in repeated if item.key in first}
     return [outcomes[place] for place in range(len(sends))]
 
 
-def _fresh(session: Session, asked: Sequence[Asked], outcomes: dict[int, dict[str, Any] | Exception]) -> list[Asked]:
-    """Answer the sends whose key is known; return the others. The same key twice in one batch waits for the next."""
-    known = idempotency.known(session, {item.key for item in asked if item.key})
+def _each_key_once(asked: Sequence[Asked], outcomes: dict[int, dict[str, Any] | Exception]) -> list[Asked]:
+    """The sends without those whose key another one of the batch has; these wait for the next."""
     fresh: list[Asked] = []
     taken: set[idempotency.Key] = set()
     for item in asked:
-        if item.key in known:
-            outcomes[item.place] = _again(item, known[item.key])
-        elif item.key in taken:
+        if item.key in taken:
             outcomes[item.place] = Later()
-        else:
-            fresh.append(item)
-            if item.key:
-                taken.add(item.key)
+            continue
+        fresh.append(item)
+        if item.key:
+            taken.add(item.key)
     return fresh
+
+
+def _claims(ready: Sequence[Asked]) -> dict[UUID, Claim]:
+    return {item.send.message_id: Claim(item.key[1], item.send.request_hash) for item in ready if item.key}
 
 
 def _guard(session: Session, ready: Sequence[Asked], rows: Mapping[int, NewMessage]) -> dict[int, AppError | Later]:
@@ -106,8 +99,8 @@ def _again(item: Asked, first: idempotency.FirstAnswer) -> dict[str, Any] | Refu
 
 
 def is_one_statement(send: Send) -> bool:
-    """Whether `accept` writes it in one statement; a key is claimed before and remembered after."""
-    return send.idempotency_key is None and not send.in_transaction
+    """Whether `accept` writes it in one statement, and needs nothing to hold still before it."""
+    return not send.in_transaction
 
 
 def accept_one(session: Session, send: Send) -> dict[str, Any]:
@@ -124,10 +117,10 @@ def accept_one(session: Session, send: Send) -> dict[str, Any]:
 def accept_for(session: Session, user: Principal, draft: SmsDraft) -> dict[str, Any]:
     """As `accept_one`, for a user who is known to be allowed to send."""
     choice = choose(session, user.user_id, draft.device_id)
-    made = _insert(session, {0: _row(Asked(0, Send(None, draft), user, draft, choice), None, {})})
-    if not made:
-        raise Refused(OPTED_OUT)
-    return made[0]
+    outcome = _insert(session, {0: _row(Asked(0, Send(None, draft), user, draft, choice), None, {})}, {})[0]
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _read(place: int, send: Send, known: tuple[Principal, Choice | Refused] | None) -> Asked:
@@ -186,14 +179,21 @@ def _row(item: Asked, now: datetime | None, known_texts: Mapping[templates.Key, 
     )
 
 
-def _insert(session: Session, rows: dict[int, NewMessage]) -> dict[int, dict[str, Any]]:
-    """The answer to each that was stored; the others' recipients have opted out."""
+def _insert(
+    session: Session, rows: dict[int, NewMessage], claims: Mapping[UUID, Claim]
+) -> dict[int, dict[str, Any] | Exception]:
+    """The answer to each that was stored; the others' recipients have opted out, or their keys were not to be had."""
     if not rows:
         return {}
-    ids = storing.insert_few(session, list(rows.values()))
-    stored = {place: row for place, row in rows.items() if row.message_id in ids}
-    _wake_or_route(session, stored.values())
-    return {place: answer(row._asdict(), ids[row.message_id]) for place, row in stored.items()}
+    stored = storing.insert_few(session, list(rows.values()), claims)
+    _wake_or_route(session, [row for row in rows.values() if row.message_id in stored.ids])
+
+    def outcome(row: NewMessage) -> dict[str, Any] | Exception:
+        if row.message_id in stored.ids:
+            return answer(row._asdict(), stored.ids[row.message_id])
+        return Refused(OPTED_OUT) if row.message_id in stored.opted_out else Later()
+
+    return {place: outcome(row) for place, row in rows.items()}
 
 
 def _wake_or_route(session: Session, rows: Collection[NewMessage]) -> None:

@@ -6,8 +6,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core.database import interval
-from app.messages.accepting.idempotency import KEYS_HOLD_FOR
 from app.messages.dispatch.limits import PERIODS
+from app.messages.storing import KEYS_HOLD_FOR
 from app.optouts.replies import ANSWERED_EVERY
 
 BATCH_SIZE = 2000
