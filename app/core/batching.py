@@ -58,16 +58,15 @@ class Batcher(Generic[Item, Outcome]):
     `flush(session, items)` answers one outcome per item, in order; an exception as an outcome is raised to that item's
     waiter alone. `flush` must be safe to run again with the same items: a commit in doubt, a deadlock or a lost
     connection repeats the batch once. What may be one item's doing repeats it item by item, so that a bad one fails
-    alone, one whose row is locked waits alone, and one that takes too long is late alone. A batch of items that
-    `autocommit` accepts is one that `flush` writes in one statement; one whose items come to a `size` of 1,000
-    takes no more.
+    alone, one whose row is locked waits alone, and one that takes too long is late alone. A batch that `autocommit`
+    accepts is one that `flush` writes in one statement; one whose items come to a `size` of 1,000 takes no more.
     """
 
     def __init__(
         self,
         name: str,
         flush: Callable[[Session, list[Item]], Sequence[Outcome | Exception]],
-        autocommit: Callable[[Item], bool] = lambda _: False,
+        autocommit: Callable[[list[Item]], bool] = lambda _: False,
         size: Callable[[Item], int] = lambda _: 1,
     ) -> None:
         self._name = name
@@ -179,7 +178,7 @@ class Batcher(Generic[Item, Outcome]):
     def _once(self, items: list[Item]) -> Sequence[Outcome | Exception] | None:
         """The outcomes; None where several items were too much for the time that a transaction has."""
         try:
-            with transaction(hot=True, autocommit=all(map(self._autocommit, items))) as session:
+            with transaction(hot=True, autocommit=self._autocommit(items)) as session:
                 return self._flush(session, items)
         except DBAPIError as error:
             if len(items) == 1 or not is_out_of_time(error):

@@ -112,7 +112,8 @@ def _insert(asked: str, claimed: str, number: str, which: str) -> TextClause:
             SELECT user_id, CAST(created_at AT TIME ZONE 'UTC' AS date), '{UsageKind.ACCEPTED}', count(*), sum(price)
             FROM made GROUP BY user_id, CAST(created_at AT TIME ZONE 'UTC' AS date)
         )
-        SELECT a.message_id, m.id, a.opted_out FROM asked a LEFT JOIN made m ON m.message_id = a.message_id
+        SELECT a.message_id, m.id, m.device_id, a.opted_out
+        FROM asked a LEFT JOIN made m ON m.message_id = a.message_id
     """)  # noqa: S608 - names of columns and of states
 
 
@@ -124,16 +125,23 @@ _INSERT_WITH_KEYS = _insert(
     f"COALESCE(c.id, {_DRAWN})",
     "LEFT JOIN claimed c ON c.user_id = u.user_id AND c.key = u.key WHERE (u.key IS NULL OR c.id IS NOT NULL) AND",
 )
-_PRESENT = text("SELECT id, message_id FROM messages WHERE message_id = ANY(:ids)")
+_PRESENT = text("SELECT id, message_id, device_id FROM messages WHERE message_id = ANY(:ids)")
+
+
+class Place(NamedTuple):
+    """The number of a stored message, and its phone."""
+
+    id: int
+    device_id: int | None
 
 
 class Stored(NamedTuple):
-    """What became of new messages: the numbers of those that are stored, and those whose recipients have opted out.
+    """What became of new messages: where those that are stored stand, and those whose recipients have opted out.
 
     The others' keys were not to be had: each stands for a message, or is being claimed at this moment.
     """
 
-    ids: dict[UUID, int]
+    places: dict[UUID, Place]
     opted_out: set[UUID]
 
 
@@ -147,13 +155,14 @@ def insert_few(session: Session, messages: Sequence[NewMessage], claims: Mapping
         claimed = [claims.get(new.message_id, (None, None)) for new in messages]
         parameters |= transposed(claimed, "key", "request_hash")
     rows = session.execute(_INSERT_WITH_KEYS if claims else _INSERT_FEW, parameters).all()
-    ids: dict[UUID, int] = {row.message_id: row.id for row in rows if row.id is not None}
-    metrics.count(session, UsageKind.ACCEPTED, len(ids))
+    places = {row.message_id: Place(row.id, row.device_id) for row in rows if row.id is not None}
+    metrics.count(session, UsageKind.ACCEPTED, len(places))
     opted_out = {row.message_id for row in rows if row.opted_out}
-    if len(ids) + len(opted_out) < len(messages):
-        ids |= {row.message_id: row.id for row in session.execute(_PRESENT, {"ids": parameters["message_id"]})}
+    if len(places) < len(messages):
+        present = session.execute(_PRESENT, {"ids": parameters["message_id"]})
+        places |= {row.message_id: Place(row.id, row.device_id) for row in present}
     outbound.announce(session, parameters["user_id"], MESSAGES)
-    return Stored(ids, opted_out - ids.keys())
+    return Stored(places, opted_out - places.keys())
 
 
 # The other columns that a message begins with, and a queue row as it begins, in the order of the tuples below: by name

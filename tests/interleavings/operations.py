@@ -201,7 +201,7 @@ _POSTED = {"sent", "claimed", "lapsed", "given up"}
 OPERATIONS = [
     Operation(name, frozenset(starts), run)
     for name, starts, run in (
-        ("send", {"queued", "routed"}, partial(_send, key=None)),
+        ("send", {"queued", "routed", "released", "campaign queued", "campaign routed"}, partial(_send, key=None)),
         ("send with a key", {"nothing"}, partial(_send, key="key")),
         ("send with a key among many", {"nothing"}, partial(_send, key="key", among_many=True)),
         ("bulk", {"queued", "routed"}, partial(_bulk, key=None)),

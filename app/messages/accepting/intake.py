@@ -4,6 +4,7 @@
 doubt can be run again and accepts nothing twice.
 """
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
@@ -23,7 +24,7 @@ from app.messages import storing, templates
 from app.messages.accepting import idempotency, later, same_content
 from app.messages.accepting.device_choice import Choice, authenticate_and_choose, choose
 from app.messages.accepting.requests import Asked, Send
-from app.messages.dispatch import waking
+from app.messages.dispatch import placing, waking
 from app.messages.schemas import NOT_A_NUMBER, SmsDraft
 from app.messages.segments import segments
 from app.messages.storing import Claim, NewMessage
@@ -98,9 +99,9 @@ def _again(item: Asked, first: idempotency.FirstAnswer) -> dict[str, Any] | Refu
     return answer(first.message, first.message["id"])
 
 
-def is_one_statement(send: Send) -> bool:
-    """Whether `accept` writes it in one statement, and needs nothing to hold still before it."""
-    return not send.in_transaction
+def is_one_statement(sends: list[Send]) -> bool:
+    """Whether `accept` writes them in one statement, and needs nothing to hold still before it."""
+    return len(sends) > placing.MAX_SENDS and not any(send.in_transaction for send in sends)
 
 
 def accept_one(session: Session, send: Send) -> dict[str, Any]:
@@ -185,15 +186,36 @@ def _insert(
     """The answer to each that was stored; the others' recipients have opted out, or their keys were not to be had."""
     if not rows:
         return {}
+    turns = _place(session, rows) if len(rows) <= placing.MAX_SENDS else {}
     stored = storing.insert_few(session, list(rows.values()), claims)
-    _wake_or_route(session, [row for row in rows.values() if row.message_id in stored.ids])
+    present: dict[int, NewMessage] = {}
+    for place, row in rows.items():
+        if at := stored.places.get(row.message_id):
+            # Of a batch that is run again the phone is that of the first time.
+            present[place] = row if row.device_id == at.device_id else row._replace(device_id=at.device_id)
+    placed = {place for place in turns.keys() & present.keys() if present[place].device_id == turns[place].device_id}
+    _wake_or_route(session, [row for place, row in present.items() if place not in placed])
+    for place in placed:
+        waking.wake(session, *turns[place])
 
-    def outcome(row: NewMessage) -> dict[str, Any] | Exception:
-        if row.message_id in stored.ids:
-            return answer(row._asdict(), stored.ids[row.message_id])
+    def outcome(place: int, row: NewMessage) -> dict[str, Any] | Exception:
+        if place in present:
+            return answer(present[place]._asdict(), stored.places[row.message_id].id)
         return Refused(OPTED_OUT) if row.message_id in stored.opted_out else Later()
 
-    return {place: outcome(row) for place, row in rows.items()}
+    return {place: outcome(place, row) for place, row in rows.items()}
+
+
+def _place(session: Session, rows: dict[int, NewMessage]) -> dict[int, placing.Turn]:
+    """Give phones to those of the rows that may have any, where they can have them at once."""
+    open_to_all = {place: row for place, row in rows.items() if row.device_id is None and row.due_at is None}
+    found = placing.place(session, Counter(row.user_id for row in open_to_all.values()))
+    left = {user: iter(turns) for user, turns in found.items()}
+    turns = {place: turn for place, row in open_to_all.items() if (turn := next(left.get(row.user_id, iter(())), None))}
+    rows |= {
+        place: row._replace(device_id=turns[place].device_id) for place, row in open_to_all.items() if place in turns
+    }
+    return turns
 
 
 def _wake_or_route(session: Session, rows: Collection[NewMessage]) -> None:

@@ -74,7 +74,7 @@ async def test_a_connection_that_dies_after_the_write_answers_everybody_once(dra
     assert sql.execute(STORED).fetchone() == (5, 5, 5)
 
 
-async def test_one_with_a_key_takes_the_others_into_its_transaction(draw, sql):
+async def test_one_with_a_key_is_written_with_the_others(draw, sql):
     batcher = Batcher("accept", intake.accept, intake.is_one_statement)
     sends = [*draw(2), *draw(1, idempotency_key="order-1"), *draw(2)]
     outcomes = await asyncio.gather(*map(batcher.submit, sends))

@@ -1,0 +1,98 @@
+"""Placing: a single send gets its phone in the transaction that accepts it, where nobody waits for one.
+
+Nothing is waited for. Where routing is at work for the account at this moment, where single sends wait already, or a
+phone has to be tried with care, the message waits for routing, which is nudged.
+"""
+
+from collections.abc import Mapping
+from itertools import groupby
+from operator import itemgetter
+from typing import NamedTuple, cast
+
+from sqlalchemy import text
+from sqlalchemy.orm import Session
+
+from app.core import metrics
+from app.core.arrays import transposed, unnest
+from app.core.lanes import Lane
+from app.devices.health import FAILING, RESTING
+from app.devices.presence import ONLINE
+from app.messages.dispatch.pace import COUNT_AHEAD, HELD, MAX_LOOKAHEAD, Pace, lookahead
+from app.messages.dispatch.routing import take_turns
+from app.messages.models import DispatchCursor
+from app.messages.states import Stage
+
+# A batch of more is left to routing, which costs less for many.
+MAX_SENDS = 4
+# Phones that are looked at, from the one whose turn it is.
+_MAX_PHONES = 8
+
+
+class Turn(NamedTuple):
+    """The phone of a message, and in how many seconds it may send it."""
+
+    device_id: int
+    after: float
+
+
+class _Candidate(Pace):
+    user_id: int
+    last_device_id: int
+    id: int
+    ahead: int
+    failing: bool
+    slot_in: float
+
+
+# The cursor is locked only where it is used, or routing would wait for sends that leave everything to it.
+_CANDIDATES = text(f"""
+    WITH cursors AS MATERIALIZED (
+        SELECT c.user_id, c.last_device_id FROM dispatch_cursors c JOIN users u ON u.id = c.user_id
+        WHERE c.user_id = ANY(:users) AND NOT u.sticky_phone AND NOT EXISTS (
+            SELECT FROM message_queue q
+            WHERE q.user_id = c.user_id AND q.device_id = 0 AND q.stage = {Stage.WAITING} AND q.lane = {Lane.SINGLE})
+        ORDER BY c.user_id FOR NO KEY UPDATE OF c SKIP LOCKED
+    )
+    SELECT c.user_id, c.last_device_id, d.id, d.send_delay_seconds, d.send_delay_spread_seconds, d.send_window,
+           d.failing, d.slot_in, a.ahead
+    FROM cursors c, LATERAL (
+        SELECT d.user_id, d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, {FAILING} AS failing,
+               CAST(EXTRACT(EPOCH FROM GREATEST(s.next_slot_at - clock_timestamp(), interval '0')) AS float) AS slot_in
+        FROM devices d JOIN device_state s ON s.device_id = d.id
+        WHERE d.user_id = c.user_id AND d.is_active AND d.removed_at IS NULL
+          AND {ONLINE} AND NOT {HELD} AND NOT {RESTING}
+        ORDER BY d.id <= c.last_device_id, d.id LIMIT {_MAX_PHONES}
+    ) d, {COUNT_AHEAD}
+    ORDER BY c.user_id
+""")  # noqa: S608 - constants
+
+_SERVED = unnest(DispatchCursor.user_id, DispatchCursor.last_device_id)
+_MOVE_ON = text(f"""
+    UPDATE dispatch_cursors c SET last_device_id = u.last_device_id FROM {_SERVED} WHERE c.user_id = u.user_id
+""")  # noqa: S608 - names of columns
+
+
+def place(session: Session, wanted: Mapping[int, int]) -> dict[int, list[Turn]]:
+    """Phones for as many new messages of each user, or for fewer of them. Their cursors stay locked."""
+    if not 0 < sum(wanted.values()) <= MAX_SENDS:
+        return {}
+    rows = session.execute(_CANDIDATES, {"users": sorted(wanted), "most": MAX_LOOKAHEAD}).mappings()
+    turns = {
+        user: _turns(list(phones), wanted[user])
+        for user, phones in groupby(cast("list[_Candidate]", rows.all()), key=itemgetter("user_id"))
+    }
+    served = [(user, phones[-1].device_id) for user, phones in turns.items() if phones]
+    if served:
+        metrics.count(session, "routed", sum(map(len, turns.values())))
+        session.execute(_MOVE_ON, transposed(served, "user_id", "last_device_id"))
+    return turns
+
+
+def _turns(phones: list[_Candidate], count: int) -> list[Turn]:
+    if any(phone["failing"] for phone in phones):
+        return []
+    rooms = {phone["id"]: lookahead(phone) - phone["ahead"] for phone in phones}
+    slots = {phone["id"]: phone["slot_in"] or 0.0 for phone in phones}
+    free = {device: room for device, room in rooms.items() if room > 0}
+    taken = take_turns(free, phones[0]["last_device_id"], min(count, sum(free.values())))
+    return [Turn(device, slots[device]) for device in taken]

@@ -1,0 +1,93 @@
+"""A single send that any phone may have gets one at once, where nobody waits for one."""
+
+from datetime import UTC, datetime, timedelta
+
+import psycopg
+import pytest
+
+from app.messages.dispatch import routing
+
+PLACES = "SELECT device_id, routed_at IS NOT NULL FROM messages ORDER BY id"
+
+
+@pytest.fixture
+def two(phone, enroll, device_number, ali, work):
+    """Two phones of an account that has sent before: routing has given it its cursor."""
+    second = enroll(name="second")
+    work(routing.route_waiting, ali.id)
+    return sorted([device_number(phone), device_number(second)])
+
+
+@pytest.fixture
+def send(client):
+    def post(**fields):
+        body = {"message": "Hi", "recipient_number": "+998901112233", "device_id": "active"} | fields
+        answer = client.post("/api/sms", json=body)
+        assert answer.status_code == 201, answer.text
+        return answer.json()["data"]["device_id"]
+
+    return post
+
+
+def places(sql):
+    return [device for (device,) in sql.execute("SELECT device_id FROM message_queue ORDER BY message_id").fetchall()]
+
+
+def test_it_has_its_phone_in_the_answer_and_phones_take_turns(two, send, sql, ali, work):
+    assert [send() for _ in range(5)] == [two[0], two[1], two[0], two[1], two[0]]
+    assert places(sql) == [two[0], two[1], two[0], two[1], two[0]]
+    assert work(routing.route_waiting, ali.id) == 0, "nothing is left for routing"
+    assert [routed for _, routed in sql.execute(PLACES).fetchall()] == [True] * 5
+
+
+def test_its_phone_hands_it_out(two, send, phone, sql):
+    send()
+    assert [message["phoneNumbers"] for message in phone.pull()] == [["+998901112233"]]
+
+
+def test_it_overtakes_no_other_single_send(two, send, sql, ali, work):
+    send()
+    sql.execute("UPDATE message_queue SET device_id = 0")
+    assert send() is None
+    assert work(routing.route_waiting, ali.id) == 2
+    assert send() is not None
+
+
+def test_while_another_is_routing_it_waits_for_that_one(two, send, database):
+    with psycopg.connect(database.postgres.url) as held:
+        held.execute("SELECT FROM dispatch_cursors FOR NO KEY UPDATE")
+        assert send() is None, "and the answer does not wait"
+    assert send() is None, "nor does it overtake"
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        "rests_until = clock_timestamp() - interval '1 minute'",
+        "rests_until = clock_timestamp() + interval '1 minute'",
+        "held_until = clock_timestamp() + interval '1 hour'",
+        "seen_at = clock_timestamp() - interval '1 hour', pulled_at = NULL, stream_seen_at = NULL",
+    ],
+    ids=["on trial", "resting", "held by its limits", "away"],
+)
+def test_routing_is_left_what_is_not_plain(two, send, sql, state):
+    sql.execute(f"UPDATE device_state SET {state}")
+    assert send() is None
+
+
+def test_a_phone_that_is_full_is_passed_by(two, send, sql):
+    sql.execute(
+        "INSERT INTO message_queue (message_id, user_id, device_id, lane)"
+        " SELECT -n, d.user_id, d.id, 0 FROM devices d, generate_series(1, 40) n WHERE d.id = %s",
+        (two[0],),
+    )
+    assert [send(), send()] == [two[1], two[1]]
+
+
+def test_what_is_not_for_now_has_none(two, send, client, sql):
+    assert send(send_at=(datetime.now(UTC) + timedelta(hours=1)).isoformat()) is None
+    sql.execute("DELETE FROM message_queue")
+    client.post("/api/opt-outs", json={"phone_number": "+998901112233"})
+    refused = client.post("/api/sms", json={"message": "x", "recipient_number": "+998901112233", "device_id": "active"})
+    assert refused.status_code == 422
+    assert places(sql) == []
