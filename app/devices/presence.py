@@ -28,6 +28,10 @@ _USES_STREAMS = f"COALESCE(s.stream_seen_at > {_NOW} - interval '1 hour', false)
 # Twice it was not noted as open.
 _LOST_STREAM = f"({_USES_STREAMS} AND s.stream_seen_at < {_NOW} - interval '10 seconds')"
 
+# No wake is sent before the last answer has arrived.
+ANSWER_ARRIVES_WITHIN_SECONDS = 0.15
+JUST_ANSWERED = f"COALESCE(s.pulled_at > {_NOW} - make_interval(secs => {ANSWER_ARRIVES_WITHIN_SECONDS}), false)"
+
 SUSPECT = f"(s.woken_at IS NOT NULL AND s.woken_at < {_NOW} - interval '15 seconds')"
 ONLINE = (
     f"(CASE WHEN {_USES_STREAMS} THEN s.stream_seen_at > {_NOW} - interval '30 seconds'"

@@ -28,6 +28,7 @@ from app.core.database import transaction
 from app.core.settings import get_settings
 from app.core.task_names import PHONES_CHANNEL
 from app.devices import presence
+from app.devices.presence import ANSWER_ARRIVES_WITHIN_SECONDS
 
 KEEP_ALIVE_SECONDS = 15.0
 CHECK_SECONDS = 15.0
@@ -35,9 +36,8 @@ PRESENCE_SECONDS = 5.0
 # The stock app connects again without closing what it had.
 MAX_STREAMS_OF_A_PHONE = 5
 # The app drops a pull in flight when it is triggered again, answer and all, so the next wake waits for the answer and
-# for its way to the phone; or, where no pull comes, for a second.
+# for its way to the phone (`presence`); or, where no pull comes, for a second.
 ANSWERS_WITHIN_SECONDS = 1.0
-ANSWER_ARRIVES_WITHIN_SECONDS = 0.15
 CLOSES_WITHIN_SECONDS = 1.0
 MAX_UNSENT = 20
 KEEP_ALIVE = b":keepalive\n\n"

@@ -17,11 +17,12 @@ from app.core.arrays import arrays_of, unnest
 from app.core.batching import Later
 from app.core.database import columns_of
 from app.core.errors import Unauthenticated
+from app.core.lanes import Lane
 from app.core.task_names import TaskName
 from app.devices import versions
 from app.devices.auth import devices_by_token
 from app.devices.models import DeviceState, PhoneRow
-from app.messages.dispatch import offers, pace, waking
+from app.messages.dispatch import limits, offers, pace, waking
 from app.messages.dispatch.offers import PLACE, Phone, places_of
 from app.messages.models import QueueEntry
 from app.messages.states import Stage
@@ -63,10 +64,11 @@ _LOCK = text(f"""
 
 _STANDING = text(f"""
     WITH shared AS MATERIALIZED ({consent.SHARE.format(users=unnest(QueueEntry.user_id))})
-    SELECT p.device_id, clock_timestamp() AS now, f.in_flight, f.youngest_unreported, f.recalled
+    SELECT p.device_id, clock_timestamp() AS now, f.in_flight, f.singles_in_flight, f.youngest_unreported, f.recalled
     FROM {unnest(*PLACE, alias="p")},
     LATERAL (
         SELECT count(*) FILTER (WHERE {pace.AHEAD}) AS in_flight,
+               count(*) FILTER (WHERE {pace.AHEAD} AND q.lane = {Lane.SINGLE}) AS singles_in_flight,
                max(q.released_at) FILTER (WHERE q.stage = {Stage.RELEASED}) AS youngest_unreported,
                COALESCE(bool_or(q.cancelling), false) AS recalled
         FROM message_queue q WHERE q.user_id = p.user_id AND q.device_id = p.device_id
@@ -162,7 +164,14 @@ def _lock(session: Session, ids: list[int]) -> dict[int, Phone]:
         _STANDING, {"user_id": [state["user_id"] for state in states.values()], "device_id": list(states)}
     )
     return {
-        row.device_id: Phone(states[row.device_id], row.now, row.in_flight, row.youngest_unreported, row.recalled)
+        row.device_id: Phone(
+            states[row.device_id],
+            row.now,
+            row.in_flight,
+            row.singles_in_flight,
+            row.youngest_unreported,
+            row.recalled,
+        )
         for row in standing
     }
 
@@ -172,6 +181,8 @@ def _release(session: Session, phones: dict[int, Phone], cancel: Cancel) -> dict
         pace.measure(phone.state, phone.now, phone.in_flight)
         if not phone.idle:
             phone.room = pace.room(phone.state, phone.now, phone.in_flight, phone.youngest_unreported)
+            if not phone.room and not limits.needs_care(phone.state):
+                phone.lane, phone.room = Lane.SINGLE, pace.room_for_singles(phone.state, phone.singles_in_flight)
     answers = _answers(session, phones, cancel)
     for device_id, phone in phones.items():
         new = sum(message.new for message in answers[device_id])

@@ -13,6 +13,7 @@ from sqlalchemy import Boolean, Integer, Row, text
 from sqlalchemy.orm import Session
 
 from app.core.arrays import unnest
+from app.core.lanes import Lane
 from app.core.settings import get_settings
 from app.devices import versions
 from app.devices.models import PhoneRow
@@ -29,16 +30,23 @@ class Phone:
     state: PhoneRow
     now: datetime
     in_flight: int = 0
+    singles_in_flight: int = 0
     youngest_unreported: datetime | None = None
     recalled: bool = False
     held_until: datetime | None = None
     room: int = 0
+    lane: Lane = Lane.BULK  # the last of those that have the room
     released: int = 0
     of_campaign: bool = False
 
     @property
     def idle(self) -> bool:
         return not self.state["is_active"]
+
+    @property
+    def kept(self) -> int:
+        """How much of the answer repeats leave to what is new."""
+        return self.room if self.lane is Lane.BULK else 0
 
 
 # Phones, by what leads to their rows in the queue.
@@ -50,13 +58,14 @@ def places_of(phones: Mapping[int, Phone]) -> dict[str, list[int]]:
     return {"user_id": [phone.state["user_id"] for phone in phones.values()], "device_id": list(phones)}
 
 
+_HAVING = (QueueEntry.lane, QueueEntry.sim_slot)
 _CLAIM = text(f"""
     WITH claimed AS MATERIALIZED (
         SELECT q.message_id, p.sim_slot, p.now
-        FROM {unnest(*PLACE, QueueEntry.sim_slot, alias="p", room=Integer(), now=QueueEntry.released_at)},
+        FROM {unnest(*PLACE, *_HAVING, alias="p", room=Integer(), now=QueueEntry.released_at)},
         LATERAL (
             SELECT message_id FROM message_queue q
-            WHERE user_id = p.user_id AND device_id = p.device_id AND stage = {Stage.WAITING}
+            WHERE user_id = p.user_id AND device_id = p.device_id AND stage = {Stage.WAITING} AND lane <= p.lane
               AND COALESCE(valid_until > clock_timestamp(), true) AND {NOT_PAUSED} AND {IN_HOURS}
             ORDER BY lane, message_id LIMIT p.room FOR NO KEY UPDATE SKIP LOCKED
         ) q
@@ -119,11 +128,13 @@ def claim(session: Session, phones: Mapping[int, Phone]) -> list[Row[Any]]:
         device_id: phone for device_id, phone in phones.items() if phone.room and not limits.needs_care(phone.state)
     }
     if able:
+        taken = Counter(claim.device_id for claim in claims)
         claims += session.execute(
             _CLAIM,
             {
                 **places_of(able),
-                "room": [phone.room for phone in able.values()],
+                "room": [min(phone.room, MAX_ANSWER - taken[device_id]) for device_id, phone in able.items()],
+                "lane": [phone.lane for phone in able.values()],
                 "sim_slot": [phone.state["default_sim_slot"] for phone in able.values()],
                 # The slot was judged at this moment, and the next one counts from it.
                 "now": [phone.now for phone in able.values()],
@@ -160,7 +171,7 @@ def _claim_with_care(session: Session, phone: Phone) -> Sequence[Row[Any]]:
 def _again(phones: Mapping[int, Phone], taken: Counter[int]) -> dict[str, Any]:
     return {
         **places_of(phones),
-        "room": [MAX_ANSWER - phone.room - taken[device_id] for device_id, phone in phones.items()],
+        "room": [MAX_ANSWER - phone.kept - taken[device_id] for device_id, phone in phones.items()],
         "everything": [_first_pull_of_a_stream(phone) for phone in phones.values()],
     }
 

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from typing import TypedDict
 
 from app.core.database import interval
+from app.core.lanes import Lane
 from app.devices.models import PhoneRow, PhoneState
 from app.messages.states import Stage
 
@@ -60,6 +61,14 @@ COUNT_AHEAD = f"""
     LATERAL (SELECT count(*) AS ahead FROM (
         SELECT FROM message_queue q WHERE q.user_id = d.user_id AND q.device_id = d.id AND {AHEAD}
         LIMIT :most) AS rows) a
+"""  # noqa: S608 - constants
+# The same, as `b.singles_ahead`, of single sends: they have a lane of their own, and no bulk takes its room.
+COUNT_SINGLES_AHEAD = f"""
+    LATERAL (SELECT count(*) AS singles_ahead FROM (
+        SELECT FROM message_queue q
+        WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.lane = {Lane.SINGLE}
+          AND q.stage IN ({Stage.WAITING}, {Stage.RELEASED}, {Stage.ACCEPTED}) AND {AHEAD}
+        LIMIT :most) AS rows) b
 """  # noqa: S608 - constants
 # Its limits hold the phone back for longer than it is filled ahead.
 HELD = f"COALESCE(s.held_until > clock_timestamp() + {interval(LOOKAHEAD)}, false)"
@@ -113,6 +122,11 @@ def room(state: PhoneRow, now: datetime, in_flight: int, youngest_unreported: da
     slot_is_free = state["next_slot_at"] is None or state["next_slot_at"] <= now
     is_reported = youngest_unreported is None or now - youngest_unreported >= UNREPORTED_HOLDS_FOR
     return 1 if slot_is_free and is_reported else 0
+
+
+def room_for_singles(state: PhoneRow, singles_in_flight: int) -> int:
+    """How many single sends it may have although it has no room: bulk that fills its window does not keep them."""
+    return 0 if is_paced(state) else max(0, MIN_WINDOW - singles_in_flight)
 
 
 def measure(state: PhoneState, now: datetime, in_flight: int) -> None:

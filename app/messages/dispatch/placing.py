@@ -16,8 +16,8 @@ from app.core import metrics
 from app.core.arrays import transposed, unnest
 from app.core.lanes import Lane
 from app.devices.health import FAILING, RESTING
-from app.devices.presence import ONLINE
-from app.messages.dispatch.pace import COUNT_AHEAD, HELD, MAX_LOOKAHEAD, Pace, lookahead
+from app.devices.presence import JUST_ANSWERED, ONLINE
+from app.messages.dispatch.pace import COUNT_SINGLES_AHEAD, HELD, MAX_LOOKAHEAD, Pace, lookahead
 from app.messages.dispatch.routing import take_turns
 from app.messages.models import DispatchCursor
 from app.messages.states import Stage
@@ -39,8 +39,9 @@ class _Candidate(Pace):
     user_id: int
     last_device_id: int
     id: int
-    ahead: int
+    singles_ahead: int
     failing: bool
+    cannot_be_woken: bool
     slot_in: float
 
 
@@ -54,15 +55,20 @@ _CANDIDATES = text(f"""
         ORDER BY c.user_id FOR NO KEY UPDATE OF c SKIP LOCKED
     )
     SELECT c.user_id, c.last_device_id, d.id, d.send_delay_seconds, d.send_delay_spread_seconds, d.send_window,
-           d.failing, d.slot_in, a.ahead
+           d.failing, d.cannot_be_woken, d.slot_in, b.singles_ahead
     FROM cursors c, LATERAL (
         SELECT d.user_id, d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, {FAILING} AS failing,
+               {JUST_ANSWERED} AND EXISTS (
+                   SELECT FROM message_queue q
+                   WHERE q.user_id = d.user_id AND q.device_id = d.id
+                     AND q.stage < {Stage.HELD} AND q.lane = {Lane.BULK}
+               ) AS cannot_be_woken,
                CAST(EXTRACT(EPOCH FROM GREATEST(s.next_slot_at - clock_timestamp(), interval '0')) AS float) AS slot_in
         FROM devices d JOIN device_state s ON s.device_id = d.id
         WHERE d.user_id = c.user_id AND d.is_active AND d.removed_at IS NULL
           AND {ONLINE} AND NOT {HELD} AND NOT {RESTING}
         ORDER BY d.id <= c.last_device_id, d.id LIMIT {_MAX_PHONES}
-    ) d, {COUNT_AHEAD}
+    ) d, {COUNT_SINGLES_AHEAD}
     ORDER BY c.user_id
 """)  # noqa: S608 - constants
 
@@ -89,10 +95,13 @@ def place(session: Session, wanted: Mapping[int, int]) -> dict[int, list[Turn]]:
 
 
 def _turns(phones: list[_Candidate], count: int) -> list[Turn]:
+    """In turn, but past those that are busy with bulk and cannot be woken at once, where there are others."""
     if any(phone["failing"] for phone in phones):
         return []
-    rooms = {phone["id"]: lookahead(phone) - phone["ahead"] for phone in phones}
-    slots = {phone["id"]: phone["slot_in"] or 0.0 for phone in phones}
+    rooms = {phone["id"]: lookahead(phone) - phone["singles_ahead"] for phone in phones}
     free = {device: room for device, room in rooms.items() if room > 0}
-    taken = take_turns(free, phones[0]["last_device_id"], min(count, sum(free.values())))
+    late = {phone["id"] for phone in phones if phone["cannot_be_woken"]}
+    ready = {device: room for device, room in free.items() if device not in late} or free
+    taken = take_turns(ready, phones[0]["last_device_id"], min(count, sum(ready.values())))
+    slots = {phone["id"]: phone["slot_in"] or 0.0 for phone in phones}
     return [Turn(device, slots[device]) for device in taken]

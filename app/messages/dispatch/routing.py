@@ -2,20 +2,22 @@
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from itertools import chain
 from typing import cast
 
-from sqlalchemy import text
+from sqlalchemy import Integer, text
 from sqlalchemy.orm import Session
 
 from app.core import metrics, outbound
 from app.core.arrays import unnest
 from app.core.database import interval
+from app.core.lanes import Lane
 from app.core.task_names import TaskName
 from app.devices.health import FAILING, RESTING
 from app.devices.presence import ONLINE
 from app.messages.dispatch import waking
 from app.messages.dispatch.limits import HELD_PARTLY, OF_A_SIM, PERIODS, RECIPIENT_HASH, RECIPIENTS
-from app.messages.dispatch.pace import COUNT_AHEAD, HELD, MAX_LOOKAHEAD, Pace, lookahead
+from app.messages.dispatch.pace import COUNT_AHEAD, COUNT_SINGLES_AHEAD, HELD, MAX_LOOKAHEAD, Pace, lookahead
 from app.messages.models import QueueEntry
 from app.messages.states import Stage
 
@@ -27,6 +29,7 @@ class Candidate(Pace):
 
     id: int
     ahead: int
+    singles_ahead: int
     online: bool
     failing: bool
     resting: bool
@@ -39,16 +42,17 @@ _IS_STICKY = text("SELECT sticky_phone FROM users WHERE id = :user")
 
 _PHONES = text(f"""
     SELECT d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, {ONLINE} AS online, a.ahead,
-           {FAILING} AS failing, {RESTING} AS resting,
+           b.singles_ahead, {FAILING} AS failing, {RESTING} AS resting,
            {HELD} AS held, {HELD} AND {HELD_PARTLY} AS held_partly
-    FROM devices d JOIN device_state s ON s.device_id = d.id, {COUNT_AHEAD}
+    FROM devices d JOIN device_state s ON s.device_id = d.id, {COUNT_AHEAD}, {COUNT_SINGLES_AHEAD}
     WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL ORDER BY d.id
 """)  # noqa: S608 - a constant
 
 _CLAIM = text(f"""
-    SELECT message_id FROM message_queue
-    WHERE user_id = :user AND device_id = 0 AND stage = {Stage.WAITING}
-    ORDER BY lane, message_id LIMIT :room FOR NO KEY UPDATE SKIP LOCKED
+    SELECT q.message_id, p.lane FROM {unnest(QueueEntry.lane, alias="p", room=Integer())}, LATERAL (
+        SELECT message_id FROM message_queue
+        WHERE user_id = :user AND device_id = 0 AND stage = {Stage.WAITING} AND lane = p.lane
+        ORDER BY message_id LIMIT p.room FOR NO KEY UPDATE SKIP LOCKED) q
 """)  # noqa: S608 - a constant
 
 # What phones may still take that a limit of recipients, or of the SIM card that sends by default, holds back: messages
@@ -107,14 +111,8 @@ def route_waiting(session: Session, user_id: int) -> int:
     last = _lock_cursor(session, user_id)
     rows = session.execute(_PHONES, {"user": user_id, "most": MAX_LOOKAHEAD}).mappings()
     phones = cast("list[Candidate]", rows.all())
-    if any(not phone["held"] for phone in phones):
-        rooms = room_of([phone for phone in phones if not phone["held"]])
-        total = min(BATCH_SIZE, sum(rooms.values()))
-        messages = list(session.scalars(_CLAIM, {"user": user_id, "room": total})) if total else []
-        usable = [phone["id"] for phone in _usable([phone for phone in phones if not phone["held"]])]
-        stays = _last_phones(session, user_id, messages, usable)
-        turns = iter(take_turns(rooms, last, len(messages) - len(stays)))
-        devices = [stays.get(message) or next(turns) for message in messages]
+    if free := [phone for phone in phones if not phone["held"]]:
+        messages, devices = _in_turn(session, user_id, free, last)
     else:
         rooms = room_of([phone for phone in phones if phone["held_partly"]])
         messages, devices = _past_limits(session, user_id, rooms) if rooms else ([], [])
@@ -127,9 +125,35 @@ def route_waiting(session: Session, user_id: int) -> int:
         {"user": user_id, "device": devices[-1]},
     )
     waking.wake_or_route(session, {(user_id, device) for device in devices})
-    if len(messages) == BATCH_SIZE:
+    if len(messages) >= BATCH_SIZE:
         outbound.nudge(session, TaskName.ROUTE, user_id)
     return len(messages)
+
+
+def _in_turn(session: Session, user_id: int, phones: Sequence[Candidate], last: int) -> tuple[list[int], list[int]]:
+    """Messages with their phones: single sends, which what a phone has ahead in bulk leaves their room, then bulk."""
+    rooms = {Lane.SINGLE: room_of(phones, Lane.SINGLE), Lane.BULK: room_of(phones)}
+    most = [min(BATCH_SIZE, sum(of_lane.values())) for of_lane in rooms.values()]
+    if not any(most):
+        return [], []
+    waiting: dict[int, list[int]] = {lane: [] for lane in rooms}
+    for message, lane in session.execute(_CLAIM, {"user": user_id, "lane": list(rooms), "room": most}):
+        waiting[lane].append(message)
+    stays = _last_phones(session, user_id, [*chain(*waiting.values())], [phone["id"] for phone in _usable(phones)])
+    messages: list[int] = []
+    devices: list[int] = []
+    for lane, of_lane in rooms.items():
+        left = Counter(of_lane)
+        left.subtract(devices)
+        free = {device: room for device, room in left.items() if room > 0}
+        moving = [message for message in waiting[lane] if message not in stays]
+        most_now = BATCH_SIZE - len(messages)
+        turns = take_turns(free, devices[-1] if devices else last, min(len(moving), sum(free.values()), most_now))
+        chosen = stays | dict(zip(moving, turns, strict=False))
+        given = [message for message in waiting[lane] if message in chosen]
+        messages += given
+        devices += [chosen[message] for message in given]
+    return messages, devices
 
 
 def take_turns(rooms: Mapping[int, int], last: int, count: int) -> list[int]:
@@ -191,10 +215,15 @@ def _usable(phones: Sequence[Candidate]) -> Sequence[Candidate]:
     return [phone for phone in usable if not phone["resting"]] or usable
 
 
-def room_of(phones: Sequence[Candidate]) -> dict[int, int]:
-    """Room of each phone that may be used.
+def room_of(phones: Sequence[Candidate], lane: Lane = Lane.BULK) -> dict[int, int]:
+    """Room of each phone that may be used; single sends have what bulk has left, and what it has taken.
 
     A failing phone gets one message at a time.
     """
-    rooms = {phone["id"]: (1 if phone["failing"] else lookahead(phone)) - phone["ahead"] for phone in _usable(phones)}
-    return {device: room for device, room in rooms.items() if room > 0}
+
+    def room(phone: Candidate) -> int:
+        if phone["failing"]:
+            return 1 - phone["ahead"]
+        return lookahead(phone) - phone["singles_ahead" if lane is Lane.SINGLE else "ahead"]
+
+    return {phone["id"]: free for phone in _usable(phones) if (free := room(phone)) > 0}

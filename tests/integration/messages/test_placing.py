@@ -5,7 +5,10 @@ from datetime import UTC, datetime, timedelta
 import psycopg
 import pytest
 
+from app.core.lanes import Lane
 from app.messages.dispatch import routing
+from app.messages.dispatch.pace import MIN_WINDOW
+from app.messages.states import Stage
 
 PLACES = "SELECT device_id, routed_at IS NOT NULL FROM messages ORDER BY id"
 
@@ -75,13 +78,68 @@ def test_routing_is_left_what_is_not_plain(two, send, sql, state):
     assert send() is None
 
 
-def test_a_phone_that_is_full_is_passed_by(two, send, sql):
-    sql.execute(
-        "INSERT INTO message_queue (message_id, user_id, device_id, lane)"
-        " SELECT -n, d.user_id, d.id, 0 FROM devices d, generate_series(1, 40) n WHERE d.id = %s",
-        (two[0],),
-    )
+FILL = """
+    INSERT INTO message_queue (message_id, user_id, device_id, lane, stage, released_at, offered_at, accepted_at)
+    SELECT -n - 1000 * d.id, d.user_id, d.id, %(lane)s, %(stage)s, now, now, now
+    FROM devices d, generate_series(1, %(count)s) n, clock_timestamp() now WHERE d.id = ANY(%(phones)s)
+"""
+
+
+@pytest.fixture
+def fill(sql):
+    """Give phones messages that they have ahead of them."""
+
+    def give(*phones, lane, stage=Stage.WAITING, count=100):
+        sql.execute(FILL, {"phones": list(phones), "lane": lane, "stage": stage, "count": count})
+
+    return give
+
+
+def test_a_phone_that_is_full_is_passed_by(two, send, fill):
+    fill(two[0], lane=Lane.SINGLE)
     assert [send(), send()] == [two[1], two[1]]
+
+
+def test_of_those_busy_with_bulk_one_that_can_be_woken_at_once_goes_first(two, send, fill, sql):
+    just_now = "UPDATE device_state SET pulled_at = clock_timestamp() + interval '1 minute' WHERE device_id = ANY(%s)"
+    sql.execute(just_now, ([two[0]],))
+    assert [send(), send()] == two, "it would be unfair where there is nothing else"
+    fill(*two, lane=Lane.BULK)
+    assert [send(), send()] == [two[1], two[1]]
+    sql.execute(just_now, (two,))
+    assert send() == two[0], "where none can, it is the next in turn"
+
+
+def test_bulk_takes_none_of_its_room(two, send, fill, sql, ali, work):
+    fill(*two, lane=Lane.BULK)
+    assert send() in two
+    sql.execute("UPDATE message_queue SET device_id = 0, lane = %s WHERE message_id > 0", (Lane.BULK,))
+    assert work(routing.route_waiting, ali.id) == 0, "the phones are full of bulk"
+    sql.execute("UPDATE message_queue SET lane = %s WHERE message_id > 0", (Lane.SINGLE,))
+    assert work(routing.route_waiting, ali.id) == 1
+
+
+def test_a_phone_whose_window_is_full_of_bulk_is_given_a_few(two, send, fill, phone, device_number, sql):
+    fill(*two, lane=Lane.BULK, stage=Stage.ACCEPTED)
+    placed = [send() for _ in range(2 * MIN_WINDOW + 2)]
+    assert placed.count(device_number(phone)) == MIN_WINDOW + 1
+    assert len(phone.pull()) == MIN_WINDOW
+    assert phone.pull() == phone.pull() == []
+
+
+def test_no_bulk_is_given_with_them(two, send, fill, phone, device_number, sql):
+    fill(*two, lane=Lane.BULK, stage=Stage.ACCEPTED)
+    send(device_id=device_number(phone), message="bulk")
+    sql.execute("UPDATE message_queue SET lane = %s WHERE message_id > 0", (Lane.BULK,))
+    send(device_id=device_number(phone), message="single")
+    assert [message["textMessage"]["text"] for message in phone.pull()] == ["single"]
+
+
+def test_a_phone_with_a_delay_keeps_it(two, send, settings_of, phone, device_number):
+    settings_of(phone, send_delay_seconds=60)
+    for _ in range(2):
+        send(device_id=device_number(phone))
+    assert [len(phone.pull()), len(phone.pull())] == [1, 0]
 
 
 def test_what_is_not_for_now_has_none(two, send, client, sql):
