@@ -5,7 +5,6 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from importlib import import_module
 
 import structlog
-from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
@@ -25,7 +24,6 @@ from app.core.heavy import HeavyCalls
 from app.core.logs import configure_logging
 from app.core.proxies import TrustedProxies
 from app.core.settings import get_settings
-from app.core.sizes import SIZES
 from app.core.validation import sentences
 from app.devices.callers import account_of
 from app.devices.streams import Streams
@@ -90,7 +88,6 @@ def create_api(hooks: Sequence[LifespanHook] = ()) -> FastAPI:
 def _lifespan(hooks: Sequence[LifespanHook]) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        current_default_thread_limiter().total_tokens = SIZES[get_settings().size].threads
         async with AsyncExitStack() as stack:
             for hook in hooks:
                 await stack.enter_async_context(hook())

@@ -33,8 +33,9 @@ from app.core import connecting, metrics, outbound
 from app.core.errors import is_deadlock
 from app.core.once import once
 from app.core.settings import get_settings
-from app.core.sizes import SIZES
+from app.core.sizes import KEPT_CONNECTIONS
 
+MAX_CONNECTIONS = 50
 # The role's own limit is short, for the hot calls: who shares a transaction with others waits for nobody.
 _LONG_LOCK_TIMEOUT = text("SELECT current_setting('transaction_read_only') FROM set_config('lock_timeout', '5s', true)")
 _STEP_BY_INDEX = text("SET LOCAL enable_bitmapscan = off")
@@ -91,10 +92,9 @@ CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_de
 
 @once
 def get_engine() -> Engine:
-    """The process's engine."""
-    size = SIZES[get_settings().size]
-    kept = size.kept_connections
-    return _make_engine("plain", pool_size=kept, max_overflow=size.max_connections - kept)
+    """The process's engine. Its pool is larger than the 40 threads that answer plain routes, so none waits for one."""
+    kept = KEPT_CONNECTIONS[get_settings().size]
+    return _make_engine("plain", pool_size=kept, max_overflow=MAX_CONNECTIONS - kept)
 
 
 @once

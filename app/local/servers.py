@@ -29,7 +29,6 @@ FIRST_PORT, LAST_PORT = 20000, 32000  # below the range from which the kernel ta
 _DATABASE = "smsfleet"
 # Of PostgreSQL, whose cache and processes are half of what a small installation holds.
 _SMALL = {
-    "max_connections": "80",
     "shared_buffers": "64MB",
     "wal_buffers": "2MB",
     "min_wal_size": "80MB",
