@@ -22,6 +22,7 @@ from app.core.validation import read, row_id
 from app.devices import ownership
 from app.messages.accepting.preview import preview
 from app.messages.schemas import PreviewDraft
+from app.web import texts
 from app.web.lists import paging, wanted
 from app.web.messages import SEPARATORS
 from app.web.pages import PageRoute, go, page
@@ -31,7 +32,6 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _ROWS_SHOWN = 3
 _GROUPS_SHOWN = 200
-_DAYS = range(1, 8)
 _PER_CENT = 100
 
 
@@ -49,7 +49,18 @@ def campaigns(visit: SignedIn) -> Response:
 
 @router.get("/campaigns/new")
 def new(visit: SignedIn) -> Response:
-    return page(visit, "campaign_new.html")
+    return _new(visit)
+
+
+def _new(visit: Visit, error: AppError | None = None) -> Response:
+    with transaction() as session:
+        return page(
+            visit,
+            "campaign_new.html",
+            error=error,
+            templates=texts.choices(session, visit),
+            taken=texts.taken(session, visit),
+        )
 
 
 @router.post("/campaigns")
@@ -60,7 +71,7 @@ def create(visit: Posts) -> Response:
         with transaction() as session:
             made = records.create(session, visit.me, draft).id
     except AppError as error:
-        return page(visit, "campaign_new.html", error=error)
+        return _new(visit, error)
     return go(f"/campaigns/{made}")
 
 
@@ -101,7 +112,8 @@ def _for_draft(session: Session, visit: Visit, number: int, message: str) -> dic
         "rows": [(row, _filled(session, visit, message, row)) for row in rows],
         "phones": [phone for phone in ownership.shown(session, visit.me.user_id) if phone.is_active],
         "groups": groups.page(session, visit.me.user_id, None, Paging(1, _GROUPS_SHOWN, "", ())).data,
-        "days": _DAYS,
+        "templates": texts.choices(session, visit),
+        "taken": texts.taken(session, visit),
     }
 
 

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.accounts.principals import hold
-from app.contacts import groups
+from app.contacts import book, groups
 from app.core.database import transaction
 from app.core.errors import AppError, Invalid, NotFound
+from app.core.numbers import normalize_number
 from app.core.pages import Paging
 from app.core.security import parse_token, random_text
 from app.core.validation import read
@@ -25,6 +26,7 @@ from app.messages.lookup import MODEL, find
 from app.messages.queries import MessageFilter
 from app.messages.schemas import BulkDraft, PreviewDraft, SmsDraft
 from app.messages.states import Event, Status
+from app.web import texts
 from app.web.lists import paging, wanted
 from app.web.pages import PageRoute, go, page
 from app.web.visits import Posts, SignedIn, Visit
@@ -53,6 +55,8 @@ def _send(visit: Visit, error: AppError | None = None) -> Response:
             error=error,
             phones=[phone for phone in ownership.shown(session, visit.me.user_id) if phone.is_active],
             groups=groups.page(session, visit.me.user_id, None, every).data,
+            templates=texts.choices(session, visit),
+            taken=texts.taken(session, visit),
             chosen=[str(group) for group in _groups(visit)],
             to=visit.given("recipients") or visit.query("to"),
             # Of this page: sending it twice sends once.
@@ -82,8 +86,10 @@ def preview_text(visit: Posts) -> Response:
 @router.post("/send")
 async def send(visit: Posts, request: Request) -> Response:
     recipients = [part.strip() for part in SEPARATORS.split(visit.given("recipients")) if part.strip()]
-    shared = {name: visit.given(name) for name in ("message", "device_id", "sim_slot")}
+    shared: dict[str, Any] = {name: visit.given(name) for name in ("message", "device_id", "sim_slot")}
     shared["send_at"] = visit.moment("send_at")
+    # Nothing of a template's text is sent unfilled.
+    shared |= {"fields": {}} if visit.given("template") else {}
     try:
         if len(recipients) == 1 and not _groups(visit):
             message = await run_in_threadpool(send_one, visit, {**shared, "recipient_number": recipients[0]})
@@ -105,6 +111,8 @@ async def send(visit: Posts, request: Request) -> Response:
 
 
 def send_one(visit: Visit, values: dict[str, Any]) -> int:
+    if "fields" in values:
+        values["fields"] = _name_of(visit, values["recipient_number"])
     key, digest = _once(visit)
     item = requests.Send(
         credentials=parse_token(visit.anchor),
@@ -115,6 +123,14 @@ def send_one(visit: Visit, values: dict[str, Any]) -> int:
     with transaction() as session:
         sent: int = intake.accept_one(session, item)["id"]
     return sent
+
+
+def _name_of(visit: Visit, recipient: str) -> dict[str, str]:
+    """What a template's text can say of the recipient: the contact's name."""
+    number = normalize_number(recipient, visit.me.default_region)
+    with transaction() as session:
+        name = book.names_of(session, visit.me.user_id, [number]).get(number) if number else None
+    return {"name": name} if name else {}
 
 
 def _once(visit: Visit) -> tuple[str | None, bytes]:

@@ -113,7 +113,7 @@ def _environment() -> "Environment":
 def page(visit: Visit, template: str, *, status: int = 200, error: AppError | None = None, **context: Any) -> Response:
     """A page. With an `error` that somebody can mend it shows it where it belongs, and keeps what was typed."""
     if error is not None:
-        context["errors"] = error.errors if isinstance(error, Invalid) else {}
+        context["errors"] = _by_field(error.errors) if isinstance(error, Invalid) else {}
         context["fault"] = None if isinstance(error, Invalid) else error.message
         status = error.status if status == 200 else status  # noqa: PLR2004 - OK
     context["form"] = Form(visit.form)
@@ -134,6 +134,12 @@ def page(visit: Visit, template: str, *, status: int = 200, error: AppError | No
     if visit.new_anchor:
         set_cookie(visit, response, cookies.VISITOR, visit.anchor)
     return response
+
+
+def _by_field(errors: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """By the names that fields of forms have: `hours.from` is `hours[from]`."""
+    parts = {name: name.split(".") for name in errors}
+    return {"".join([first, *(f"[{part}]" for part in rest)]): errors[name] for name, (first, *rest) in parts.items()}
 
 
 def set_cookie(visit: Visit, response: Response, cookie: str, value: str, lasts: int | None = None) -> None:

@@ -15,6 +15,7 @@ from app.web import (
     phones,
     settings,
     static,
+    texts,
     webhooks,
 )
 
@@ -27,6 +28,7 @@ for _area in (
     messages,
     conversations,
     contacts,
+    texts,
     optouts,
     webhooks,
     keys,

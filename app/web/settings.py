@@ -1,6 +1,7 @@
 """The account: settings, language, password, sessions, plan, and its end."""
 
 import io
+from typing import Any
 from zoneinfo import available_timezones
 
 import segno
@@ -19,10 +20,12 @@ from app.accounts.schemas import (
 )
 from app.core.database import transaction
 from app.core.dependencies import per_address
-from app.core.errors import AppError
+from app.core.errors import AppError, Invalid
+from app.core.hours import DAYS
 from app.core.mail import require_mail
 from app.core.once import once
 from app.core.settings import get_settings
+from app.core.validation import read
 from app.web import words
 from app.web.pages import PageRoute, end_cookie, go, page
 from app.web.visits import SIGN_IN, Posts, SignedIn, Visit, user_of
@@ -50,6 +53,7 @@ def _settings(visit: Visit, error: AppError | None = None, part: str = "") -> Re
             part=part,
             zones=zone_names(),
             settings=SettingsOut.model_validate(user, from_attributes=True),
+            sending=_sending_form(visit) if part == "sending" else _sending_stored(user),
             user=user,
             sessions=sessions.shown(session, visit.me),
             has_mail=get_settings().smtp_url is not None,
@@ -70,6 +74,67 @@ def change(visit: Posts) -> Response:
     except AppError as error:
         return _settings(visit, error, "settings")
     return go("/settings?done=saved")
+
+
+def _sending_stored(user: User) -> dict[str, Any]:
+    """The rules of sending as the fields of their form."""
+    zones = user.country_zones or {}
+    return {
+        "hours": user.allowed_hours or {"days": DAYS},
+        "cap": user.frequency_cap or {},
+        "same_content_minutes": user.same_content_minutes,
+        "sticky_phone": user.sticky_phone,
+        "country_zones": "\n".join(f"{country} {zone}" for country, zone in zones.items()),
+    }
+
+
+def _sending_form(visit: Visit) -> dict[str, Any]:
+    """As `_sending_stored`, of what was typed."""
+    hours, cap = visit.nested("allowed_hours"), visit.nested("frequency_cap")
+    typed = {name: visit.given(name) for name in ("same_content_minutes", "country_zones")}
+    return {**typed, "hours": hours, "cap": cap, "sticky_phone": visit.given("sticky_phone") == "1"}
+
+
+@router.post("/settings/sending")
+def change_sending(visit: Posts) -> Response:
+    """The hours of bulk messages, and what keeps people from too many of them."""
+    hours, cap = visit.nested("allowed_hours"), visit.nested("frequency_cap")
+    values = {
+        "allowed_hours": _hours(hours) if hours.get("from") or hours.get("to") else None,
+        "frequency_cap": cap if any(cap.values()) else None,
+        "same_content_minutes": visit.given("same_content_minutes"),
+        "sticky_phone": visit.given("sticky_phone"),
+        "country_zones": _country_zones(visit.given("country_zones")),
+    }
+    try:
+        wanted = read(SettingsChange, values)
+        with transaction() as session:
+            account.change_settings(user_of(session, visit), wanted.given())
+    except AppError as error:
+        return _settings(visit, _in_one_field(error), "sending")
+    return go("/settings?done=saved")
+
+
+def _hours(typed: dict[str, Any]) -> dict[str, Any]:
+    days = typed.get("days")
+    return {**typed, "days": [day for day in days if day] if isinstance(days, list) else days}
+
+
+def _country_zones(typed: str) -> dict[str, str] | None:
+    """A line each: a country, and its time zone."""
+    lines = [line.split(None, 1) for line in typed.splitlines() if line.strip()]
+    return {country.upper(): "".join(zone) for country, *zone in lines} or None
+
+
+def _in_one_field(error: AppError) -> AppError:
+    """The page has one field for the zones of all countries, and one for all days."""
+    if not isinstance(error, Invalid):
+        return error
+    told: dict[str, list[str]] = {}
+    for name, sentences in error.errors.items():
+        whole = next((field for field in ("country_zones", "allowed_hours.days") if name.startswith(field)), name)
+        told.setdefault(whole, []).extend(sentences)
+    return Invalid(told)
 
 
 @router.post("/settings/language")

@@ -87,6 +87,11 @@ class Visit:
         value = self.form.get(name)
         return value if isinstance(value, str) else ""
 
+    def nested(self, name: str) -> dict[str, Any]:
+        """The fields of the form that have names like `name[part]`."""
+        value = self.form.get(name)
+        return value if isinstance(value, dict) else {}
+
     def moment(self, name: str) -> str:
         """A time that was typed by the account's clock, as the schemas read it; as it is where it is none."""
         typed = self.given(name)

@@ -121,6 +121,43 @@ def test_many_recipients_and_groups(browse, ali, phone, client, sql) -> None:
     assert texts == [("Hello Laylo", "+998901112200"), ("Hello ", "+998901112233")]
 
 
+def test_a_template_is_kept_taken_changed_and_deleted(browse, ali, phone, client, sql) -> None:
+    client.post("/api/contacts", json={"phone_number": "+998901112200", "name": "Laylo"})
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open("/templates")
+    visitor.says("There is no template yet.")
+    page.fill("#name", "Opening")
+    page.fill("#message", "Hello {name}, come at {hour}")
+    visitor.submit("Keep it")
+    visitor.is_accessible()
+    visitor.open("/send")
+    page.fill("#recipients", "+998901112200")
+    visitor.is_accessible()
+    page.get_by_role("button", name="Take its text").click()
+    page.locator("#text input[name=template]").wait_for(state="attached")
+    assert page.input_value("#message") == "Hello {name}, come at {hour}"
+    visitor.says("SMS parts: 1")
+    visitor.submit("Send")
+    visitor.says("placeholders that no field fills: {hour}")
+    visitor.complaints.clear()
+    page.fill("#message", "Hello {name}, come at nine")
+    visitor.submit("Send")
+    assert sql.execute("SELECT message FROM messages").fetchall() == [("Hello Laylo, come at nine",)]
+    visitor.open("/templates")
+    page.get_by_role("link", name="Opening", exact=True).click()
+    page.fill("#message", "Hello {name|there}")
+    visitor.submit("Save")
+    page.get_by_role("link", name="Opening", exact=True).click()
+    page.get_by_role("link", name="New campaign").click()
+    assert page.input_value("#message") == "Hello {name|there}"
+    page.go_back()
+    visitor.is_accessible()
+    page.get_by_text("Delete the template").first.click()
+    visitor.submit("Delete the template")
+    visitor.says("There is no template yet.")
+
+
 def test_a_phone_is_paused_renamed_limited_and_removed(browse, ali, phone, client, device_number) -> None:
     number = device_number(phone)
     visitor = browse(ali)
@@ -287,6 +324,38 @@ def test_a_webhook_that_fails_is_seen_mended_and_replayed(browse, ali, configure
     check_address.cache_clear()
 
 
+def set_rules_of_sending(visitor, sql) -> None:
+    page = visitor.page
+    form = page.locator("form[action='/settings/sending']")
+    page.fill("#allowed-from", "09:00")
+    page.fill("#allowed-to", "20:30")
+    page.uncheck("#day-sun")
+    page.fill("#cap-messages", "3")
+    page.fill("#country_zones", "us America/Chicago\nKZ Nowhere")
+    with page.expect_navigation():
+        form.get_by_role("button", name="Save").click()
+    assert page.locator("[id='frequency_cap[days]-wrong']").inner_text() == "The frequency cap.days field is required."
+    assert "time zone" in page.locator("#country_zones-wrong").inner_text()
+    visitor.complaints.clear()
+    assert (page.input_value("#cap-messages"), page.is_checked("#day-sun")) == ("3", False)
+    page.fill("#cap-days", "7")
+    page.fill("#same_content_minutes", "60")
+    page.fill("#country_zones", "us America/Chicago")
+    page.check("#sticky_phone")
+    visitor.is_accessible()
+    with page.expect_navigation():
+        form.get_by_role("button", name="Save").click()
+    columns = "allowed_hours, frequency_cap, same_content_minutes, sticky_phone, country_zones"
+    hours = {"from": "09:00", "to": "20:30", "days": ["mon", "tue", "wed", "thu", "fri", "sat"], "zone": "recipient"}
+    expected = (hours, {"messages": 3, "days": 7}, 60, True, {"US": "America/Chicago"})
+    assert sql.execute(f"SELECT {columns} FROM users").fetchone() == expected
+    page.fill("#allowed-from", "")
+    page.fill("#allowed-to", "")
+    with page.expect_navigation():
+        form.get_by_role("button", name="Save").click()
+    assert sql.execute(f"SELECT {columns} FROM users").fetchone() == (None, *expected[1:])
+
+
 def test_settings_password_sessions_and_the_end(browse, ali, secret, api, sql) -> None:
     visitor = browse(ali)
     page = visitor.page
@@ -298,6 +367,7 @@ def test_settings_password_sessions_and_the_end(browse, ali, secret, api, sql) -
     visitor.submit("Save")
     visitor.says("Saved.")
     assert sql.execute("SELECT default_region, failover, keep_inbound FROM users").fetchone() == ("UZ", False, True)
+    set_rules_of_sending(visitor, sql)
     visitor.submit("Sign out everywhere else")
     assert sql.execute("SELECT count(*) FROM tokens").fetchone() == (1,)
     page.fill("#current_password", "wrong")
