@@ -8,7 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts import ownership, passwords, plans, second_factor, sessions, sign_in_links, signin
+from app.accounts import blocking, ownership, passwords, plans, second_factor, sessions, sign_in_links, signin
 from app.accounts.models import User
 from app.core import operator_link
 from app.core.database import transaction
@@ -64,6 +64,17 @@ def make_operator(
     with transaction() as session:
         _user(session, email).is_operator = not revoke
     typer.echo(f"user {email} is {'no longer an' if revoke else 'an'} operator")
+
+
+@user_app.command("block")
+def block_user(
+    email: Address, *, undo: Annotated[bool, typer.Option("--undo", help="Let the account be used again.")] = False
+) -> None:
+    """Block an account: nobody signs in, its keys are refused, and what waits is cancelled."""
+    with transaction() as session:
+        user = _user(session, email)
+        blocking.unblock(user) if undo else blocking.block(session, user)
+    typer.echo(f"user {email} is {'no longer ' if undo else ''}blocked")
 
 
 @user_app.command("no-second-factor")

@@ -81,6 +81,8 @@ class User(Base):
     hours_judged_to: Mapped[int | None]
     # What was accepted before is cancelled: the account was prepared by somebody else, or is deleted.
     withdraw_before: Mapped[datetime | None]
+    # Since when an operator lets it do nothing (`blocking`).
+    blocked_at: Mapped[datetime | None]
     # Nobody's any more; upkeep deletes what is left of it.
     deleted_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]

@@ -46,7 +46,9 @@ class Principal(NamedTuple):
 
 TokenCredentials = tuple[int, bytes]  # of a token: its id, and the digest of the secret that came with it
 
-# For statements that begin with who asks: a token in force `t`, its user `u`, and what `read_principal` reads of them.
+# For statements that begin with who asks: a token in force `t`, its user `u`, who is not blocked, and what
+# `read_principal` reads of them.
+NOT_BLOCKED = "u.blocked_at IS NULL"
 IN_FORCE = "(t.expires_at IS NULL OR t.expires_at > clock_timestamp())"
 PRINCIPAL = """
     t.id, t.secret_hash, t.user_id, t.kind, t.abilities,
@@ -55,7 +57,7 @@ PRINCIPAL = """
 """
 
 _PRINCIPAL_OF = text(f"""
-    SELECT {PRINCIPAL} FROM tokens t JOIN users u ON u.id = t.user_id WHERE t.id = :id AND {IN_FORCE}
+    SELECT {PRINCIPAL} FROM tokens t JOIN users u ON u.id = t.user_id AND {NOT_BLOCKED} WHERE t.id = :id AND {IN_FORCE}
 """)  # noqa: S608 - the constants above
 
 

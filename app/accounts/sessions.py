@@ -6,8 +6,10 @@ from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Session
 
 from app.accounts import tokens
-from app.accounts.models import Token
+from app.accounts.models import Token, User
 from app.accounts.principals import Principal
+from app.core.errors import Forbidden
+from app.core.refusals import ACCOUNT_BLOCKED
 from app.core.settings import get_settings
 
 NAME = "Sign-in"
@@ -20,7 +22,12 @@ _BEGIN = text("""
 
 
 def begin(session: Session, user_id: int, client: str | None = None) -> tokens.NewToken:
-    """A new session of the user; `client` is what the program that signed in calls itself."""
+    """A new session of the user; `client` is what the program that signed in calls itself.
+
+    Raises `Forbidden` where the account is blocked.
+    """
+    if session.scalar(select(User.blocked_at).where(User.id == user_id).with_for_update(read=True)) is not None:
+        raise Forbidden(ACCOUNT_BLOCKED)
     token = tokens.issue(session, user_id, "session", (client or "").strip()[:MAX_NAME] or NAME)
     session.execute(_BEGIN, {"id": token.id, **limits()})
     return token

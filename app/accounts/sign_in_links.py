@@ -33,7 +33,12 @@ def is_valid(session: Session, secret: str) -> bool:
 
 def owner(session: Session) -> User | None:
     """Who the link signs in: the first operator, else the first account; None where there is no account yet."""
-    query = select(User).where(User.deleted_at.is_(None)).order_by(User.is_operator.desc(), User.id).limit(1)
+    query = (
+        select(User)
+        .where(User.deleted_at.is_(None), User.blocked_at.is_(None))
+        .order_by(User.is_operator.desc(), User.id)
+        .limit(1)
+    )
     return session.scalar(query)
 
 

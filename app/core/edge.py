@@ -94,6 +94,7 @@ class Edge:
         try:
             if "\0" in scope["path"]:
                 raise RouteNotFound(scope["path"].replace("\0", ""))  # noqa: TRY301 - one way out for all errors
+            scope["whole_query"] = scope["query_string"]
             scope["query_string"] = without_blanks(scope["query_string"])
             await self._app(scope, receive, answer)
         except ClientDisconnect:

@@ -60,6 +60,12 @@ LINK_USED = Refusal("link_used", "This link was already used or has expired; sta
 FORM_EXPIRED = Refusal("form_expired", "This page was open for too long or came from elsewhere; reload it.")
 NO_MAIL = Refusal("no_mail", "This server cannot send mail; ask its operator for a new password.")
 
+ACCOUNT_BLOCKED = Refusal("account_blocked", "This account is blocked; ask the operator of this server.")
+OWN_ACCOUNT = Refusal("own_account", "Nobody can block the account that they are signed in with.")
+FLOWER_UNAVAILABLE = Refusal(
+    "flower_unavailable", "Flower does not answer, or has another password than this gateway; see its log."
+)
+
 # Phones.
 TOO_MANY_PHONES = Refusal("too_many_phones", "An account can have at most {limit} phones; remove one first.")
 ENROLLING_TOO_FAST = Refusal(

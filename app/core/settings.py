@@ -95,6 +95,8 @@ class Settings(BaseSettings):
     flower: Annotated[bool | None, BeforeValidator(_empty_is_unset)] = None
     flower_port: int = Field(default=5555, ge=0, le=65535)
     flower_password: OptionalSecret = None
+    # Where the dashboard finds Flower, with its user and password; `smsfleet up` sets it.
+    flower_url: OptionalSecret = None
     metrics_token: OptionalSecret = None
     # Where workers and beat show theirs; unset: nowhere.
     metrics_port: Annotated[Annotated[int, Field(ge=1, le=65535)] | None, BeforeValidator(_empty_is_unset)] = None

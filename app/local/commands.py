@@ -57,6 +57,6 @@ def flower(address: str, port: int, state: str) -> tuple[str, ...]:
     # fmt: off
     return (
         *_CELERY, "flower", f"--address={address}", f"--port={port}", "--max-tasks=10000", "--max-workers=200",
-        "--persistent=True", f"--db={state}", "--state-save-interval=60000", "--logging=error",
+        "--url-prefix=flower", "--persistent=True", f"--db={state}", "--state-save-interval=60000", "--logging=error",
     )
     # fmt: on

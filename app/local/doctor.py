@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from app.checks import looks
+from app.checks.finding import Finding, Severity
 from app.core.settings import Settings
-from app.local.checks import broker, database, machine
-from app.local.checks.finding import Finding, Severity
+from app.local import processes
 from app.local.folder import Runtime
 
 _LABELS = {Severity.OK: "ok  ", Severity.NOTE: "note", Severity.WARNING: "WARN", Severity.BROKEN: "BAD "}
@@ -21,9 +22,8 @@ _HOST = re.compile(r"(?<=://)[^\s/:]+")
 
 def examine(settings: Settings, runtime: Runtime | None) -> list[Finding]:
     """Look at the database, the broker, the workers and the HTTP side of an installation."""
-    looks = (database.look, broker.look, machine.look)
-    found = [finding for look in looks for finding in look(settings)]
-    return [*found, *(machine.processes(runtime) if runtime else ())]
+    of_this = processes.processes(runtime) if runtime else ()
+    return [*looks.examine(settings), *processes.reach(settings), *of_this]
 
 
 def worst(findings: list[Finding]) -> Severity:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import psycopg
 from pydantic import AnyHttpUrl
@@ -292,7 +292,7 @@ class Installation:
         if self.shape.flower:
             with self._listen("127.0.0.1", "flower_port") as probe:  # Flower opens its port itself
                 self._flower_port = int(probe.getsockname()[1])
-            self.flower_url = f"http://127.0.0.1:{self._flower_port}"
+            self.flower_url = f"http://127.0.0.1:{self._flower_port}/flower/"
 
     def _listen(self, host: str, field: str) -> socket.socket:
         """On the port of a setting. One taken in place of the default is told, and kept for the next start."""
@@ -357,6 +357,7 @@ class Installation:
                 grace=15,
                 pass_fds=(listener.fileno(),),
                 is_forked=True,
+                **self._way_to_flower(),
             )
         for queue in ("dispatch", "webhooks", "upkeep"):
             for number in range(1, getattr(self.shape, queue) + 1):
@@ -372,6 +373,13 @@ class Installation:
             command = commands.flower("127.0.0.1", self._flower_port, str(state))
             secret = f"smsfleet:{self.flower_password()}"
             yield self._program("flower", command, is_forked=True, FLOWER_BASIC_AUTH=secret)
+
+    def _way_to_flower(self) -> dict[str, str]:
+        """What the dashboard needs, to show Flower to operators."""
+        if not self.shape.flower:
+            return {}
+        password = quote(self.flower_password(), safe="")
+        return {"SMSFLEET_FLOWER_URL": f"http://smsfleet:{password}@127.0.0.1:{self._flower_port}"}
 
     def _empty_figures(self) -> Path:
         """An empty folder for the figures of all processes together, since this start."""

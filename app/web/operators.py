@@ -7,18 +7,22 @@ from typing import Annotated, Any
 import redis
 from fastapi import APIRouter, Response
 from pydantic import Field
-from sqlalchemy import text
+from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
-from app.accounts import plans
+from app.accounts import blocking, plans
+from app.accounts.models import User
+from app.checks import looks
 from app.core import broker, heartbeat
 from app.core.database import transaction
-from app.core.errors import AppError, NotFound
+from app.core.errors import AppError, NotFound, Refused
 from app.core.outbound import get_redis
+from app.core.refusals import OWN_ACCOUNT
 from app.core.settings import get_settings
 from app.core.validation import Body, Integer, row_id
 from app.devices.presence import ONLINE
 from app.messages.states import Stage
+from app.web import flower
 from app.web.pages import PageRoute, go, page
 from app.web.visits import Operator, OperatorPosts, Visit
 
@@ -95,7 +99,7 @@ def standing(session: Session) -> dict[str, Any]:
 @router.get("/operators")
 def overview(visit: Operator) -> Response:
     with transaction() as session:
-        return page(visit, "operators.html", **standing(session))
+        return page(visit, "operators.html", has_flower=flower.is_there(), **standing(session))
 
 
 @router.get("/operators/now")
@@ -104,12 +108,20 @@ def now(visit: Operator) -> Response:
         return page(visit, "operators_now.html", **standing(session))
 
 
+@router.get("/operators/doctor")
+def doctor(visit: Operator) -> Response:
+    """What `smsfleet doctor` finds, as far as an API process can see it."""
+    found = sorted(looks.examine(get_settings()), key=lambda finding: -finding.severity)
+    return page(visit, "operators_doctor.html", findings=found, troubled=any(not finding.good for finding in found))
+
+
 @dataclass(frozen=True, slots=True)
 class _User:
     id: int
     name: str
     email: str
     is_operator: bool
+    blocked_at: datetime | None
     premium_expires_at: datetime | None
     created_at: datetime
     phones: int
@@ -117,7 +129,7 @@ class _User:
 
 
 _USERS = text("""
-    SELECT u.id, u.name, u.email, u.is_operator, u.premium_expires_at, u.created_at,
+    SELECT u.id, u.name, u.email, u.is_operator, u.blocked_at, u.premium_expires_at, u.created_at,
            (SELECT count(*) FROM devices d WHERE d.user_id = u.id AND d.removed_at IS NULL) AS phones,
            (SELECT COALESCE(CAST(sum(n) AS bigint), 0) FROM (
                 SELECT n FROM usage_totals t WHERE t.user_id = u.id AND t.kind = 'sent'
@@ -146,7 +158,31 @@ def give_premium(visit: OperatorPosts, user: str) -> Response:
     except AppError as error:
         return _users(visit, error)
     with transaction() as session:
-        if not session.scalar(text("SELECT 1 FROM users WHERE id = :id AND deleted_at IS NULL"), {"id": row_id(user)}):
-            raise NotFound("User")
-        plans.add_premium(session, row_id(user) or 0, wanted.months)
+        plans.add_premium(session, _named(session, user).id, wanted.months)
     return go("/operators/users?done=saved")
+
+
+def _named(session: Session, user: str) -> User:
+    """The user's row, locked. Raises `NotFound`."""
+    query = select(User).where(User.id == (row_id(user) or 0), User.deleted_at.is_(None))
+    found = session.scalar(query.with_for_update(key_share=True))
+    if found is None:
+        raise NotFound("User")
+    return found
+
+
+@router.post("/operators/users/{user}/block")
+def block(visit: OperatorPosts, user: str) -> Response:
+    with transaction() as session:
+        found = _named(session, user)
+        if found.id == visit.me.user_id:
+            raise Refused(OWN_ACCOUNT)
+        blocking.block(session, found, by=visit.me.user_id)
+    return go("/operators/users?done=blocked")
+
+
+@router.post("/operators/users/{user}/unblock")
+def unblock(visit: OperatorPosts, user: str) -> Response:
+    with transaction() as session:
+        blocking.unblock(_named(session, user), by=visit.me.user_id)
+    return go("/operators/users?done=unblocked")

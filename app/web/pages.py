@@ -29,6 +29,8 @@ _YEAR = 365 * 86_400
 DONE = {
     "saved": marked("Saved."),
     "removed": marked("Removed."),
+    "blocked": marked("Blocked. What waited is being cancelled."),
+    "unblocked": marked("The account can be used again."),
     "cancelled": marked("Cancelled."),
     "queued": marked("Queued for sending."),
     "password": marked("Your password is changed. Other browsers have to sign in again."),

@@ -7,6 +7,7 @@ from app.web import (
     contacts,
     conversations,
     entrance,
+    flower,
     keys,
     messages,
     operators,
@@ -34,6 +35,7 @@ for _area in (
     keys,
     settings,
     operators,
+    flower,
     static,
 ):
     router.include_router(_area.router)

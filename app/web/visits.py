@@ -159,7 +159,7 @@ def operator_posts(request: Request) -> Visit:
 
 def posted(visit: Visit) -> Visit:
     """`visit` with the form that came with it. Raises `Refused` where it is not from a page of ours."""
-    _refuse_elsewhere(visit.request)
+    refuse_elsewhere(visit.request)
     state = visit.request.state
     if state.body_error is not None:
         raise state.body_error
@@ -177,7 +177,7 @@ def has_file(visit: Visit) -> bool:
 @contextmanager
 def posted_file(visit: Visit) -> Iterator[uploads.Upload]:
     """The file that came with a form, and the form's other fields. Raises as `posted`, and where there is no file."""
-    _refuse_elsewhere(visit.request)
+    refuse_elsewhere(visit.request)
     state = visit.request.state
     if state.body_error is not None:
         raise state.body_error
@@ -194,9 +194,9 @@ def _typed(value: Any) -> Any:
     return value.replace("\r\n", "\n") if isinstance(value, str) else value
 
 
-def _refuse_elsewhere(request: Request) -> None:
-    """Raises `Refused` for a form that came from another site."""
-    if not _same_site(request):
+def refuse_elsewhere(request: Request, *, certainly: bool = False) -> None:
+    """Raises `Refused` for a form that came from another site; `certainly`: also for one that does not say."""
+    if not _same_site(request, otherwise=not certainly):
         raise Refused(FORM_EXPIRED)
 
 
@@ -206,14 +206,14 @@ def _check_token(visit: Visit, given: object) -> None:
         raise Refused(FORM_EXPIRED)
 
 
-def _same_site(request: Request) -> bool:
+def _same_site(request: Request, *, otherwise: bool) -> bool:
     """Whether the browser says that the request comes from a page of ours; those that say nothing have the token."""
     site = request.headers.get("sec-fetch-site")
     if site is not None:
         return site == "same-origin"
     origin = request.headers.get("origin")
     if origin is None:
-        return True
+        return otherwise
     ours = {urlsplit(base_url(request.scope)).netloc, request.headers.get("host")}
     return urlsplit(origin).netloc in ours
 

@@ -11,7 +11,7 @@ from sqlalchemy import Integer, Row, text
 from sqlalchemy.orm import Session
 
 from app.accounts.models import Token
-from app.accounts.principals import IN_FORCE, PRINCIPAL, Principal, TokenCredentials, read_principal
+from app.accounts.principals import IN_FORCE, NOT_BLOCKED, PRINCIPAL, Principal, TokenCredentials, read_principal
 from app.core.arrays import unnest
 from app.core.errors import Invalid, Refused
 from app.core.refusals import NO_ACTIVE_DEVICE
@@ -61,7 +61,7 @@ _OF_TOKENS = text(f"""
     SELECT {PRINCIPAL}, a.place, {_PHONES}
     FROM {unnest(Device.id, alias="a", place=Integer(), token=Token.id, name=Device.device_id)}
     JOIN tokens t ON t.id = a.token AND {IN_FORCE}
-    JOIN users u ON u.id = t.user_id {_LOOK_UP}
+    JOIN users u ON u.id = t.user_id AND {NOT_BLOCKED} {_LOOK_UP}
 """)  # noqa: S608 - the constants above, and those of `accounts.principals`
 
 

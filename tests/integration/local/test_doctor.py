@@ -18,12 +18,12 @@ import psycopg
 import pytest
 import redis
 
+from app.checks import database as database_checks
+from app.checks import machine
+from app.checks.finding import Finding, Severity
 from app.core import heartbeat
 from app.core.settings import Settings, get_settings
-from app.local import doctor
-from app.local.checks import database as database_checks
-from app.local.checks import machine
-from app.local.checks.finding import Finding, Severity
+from app.local import doctor, processes
 from app.local.folder import Recorded, Runtime, process_start
 from app.migrations.config import migrate
 
@@ -268,7 +268,7 @@ def test_a_process_that_is_stopped_or_gone(gateway) -> None:
         runtime = Runtime(recorded, url=gateway.url, processes=[recorded])
 
         def beat() -> Finding:
-            return list(machine.processes(runtime))[-1]
+            return list(processes.processes(runtime))[-1]
 
         assert beat().severity is Severity.OK
         child.send_signal(signal.SIGSTOP)

@@ -1,11 +1,16 @@
 """Each page's main job, in a browser, from the click to the phone."""
 
+import os
 import re
+import subprocess
+from pathlib import Path
 
 import httpx
 import psycopg
 import pytest
 
+from app.core.refusals import ACCOUNT_BLOCKED
+from app.local import commands
 from tests.support.messages_of import add_message, add_phone
 from tests.support.waiting import until
 from tests.support.webhooks_receiver import Receiver, answer
@@ -457,11 +462,89 @@ def test_operators_see_what_does_not_work_and_nobody_else_that_there_is_a_page(b
     visitor.page.get_by_role("row", name="other@example.com").get_by_role("button", name="Give").click()
     visitor.says("Saved.")
     assert sql.execute("SELECT premium_expires_at > now() FROM users WHERE id = %s", (other.id,)).fetchone() == (True,)
+    visitor.open("/operators/doctor")
+    visitor.says("no worker takes tasks from it")
+    visitor.is_accessible()
     stranger = browse(other)
-    for path in ("/operators", "/operators/users", "/operators/now"):
+    for path in ("/operators", "/operators/users", "/operators/now", "/operators/doctor", "/flower/"):
         stranger.open(path)
         stranger.says("There is no such page")
     stranger.complaints.clear()
+
+
+def test_an_operator_blocks_an_account_and_lets_it_be_used_again(browse, ali, other, api, sql) -> None:
+    from app.accounts.passwords import hash_password
+    from app.core.database import transaction
+    from app.messages.life import erasing
+
+    sql.execute("UPDATE users SET is_operator = true WHERE id = %s", (ali.id,))
+    sql.execute("UPDATE users SET password_hash = %s WHERE id = %s", (hash_password(PASSWORD), other.id))
+    phone, key = add_phone(sql, other, default=True), other.token()
+    sent = api.post("/api/sms", headers=key, json={"recipient_number": "+998901112233", "message": "Wait"})
+    login = {"email": other.email, "password": PASSWORD}
+    visitor = browse(ali)
+    visitor.open("/operators/users")
+    row = visitor.page.get_by_role("row", name=other.email)
+    assert visitor.page.get_by_role("row", name=ali.email).get_by_text("Block").count() == 0
+    row.get_by_text("Block").first.click()
+    visitor.is_accessible()
+    with visitor.page.expect_navigation():
+        row.get_by_role("button", name="Block").click()
+    visitor.says("Blocked.")
+    with transaction() as session:
+        erasing.erase(session)
+    status = "SELECT status FROM messages WHERE id = %s"
+    assert sql.execute(status, (sent.json()["data"]["id"],)).fetchone() == ("cancelled",)
+    for headers in (key, other.headers):
+        answer = api.post("/api/sms", headers=headers, json={"recipient_number": "+998901112233", "message": "No"})
+        assert (answer.status_code, api.get("/api/account", headers=headers).status_code) == (401, 401)
+    refused = api.post("/api/login", json=login)
+    assert (refused.status_code, refused.json()["message"]) == (403, ACCOUNT_BLOCKED.sentence)
+    assert sql.execute("SELECT removed_at FROM devices WHERE id = %s", (phone,)).fetchone() == (None,)
+    visitor.submit("Unblock")
+    visitor.says("The account can be used again.")
+    assert api.get("/api/account", headers=key).status_code == 200
+    assert api.post("/api/login", json=login).status_code == 200
+
+
+@pytest.fixture
+def flower(gateway, database, configured, free_port, tmp_path):
+    """Flower, known to the gateway."""
+    port = free_port()
+    command = commands.flower("127.0.0.1", port, str(tmp_path / "flower.state"))
+    env = {**os.environ, "PYTHONPATH": str(Path.cwd()), "FLOWER_BASIC_AUTH": "smsfleet:se/cret"}
+    with subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        configured(FLOWER_URL=f"http://smsfleet:se%2Fcret@127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}/flower/"
+        process.terminate()
+
+
+def test_flower_opens_for_operators_without_its_password(browse, ali, other, flower, sql) -> None:
+    def status(client, path="/flower/", method="GET", **headers):
+        return client.request(method, path, headers=headers).status_code
+
+    sql.execute("UPDATE users SET is_operator = true WHERE id = %s", (ali.id,))
+    visitor = browse(ali)
+    cookie = {"smsfleet_session": ali.headers["Authorization"].removeprefix("Bearer ")}
+    with httpx.Client(base_url=visitor.url, cookies=cookie) as client:
+        assert client.get("/flower/").status_code in {200, 503}
+        until(lambda: status(client) == 200)
+        assert httpx.get(flower).status_code == 401
+        table = "/flower/tasks/datatable?draw=1&start=0&length=10&search[value]=&order[0][column]=0&order[0][dir]=asc"
+        assert client.get(f"{table}&columns[0][data]=name").json()["recordsTotal"] == 0
+        for whence in ({}, {"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}):
+            assert status(client, "/flower/api/task/revoke/1", "POST", **whence) == 422
+        ours = {"Sec-Fetch-Site": "same-origin"}
+        assert status(client, "/flower/api/worker/pool/grow/nobody?n=1", "POST", **ours) == 404
+    visitor.open("/operators")
+    visitor.page.get_by_role("link", name="Flower").click()
+    visitor.says("Workers")
+    visitor.page.get_by_role("link", name="Tasks").click()
+    visitor.says("No matching")
+    other_cookie = {"smsfleet_session": other.headers["Authorization"].removeprefix("Bearer ")}
+    for cookies in (other_cookie, None):
+        with httpx.Client(base_url=visitor.url, cookies=cookies) as client:
+            assert {status(client, method=method) for method in ("GET", "POST")} == {404}
 
 
 def test_a_message_is_sent_later(browse, ali, phone, client) -> None:

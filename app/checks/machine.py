@@ -1,4 +1,4 @@
-"""The machine and what it was told: processes, disk, certificate, settings, and who can reach the gateway."""
+"""The machine and the settings: versions, disk, certificate, and settings that undo each other."""
 
 import platform
 import shutil
@@ -8,13 +8,8 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-from app.core import exposure
-from app.core.links import why_no_phone_reaches
+from app.checks.finding import Finding, Findings, broken, duration, note, ok, warning
 from app.core.settings import Settings, is_loopback
-from app.local.checks.finding import Finding, Findings, broken, duration, note, ok, warning
-from app.local.exposure import address_for_phones
-from app.local.folder import Recorded, Runtime, process_state
-from app.local.installation import answers
 
 # What is left of a disk, as a part of it and in bytes: under one of the two it is soon full.
 _LOW_PART, _LOW_BYTES = 0.05, 2 * 1024**3
@@ -25,31 +20,10 @@ _CERTIFICATE_DAYS, _CERTIFICATE_LAST_DAYS = 14, 2
 def look(settings: Settings) -> Findings:
     yield ok("versions", ", ".join(_versions()))
     yield disk(settings.data_dir)
-    yield from _reach(settings)
     if settings.public_url and settings.public_url.scheme == "https":
         assert settings.public_url.host
         yield certificate(settings.public_url.host, settings.public_url.port or 443)
     yield from contradictions(settings)
-
-
-def processes(runtime: Runtime) -> Findings:
-    """Of an installation that runs here."""
-    if answers(runtime.url + "/health/live"):
-        yield ok("gateway", runtime.url)
-    else:
-        yield broken("gateway", f"{runtime.url} does not answer", "see the log of api-1, or restart smsfleet")
-    for process in runtime.processes:
-        yield _process(process)
-
-
-def _process(process: Recorded) -> Finding:
-    state = process_state(process.pid)
-    if not process.runs:
-        return broken(process.name, "is not running", "the log says why it ended; it is started again and again")
-    if state == "T":
-        advice = f"it is ended and started again within seconds; `kill -CONT {process.pid}` lets it go on"
-        return broken(process.name, f"process {process.pid} is stopped", advice)
-    return ok(process.name, f"process {process.pid}")
 
 
 def _versions() -> list[str]:
@@ -124,13 +98,3 @@ def contradictions(settings: Settings) -> Findings:
 
 def _is_open_plainly(settings: Settings) -> bool:
     return not is_loopback(settings.host) and not settings.trusted_proxies
-
-
-def _reach(settings: Settings) -> Findings:
-    say = note if settings.registration == "open" and not settings.is_local else ok
-    yield say("registration", exposure.registration(settings))
-    say = note if exposure.reaches_loopback(settings) and not settings.is_local else ok
-    yield say("webhooks", exposure.webhook_reach(settings))
-    url = address_for_phones(settings)
-    trouble = why_no_phone_reaches(url)
-    yield note("address for phones", trouble) if trouble else ok("address for phones", url)

@@ -7,10 +7,10 @@ import psycopg
 from alembic.script import ScriptDirectory
 from psycopg.rows import namedtuple_row
 
+from app.checks.finding import Finding, Findings, broken, duration, ok, warning
 from app.core.connecting import pin_settings
 from app.core.settings import Settings
 from app.devices.presence import ONLINE, SILENT, SUSPECT
-from app.local.checks.finding import Finding, Findings, broken, duration, ok, warning
 from app.messages.dispatch import pace
 from app.messages.states import Stage
 from app.migrations.config import alembic_config

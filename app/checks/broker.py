@@ -2,11 +2,11 @@
 
 import redis
 
+from app.checks.finding import Finding, Findings, broken, duration, ok, warning
 from app.core import broker, heartbeat
 from app.core.queue import is_redis
 from app.core.settings import Settings
 from app.core.task_names import QueueName
-from app.local.checks.finding import Finding, Findings, broken, duration, ok, warning
 
 OLDEST_REDIS = 7
 # A queue holds nudges, which coalesce: it is short by design, whatever is to be sent.

@@ -1,0 +1,1 @@
+"""What `smsfleet doctor` and the operators' page look at."""
