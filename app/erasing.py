@@ -57,6 +57,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("idempotency_keys", _BY_USER),
     ("usage_deltas", _BY_USER),
     ("usage_totals", _BY_USER),
+    ("usage_hours", _BY_USER),
     ("tokens", _BY_USER),
     ("account_codes", _BY_USER),
     ("promo_redemptions", _BY_USER),

@@ -97,7 +97,7 @@ PACKAGES = (
     ),
     Package("mobile", "Phones", "Calls of the phone app. Programs that send messages do not need them.", models=False),
     Package("docs", models=False),
-    Package("web", models=False, heavy="POST /send"),
+    Package("web", models=False, heavy="(POST /send|GET /messages/export)"),
 )
 
 

@@ -173,6 +173,17 @@ class UsageDelta(Base):
     amount: Mapped[Decimal] = mapped_column(Numeric(20, 4), server_default=text("0"))
 
 
+class UsageHour(Base):
+    """What was folded in an hour, of the kinds that are drawn by the hour; kept for days."""
+
+    __tablename__ = "usage_hours"
+
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    hour: Mapped[datetime] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20), primary_key=True)
+    n: Mapped[int]
+
+
 class UsageTotal(Base):
     """Folded deltas: one row a user, day (UTC) and kind."""
 

@@ -10,7 +10,7 @@ the totals (`fold`). A read sums totals and unfolded deltas in one statement, wh
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
 
@@ -81,13 +81,21 @@ _FOLD = text("""
         SELECT user_id, day, kind, sum(n), sum(amount) FROM taken
         GROUP BY user_id, day, kind ORDER BY user_id, day, kind
         ON CONFLICT (user_id, day, kind)
-        DO UPDATE SET n = usage_totals.n + excluded.n, amount = usage_totals.amount + excluded.amount)
+        DO UPDATE SET n = usage_totals.n + excluded.n, amount = usage_totals.amount + excluded.amount),
+    drawn AS (
+        INSERT INTO usage_hours (user_id, hour, kind, n)
+        SELECT user_id, date_trunc('hour', clock_timestamp()), kind, sum(n) FROM taken
+        WHERE kind IN ('sent', 'delivered', 'failed') GROUP BY user_id, kind ORDER BY user_id, kind
+        ON CONFLICT (user_id, hour, kind) DO UPDATE SET n = usage_hours.n + excluded.n)
     SELECT count(*) FROM taken
 """)
 
 
 def fold(session: Session, limit: int) -> int:
-    """Add at most `limit` deltas to the totals; how many it took. Safe in any number of workers at once."""
+    """Add at most `limit` deltas to the totals, and to those of this hour; how many it took.
+
+    Safe in any number of workers at once.
+    """
     taken: int = session.execute(_FOLD, {"most": limit}).scalar_one()
     return taken
 
@@ -153,6 +161,22 @@ def by_day(session: Session, user_id: int, days: int) -> dict[tuple[date, UsageK
     since = session.scalar(text("SELECT CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date)")) - timedelta(days=days)
     rows = session.execute(_BY_DAY, {"user_id": user_id, "since": since})
     return {(row.day, UsageKind(row.kind)): row.n for row in rows}
+
+
+_BY_HOUR = text("""
+    SELECT hour, kind, CAST(sum(n) AS bigint) AS n FROM (
+        SELECT hour, kind, n FROM usage_hours WHERE user_id = :user_id AND hour >= :since
+        UNION ALL
+        SELECT date_trunc('hour', clock_timestamp()), kind, n FROM usage_deltas
+        WHERE user_id = :user_id AND kind IN ('sent', 'delivered', 'failed')) AS parts
+    GROUP BY hour, kind
+""")
+
+
+def by_hour(session: Session, user_id: int, since: datetime) -> dict[tuple[datetime, UsageKind], int]:
+    """What was sent, delivered and failed in each hour, by when it was reported."""
+    rows = session.execute(_BY_HOUR, {"user_id": user_id, "since": since})
+    return {(row.hour, UsageKind(row.kind)): row.n for row in rows}
 
 
 @dataclass(frozen=True, slots=True)

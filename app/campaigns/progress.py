@@ -178,6 +178,36 @@ def _phones(session: Session, by_phone: Mapping[int, Counter[str]]) -> list[Camp
     ]
 
 
+# So many places a course has at most, and one more for the newest.
+_PLACES = 60
+_COURSE = text("""
+    WITH changes AS (
+        SELECT minute, result, n FROM campaign_minutes WHERE campaign_id = :id
+        UNION ALL
+        SELECT minute, result, n FROM campaign_deltas WHERE campaign_id = :id
+    ), span AS (
+        SELECT begins, GREATEST(60, CEIL(EXTRACT(epoch FROM ends - begins) / :places)) AS seconds
+        FROM (SELECT min(minute) AS begins, max(minute) AS ends FROM changes) AS reached
+    )
+    SELECT begins, CAST(seconds AS int) AS seconds,
+           CAST(EXTRACT(epoch FROM minute - begins) AS int) / CAST(seconds AS int) AS place,
+           result, CAST(sum(n) AS bigint) AS n
+    FROM changes, span GROUP BY begins, seconds, place, result ORDER BY place
+""")
+
+
+def course(session: Session, campaign_id: int) -> list[tuple[datetime, Counter[str]]]:
+    """How many messages had which result as time went by, in a bounded number of steps of whole seconds."""
+    standing: Counter[str] = Counter()
+    steps: dict[int, tuple[datetime, Counter[str]]] = {}
+    for row in session.execute(_COURSE, {"id": campaign_id, "places": _PLACES}):
+        for place in range(max(steps, default=-1) + 1, row.place):  # where nothing happened
+            steps[place] = (row.begins + timedelta(seconds=place * row.seconds), standing.copy())
+        standing[row.result] += row.n
+        steps[row.place] = (row.begins + timedelta(seconds=row.place * row.seconds), standing.copy())
+    return [steps[place] for place in sorted(steps)]
+
+
 # One folds a campaign at a time: who has its row locked.
 _FOLD = text(f"""
     WITH taken AS (

@@ -136,6 +136,20 @@ def _page(session: Session, user: Principal, wanted: MessageFilter, paging: Pagi
     return MessagePage(**fields, total_exact=exact, next_cursor=next_cursor)
 
 
+def batch(
+    session: Session, user: Principal, wanted: MessageFilter, cursor: str | None, most: int
+) -> tuple[Sequence[RowMapping], str | None]:
+    """The next rows of a list that is read to its end, and the cursor of those behind them. Raises as `page`."""
+    _refuse_long_search(wanted)
+    after = _parse_cursor(cursor)
+    walks = _walks(session, user, wanted, _statuses(wanted))
+    if walks is None:
+        return [], None
+    with nullcontext() if wanted.search is None else _searches.one(user.user_id):
+        rows = _rows(session, walks, after, Paging(1, most, "", ()))
+    return rows[:most], _cursor(rows[most - 1]) if len(rows) > most else None
+
+
 def _refuse_long_search(wanted: MessageFilter) -> None:
     if wanted.since and wanted.until and wanted.since > wanted.until:
         raise Invalid({"to": ["The to field must be a date after or equal to from."]})

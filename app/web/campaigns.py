@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
 from app.accounts.principals import hold, require
-from app.campaigns import adding, dry_run, life, listing, records, sources, stopping, trial
+from app.campaigns import adding, dry_run, life, listing, progress, records, sources, stopping, trial
+from app.campaigns.models import Campaign
 from app.campaigns.recipient_schemas import Added, DryRun, FileColumns, RecipientFilter, RecipientList, TestDraft
 from app.campaigns.schemas import CampaignChange, CampaignDraft, CampaignFilter, Retry
 from app.campaigns.states import OPEN
@@ -23,10 +24,12 @@ from app.devices import ownership
 from app.messages.accepting.preview import preview
 from app.messages.schemas import PreviewDraft
 from app.web import texts
+from app.web.charts import Chart, Series
 from app.web.lists import paging, wanted
 from app.web.messages import SEPARATORS
 from app.web.pages import PageRoute, go, page
 from app.web.visits import Posts, SignedIn, Visit, has_file, posted, posted_file
+from app.web.words import gettext, marked, speaking
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -101,6 +104,7 @@ def _campaign(
             added=added,
             tried=tried,
             columns=found.columns,
+            course=None if is_open else _course(visit, session, found),
             **(_for_draft(session, visit, found.id, shown.message) if is_open else {}),
         )
 
@@ -131,6 +135,36 @@ def campaign_now(visit: SignedIn, campaign: str) -> Response:
     with transaction() as session:
         found = records.find(session, visit.me.user_id, campaign)
         return page(visit, "campaign_now.html", campaign=records.detail(session, found))
+
+
+@router.get("/campaigns/{campaign}/course")
+def campaign_course(visit: SignedIn, campaign: str) -> Response:
+    with transaction() as session:
+        found = records.find(session, visit.me.user_id, campaign)
+        return page(visit, "campaign_course.html", course=_course(visit, session, found))
+
+
+_RESULTS = (
+    (("sent", "delivered"), marked("sent"), "c1"),
+    (("delivered",), marked("delivered"), "c2"),
+    (("failed", "uncertain"), marked("failed"), "c3"),
+)
+
+
+def _course(visit: Visit, session: Session, campaign: Campaign) -> Chart | None:
+    """What was sent, delivered and failed by when, by the account's clock; nothing before anything was."""
+    steps = progress.course(session, campaign.id)
+    if not steps:
+        return None
+    moments = [moment.astimezone(visit.zone) for moment, _ in steps]
+    written = "%H:%M" if moments[-1].date() == moments[0].date() else "%Y-%m-%d %H:%M"
+    with speaking(visit.language):
+        series = [
+            Series(gettext(label), colour, [sum(standing[name] for name in names) for _, standing in steps])
+            for names, label, colour in _RESULTS
+        ]
+        title = gettext("Messages sent, delivered and failed since the start")
+    return Chart(title, [moment.strftime(written) for moment in moments], series)
 
 
 @router.post("/campaigns/{campaign}")

@@ -3,9 +3,12 @@
 import base64
 import hashlib
 import re
+from datetime import date, datetime, time
+from itertools import chain
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
 from app.accounts.principals import hold
@@ -17,7 +20,7 @@ from app.core.pages import Paging
 from app.core.security import parse_token, random_text
 from app.core.validation import read
 from app.devices import ownership
-from app.messages import attachments, queries
+from app.messages import attachments, exporting, queries
 from app.messages.accepting import bulk, intake, requests
 from app.messages.accepting.preview import preview
 from app.messages.life import cancelling, retrying, timeline, transitions
@@ -27,7 +30,7 @@ from app.messages.queries import MessageFilter
 from app.messages.schemas import BulkDraft, PreviewDraft, SmsDraft
 from app.messages.states import Event, Status
 from app.web import texts
-from app.web.lists import paging, wanted
+from app.web.lists import paging
 from app.web.pages import PageRoute, go, page
 from app.web.visits import Posts, SignedIn, Visit
 
@@ -157,13 +160,42 @@ def messages(visit: SignedIn) -> Response:
     with transaction() as session:
         context["phones"] = ownership.shown(session, visit.me.user_id)
         try:
-            names = ("direction", "status", "device_id", "number", "my_id", "from", "to", "search", "cursor")
-            context["data"] = queries.page(session, visit.me, wanted(visit, MessageFilter, *names), paging(visit))
+            context["data"] = queries.page(session, visit.me, _filter(visit), paging(visit))
         except Invalid as refused:
             error, context["data"] = refused, None
         visit.form = {**visit.request.query_params}
         template = "messages_rows.html" if visit.is_htmx else "messages.html"
         return page(visit, template, error=error, **context)
+
+
+_DAYS = {"from": time.min, "to": time.max}
+
+
+def _filter(visit: Visit) -> MessageFilter:
+    """What the address asks for; its days are those of the account's clock. Raises `Invalid`."""
+    names = ("direction", "status", "device_id", "number", "my_id", "search", "cursor")
+    values = {name: visit.query(name) for name in names} | {name: _moment(visit, name) for name in _DAYS}
+    return read(MessageFilter, {name: value for name, value in values.items() if value.strip()})
+
+
+def _moment(visit: Visit, name: str) -> str:
+    typed = visit.query(name)
+    try:
+        return datetime.combine(date.fromisoformat(typed), _DAYS[name], visit.zone).isoformat()
+    except ValueError:
+        return typed
+
+
+@router.get("/messages/export")
+async def export(visit: SignedIn, request: Request) -> Response:
+    """The messages of the filter, as CSV that Excel reads."""
+    parts = exporting.rows(visit.me, _filter(visit), bom=True)
+    first = await request.state.heavy.run(next, parts)
+    return StreamingResponse(
+        request.state.heavy.each(chain((first,), parts)),
+        media_type="text/csv",
+        headers={"Content-Disposition": 'attachment; filename="messages.csv"'},
+    )
 
 
 @router.get("/messages/{message}")

@@ -1,5 +1,6 @@
 """The front page: what was sent, what waits, which phones there are, and what does not work; and the first steps."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -15,8 +16,9 @@ from app.messages.life import timeline
 from app.messages.lookup import find
 from app.messages.queries import MessageFilter
 from app.web import operators
+from app.web.charts import Chart, Series
 from app.web.lists import paging
-from app.web.pages import PageRoute, as_json, go, page
+from app.web.pages import PageRoute, go, page
 from app.web.visits import SIGN_IN, Anybody, SignedIn, Visit
 from app.web.words import gettext, marked, speaking
 from app.webhooks import urls
@@ -26,12 +28,13 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 _PHONES_SHOWN = 12
 _FAILURES_SHOWN = 5
 _DAYS = 30
+_HOURS = 24
 _LIVE = "messages phones"
 
 _SERIES = (
-    (usage.UsageKind.SENT, marked("sent"), "--accent"),
-    (usage.UsageKind.DELIVERED, marked("delivered"), "--good"),
-    (usage.UsageKind.FAILED, marked("failed"), "--bad"),
+    (usage.UsageKind.SENT, marked("sent"), "c1"),
+    (usage.UsageKind.DELIVERED, marked("delivered"), "c2"),
+    (usage.UsageKind.FAILED, marked("failed"), "c3"),
 )
 
 
@@ -45,7 +48,12 @@ def front(visit: Anybody) -> Response:
         ):
             return go("/first-steps")
         return page(
-            visit, "overview.html", charts=True, live=_LIVE, chart=_chart(visit, session), **_now(visit, session)
+            visit,
+            "overview.html",
+            live=_LIVE,
+            hours=_hours(visit, session),
+            days=_days(visit, session),
+            **_now(visit, session),
         )
 
 
@@ -94,18 +102,32 @@ def _waiting(session: Session, user_id: int) -> dict[str, Any]:
     }
 
 
-def _chart(visit: Visit, session: Session) -> str:
-    """Sent, delivered and failed of the last 30 days, for the script that draws them."""
+def _hours(visit: Visit, session: Session) -> Chart:
+    """Sent, delivered and failed in each of the last 24 hours, by the account's clock."""
+    this_hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    hours = [this_hour - timedelta(hours=ago) for ago in reversed(range(_HOURS))]
+    counted = usage.by_hour(session, visit.me.user_id, hours[0])
+    with speaking(visit.language):
+        labels = [hour.astimezone(visit.zone).strftime("%H:%M") for hour in hours]
+        title = gettext("Messages sent, delivered and failed in each of the last 24 hours")
+        return Chart(title, labels, _series(counted, hours))
+
+
+def _days(visit: Visit, session: Session) -> Chart:
+    """Sent, delivered and failed on each of the last 30 days (UTC)."""
     counted = usage.by_day(session, visit.me.user_id, _DAYS)
     today = datetime.now(UTC).date()
     days = [today - timedelta(days=ago) for ago in reversed(range(_DAYS))]
     with speaking(visit.language):
-        series = [
-            {"label": gettext(label), "colour": colour, "values": [counted.get((day, kind), 0) for day in days]}
-            for kind, label, colour in _SERIES
-        ]
-    midnights = [int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp()) for day in days]
-    return as_json({"days": midnights, "series": series})
+        title = gettext("Messages sent, delivered and failed on each of the last 30 days")
+        return Chart(title, [day.isoformat() for day in days], _series(counted, days))
+
+
+def _series(counted: Mapping[tuple[Any, usage.UsageKind], int], places: Sequence[Any]) -> list[Series]:
+    return [
+        Series(gettext(label), colour, [counted.get((place, kind), 0) for place in places])
+        for kind, label, colour in _SERIES
+    ]
 
 
 @router.get("/first-steps")

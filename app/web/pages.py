@@ -1,6 +1,5 @@
 """How a page is made: the templates, what all of them know, the headers of every answer, and errors as pages."""
 
-import json
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -177,8 +176,3 @@ def _error_page(request: Request, error: AppError) -> Response:
     response = page(anybody(request), "error.html", status=error.status, refusal=error, why=why)
     response.headers.update(error.headers)
     return response
-
-
-def as_json(values: Mapping[str, Any]) -> str:
-    """For an attribute that a script reads."""
-    return json.dumps(values, separators=(",", ":"))

@@ -13,10 +13,8 @@ from app.core.errors import RouteNotFound
 HERE = Path(__file__).parent
 TYPES = {
     "dashboard.css": "text/css; charset=utf-8",
-    "uplot.css": "text/css; charset=utf-8",
     "dashboard.js": "text/javascript; charset=utf-8",
     "htmx.js": "text/javascript; charset=utf-8",
-    "uplot.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
 }
 _FOR_EVER = "public, max-age=31536000, immutable"

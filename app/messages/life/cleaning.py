@@ -41,6 +41,10 @@ STATEMENTS = (
         SELECT id FROM device_releases WHERE released_at < clock_timestamp() - {interval(RELEASES_KEPT)}
         ORDER BY released_at LIMIT :most)
     """,  # noqa: S608 - constants
+    """
+    DELETE FROM usage_hours WHERE (user_id, hour, kind) IN (
+        SELECT user_id, hour, kind FROM usage_hours WHERE hour < clock_timestamp() - interval '8 days' LIMIT :most)
+    """,
     # Figures of phones are shown for 30 days.
     """
     DELETE FROM device_totals WHERE (device_id, day, sim_slot, kind, detail) IN (

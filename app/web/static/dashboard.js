@@ -1,4 +1,4 @@
-/* What HTML and htmx do not do by themselves: the live stream, copying, charts, dropping files, the menu on a phone. */
+/* What HTML and htmx do not do by themselves: the live stream, copying, dropping files, the menu on a phone. */
 "use strict";
 
 (() => {
@@ -57,27 +57,6 @@
     wide.addEventListener("change", follow);
     follow();
   }
-
-  const draw = (root) => {
-    for (const place of root.querySelectorAll("[data-chart]")) {
-      const { days, series } = JSON.parse(place.dataset.chart);
-      const style = getComputedStyle(document.documentElement);
-      const colour = (name) => style.getPropertyValue(name).trim();
-      const axis = { stroke: colour("--soft"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
-      place.removeAttribute("data-chart");
-      const chart = new uPlot({
-        width: place.clientWidth, height: 200, cursor: { drag: { x: false, y: false } },
-        scales: { x: { time: true } },
-        axes: [{ ...axis }, { ...axis, size: 60 }],
-        series: [{ value: "{YYYY}-{MM}-{DD}" }, ...series.map((one) => ({
-          label: one.label, stroke: colour(one.colour), width: 2, points: { show: days.length < 3 },
-        }))],
-      }, [days, ...series.map((one) => one.values)], place);
-      new ResizeObserver(() => chart.setSize({ width: place.clientWidth, height: 200 })).observe(place);
-    }
-  };
-  draw(document);
-  document.addEventListener("htmx:load", (event) => draw(event.detail.elt));
 
   /* A file with its progress; without this the form posts by itself. */
   const uploads = (form) => {

@@ -31,8 +31,8 @@ def chromium() -> Iterator[Browser]:
 class Visitor:
     """A browser window. Errors of the page and of its content policy are written down."""
 
-    def __init__(self, page: Page, url: str) -> None:
-        self.page, self.url = page, url
+    def __init__(self, page: Page, url: str, size: str) -> None:
+        self.page, self.url, self._size = page, url, size
         self.complaints: list[str] = []
         page.set_default_timeout(15_000)
         page.on("console", lambda told: told.type in {"error", "warning"} and self.complaints.append(told.text))
@@ -66,7 +66,7 @@ class Visitor:
             assert found == [], (self.page.url, size, theme, found)
             cut = self.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert cut <= 0, (self.page.url, size, f"{cut} px wider than the screen")
-        self.resize("wide")
+        self.resize(self._size)
         self.page.emulate_media(color_scheme="light")
 
     def picture(self, name: str) -> None:
@@ -89,14 +89,14 @@ def browse(chromium: Browser, gateway: Gateway, database: Any) -> Iterator[Calla
     contexts: list[BrowserContext] = []
     visitors: list[Visitor] = []
 
-    def make(account: Account | None = None, **options: Any) -> Visitor:
-        options = {"viewport": SIZES["wide"], "locale": "en-GB", "bypass_csp": False} | options
+    def make(account: Account | None = None, *, size: str = "wide", **options: Any) -> Visitor:
+        options = {"viewport": SIZES[size], "locale": "en-GB", "bypass_csp": False} | options
         context = chromium.new_context(**options)
         contexts.append(context)
         if account is not None:
             token = account.headers["Authorization"].removeprefix("Bearer ")
             context.add_cookies([{"name": "smsfleet_session", "value": token, "url": gateway.url}])
-        visitor = Visitor(context.new_page(), gateway.url)
+        visitor = Visitor(context.new_page(), gateway.url, size)
         visitors.append(visitor)
         return visitor
 

@@ -1,5 +1,6 @@
 """Each page's main job, in a browser, from the click to the phone."""
 
+import csv
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 import httpx
 import psycopg
 import pytest
+import segno
 
 from app.core.refusals import ACCOUNT_BLOCKED
 from app.local import commands
@@ -18,6 +20,7 @@ from tests.support.webhooks_receiver import Receiver, answer
 pytestmark = pytest.mark.needs_browser
 
 PASSWORD = "correct horse"
+WORKBOOK = Path(__file__).parents[2] / "data" / "files" / "oddities.xlsx"
 
 
 @pytest.fixture
@@ -38,6 +41,11 @@ def unpaired(gateway):
     made.close()
 
 
+# Which of its places a code has dark, as they are drawn.
+DARK = """(path, size) => [...Array(size).keys()].map((y) => [...Array(size).keys()].map(
+    (x) => +path.isPointInStroke(new DOMPoint(x + 0.5, y + 0.5))))"""
+
+
 def test_from_pairing_to_the_first_message_and_the_first_program(browse, ali, secret, unpaired, api, sql) -> None:
     visitor = browse(ali)
     page = visitor.page
@@ -49,6 +57,11 @@ def test_from_pairing_to_the_first_message_and_the_first_program(browse, ali, se
     visitor.picture("pairing")
     address, token = page.input_value("#server"), page.input_value("#private")
     assert address == f"{visitor.url}/api/mobile/v1"
+    # The picture that a camera sees is the code of these two.
+    code = segno.make(f"{address}\n{token}", error="m")
+    assert page.locator(".qr svg path").evaluate(DARK, code.symbol_size()[0]) == [
+        [int(dark) for dark in row] for row in code.matrix_iter()
+    ]
     unpaired.register(token)
     visitor.says("is connected.")
     sql.execute("UPDATE users SET default_device_id = (SELECT id FROM devices)")  # no worker routes here
@@ -213,6 +226,24 @@ def test_a_message_says_why_it_waits_is_cancelled_and_a_failed_one_sent_again(
         visitor.submit("Send it again")
         visitor.page.locator(".badge.pending").first.wait_for()
     assert client.get(f"/api/sms/{first['id']}").json()["data"]["status"] == "pending"
+
+
+def test_messages_are_exported_by_the_days_of_the_accounts_clock(gateway, ali, sql, database) -> None:
+    sql.execute("UPDATE users SET time_zone = 'Asia/Tashkent'")
+    for moment, text in (("07 18:59", "yesterday"), ("07 19:01", "=today"), ("08 18:58", "other")):
+        add_message(sql, ali, message=text, created_at=f"2026-06-{moment}+00")
+    cookies = {"smsfleet_session": ali.headers["Authorization"].removeprefix("Bearer ")}
+    with httpx.Client(base_url=gateway.url, cookies=cookies) as client:
+        whole = client.get("/messages/export")
+        assert (whole.headers["content-type"], whole.text[0]) == ("text/csv; charset=utf-8", "\ufeff")
+        rows = list(csv.DictReader(whole.text[1:].splitlines()))
+        assert [row["message"] for row in rows] == ["other", "'=today", "yesterday"]
+        day = {"from": "2026-06-08", "to": "2026-06-08", "status": ""}
+        shown = client.get("/messages", params=day).text
+        assert ("=today" in shown, "other" in shown, "yesterday" in shown) == (True, True, False)
+        assert len(client.get("/messages/export", params=day).text.splitlines()) == 3
+        assert client.get("/messages/export", params={"search": "x"}).status_code == 422
+        assert client.get("/messages/export", params={"from": "soon"}).status_code == 422
 
 
 def test_lists_follow_what_happens(browse, ali, phone, send) -> None:
@@ -403,7 +434,8 @@ def test_the_overview(browse, ali, sql: psycopg.Connection) -> None:
     visitor = browse(ali)
     visitor.open("/")
     visitor.says("Pixel 7")
-    visitor.page.locator(".chart canvas").wait_for()
+    assert visitor.page.locator(".chart svg").count() == 2
+    visitor.page.get_by_text("As a table").first.click()
     visitor.is_accessible()
     visitor.picture("overview")
     visitor.resize("narrow")
@@ -578,25 +610,23 @@ def test_the_browser_and_then_the_account_choose_the_language(browse, ali, phone
     visitor.is_accessible()
 
 
-def make_campaign(visitor, tmp_path) -> None:
-    """A draft for six people, with one row that is left out."""
+def make_campaign(visitor) -> None:
+    """A draft for the people of a workbook as people have them, with one row that is left out."""
     page = visitor.page
-    file = tmp_path / "people.csv"
-    rows = "\n".join(f"Guest {n};+9989011122{n:02};City {n}" for n in range(6))
-    file.write_text(f"Name;Phone;City\n{rows}\nNobody;12;Nowhere\n", encoding="utf-8")
     visitor.open("/campaigns")
     visitor.says("There is no campaign yet.")
     page.get_by_role("link", name="New campaign").click()
-    visitor.is_accessible()
     page.fill("#name", "Spring sale")
-    page.fill("#message", "Hello {name} of {city}")
+    page.fill("#message", "Salom {name}: {sum}")
+    visitor.is_accessible()
     visitor.submit("On to the recipients")
-    page.set_input_files("#file", file)
+    page.set_input_files("#file", WORKBOOK)
     page.get_by_role("button", name="Upload").click()
-    visitor.says("6 added, 1 left out.")
-    visitor.says("Hello Guest 0 of City 0")
+    visitor.says("2 added, 1 left out.")
+    visitor.says("Salom Иван: 0.3")
     visitor.is_accessible()
     page.get_by_role("link", name="1 rows left out").click()
+    visitor.says("its last digits are lost")
     visitor.is_accessible()
     page.get_by_role("link", name="Spring sale").click()
     page.fill("#rate_per_minute", "6000")
@@ -605,13 +635,14 @@ def make_campaign(visitor, tmp_path) -> None:
     visitor.submit("Save")
 
 
-def test_a_campaign_from_a_file_to_its_end(browse, ali, phone, client, work, tmp_path) -> None:
-    from app.campaigns import supervising
+def test_a_campaign_from_a_workbook_to_its_end_on_a_phones_screen(browse, ali, phone, client, work, sql) -> None:
+    from app.campaigns import looking
     from app.messages.dispatch import routing
 
-    visitor = browse(ali)
+    sql.execute("UPDATE users SET default_region = 'UZ'")
+    visitor = browse(ali, size="narrow")
     page = visitor.page
-    make_campaign(visitor, tmp_path)
+    make_campaign(visitor)
     [campaign] = client.get("/api/campaigns").json()["data"]["data"]
     assert (campaign["rate_per_minute"], campaign["stop_rule"]) == (6000, {"failed_share": 0.5, "of_last": 20})
     visitor.submit("Dry run")
@@ -619,28 +650,41 @@ def test_a_campaign_from_a_file_to_its_end(browse, ali, phone, client, work, tmp
     visitor.is_accessible()
     with phone.stream():
         visitor.submit("Start the campaign")
-        visitor.says("0 of 6")
-        work(supervising.look, ali.id)
+        visitor.says("0 of 2")
+        visitor.is_live()
+        work(looking.look, ali.id)
         work(routing.route_waiting, ali.id)
-        first = phone.pull()
-        assert first
-        phone.send(first[0]["id"])
-        visitor.says("1 of 6")
-        visitor.is_accessible()
-        visitor.picture("campaign")
+        first, second = sorted(phone.pull(), key=lambda message: message["phoneNumbers"])
+        assert (first["textMessage"]["text"], first["phoneNumbers"]) == ("Salom Иван: 0.3", ["+998901112233"])
+        phone.send(first["id"])
+        visitor.says("1 of 2")
         visitor.submit("Pause")
         visitor.says("You paused the campaign.")
-        held = phone.pull()
-        assert {each["id"] for each in held} <= {each["id"] for each in first}
+        work(looking.look, ali.id)
+        assert {message["id"] for message in phone.pull()} <= {second["id"]}
         visitor.submit("Resume")
-        page.get_by_role("button", name="Pause").wait_for()
-        page.get_by_role("link", name="Recipients", exact=True).click()
-        visitor.says("Guest 5")
+        visitor.is_live()
+        phone.report(first["id"], "Delivered")
+        phone.send(second["id"])
+        visitor.says("2 of 2")
+        work(looking.look, ali.id)
+        visitor.open("/campaigns/" + str(campaign["id"]))
+        visitor.says("finished")
+        page.locator(".chart polyline").first.wait_for(state="attached")
         visitor.is_accessible()
-        page.get_by_role("link", name="Spring sale").click()
-        page.get_by_text("Cancel the campaign").first.click()
-        visitor.submit("Cancel the campaign")
-        visitor.says("cancelled")
+        visitor.resize("wide")
+        visitor.picture("campaign")
+        visitor.resize("narrow")
+    exported = page.request.get(f"{page.url}/recipients?format=csv").text()
+    assert "delivered" in exported.splitlines()[1]
+    page.get_by_role("link", name="Recipients", exact=True).click()
+    visitor.says("Оля")
+    visitor.is_accessible()
+    page.get_by_role("link", name="Spring sale").click()
+    visitor.submit("Duplicate")
+    page.get_by_text("Delete the campaign").first.click()
+    visitor.submit("Delete the campaign")
+    visitor.says("Removed.")
 
 
 def test_a_second_factor_is_asked_for_and_a_code_is_good_once(browse, ali, secret, sql) -> None:
