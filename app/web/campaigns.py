@@ -141,7 +141,8 @@ def campaign_now(visit: SignedIn, campaign: str) -> Response:
 def campaign_course(visit: SignedIn, campaign: str) -> Response:
     with transaction() as session:
         found = records.find(session, visit.me.user_id, campaign)
-        return page(visit, "campaign_course.html", course=_course(visit, session, found))
+        shown = records.detail(session, found)
+        return page(visit, "campaign_course.html", campaign=shown, course=_course(visit, session, found))
 
 
 _RESULTS = (

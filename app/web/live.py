@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qs
 
 import redis.asyncio
@@ -30,6 +31,8 @@ from app.devices.streams import end_on_signals
 
 TOPICS = frozenset({"messages", "phones", "campaigns"})
 KEEP_ALIVE_SECONDS = 20.0
+# A page is told at once, and then no more often than this; what comes meanwhile is told at the end of it.
+REST_SECONDS = 2.0
 LASTS_SECONDS = 900.0
 MAX_PAGES_OF_USER = 30
 MAX_PAGES = 5000
@@ -65,7 +68,7 @@ class Pages:
         self._pages: dict[int, list[_Page]] = {}
         self._subscription: PubSub | None = None
         self._listener: asyncio.Task[None] | None = None
-        self._closing = False
+        self._closing = asyncio.Event()
         self.calls = (Call("GET", "/events", self._serve),)
 
     @asynccontextmanager
@@ -81,7 +84,7 @@ class Pages:
                 await asyncio.gather(self._listener, return_exceptions=True)
 
     def end_all(self) -> None:
-        self._closing = True
+        self._closing.set()
         for page in self._every():
             page.wake.set()
 
@@ -92,7 +95,11 @@ class Pages:
         user = await run_in_threadpool(_user_of, scope)
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("topics", [""])[0]
         page = _Page(TOPICS & set(asked.split()))
-        if self._closing or len(self._pages.get(user, ())) >= MAX_PAGES_OF_USER or len(self._every()) >= MAX_PAGES:
+        if (
+            self._closing.is_set()
+            or len(self._pages.get(user, ())) >= MAX_PAGES_OF_USER
+            or len(self._every()) >= MAX_PAGES
+        ):
             raise Overloaded
         await self._enter(user, page)
         try:
@@ -104,20 +111,17 @@ class Pages:
     async def _write(self, page: _Page, receive: Receive, send: Send) -> None:
         gone = asyncio.ensure_future(_hung_up(receive))
         loop = asyncio.get_running_loop()
-        ends = loop.time() + LASTS_SECONDS
+        ends, rests_until = loop.time() + LASTS_SECONDS, 0.0
         data = b"retry: 2000\n\n"
         try:
-            while not gone.done() and not self._closing and loop.time() < ends:
+            while not gone.done() and not self._closing.is_set() and loop.time() < ends:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(KEEP_ALIVE_SECONDS):
-                        woken = asyncio.ensure_future(page.wake.wait())
-                        try:
-                            await asyncio.wait({woken, gone}, return_when=asyncio.FIRST_COMPLETED)
-                        finally:
-                            woken.cancel()
+                await _until_either(page.wake, gone, KEEP_ALIVE_SECONDS)
+                if page.changed and (rest := rests_until - loop.time()) > 0:
+                    await _until_either(self._closing, gone, rest)
                 page.wake.clear()
                 changed, page.changed = page.changed, set()
+                rests_until = loop.time() + REST_SECONDS if changed else rests_until
                 data = b"".join(b"event: %s\ndata: 1\n\n" % topic.encode() for topic in sorted(changed)) or b":\n\n"
             if not gone.done():
                 await send({"type": "http.response.body", "body": b""})
@@ -167,6 +171,16 @@ class Pages:
                     user = int(message["channel"].decode().removeprefix(PAGES_CHANNEL))
                     for page in self._pages.get(user, ()):
                         page.notify({message["data"].decode()})
+
+
+async def _until_either(event: asyncio.Event, gone: asyncio.Task[None], seconds: float) -> None:
+    """Wait for the event or for the browser to leave, so long at most."""
+    waiting: asyncio.Task[Any] = asyncio.ensure_future(event.wait())
+    either: set[asyncio.Task[Any]] = {waiting, gone}
+    try:
+        await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
 
 
 def _user_of(scope: Scope) -> int:

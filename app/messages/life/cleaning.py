@@ -15,6 +15,7 @@ BATCH_SIZE = 2000
 DELETED_KEPT = timedelta(days=7)
 EVENTS_KEPT = timedelta(days=7)
 RELEASES_KEPT = PERIODS["per_month"] + timedelta(days=1)
+HOURS_KEPT = timedelta(days=8)
 KEYS_KEPT = KEYS_HOLD_FOR + timedelta(hours=1)
 
 STATEMENTS = (
@@ -41,10 +42,10 @@ STATEMENTS = (
         SELECT id FROM device_releases WHERE released_at < clock_timestamp() - {interval(RELEASES_KEPT)}
         ORDER BY released_at LIMIT :most)
     """,  # noqa: S608 - constants
-    """
+    f"""
     DELETE FROM usage_hours WHERE (user_id, hour, kind) IN (
-        SELECT user_id, hour, kind FROM usage_hours WHERE hour < clock_timestamp() - interval '8 days' LIMIT :most)
-    """,
+        SELECT user_id, hour, kind FROM usage_hours WHERE hour < clock_timestamp() - {interval(HOURS_KEPT)} LIMIT :most)
+    """,  # noqa: S608 - constants
     # Figures of phones are shown for 30 days.
     """
     DELETE FROM device_totals WHERE (device_id, day, sim_slot, kind, detail) IN (

@@ -8,18 +8,7 @@
   const topics = body.dataset.live;
   if (topics && "EventSource" in window) {
     const stream = new EventSource("/events?topics=" + encodeURIComponent(topics));
-    /* At once, and once more at the end of a burst: what came last is shown too. */
-    const resting = new Map();
-    const tell = (topic) => {
-      if (resting.has(topic)) { resting.set(topic, true); return; }
-      resting.set(topic, false);
-      htmx.trigger(body, "live-" + topic);
-      setTimeout(() => {
-        const came = resting.get(topic);
-        resting.delete(topic);
-        if (came) tell(topic);
-      }, 2000);
-    };
+    const tell = (topic) => htmx.trigger(body, "live-" + topic);
     for (const topic of topics.split(" ")) stream.addEventListener(topic, () => tell(topic));
     /* After a gap nothing is known: everything asks. */
     let gap = false;

@@ -50,6 +50,13 @@ def test_operators(api, ali, sql):
     assert run(user_app, "operator", "nobody@example.com").exit_code == 1
 
 
+def test_an_account_is_blocked_and_no_longer(api, ali):
+    assert run(user_app, "block", "ali@example.com").stdout == "user ali@example.com is blocked\n"
+    assert api.get("/api/user", headers=ali.headers).status_code == 401
+    assert run(user_app, "block", "ali@example.com", "--undo").stdout == "user ali@example.com is no longer blocked\n"
+    assert api.get("/api/user", headers=ali.token()).status_code == 200
+
+
 def test_a_lost_second_factor_is_taken_away(api, ali, sql):
     changed = run(user_app, "password", "ali@example.com")
     credentials = {"email": "ali@example.com", "password": changed.stdout.split()[-1]}

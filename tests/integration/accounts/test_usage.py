@@ -2,8 +2,9 @@
 
 import random
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from datetime import date, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 
 import pytest
@@ -33,6 +34,16 @@ def figures(user_id):
         return usage.figures(session, user_id)
 
 
+def hours(user_id):
+    """Of this hour and the one before, by kind."""
+    with transaction() as session:
+        found = usage.by_hour(session, user_id, datetime.now(UTC) - timedelta(hours=2))
+    sums = Counter()
+    for (_, kind), n in found.items():
+        sums[kind] += n
+    return sums
+
+
 def test_a_batch_is_one_row_per_user_day_and_kind(ali, sql, today):
     count(*[(ali.id, today, UsageKind.ACCEPTED, 1, Decimal("0.5"))] * 100, (ali.id, today, UsageKind.SENT, 1, 0))
     rows = sql.execute("SELECT kind, n, amount FROM usage_deltas ORDER BY kind").fetchall()
@@ -53,10 +64,12 @@ def test_folding_changes_no_figure(ali, other, sql, today):
     before = figures(ali.id)
     assert (before[UsageKind.ACCEPTED].total, before[UsageKind.ACCEPTED].amount) == (9, Decimal(900))
     assert (before[UsageKind.FAILED].total, before[UsageKind.FAILED].today) == (3, 1)
+    assert hours(ali.id) == {UsageKind.FAILED: 3}
     taken = []
     while n := fold(limit=4):
         taken.append(n)
         assert figures(ali.id) == before
+        assert hours(ali.id) == {UsageKind.FAILED: 3}
     assert sum(taken) == 12
     assert fold() == 0
     assert sql.execute("SELECT count(*) FROM usage_deltas").fetchone() == (0,)

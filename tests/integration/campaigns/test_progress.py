@@ -1,11 +1,13 @@
 """What is told of a campaign while it runs: by phone, by reason, and as a stream."""
 
 import json
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
 
+from app.campaigns import progress
+from app.core.database import transaction
 from tests.support.waiting import until
 
 FAILED = "Send result: RESULT_ERROR_GENERIC_FAILURE (1)"
@@ -41,6 +43,21 @@ def test_progress_by_phone_and_reason(phone, campaign, ask, look, show, counts, 
         assert shown["rate"] > 0
         assert counts(number) == {"given": 1, "delivered": 3, "failed": 2}
         look()
+
+
+def test_a_course_has_a_bounded_number_of_steps(sql):
+    changes = [(0, "sent", 5), (600, "sent", -5), (600, "delivered", 5), (6000, "failed", 1)]
+    for minute, result, n in changes:
+        moment = datetime(2026, 6, 1, tzinfo=UTC) + timedelta(minutes=minute)
+        sql.execute("INSERT INTO campaign_minutes VALUES (7, %s, %s, %s)", (moment, result, n))
+    with transaction() as session:
+        steps = progress.course(session, 7)
+        assert progress.course(session, 8) == []
+    assert [moment for moment, _ in (steps[0], steps[6])] == [
+        datetime(2026, 6, 1, hour, tzinfo=UTC) for hour in (0, 10)
+    ]
+    assert (len(steps), steps[5][1], steps[6][1]) == (61, {"sent": 5}, {"sent": 0, "delivered": 5})
+    assert steps[60][1]["failed"] == 1
 
 
 def test_the_end_is_what_rate_and_hours_allow(phone, campaign, ask, look, show, sql, settings_of):

@@ -84,8 +84,11 @@ AXE_RUN = """async (source) => {
 
 
 @pytest.fixture
-def browse(chromium: Browser, gateway: Gateway, database: Any) -> Iterator[Callable[..., Visitor]]:
+def browse(
+    chromium: Browser, gateway: Gateway, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Visitor]]:
     """Open a window: of a stranger, or of an account that is signed in."""
+    monkeypatch.setattr("app.web.live.REST_SECONDS", 0.2)
     contexts: list[BrowserContext] = []
     visitors: list[Visitor] = []
 

@@ -487,6 +487,10 @@ def test_operators_see_what_does_not_work_and_nobody_else_that_there_is_a_page(b
     visitor.is_accessible()
     get_redis().delete("alive:dispatch")
     visitor.says("No worker takes tasks from the queue dispatch.")
+    add_phone(sql, ali, name="Silent")
+    visitor.open("/")
+    visitor.says("No worker takes tasks from the queue dispatch.")
+    visitor.page.locator(".badge.offline").wait_for()
     visitor.open("/operators/users")
     visitor.is_accessible()
     visitor.page.get_by_role("row", name="other@example.com").get_by_text("Free").click()
@@ -505,9 +509,9 @@ def test_operators_see_what_does_not_work_and_nobody_else_that_there_is_a_page(b
 
 
 def test_an_operator_blocks_an_account_and_lets_it_be_used_again(browse, ali, other, api, sql) -> None:
+    from app import erasing
     from app.accounts.passwords import hash_password
     from app.core.database import transaction
-    from app.messages.life import erasing
 
     sql.execute("UPDATE users SET is_operator = true WHERE id = %s", (ali.id,))
     sql.execute("UPDATE users SET password_hash = %s WHERE id = %s", (hash_password(PASSWORD), other.id))
@@ -572,7 +576,7 @@ def test_flower_opens_for_operators_without_its_password(browse, ali, other, flo
     visitor.page.get_by_role("link", name="Flower").click()
     visitor.says("Workers")
     visitor.page.get_by_role("link", name="Tasks").click()
-    visitor.says("No matching")
+    visitor.says("No tasks have been received.")
     other_cookie = {"smsfleet_session": other.headers["Authorization"].removeprefix("Bearer ")}
     for cookies in (other_cookie, None):
         with httpx.Client(base_url=visitor.url, cookies=cookies) as client:
@@ -636,7 +640,7 @@ def make_campaign(visitor) -> None:
 
 
 def test_a_campaign_from_a_workbook_to_its_end_on_a_phones_screen(browse, ali, phone, client, work, sql) -> None:
-    from app.campaigns import looking
+    from app.campaigns import supervising
     from app.messages.dispatch import routing
 
     sql.execute("UPDATE users SET default_region = 'UZ'")
@@ -652,7 +656,7 @@ def test_a_campaign_from_a_workbook_to_its_end_on_a_phones_screen(browse, ali, p
         visitor.submit("Start the campaign")
         visitor.says("0 of 2")
         visitor.is_live()
-        work(looking.look, ali.id)
+        work(supervising.look, ali.id)
         work(routing.route_waiting, ali.id)
         first, second = sorted(phone.pull(), key=lambda message: message["phoneNumbers"])
         assert (first["textMessage"]["text"], first["phoneNumbers"]) == ("Salom Иван: 0.3", ["+998901112233"])
@@ -660,14 +664,14 @@ def test_a_campaign_from_a_workbook_to_its_end_on_a_phones_screen(browse, ali, p
         visitor.says("1 of 2")
         visitor.submit("Pause")
         visitor.says("You paused the campaign.")
-        work(looking.look, ali.id)
+        work(supervising.look, ali.id)
         assert {message["id"] for message in phone.pull()} <= {second["id"]}
         visitor.submit("Resume")
         visitor.is_live()
         phone.report(first["id"], "Delivered")
         phone.send(second["id"])
         visitor.says("2 of 2")
-        work(looking.look, ali.id)
+        work(supervising.look, ali.id)
         visitor.open("/campaigns/" + str(campaign["id"]))
         visitor.says("finished")
         page.locator(".chart polyline").first.wait_for(state="attached")

@@ -25,6 +25,7 @@ OTHERS = {
     "EVENTS_KEPT": "how long repeated events are known",
     "RELEASES_KEPT": "a day more than limits count",
     "KEYS_KEPT": "an hour more than keys hold",
+    "HOURS_KEPT": "how long figures by the hour are drawn",
 }
 MODULES = sorted(path for path in FOLDER.rglob("*.py") if path != PACE)
 

@@ -1,0 +1,150 @@
+"""What pages cost with 10,000,000 messages, 200 phones and 100 campaigns of one user behind them.
+
+The median of each page over real HTTP, one after the other. Then one page shows a running campaign, as a browser does:
+it holds the stream of news and asks for the part that changes whenever it is told, as often as it can be, because
+there are news all the time. What the API process costs more than while nobody looks is the page's.
+"""
+
+import os
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+
+import psycopg
+import redis
+
+from app.core.http_client import Client
+from app.core.task_names import PAGES_CHANNEL
+from app.local.installation import Installation, Shape
+from benchmarks.gateway import Account, CheckFailedError, Figure, check, installation, timed
+from benchmarks.history import fill
+
+MESSAGES, PHONES, CAMPAIGNS = 10_000_000, 200, 100
+RECIPIENTS = 20_000
+PAGES = (
+    "/",
+    "/overview/now",
+    "/phones",
+    "/messages",
+    "/messages?status=failed",
+    "/messages?number=%2B998900000400",
+    "/campaigns",
+    "/campaigns/{campaign}",
+    "/campaigns/{campaign}/now",
+    "/campaigns/{campaign}/recipients",
+    "/conversations",
+    "/contacts",
+    "/operators",
+)
+# As a few processes tell them.
+NEWS_SECONDS = 0.25
+
+
+def run(*, smoke: bool = False, messages: int = MESSAGES) -> list[Figure]:
+    messages, phones, campaigns, times = (10_000, 5, 3, 3) if smoke else (messages, PHONES, CAMPAIGNS, 30)
+    with ExitStack() as stack:
+        running = stack.enter_context(installation(Shape(api=1, flower=False)))
+        account = Account(running)
+        for number in range(phones):
+            account.enroll(f"bench/phone-{number}")
+        fill(account, [device["id"] for device in account.call("GET", "/api/devices")][:5], messages)
+        campaign = _campaigns(account, campaigns, 100 if smoke else RECIPIENTS)
+        client = stack.enter_context(_browser(account))
+        taken = {page: _median(client, page.format(campaign=campaign), times) for page in PAGES}
+        cost = _cost_of_a_page(running, account, client, campaign, 3 if smoke else 60)
+    dearest = max(taken, key=lambda page: taken[page])
+    beside = f"{dearest}; median of {len(taken)} pages {median(taken.values()):.0f} ms"
+    return [
+        Figure(f"the slowest page, {messages:,} messages", taken[dearest], "ms", "< 100", beside),
+        *(Figure(f"page {page}", milliseconds, "ms") for page, milliseconds in taken.items()),
+        Figure("CPU of the API while a page shows a running campaign", cost, "ms a second", "< 1"),
+    ]
+
+
+_OTHERS = """
+    WITH made AS (
+        INSERT INTO campaigns (user_id, name, status, message, recipients, started_at, finished_at)
+        SELECT %(user)s, 'Campaign ' || i, 'finished', 'Hello', 50000, now(), now() FROM generate_series(2, %(n)s) i
+        RETURNING id)
+    INSERT INTO campaign_totals (campaign_id, device_id, result, reason, n)
+    SELECT id, device, 'delivered', '', 1000 FROM made, generate_series(1, 50) device
+"""
+
+
+def _campaigns(account: Account, number: int, recipients: int) -> int:
+    """So many campaigns, of which the last one runs; its number."""
+    with psycopg.connect(account.database_url, autocommit=True) as connection:
+        connection.execute("UPDATE users SET is_operator = true")
+        connection.execute(_OTHERS, {"user": account.user_id, "n": number})
+    made: int = account.call("POST", "/api/campaigns", {"name": "Now", "message": "Hello {name|there}"})["id"]
+    people = [f"+99893{n:07}" for n in range(recipients)]
+    account.call("PUT", f"/api/campaigns/{made}/recipients", {"recipients": people})
+    check("status", account.call("POST", f"/api/campaigns/{made}/start")["status"], "running")
+    return made
+
+
+def _browser(account: Account) -> Client:
+    session = account.client.headers["Authorization"].removeprefix("Bearer ")
+    return Client(base_url=account.url, cookies={"smsfleet_session": session}, timeout=120)
+
+
+def _median(client: Client, page: str, times: int) -> float:
+    def ask() -> None:
+        check(page, client.get(page).status_code, 200)
+
+    ask()
+    return median(timed(ask) for _ in range(times))
+
+
+def _cost_of_a_page(running: Installation, account: Account, client: Client, campaign: int, seconds: float) -> float:
+    """Milliseconds of the API process's time that a page costs in a second."""
+    process = running.processes["api-1"].pid
+    idle = _used(process, seconds)
+    ended = threading.Event()
+    with ThreadPoolExecutor() as pool:
+        doing = [
+            pool.submit(_tell_news, running.redis_url, account.user_id, ended),
+            pool.submit(_follow, client, campaign, ended),
+        ]
+        try:
+            busy = _used(process, seconds)
+        finally:
+            ended.set()
+        asked = [each.result() for each in doing][1]
+    if not asked:
+        raise CheckFailedError("the page never asked")
+    return max(busy - idle, 0.001)
+
+
+def _used(process: int, seconds: float) -> float:
+    """Milliseconds of processor that it takes in a second, over so many seconds."""
+
+    def ticks() -> int:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    before, began = ticks(), time.monotonic()
+    time.sleep(seconds)
+    return (ticks() - before) * 1000 / os.sysconf("SC_CLK_TCK") / (time.monotonic() - began)
+
+
+def _tell_news(redis_url: str, user: int, ended: threading.Event) -> None:
+    with redis.Redis.from_url(redis_url) as broker:
+        while not ended.wait(NEWS_SECONDS):
+            broker.publish(f"{PAGES_CHANNEL}{user}", "messages")
+
+
+def _follow(client: Client, campaign: int, ended: threading.Event) -> int:
+    """As the page's script does; how often it asked."""
+    asked = 0
+    with client.stream("GET", "/events?topics=messages") as news:
+        for line in news.iter_lines():
+            if ended.is_set():
+                break
+            if line.startswith("event:"):
+                check("now", client.get(f"/campaigns/{campaign}/now").status_code, 200)
+                asked += 1
+    return asked
