@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -40,7 +41,7 @@ from benchmarks import (
     waiting,
     webhooks,
 )
-from benchmarks.gateway import SETTINGS, Figure
+from benchmarks.gateway import SETTINGS, Figure, sharing
 
 PARTS: dict[str, Callable[..., list[Figure]]] = {
     "sends": sends.run,
@@ -124,11 +125,12 @@ def main() -> None:
     kept["machine"] = machine()
     kept.setdefault("parts", {})
     table = Table("figure", "measured", "target", "baseline")
-    for part in options.parts or [name for name in PARTS if name not in LONG]:
-        figures, kept["parts"][part] = run(part, smoke=options.smoke)
-        options.json.write_text(json.dumps(kept, indent=2) + "\n")
-        for figure in figures:
-            table.add_row(figure.name, f"{figure.value:,.2f} {figure.unit}".strip(), figure.wanted, figure.beside)
+    with sharing() if options.smoke else nullcontext():
+        for part in options.parts or [name for name in PARTS if name not in LONG]:
+            figures, kept["parts"][part] = run(part, smoke=options.smoke)
+            options.json.write_text(json.dumps(kept, indent=2) + "\n")
+            for figure in figures:
+                table.add_row(figure.name, f"{figure.value:,.2f} {figure.unit}".strip(), figure.wanted, figure.beside)
     Console().print(table)
 
 

@@ -9,7 +9,8 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager, nullcontext
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -80,14 +81,57 @@ def note_settings(database_url: str, redis_url: str, processes: str) -> None:
     SETTINGS["processes"] = processes
 
 
+class _Shared:
+    """In a smoke run the installation that parts share, which takes longer to start than each of them to run."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._of: tuple[Shape, dict[str, Any]] | None = None
+        self._running: Installation
+
+    def get(self, shape: Shape, settings: dict[str, Any]) -> Installation:
+        if self._of != (shape, settings):
+            self.close()
+            self._running = self._stack.enter_context(_started(shape, settings))
+            self._of = (shape, settings)
+        return self._running
+
+    def close(self) -> None:
+        self._of = None
+        self._stack.close()
+
+
+_shared: ContextVar[_Shared | None] = ContextVar("shared", default=None)
+
+
+@contextmanager
+def sharing() -> Iterator[None]:
+    """Within, `installation` gives the one before where it is of the same shape."""
+    with closing(_Shared()) as shared:
+        before = _shared.set(shared)
+        yield
+        _shared.reset(before)
+
+
 @contextmanager
 def installation(shape: Shape | None = None, **settings: Any) -> Iterator[Installation]:
     """A durable installation in a temporary folder, its log kept for the case that it fails."""
+    shape = shape or Shape(flower=False)
+    shared = _shared.get()
+    with nullcontext(shared.get(shape, settings)) if shared else _started(shape, settings) as running:
+        note_settings(running.database_url, running.redis_url, str(running.shape))
+        yield running
+        while _OPEN:
+            _OPEN.pop().close()
+
+
+@contextmanager
+def _started(shape: Shape, settings: dict[str, Any]) -> Iterator[Installation]:
     tail: deque[str] = deque(maxlen=60)
     with tempfile.TemporaryDirectory(prefix="smsfleet-bench-") as folder:
         running = Installation(
             Path(folder) / "data",
-            shape=shape or Shape(flower=False),
+            shape=shape,
             temporary=True,
             output=lambda name, line: tail.append(f"{name}| {line}"),
             port="0",
@@ -95,10 +139,7 @@ def installation(shape: Shape | None = None, **settings: Any) -> Iterator[Instal
         )
         try:
             with running:
-                note_settings(running.database_url, running.redis_url, str(running.shape))
                 yield running
-                while _OPEN:
-                    _OPEN.pop().close()
         except BaseException:
             print("\n".join(tail), file=sys.stderr)
             raise

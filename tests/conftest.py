@@ -116,6 +116,11 @@ PROGRAMS = {
 MISSING = {mark: names[0] for mark, names in PROGRAMS.items() if not any(map(shutil.which, names))}
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are processors: much of the longest tests is waiting."""
+    return (os.cpu_count() or 1) + 1
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what needs a program that this machine lacks; the summary names it."""
     left_out = [item for item in items if any(item.get_closest_marker(mark) for mark in MISSING)]

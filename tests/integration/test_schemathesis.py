@@ -26,7 +26,7 @@ ENDLESS = "phones_events"
 # Signing out ends what all calls of a sequence need; a test webhook would go wherever a call before it said.
 ENDS_A_SEQUENCE = ("accounts_logout", "webhooks_test")
 EXAMPLES_EACH = 6
-SEQUENCES, STEPS = 40, 6
+SEQUENCES, STEPS = 20, 6
 CONFIGURATION = {
     "seed": 2026,
     "checks": {

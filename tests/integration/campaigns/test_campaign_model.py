@@ -3,6 +3,7 @@ possible state, its counts equal to the rows, each recipient with one message, a
 
 from itertools import count
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -253,9 +254,10 @@ class CampaignLife(RuleBasedStateMachine):
             return session.execute(text(statement), {"id": self.id} | values).all()
 
 
+@pytest.mark.timeout(300)
 def test_the_life_of_a_campaign(database):
     limits = settings(
-        max_examples=25,
+        max_examples=15,
         stateful_step_count=30,
         deadline=None,
         database=None,

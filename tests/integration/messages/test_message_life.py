@@ -4,6 +4,7 @@ state, the counters equal to the rows, and no message on two phones."""
 from collections import Counter
 from itertools import count
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -277,9 +278,10 @@ class Life(RuleBasedStateMachine):
         return self.rows("SELECT deleted_at FROM messages WHERE id = :id", id=message)[0].deleted_at is not None
 
 
+@pytest.mark.timeout(300)
 def test_the_life_of_a_message(database):
     limits = settings(
-        max_examples=50,
+        max_examples=30,
         stateful_step_count=40,
         deadline=None,
         database=None,
