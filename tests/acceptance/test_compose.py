@@ -170,7 +170,7 @@ def test_secrets_are_on_no_command_line_and_in_no_service_that_has_no_use_for_th
     for name in ("migrate", "beat", "flower"):
         assert services[name]["env_file"] == []
     assert "pg" not in str(services["flower"]["environment"])
-    assert {name for name, one in services.items() if ":fl@" in str(one["environment"])} == {"api"}
+    assert {name for name, one in services.items() if ":fl@" in str(one.get("environment"))} == {"api"}
     assert set(services["migrate"]["environment"]) == {"SMSFLEET_DATABASE_URL"}
 
 
