@@ -81,7 +81,7 @@ def feed(
     new = _eligible(session, user_id, by_id, candidates)
     closings = {one.campaign.id: one.closings for one in fed}
     made = _make(session, user_id, by_id, [one for one in new if one.candidate.message_id is None], phones, closings)
-    retried = _retry(session, candidates, new)
+    retried = _retry(session, candidates, new, closings)
     _note(session, fed, now)
     return made + retried
 
@@ -309,11 +309,21 @@ def _message(
     )
 
 
-def _retry(session: Session, candidates: Sequence[Candidate], new: Sequence[_New]) -> int:
+def _retry(
+    session: Session,
+    candidates: Sequence[Candidate],
+    new: Sequence[_New],
+    closings: Mapping[int, Mapping[str, datetime | None]],
+) -> int:
     """Send failed messages again; those whose recipients may have none any more stay failed."""
     failed = [one for one in candidates if one.message_id is not None]
-    again = [one.candidate.message_id for one in new if one.candidate.message_id is not None]
+    again = {
+        one.candidate.message_id: _closing(closings[one.candidate.campaign_id], one.candidate.zone)
+        for one in new
+        if one.candidate.message_id is not None
+    }
     transitions.apply(session, [Change(number, Event.RETRIED) for number in again])
+    storing.close(session, {number: closes_at for number, closes_at in again.items() if closes_at is not None})
     _mark(session, [(one.campaign_id, one.place, RecipientState.MADE, None) for one in failed])
     return len(again)
 
