@@ -95,7 +95,7 @@ class LeftOutOut(BaseModel):
 
 
 class RecipientFilter(ListFilter):
-    state: State | Literal["uncertain"] | None = Field(
+    state: Literal[State, "uncertain"] | None = Field(
         default=None, description="Recipients who stand there; `uncertain` are a part of `failed`"
     )
     cursor: Integer | None = Field(default=None, description="Continue after the previous page, with its `next_cursor`")
