@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from app.core import caller
 from app.features import PACKAGES
 from app.local.errors import LocalError
 
@@ -41,6 +42,7 @@ def _prepare(
 ) -> None:
     from app.local.environment import explain_unknown, load_dotenv, unknown_names
 
+    caller.begin(caller.Caller("command"))
     with _plain_refusals():
         if context.invoked_subcommand != "demo":  # which has nothing of the operator's own installation
             load_dotenv()

@@ -8,7 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts import blocking, ownership, passwords, plans, second_factor, sessions, sign_in_links, signin
+from app.accounts import audit, blocking, ownership, passwords, plans, second_factor, sessions, sign_in_links, signin
+from app.accounts.audit import Action
 from app.accounts.models import User
 from app.core import operator_link
 from app.core.database import transaction
@@ -41,6 +42,8 @@ def create_user(email: str, name: Annotated[str, typer.Option(help="The user's n
     hashed = passwords.hash_password(password)
     with transaction() as session:
         user = signin.add_user(session, name=called, email=address, password_hash=hashed)
+        if user is not None:
+            audit.record(session, Action.ACCOUNT_CREATED, user.id)
     if user is None:
         _fail(f"user {address} already exists")
         return
@@ -62,7 +65,9 @@ def make_operator(
 ) -> None:
     """Give a user the operators' pages of the dashboard."""
     with transaction() as session:
-        _user(session, email).is_operator = not revoke
+        user = _user(session, email)
+        user.is_operator = not revoke
+        audit.record(session, Action.OPERATOR_UNMADE if revoke else Action.OPERATOR_MADE, user.id)
     typer.echo(f"user {email} is {'no longer an' if revoke else 'an'} operator")
 
 
@@ -73,7 +78,7 @@ def block_user(
     """Block an account: nobody signs in, its keys are refused, and what waits is cancelled."""
     with transaction() as session:
         user = _user(session, email)
-        blocking.unblock(user) if undo else blocking.block(session, user)
+        blocking.unblock(session, user) if undo else blocking.block(session, user)
     typer.echo(f"user {email} is {'no longer ' if undo else ''}blocked")
 
 
@@ -81,7 +86,7 @@ def block_user(
 def end_second_factor(email: Address) -> None:
     """Let a user who lost their authenticator app and recovery codes sign in with the password alone."""
     with transaction() as session:
-        second_factor.turn_off(_user(session, email))
+        second_factor.turn_off(session, _user(session, email))
     typer.echo(f"user {email} signs in with the password alone")
 
 
@@ -115,6 +120,7 @@ def set_password(email: Address) -> None:
     with transaction() as session:
         user = _user(session, email)
         user.password_hash = hashed
+        audit.record(session, Action.PASSWORD_RESET, user.id)
         sessions.end_all(session, user.id)
     typer.echo(f"user {user.id} {user.email}, new password: {password}")
 

@@ -156,6 +156,27 @@ class PromoRedemption(Base):
     created_at: Mapped[CreatedAt]
 
 
+class AuditEvent(Base):
+    """Something that was done to an account or, without `user_id`, to the installation (`audit`); never changed.
+
+    References nothing: it outlives the tokens and phones that it names.
+    """
+
+    __tablename__ = "audit_events"
+    __table_args__ = (Index(None, "user_id", "id"), Index(None, "created_at"))
+
+    id: Mapped[BigId]
+    user_id: Mapped[int | None]
+    action: Mapped[str] = mapped_column(String(40))
+    subject: Mapped[int | None]
+    details: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    by: Mapped[str] = mapped_column(String(10))
+    actor_id: Mapped[int | None]
+    token_id: Mapped[int | None]
+    address: Mapped[str | None] = mapped_column(String(45))
+    created_at: Mapped[CreatedAt]
+
+
 class UsageDelta(Base):
     """A change of a figure, inserted by the batch that caused it; no row is shared, so no sender waits for another."""
 
