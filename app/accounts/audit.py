@@ -56,6 +56,8 @@ class Action(StrEnum):
     PROMO_CREATED = "promo_created"
     RELEASE_PUBLISHED = "release_published"
     RELEASE_WITHDRAWN = "release_withdrawn"
+    BACKUP_MADE = "backup_made"
+    RESTORED = "restored"
 
 
 def record(session: Session, action: Action, user_id: int | None, subject: int | None = None, **details: Any) -> None:

@@ -8,7 +8,7 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
@@ -42,7 +42,7 @@ def is_apk(file: Path) -> bool:
         return False
 
 
-def store(source: BinaryIO) -> tuple[str, int]:
+def store(source: IO[bytes]) -> tuple[str, int]:
     """Copy a file to its place: its SHA-256 and size. A copy that was cut short never has a release's name."""
     place = folder()
     place.mkdir(mode=0o755, parents=True, exist_ok=True)
