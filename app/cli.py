@@ -87,12 +87,15 @@ def up(
 def migrate() -> None:
     """Update the database to the newest schema."""
     attach(broker=False)
+    from alembic.util import CommandError
     from sqlalchemy.exc import ArgumentError, OperationalError
 
     from app.migrations.config import migrate
 
     try:
         migrate()
+    except CommandError as error:
+        _refuse(str(error))
     except ArgumentError:
         _refuse("SMSFLEET_DATABASE_URL must have the form postgresql://user:password@host:5432/database")
     except OperationalError as error:

@@ -12,7 +12,7 @@ from app.core.settings import Settings
 from app.devices.presence import ONLINE, SILENT, SUSPECT
 from app.messages.dispatch import pace
 from app.messages.states import Stage
-from app.migrations.config import revisions
+from app.migrations.revisions import is_newer, revisions
 from app.migrations.role import ROLE_SETTINGS
 
 OLDEST_POSTGRES = 15
@@ -129,7 +129,7 @@ def _schema(connection: Connection) -> Finding:
     found = row.version_num if row else "none"
     if found == wanted:
         return ok("schema", found)
-    if row and found not in revisions():
+    if row and is_newer(found):
         return broken(
             "schema", f"{found} is of a newer smsfleet; this one knows up to {wanted}", "run the newer version"
         )

@@ -24,7 +24,8 @@ from app.core.connecting import pin_settings
 from app.core.database import Base, transaction
 from app.core.settings import get_settings
 from app.local.errors import LocalError
-from app.migrations.config import MIGRATION_LOCK, revisions
+from app.migrations.config import MIGRATION_LOCK
+from app.migrations.revisions import revisions, trouble
 from app.migrations.tables import load_tables
 from app.releases import storage
 
@@ -112,13 +113,11 @@ def _begin(connection: Connection) -> datetime:
     if not shared:
         raise LocalError("the database is being migrated: try again when that is done")
     try:
-        found = [name for (name,) in _rows(connection, "SELECT version_num FROM alembic_version")]
+        [(found,)] = _rows(connection, "SELECT version_num FROM alembic_version")
     except psycopg.errors.UndefinedTable:
-        found = []
-    if found != [revisions()[0]]:
-        raise LocalError(
-            f"the database has the schema {found or 'of nothing'}, and not {revisions()[0]}: use its own version"
-        )
+        found = None
+    if reason := trouble(found):
+        raise LocalError(reason)
     [(now,)] = _rows(connection, "SELECT clock_timestamp()")
     taken: datetime = now
     return taken

@@ -23,7 +23,8 @@ from app.core.database import Base, get_engine
 from app.local.backup import FORMAT, MANIFEST, RELEASES, TABLES, Manifest, identities
 from app.local.errors import LocalError
 from app.messages.life import restored as messages
-from app.migrations.config import migrate, revisions
+from app.migrations.config import migrate
+from app.migrations.revisions import revisions
 from app.migrations.tables import load_tables
 from app.releases import storage
 

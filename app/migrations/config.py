@@ -1,11 +1,9 @@
 """Alembic's configuration, made in code so that the installed package needs no ini file beside it."""
 
-from functools import cache
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
 
 # Whoever changes the schema holds this advisory lock; whoever needs it as it is, shares it.
@@ -25,10 +23,3 @@ def alembic_config(connection: Connection | None = None) -> Config:
 def migrate(connection: Connection | None = None, revision: str = "head") -> None:
     """Update the database to the newest schema. Safe to run in several processes at once."""
     command.upgrade(alembic_config(connection), revision)
-
-
-@cache
-def revisions() -> tuple[str, ...]:
-    """Every schema that this version of the program knows, the newest first."""
-    script = ScriptDirectory.from_config(alembic_config())
-    return tuple(one.revision for one in script.walk_revisions())
