@@ -34,6 +34,7 @@ _EVERY_SECONDS = {
     TaskName.CLEAN: 60.0,
     TaskName.ALERT: 30.0,
     TaskName.ERASE: 60.0,
+    TaskName.RETAIN: 60.0,
     TaskName.QUIET: 30.0,
 }
 # A tick that nobody took within its interval is worth nothing; a second beat only makes some ticks come twice.

@@ -1,6 +1,6 @@
 """The audit log: who did what to an account or to the installation, when, and from where.
 
-Rows are only ever added, in the transaction of what they tell of; they go by age (`cleaning`), or with their account.
+Rows are only ever added, in the transaction of what they tell of; they go by age, or with their account.
 No secret, message text or phone number of a recipient gets here: details are names, numbers of rows and words.
 """
 
@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import AuditEvent
 from app.core import caller
+from app.core.settings import get_settings
 from app.core.validation import MAX_ID
 
 
@@ -112,3 +113,17 @@ def entries(
     values = {"user": user_id, "before": before or MAX_ID, "action": action, "most": most + 1}
     found = [Entry(*row) for row in session.execute(_OF_ALL if user_id is None else _OF_ACCOUNT, values)]
     return found[:most], found[most - 1].id if len(found) > most else None
+
+
+BATCH_SIZE = 2000
+_OLD = text("""
+    DELETE FROM audit_events WHERE id IN (
+        SELECT id FROM audit_events WHERE created_at < (SELECT clock_timestamp() - CAST(:kept AS interval))
+        ORDER BY created_at LIMIT :most)
+""")
+
+
+def clean(session: Session) -> int:
+    """Delete a batch of what is past its age; how many."""
+    gone = session.execute(_OLD, {"kept": get_settings().keep_audit_log, "most": BATCH_SIZE})
+    return int(gone.rowcount)  # type: ignore[attr-defined]

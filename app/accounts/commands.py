@@ -20,6 +20,7 @@ from app.core.validation import Email, row_id
 
 user_app = typer.Typer(help="Users.", no_args_is_help=True, add_completion=False)
 promo_app = typer.Typer(help="Promo codes that give premium.", no_args_is_help=True, add_completion=False)
+audit_app = typer.Typer(help="The audit log.", no_args_is_help=True, add_completion=False)
 
 _PASSWORD_LENGTH = 20
 _MAX_USES = 1_000_000_000
@@ -172,6 +173,32 @@ def list_promos() -> None:
             limit = "unlimited" if promo.uses_limit is None else promo.uses_limit
             end = timestamp(promo.valid_until) if promo.valid_until else "never"
             typer.echo(f"{promo.code}  months: {promo.months}  used: {promo.used} of {limit}  ends: {end}")
+
+
+@audit_app.callback()
+def _audit() -> None:
+    """The audit log."""  # a group, though it has one command
+
+
+@audit_app.command("list")
+def list_audit(
+    user: Annotated[str | None, typer.Option(help="Of one user, by e-mail address or number.")] = None,
+    action: Annotated[Action | None, typer.Option(help="Entries of this action.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the newest.")] = 50,
+) -> None:
+    """List what was done to accounts and to the installation, newest first."""
+    with transaction() as session:
+        whose = None if user is None else _user(session, user).id
+        found, _ = audit.entries(session, whose, most=count, action=action)
+    for entry in found:
+        account = f"  account {entry.user_id}" if entry.user_id else ""
+        subject = f"  of {entry.subject}" if entry.subject else ""
+        actor = f"user {entry.actor_id}, " if entry.actor_id else ""
+        token = f" {entry.token_id}" if entry.token_id else ""
+        where = f" from {entry.address}" if entry.address else ""
+        details = "".join(f"  {name}: {value!r}" for name, value in (entry.details or {}).items())
+        done = f"{entry.action}{account}{subject}  by {actor}{entry.by}{token}{where}{details}"
+        typer.echo(f"{timestamp(entry.created_at)}  {done}")
 
 
 def _user(session: Session, address: str) -> User:

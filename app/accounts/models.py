@@ -48,6 +48,9 @@ class User(Base):
     default_region: Mapped[str | None] = mapped_column(String(2))
     default_device_id: Mapped[int | None]
     keep_inbound: Mapped[bool] = mapped_column(server_default=text("true"))
+    # For how long messages are kept, in days; null: as long as the operator keeps them.
+    keep_messages_days: Mapped[int | None] = mapped_column(SmallInteger)
+    keep_incoming_days: Mapped[int | None] = mapped_column(SmallInteger)
     device_events: Mapped[bool] = mapped_column(server_default=text("false"))
     offline_alert_minutes: Mapped[int | None] = mapped_column(SmallInteger)
     # Whether a message that certainly did not leave its phone is tried on another.

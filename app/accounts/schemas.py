@@ -185,6 +185,7 @@ def _region(code: str | None) -> str | None:
 
 
 MAX_COUNTRIES = 300
+MAX_KEPT_DAYS = 3650
 Region = Annotated[str, Field(max_length=2), AfterValidator(_region)]
 
 
@@ -198,6 +199,14 @@ class FrequencyCap(Strict):
 class SettingsChange(Body):
     keep_inbound: Boolean = Field(
         default=True, description="Store received messages; webhooks are called either way", examples=[True]
+    )
+    keep_messages_days: Annotated[Integer, Field(ge=1, le=MAX_KEPT_DAYS)] | None = Field(
+        default=None,
+        description="Delete sent messages, and recipients of campaigns that are over, after so many days; figures stay."
+        " null: as long as the operator keeps them",
+    )
+    keep_incoming_days: Annotated[Integer, Field(ge=1, le=MAX_KEPT_DAYS)] | None = Field(
+        default=None, description="The same of received messages"
     )
     device_events: Boolean = Field(
         default=False, description="Call the status webhook when a phone goes offline or fails, and when it recovers"
@@ -244,6 +253,8 @@ class SettingsChange(Body):
 
 class SettingsOut(BaseModel):
     keep_inbound: bool = Field(examples=[True])
+    keep_messages_days: int | None = Field(examples=[90])
+    keep_incoming_days: int | None = Field(examples=[None])
     device_events: bool
     default_region: str | None = Field(examples=["UZ"])
     offline_alert_minutes: int | None = Field(examples=[30])

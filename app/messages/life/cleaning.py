@@ -16,7 +16,6 @@ DELETED_KEPT = timedelta(days=7)
 EVENTS_KEPT = timedelta(days=7)
 RELEASES_KEPT = PERIODS["per_month"] + timedelta(days=1)
 HOURS_KEPT = timedelta(days=8)
-AUDIT_KEPT = timedelta(days=365)
 KEYS_KEPT = KEYS_HOLD_FOR + timedelta(hours=1)
 
 STATEMENTS = (
@@ -57,11 +56,6 @@ STATEMENTS = (
     DELETE FROM opt_out_replies WHERE (user_id, phone_number) IN (
         SELECT user_id, phone_number FROM opt_out_replies
         WHERE sent_at < clock_timestamp() - {interval(ANSWERED_EVERY)} LIMIT :most)
-    """,  # noqa: S608 - constants
-    f"""
-    DELETE FROM audit_events WHERE id IN (
-        SELECT id FROM audit_events WHERE created_at < clock_timestamp() - {interval(AUDIT_KEPT)}
-        ORDER BY created_at LIMIT :most)
     """,  # noqa: S608 - constants
     f"""
     DELETE FROM idempotency_keys WHERE (user_id, route, key) IN (

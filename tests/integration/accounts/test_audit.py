@@ -7,7 +7,6 @@ from app import erasing
 from app.accounts import audit, ownership, plans
 from app.accounts.audit import Action
 from app.core.database import transaction
-from app.messages.life import cleaning
 from tests.support.guards import refuses_strangers
 
 
@@ -107,11 +106,27 @@ def test_rows_are_never_changed_and_go_by_age_or_with_their_account(api, ali, ot
         "INSERT INTO audit_events (action, by, created_at) VALUES ('exported', 'key', now() - interval '366 d')"
     )
     with transaction() as session:
-        for statement in cleaning.STATEMENTS:
-            cleaning.clean(session, statement)
+        assert audit.clean(session) == 1
         ownership.delete_account(session, ali.id)
     with transaction() as session:
         while erasing.erase(session):
             pass
     left = sql.execute("SELECT user_id, action, subject FROM audit_events ORDER BY id").fetchall()
     assert left == [(other.id, "phone_changed", None), (None, "account_deleted", ali.id)]
+
+
+def test_an_operator_lists_all_of_it_in_a_terminal(ali, other):
+    from typer.testing import CliRunner
+
+    from app.accounts.commands import audit_app
+
+    with transaction() as session:
+        audit.record(session, Action.PHONE_REMOVED, ali.id, 7, name="Pixel\x1b[31m")
+        audit.record(session, Action.PROMO_CREATED, None, 3)
+    ran = CliRunner().invoke(audit_app, ["list"])
+    promo, phone = ran.stdout.splitlines()
+    assert "promo_created  of 3  by gateway" in promo
+    assert f"phone_removed  account {ali.id}  of 7  by gateway  name: 'Pixel" in phone
+    assert "\x1b" not in phone
+    ran = CliRunner().invoke(audit_app, ["list", "--user", other.email])
+    assert ran.stdout == ""

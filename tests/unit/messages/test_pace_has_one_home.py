@@ -26,7 +26,6 @@ OTHERS = {
     "RELEASES_KEPT": "a day more than limits count",
     "KEYS_KEPT": "an hour more than keys hold",
     "HOURS_KEPT": "how long figures by the hour are drawn",
-    "AUDIT_KEPT": "how long the audit log goes back",
 }
 MODULES = sorted(path for path in FOLDER.rglob("*.py") if path != PACE)
 
