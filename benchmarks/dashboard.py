@@ -140,7 +140,7 @@ def _tell_news(redis_url: str, user: int, ended: threading.Event) -> None:
 def _follow(client: Client, campaign: int, ended: threading.Event) -> int:
     """As the page's script does; how often it asked."""
     asked = 0
-    with client.stream("GET", "/events?topics=messages") as news:
+    with client.stream("GET", "/events?topics=campaigns") as news:
         for line in news.iter_lines():
             if ended.is_set():
                 break

@@ -5,14 +5,13 @@ from datetime import timedelta
 from typing import Any
 
 from celery.exceptions import CPendingDeprecationWarning
-from celery.signals import celeryd_after_setup, celeryd_init, setup_logging
+from celery.signals import celeryd_after_setup, setup_logging
 
 from app.core.logs import configure_logging
 from app.core.outbound import SWEEP_SECONDS
 from app.core.queue import celery_app
 from app.core.task_names import TaskName
 from app.features import PACKAGES
-from app.migrations.revisions import refuse_older
 from workers import pulse
 
 app = celery_app()
@@ -34,7 +33,6 @@ _EVERY_SECONDS = {
     TaskName.CLEAN: 60.0,
     TaskName.ALERT: 30.0,
     TaskName.ERASE: 60.0,
-    TaskName.RETAIN: 60.0,
     TaskName.QUIET: 30.0,
 }
 # A tick that nobody took within its interval is worth nothing; a second beat only makes some ticks come twice.
@@ -53,11 +51,6 @@ def _keep_ticks_quiet(instance: Any, **_: Any) -> None:
     """Of a tick that did nothing, as most do, Flower hears nothing; of the others `workers.base` tells it."""
     for name in app.conf.beat_schedule:
         instance.app.tasks[name].send_events = False
-
-
-@celeryd_init.connect
-def _refuse_older_schema(**_: Any) -> None:
-    refuse_older()
 
 
 @setup_logging.connect

@@ -51,7 +51,6 @@ class Event(StrEnum):
     RECALLED = "recalled"
     EXPIRED = "expired"
     UNREPORTED = "unreported"
-    RESTORED = "restored"
     STRANDED = "stranded"
     RETRIED = "retried"
     DELETED = "deleted"

@@ -1,6 +1,8 @@
 """Campaigns: made step by step, tried without sending, started, watched, paused and gone on with."""
 
+from collections import Counter
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -47,7 +49,7 @@ def campaigns(visit: SignedIn) -> Response:
             found = CampaignFilter()
         data = records.page(session, visit.me.user_id, found, paging(visit))
         template = "campaigns_rows.html" if visit.is_htmx else "campaigns.html"
-        return page(visit, template, live="messages", data=data)
+        return page(visit, template, live="campaigns", data=data)
 
 
 @router.get("/campaigns/new")
@@ -99,8 +101,9 @@ def _campaign(
             visit,
             "campaign_draft.html" if is_open else "campaign.html",
             error=error,
-            live="messages",
+            live="campaigns",
             campaign=shown,
+            rate=shown.rate,
             added=added,
             tried=tried,
             columns=found.columns,
@@ -132,9 +135,11 @@ def _filled(session: Session, visit: Visit, message: str, row: Any) -> Any:
 
 @router.get("/campaigns/{campaign}/now")
 def campaign_now(visit: SignedIn, campaign: str) -> Response:
+    """Asked for all the time while a campaign runs: no more than what moves."""
     with transaction() as session:
         found = records.find(session, visit.me.user_id, campaign)
-        return page(visit, "campaign_now.html", campaign=records.detail(session, found))
+        [shown] = records.shown(session, [found])
+        return page(visit, "campaign_now.html", campaign=shown, rate=progress.rate(session, found))
 
 
 @router.get("/campaigns/{campaign}/course")
@@ -157,6 +162,8 @@ def _course(visit: Visit, session: Session, campaign: Campaign) -> Chart | None:
     steps = progress.course(session, campaign.id)
     if not steps:
         return None
+    # From where there was nothing, so that there is a line to draw from the first minute on.
+    steps = [(steps[0][0] - timedelta(minutes=1), Counter()), *steps]
     moments = [moment.astimezone(visit.zone) for moment, _ in steps]
     written = "%H:%M" if moments[-1].date() == moments[0].date() else "%Y-%m-%d %H:%M"
     with speaking(visit.language):

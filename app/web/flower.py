@@ -23,7 +23,7 @@ _PASSED_ON = ("accept", "accept-language", "content-type", "if-none-match", "if-
 _PASSED_BACK = ("content-type", "content-disposition", "cache-control", "etag", "last-modified", "expires")
 _UNAUTHORIZED = 401
 # The only scripts that Flower has within its pages, by their texts.
-_OWN_SCRIPTS = [f"\n  var autorefresh = {value};\n" for value in (0, 1)]
+_OWN_SCRIPTS = [f"\nvar autorefresh = {value};\n" for value in (0, 1)]
 _HASHES = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in _OWN_SCRIPTS)
 _POLICY = (
     f"default-src 'none'; script-src 'self' {_HASHES}; style-src 'self' 'unsafe-inline'; img-src 'self' data:;"

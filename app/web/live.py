@@ -29,10 +29,11 @@ from app.core.settings import get_settings
 from app.core.task_names import PAGES_CHANNEL
 from app.devices.streams import end_on_signals
 
-TOPICS = frozenset({"messages", "phones", "campaigns"})
 KEEP_ALIVE_SECONDS = 20.0
-# A page is told at once, and then no more often than this; what comes meanwhile is told at the end of it.
-REST_SECONDS = 2.0
+# A page is told at once, and then no more often than this, by the topics it shows; what comes meanwhile is told at the
+# end of it. What changes all the time is told less often.
+RESTS = {"messages": 2.0, "phones": 2.0, "campaigns": 5.0}
+TOPICS = frozenset(RESTS)
 LASTS_SECONDS = 900.0
 MAX_PAGES_OF_USER = 30
 MAX_PAGES = 5000
@@ -55,8 +56,9 @@ class _Page:
     changed: set[str] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def notify(self, topics: frozenset[str] | set[str]) -> None:
-        if news := self.topics & topics:
+    def notify(self, topics: frozenset[str]) -> None:
+        """Note what changed; with messages campaigns do."""
+        if news := self.topics & (topics | {"campaigns"} if "messages" in topics else topics):
             self.changed |= news
             self.wake.set()
 
@@ -121,7 +123,8 @@ class Pages:
                     await _until_either(self._closing, gone, rest)
                 page.wake.clear()
                 changed, page.changed = page.changed, set()
-                rests_until = loop.time() + REST_SECONDS if changed else rests_until
+                if changed:
+                    rests_until = loop.time() + max(RESTS[topic] for topic in page.topics)
                 data = b"".join(b"event: %s\ndata: 1\n\n" % topic.encode() for topic in sorted(changed)) or b":\n\n"
             if not gone.done():
                 await send({"type": "http.response.body", "body": b""})
@@ -170,7 +173,7 @@ class Pages:
                 if message is not None:
                     user = int(message["channel"].decode().removeprefix(PAGES_CHANNEL))
                     for page in self._pages.get(user, ()):
-                        page.notify({message["data"].decode()})
+                        page.notify(frozenset({message["data"].decode()}))
 
 
 async def _until_either(event: asyncio.Event, gone: asyncio.Task[None], seconds: float) -> None:

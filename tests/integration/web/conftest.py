@@ -88,7 +88,7 @@ def browse(
     chromium: Browser, gateway: Gateway, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Visitor]]:
     """Open a window: of a stranger, or of an account that is signed in."""
-    monkeypatch.setattr("app.web.live.REST_SECONDS", 0.2)
+    monkeypatch.setattr("app.web.live.RESTS", dict.fromkeys(("messages", "phones", "campaigns"), 0.2))
     contexts: list[BrowserContext] = []
     visitors: list[Visitor] = []
 

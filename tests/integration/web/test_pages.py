@@ -427,7 +427,17 @@ def test_settings_password_sessions_and_the_end(browse, ali, secret, api, sql) -
     assert until(lambda: sql.execute("SELECT deleted_at IS NOT NULL FROM users").fetchone()) == (True,)
 
 
+EARLIER = """
+    INSERT INTO {table} SELECT {user}, {now} - n * interval '1 {unit}', kind, weight * (10 + (n * 31) % 50) {more}
+    FROM generate_series(1, {n}) n, (VALUES ('sent', 10), ('delivered', 9), ('failed', 1)) kinds (kind, weight)
+"""
+
+
 def test_the_overview(browse, ali, sql: psycopg.Connection) -> None:
+    hours = {"table": "usage_hours", "now": "date_trunc('hour', now())", "unit": "hour", "n": 23, "more": ""}
+    days = {"table": "usage_totals", "now": "current_date", "unit": "day", "n": 29, "more": ", 0"}
+    for kept in (hours, days):
+        sql.execute(EARLIER.format(user=ali.id, **kept))
     add_phone(sql, ali, name="Pixel 7", default=True)
     add_message(sql, ali)
     add_message(sql, ali, status="failed", error_message="Send result: RESULT_ERROR_NO_SERVICE")
@@ -435,12 +445,13 @@ def test_the_overview(browse, ali, sql: psycopg.Connection) -> None:
     visitor.open("/")
     visitor.says("Pixel 7")
     assert visitor.page.locator(".chart svg").count() == 2
-    visitor.page.get_by_text("As a table").first.click()
-    visitor.is_accessible()
     visitor.picture("overview")
     visitor.resize("narrow")
     visitor.picture("overview-narrow")
     visitor.resize("wide")
+    visitor.page.get_by_text("As a table").first.click()
+    assert visitor.page.get_by_role("cell", name="410").is_visible()
+    visitor.is_accessible()
     add_message(sql, ali, status="failed")
     row = visitor.page.get_by_role("row", name="Today")
     until(lambda: visitor.page.evaluate("htmx.trigger(document.body, 'live-messages')") or "2" in row.inner_text())
@@ -662,6 +673,10 @@ def test_a_campaign_from_a_workbook_to_its_end_on_a_phones_screen(browse, ali, p
         assert (first["textMessage"]["text"], first["phoneNumbers"]) == ("Salom Иван: 0.3", ["+998901112233"])
         phone.send(first["id"])
         visitor.says("1 of 2")
+        page.reload()
+        visitor.resize("wide")
+        visitor.picture("campaign")
+        visitor.resize("narrow")
         visitor.submit("Pause")
         visitor.says("You paused the campaign.")
         work(supervising.look, ali.id)
@@ -676,9 +691,6 @@ def test_a_campaign_from_a_workbook_to_its_end_on_a_phones_screen(browse, ali, p
         visitor.says("finished")
         page.locator(".chart polyline").first.wait_for(state="attached")
         visitor.is_accessible()
-        visitor.resize("wide")
-        visitor.picture("campaign")
-        visitor.resize("narrow")
     exported = page.request.get(f"{page.url}/recipients?format=csv").text()
     assert "delivered" in exported.splitlines()[1]
     page.get_by_role("link", name="Recipients", exact=True).click()
