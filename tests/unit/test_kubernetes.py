@@ -4,7 +4,7 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import pytest
+import kubernetes_validate
 import yaml
 
 from app.core.task_names import QueueName
@@ -25,7 +25,6 @@ def container(name: str) -> dict[str, Any]:
 
 
 def test_every_object_is_valid() -> None:
-    kubernetes_validate = pytest.importorskip("kubernetes_validate")  # 22 MB: not among the locked packages
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         for item in ITEMS:
