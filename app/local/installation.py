@@ -31,7 +31,7 @@ from app.local import commands
 from app.local.account import NAME, Code, readable_code
 from app.local.errors import LocalError
 from app.local.exposure import lan_address
-from app.local.folder import DataFolder, Recorded, Runtime, process_start
+from app.local.folder import DataFolder, Recorded, Runtime, process_start, process_state
 from app.local.forkserver import READY
 from app.local.home import Home, open_home, write_private
 from app.local.lines import Lines
@@ -497,9 +497,19 @@ class Installation:
                             self._revive(name, child)
                         except Interrupted:
                             return
+                        except TimeoutError as error:  # by the parent, which was asked
+                            self._say(f"trouble in starting {name} again: {error}")
+                            self._due[name] = 0.0
+                            self._end_stopped_parent()
                         # Were this thread to die of it, nothing that dies would be started again any more.
                         except Exception as error:  # noqa: BLE001 - no memory, no thread, no room on the disk just now
                             self._say(f"trouble in starting {name} again: {error}")
+
+    def _end_stopped_parent(self) -> None:
+        parent = self.processes[FORKSERVER]
+        if process_state(parent.pid) == "T":
+            self._say(f"{FORKSERVER} was stopped: it is ended, to be started again")
+            parent.send(signal.SIGKILL)
 
     def _may_revive(self, child: Child) -> bool:
         return child.program.forkserver is None or self._look_warm()
