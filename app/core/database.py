@@ -33,9 +33,9 @@ from app.core import connecting, metrics, outbound
 from app.core.errors import is_deadlock
 from app.core.once import once
 from app.core.settings import get_settings
-from app.core.sizes import KEPT_CONNECTIONS
+from app.core.sizes import KEPT_CONNECTIONS, KEPT_HOT_CONNECTIONS
 
-MAX_CONNECTIONS = 50
+MAX_CONNECTIONS, MAX_HOT_CONNECTIONS = 50, 15
 # The role's own limit is short, for the hot calls: who shares a transaction with others waits for nobody.
 _LONG_LOCK_TIMEOUT = text("SELECT current_setting('transaction_read_only') FROM set_config('lock_timeout', '5s', true)")
 _STEP_BY_INDEX = text("SET LOCAL enable_bitmapscan = off")
@@ -104,7 +104,8 @@ def get_hot_engine() -> Engine:
     They go by keys and in the order of an index, so that their parameters tell the planner nothing; to plan them anew
     each time was a tenth of what a campaign costs the database.
     """
-    engine = _make_engine("hot")
+    kept = KEPT_HOT_CONNECTIONS[get_settings().size]
+    engine = _make_engine("hot", pool_size=kept, max_overflow=MAX_HOT_CONNECTIONS - kept)
     event.listen(engine, "connect", _plan_once)
     return engine
 

@@ -27,6 +27,7 @@ from pydantic import AnyHttpUrl
 from app.core import operator_link
 from app.core.security import digest
 from app.core.settings import Settings, is_loopback
+from app.core.watchdog import STOPPED_SECONDS
 from app.local import commands
 from app.local.account import NAME, Code, readable_code
 from app.local.errors import LocalError
@@ -120,6 +121,7 @@ class Installation:
         self._listeners: dict[str, socket.socket] = {}  # of the API processes, by name
         self._control: tuple[socket.socket, ...] = ()  # ours, and that of the parent of our processes
         self._is_warm = False
+        self._runs_at = 0.0  # when the parent of our processes was last seen running
         self._runtime: Runtime | None = None
         self._lock = threading.RLock()
         self._held: set[str] = set()
@@ -491,23 +493,23 @@ class Installation:
     def _keep_alive(self) -> None:
         while not self._ended.wait(0.1):
             with self._lock:
+                self._end_stopped_parent()
                 for name, child in list(self.processes.items()):
                     if child.status is not None and name not in self._held and self._may_revive(child):
                         try:
                             self._revive(name, child)
                         except Interrupted:
                             return
-                        except TimeoutError as error:  # by the parent, which was asked
-                            self._say(f"trouble in starting {name} again: {error}")
-                            self._due[name] = 0.0
-                            self._end_stopped_parent()
                         # Were this thread to die of it, nothing that dies would be started again any more.
                         except Exception as error:  # noqa: BLE001 - no memory, no thread, no room on the disk just now
                             self._say(f"trouble in starting {name} again: {error}")
 
     def _end_stopped_parent(self) -> None:
-        parent = self.processes[FORKSERVER]
-        if process_state(parent.pid) == "T":
+        """It has no watchdog; stopped, it would start nothing again, and nobody would notice until then."""
+        parent, now = self.processes[FORKSERVER], time.monotonic()
+        if process_state(parent.pid) != "T":
+            self._runs_at = now
+        elif now - self._runs_at > STOPPED_SECONDS:
             self._say(f"{FORKSERVER} was stopped: it is ended, to be started again")
             parent.send(signal.SIGKILL)
 

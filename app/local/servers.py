@@ -29,7 +29,7 @@ FIRST_PORT, LAST_PORT = 20000, 32000  # below the range from which the kernel ta
 _DATABASE = "smsfleet"
 # Of PostgreSQL, whose cache and processes are half of what a small installation holds.
 _SMALL = {
-    "shared_buffers": "64MB",
+    "shared_buffers": "40MB",
     "wal_buffers": "2MB",
     "min_wal_size": "80MB",
     "max_wal_size": "512MB",
