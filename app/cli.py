@@ -12,6 +12,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from app.core import caller
 from app.features import PACKAGES
 from app.local.errors import LocalError
 
@@ -41,6 +42,7 @@ def _prepare(
 ) -> None:
     from app.local.environment import explain_unknown, load_dotenv, unknown_names
 
+    caller.begin(caller.Caller("command"))
     with _plain_refusals():
         if context.invoked_subcommand != "demo":  # which has nothing of the operator's own installation
             load_dotenv()
@@ -85,18 +87,84 @@ def up(
 def migrate() -> None:
     """Update the database to the newest schema."""
     attach(broker=False)
+    from alembic.util import CommandError
     from sqlalchemy.exc import ArgumentError, OperationalError
 
     from app.migrations.config import migrate
 
     try:
         migrate()
+    except CommandError as error:
+        _refuse(str(error))
     except ArgumentError:
         _refuse("SMSFLEET_DATABASE_URL must have the form postgresql://user:password@host:5432/database")
     except OperationalError as error:
         if error.statement:  # it was reached; what a step of the migration met is for a developer
             raise
         _refuse(f"the database cannot be reached: {str(error.orig).strip()}")
+
+
+BackupFile = Annotated[Path, typer.Argument(help="The file, such as smsfleet.zip; - for standard output.")]
+
+
+@app.command()
+def backup(file: BackupFile) -> None:
+    """Write a backup of everything, while the gateway runs or when it is stopped."""
+    from app.checks.finding import size
+    from app.local import backup
+
+    with _plain_refusals(), _database():
+        to_output = str(file) == "-"
+        manifest = backup.write(sys.stdout.buffer) if to_output else backup.take(file)
+    for name in manifest.missing:
+        print(f"the app file {name} is missing, here and in the backup", file=sys.stderr)
+    rows = sum(table.rows for table in manifest.tables.values())
+    written = "" if to_output else f", {size(file.stat().st_size)}"
+    print(f"{rows} rows as of {manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC{written}", file=sys.stderr)
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A file of `backup`.")],
+    keep_scheduled: Annotated[
+        bool, typer.Option("--keep-scheduled", help="Messages scheduled for later than now stay scheduled.")
+    ] = False,
+    send_again: Annotated[
+        bool,
+        typer.Option("--send-again", help="Nothing was sent since the backup: let everything go on where it stood."),
+    ] = False,
+) -> None:
+    """Restore a backup into an empty installation that is stopped, or an empty database.
+
+    What was pending may have been sent since the backup. It fails, marked as uncertain, and campaigns are paused.
+    """
+    from app.local import restore
+
+    with _plain_refusals(), _database(empty=True):
+        done = restore.restore(file, send_again=send_again, keep_scheduled=keep_scheduled)
+    print(f"{done.rows} rows restored, as of {done.manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC")
+    if done.uncertain:
+        print(f"{done.uncertain} messages were pending, may have been sent since, and are marked as failed, uncertain")
+    if done.halted:
+        print(f"{done.halted} campaigns wait for their owners to start or resume them")
+
+
+@contextmanager
+def _database(*, empty: bool = False) -> Iterator[None]:
+    """The database of the installation: the operator's own, that of the one that runs, or the embedded one alone."""
+    from app.core.settings import get_settings
+    from app.local import offline
+    from app.local.folder import find_running
+
+    settings = get_settings()
+    if settings.database_url is not None or (not empty and find_running(settings.data_dir) is not None):
+        attach(broker=False)
+        yield
+        return
+    if not empty and not settings.data_dir.is_dir():
+        attach(broker=False)  # which says that nothing runs there
+    with offline.database(settings.data_dir):
+        yield
 
 
 @app.command()

@@ -61,6 +61,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("tokens", _BY_USER),
     ("account_codes", _BY_USER),
     ("promo_redemptions", _BY_USER),
+    ("audit_events", _BY_USER),
 )
 
 # A few rows for each row of the table, by their column that names it.

@@ -84,6 +84,7 @@ PACKAGES = (
         commands={
             "user": "Users: create, list, delete, set a password, add premium.",
             "promo": "Promo codes: create and list.",
+            "audit": "The audit log: who did what, when and from where.",
         },
     ),
     Package(

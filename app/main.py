@@ -31,6 +31,7 @@ from app.features import PACKAGES, any_of
 from app.messages import measuring
 from app.messages.accepting.sending import Sending
 from app.messages.dispatch import waking
+from app.migrations.revisions import refuse_older
 from app.mobile.calls import PhoneCalls
 from app.web.live import Pages
 
@@ -45,6 +46,7 @@ def create_app() -> ASGIApp:
     """What uvicorn runs: `uvicorn app.main:create_app --factory`."""
     configure_logging()
     liveness.watch()
+    refuse_older()
     if not (settings := get_settings()).is_local:
         told = {"registration": exposure.registration(settings), "webhooks go": exposure.webhook_reach(settings)}
         log.info("others can reach this gateway", **told)

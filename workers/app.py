@@ -13,6 +13,7 @@ from app.core.outbound import SWEEP_SECONDS
 from app.core.queue import celery_app
 from app.core.task_names import TaskName
 from app.features import PACKAGES
+from app.migrations.revisions import refuse_older
 from workers import pulse
 
 app = celery_app()
@@ -34,6 +35,7 @@ _EVERY_SECONDS = {
     TaskName.CLEAN: 60.0,
     TaskName.ALERT: 30.0,
     TaskName.ERASE: 60.0,
+    TaskName.RETAIN: 60.0,
     TaskName.QUIET: 30.0,
 }
 # A tick that nobody took within its interval is worth nothing; a second beat only makes some ticks come twice.
@@ -59,6 +61,11 @@ def _make_no_queues_for_delays(**_: Any) -> None:
     """Nothing is sent with an ETA, for which a worker would make 28 queues on RabbitMQ."""
     steps = import_module("celery.worker.consumer").Consumer.Blueprint.default_steps
     steps.remove("celery.worker.consumer.delayed_delivery:DelayedDelivery")
+
+
+@celeryd_init.connect
+def _refuse_older_schema(**_: Any) -> None:
+    refuse_older()
 
 
 @setup_logging.connect

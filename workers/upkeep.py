@@ -2,8 +2,8 @@
 
 from functools import partial
 
-from app import erasing
-from app.accounts import sessions, usage
+from app import erasing, retention
+from app.accounts import audit, sessions, usage
 from app.campaigns import progress, supervising
 from app.core import outbound, vacuuming
 from app.core.database import transaction
@@ -11,7 +11,8 @@ from app.core.task_names import TaskName
 from app.devices import alerts, figures
 from app.messages.dispatch import sweeping
 from app.messages.life import cleaning, expiry, moving, opting_out, quiet
-from app.webhooks import notices, retention
+from app.webhooks import notices
+from app.webhooks import retention as deliveries
 from workers.base import account_by_account, in_transaction, task
 
 MAX_FOLDED = 5000
@@ -74,10 +75,13 @@ def vacuum() -> str | None:
 @task(TaskName.CLEAN)
 def clean() -> str | None:
     """Delete what nobody can ask for any more."""
-    deleted = sum(in_transaction(cleaning.clean, statement) for statement in cleaning.STATEMENTS)
-    deleted += in_transaction(retention.clean)
+    done = [in_transaction(cleaning.clean, statement) for statement in cleaning.STATEMENTS]
+    done += [in_transaction(old.clean) for old in (deliveries, audit)]
     in_transaction(sessions.clean)
     notices.notify_owners()
+    if max(done) >= cleaning.BATCH_SIZE:
+        in_transaction(outbound.nudge, TaskName.CLEAN)
+    deleted = sum(done)
     return f"deleted {deleted} rows that are out of date" if deleted else None
 
 
@@ -85,6 +89,14 @@ def clean() -> str | None:
 def erase() -> str | None:
     """Delete what is left of deleted accounts."""
     return "erased a part of what deleted accounts left" if in_transaction(erasing.erase) else None
+
+
+@task(TaskName.RETAIN)
+def retain(after: int = 0) -> str | None:
+    """Delete messages and recipients that are older than anybody wants them kept."""
+    work = partial(in_transaction, retention.clean)
+    deleted = account_by_account(TaskName.RETAIN, after, retention.accounts, work, retention.BATCH_SIZE)
+    return f"deleted {deleted} messages and recipients for their age" if deleted else None
 
 
 @task(TaskName.ALERT)

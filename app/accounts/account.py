@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy import func, text
 from sqlalchemy.orm import Session
 
-from app.accounts import usage
+from app.accounts import audit, usage
+from app.accounts.audit import Action
 from app.accounts.models import User
 from app.accounts.principals import Principal
 from app.accounts.schemas import (
@@ -127,7 +128,7 @@ def _stored(value: Any) -> Any:
     return value
 
 
-def change_settings(user: User, given: Mapping[str, Any]) -> None:
+def change_settings(session: Session, user: User, given: Mapping[str, Any]) -> None:
     """Change the settings given. Raises `Invalid` for an alert that could reach nobody."""
     for name, value in given.items():
         setattr(user, name, _stored(value))
@@ -137,3 +138,5 @@ def change_settings(user: User, given: Mapping[str, Any]) -> None:
     reaches_nobody = get_settings().smtp_url is None and not user.device_events
     if given.get("offline_alert_minutes") is not None and reaches_nobody:
         raise Invalid({"offline_alert_minutes": [_NOBODY_ALERTED]})
+    if given:
+        audit.record(session, Action.SETTINGS_CHANGED, user.id, names=sorted(given))

@@ -8,7 +8,8 @@ import structlog
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.accounts import ownership, sessions
+from app.accounts import audit, ownership, sessions
+from app.accounts.audit import Action
 from app.accounts.models import User
 from app.core import outbound
 from app.core.task_names import TaskName
@@ -23,10 +24,12 @@ def block(session: Session, user: User, *, by: int | None = None) -> None:
     user.withdraw_before = now + ownership.STRAGGLING
     sessions.end_all(session, user.id)
     outbound.nudge(session, TaskName.ERASE)
+    audit.record(session, Action.USER_BLOCKED, user.id)
     log.info("account blocked", account=user.id, by=by)
 
 
-def unblock(user: User, *, by: int | None = None) -> None:
+def unblock(session: Session, user: User, *, by: int | None = None) -> None:
     """Let the account be used again; what was withdrawn stays so."""
     user.blocked_at = None
+    audit.record(session, Action.USER_UNBLOCKED, user.id)
     log.info("account unblocked", account=user.id, by=by)

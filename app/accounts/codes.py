@@ -7,7 +7,8 @@ import structlog
 from sqlalchemy import delete, func, text
 from sqlalchemy.orm import Session
 
-from app.accounts import ownership, passwords
+from app.accounts import audit, ownership, passwords
+from app.accounts.audit import Action
 from app.accounts.models import AccountCode, Token, User
 from app.core.database import transaction
 from app.core.errors import Invalid
@@ -124,6 +125,7 @@ def prove_email(session: Session, user_id: int, code: str) -> None:
     user = session.get_one(User, user_id, with_for_update={"key_share": True}, populate_existing=True)
     if user.email_verified_at is None:
         user.email_verified_at = session.scalar(func.clock_timestamp().select())
+        audit.record(session, Action.EMAIL_CONFIRMED, user_id)
 
 
 def reset_password(code: str, password: str) -> None:
@@ -138,4 +140,5 @@ def reset_password(code: str, password: str) -> None:
         user = session.get_one(User, user_id, with_for_update={"key_share": True})
         ownership.prove(session, user)
         user.password_hash = hashed
+        audit.record(session, Action.PASSWORD_RESET, user_id)
         session.execute(delete(Token).where(Token.user_id == user_id, Token.kind == "session"))

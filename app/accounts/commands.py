@@ -8,7 +8,8 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts import blocking, ownership, passwords, plans, second_factor, sessions, sign_in_links, signin
+from app.accounts import audit, blocking, ownership, passwords, plans, second_factor, sessions, sign_in_links, signin
+from app.accounts.audit import Action
 from app.accounts.models import User
 from app.core import operator_link
 from app.core.database import transaction
@@ -19,6 +20,7 @@ from app.core.validation import Email, row_id
 
 user_app = typer.Typer(help="Users.", no_args_is_help=True, add_completion=False)
 promo_app = typer.Typer(help="Promo codes that give premium.", no_args_is_help=True, add_completion=False)
+audit_app = typer.Typer(help="The audit log.", no_args_is_help=True, add_completion=False)
 
 _PASSWORD_LENGTH = 20
 _MAX_USES = 1_000_000_000
@@ -41,6 +43,8 @@ def create_user(email: str, name: Annotated[str, typer.Option(help="The user's n
     hashed = passwords.hash_password(password)
     with transaction() as session:
         user = signin.add_user(session, name=called, email=address, password_hash=hashed)
+        if user is not None:
+            audit.record(session, Action.ACCOUNT_CREATED, user.id)
     if user is None:
         _fail(f"user {address} already exists")
         return
@@ -62,7 +66,9 @@ def make_operator(
 ) -> None:
     """Give a user the operators' pages of the dashboard."""
     with transaction() as session:
-        _user(session, email).is_operator = not revoke
+        user = _user(session, email)
+        user.is_operator = not revoke
+        audit.record(session, Action.OPERATOR_UNMADE if revoke else Action.OPERATOR_MADE, user.id)
     typer.echo(f"user {email} is {'no longer an' if revoke else 'an'} operator")
 
 
@@ -73,7 +79,7 @@ def block_user(
     """Block an account: nobody signs in, its keys are refused, and what waits is cancelled."""
     with transaction() as session:
         user = _user(session, email)
-        blocking.unblock(user) if undo else blocking.block(session, user)
+        blocking.unblock(session, user) if undo else blocking.block(session, user)
     typer.echo(f"user {email} is {'no longer ' if undo else ''}blocked")
 
 
@@ -81,7 +87,7 @@ def block_user(
 def end_second_factor(email: Address) -> None:
     """Let a user who lost their authenticator app and recovery codes sign in with the password alone."""
     with transaction() as session:
-        second_factor.turn_off(_user(session, email))
+        second_factor.turn_off(session, _user(session, email))
     typer.echo(f"user {email} signs in with the password alone")
 
 
@@ -115,6 +121,7 @@ def set_password(email: Address) -> None:
     with transaction() as session:
         user = _user(session, email)
         user.password_hash = hashed
+        audit.record(session, Action.PASSWORD_RESET, user.id)
         sessions.end_all(session, user.id)
     typer.echo(f"user {user.id} {user.email}, new password: {password}")
 
@@ -166,6 +173,32 @@ def list_promos() -> None:
             limit = "unlimited" if promo.uses_limit is None else promo.uses_limit
             end = timestamp(promo.valid_until) if promo.valid_until else "never"
             typer.echo(f"{promo.code}  months: {promo.months}  used: {promo.used} of {limit}  ends: {end}")
+
+
+@audit_app.callback()
+def _audit() -> None:
+    """The audit log."""  # a group, though it has one command
+
+
+@audit_app.command("list")
+def list_audit(
+    user: Annotated[str | None, typer.Option(help="Of one user, by e-mail address or number.")] = None,
+    action: Annotated[Action | None, typer.Option(help="Entries of this action.")] = None,
+    count: Annotated[int, typer.Option(min=1, max=10_000, help="How many of the newest.")] = 50,
+) -> None:
+    """List what was done to accounts and to the installation, newest first."""
+    with transaction() as session:
+        whose = None if user is None else _user(session, user).id
+        found, _ = audit.entries(session, whose, most=count, action=action)
+    for entry in found:
+        account = f"  account {entry.user_id}" if entry.user_id else ""
+        subject = f"  of {entry.subject}" if entry.subject else ""
+        actor = f"user {entry.actor_id}, " if entry.actor_id else ""
+        token = f" {entry.token_id}" if entry.token_id else ""
+        where = f" from {entry.address}" if entry.address else ""
+        details = "".join(f"  {name}: {value!r}" for name, value in (entry.details or {}).items())
+        done = f"{entry.action}{account}{subject}  by {actor}{entry.by}{token}{where}{details}"
+        typer.echo(f"{timestamp(entry.created_at)}  {done}")
 
 
 def _user(session: Session, address: str) -> User:

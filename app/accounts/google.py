@@ -82,7 +82,7 @@ def sign_in(session: Session, identity: Identity, client: str | None) -> tuple[U
     # Also one that a version before `email_verified_at` linked: its password may be of whoever registered the address.
     ownership.prove(session, user)
     user.google_subject = identity.subject
-    return user, sessions.begin(session, user.id, client)
+    return user, sessions.begin(session, user.id, client, by="google")
 
 
 _REQUIRED = "The id token field is required: the account has no password; sign in with Google again."

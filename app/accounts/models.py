@@ -48,6 +48,9 @@ class User(Base):
     default_region: Mapped[str | None] = mapped_column(String(2))
     default_device_id: Mapped[int | None]
     keep_inbound: Mapped[bool] = mapped_column(server_default=text("true"))
+    # For how long messages are kept, in days; null: as long as the operator keeps them.
+    keep_messages_days: Mapped[int | None] = mapped_column(SmallInteger)
+    keep_incoming_days: Mapped[int | None] = mapped_column(SmallInteger)
     device_events: Mapped[bool] = mapped_column(server_default=text("false"))
     offline_alert_minutes: Mapped[int | None] = mapped_column(SmallInteger)
     # Whether a message that certainly did not leave its phone is tried on another.
@@ -153,6 +156,27 @@ class PromoRedemption(Base):
 
     promo_code_id: Mapped[int] = mapped_column(ForeignKey("promo_codes.id", ondelete="CASCADE"), primary_key=True)
     user_id: Mapped[int] = mapped_column(ForeignKey("users.id", ondelete="CASCADE"), primary_key=True)
+    created_at: Mapped[CreatedAt]
+
+
+class AuditEvent(Base):
+    """Something that was done to an account or, without `user_id`, to the installation (`audit`); never changed.
+
+    References nothing: it outlives the tokens and phones that it names.
+    """
+
+    __tablename__ = "audit_events"
+    __table_args__ = (Index(None, "user_id", "id"), Index(None, "created_at"))
+
+    id: Mapped[BigId]
+    user_id: Mapped[int | None]
+    action: Mapped[str] = mapped_column(String(40))
+    subject: Mapped[int | None]
+    details: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    by: Mapped[str] = mapped_column(String(10))
+    actor_id: Mapped[int | None]
+    token_id: Mapped[int | None]
+    address: Mapped[str | None] = mapped_column(String(45))
     created_at: Mapped[CreatedAt]
 
 

@@ -10,6 +10,8 @@ from importlib import import_module
 from sqlalchemy import ColumnElement, delete, func, select, update
 from sqlalchemy.orm import Session
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.accounts.models import AccountCode, Token, User
 from app.core import outbound
 from app.core.emails import normalize
@@ -63,6 +65,7 @@ def prove(session: Session, user: User) -> None:
 def delete_account(session: Session, user_id: int) -> None:
     """End the account at once; upkeep deletes its rows. Its address may be registered again."""
     disarm(session, user_id)
+    audit.record(session, Action.ACCOUNT_DELETED, None, user_id)
     session.execute(
         update(User)
         .where(User.id == user_id)

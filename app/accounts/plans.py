@@ -6,6 +6,8 @@ from sqlalchemy import ColumnElement, DateTime, Integer, cast, func, literal, or
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.accounts.models import PromoCode, PromoRedemption, User
 from app.core.errors import Refused
 from app.core.refusals import PROMO_UNAVAILABLE
@@ -21,7 +23,12 @@ def _extended(months: ColumnElement[int]) -> ColumnElement[datetime]:
 
 
 def add_premium(session: Session, user_id: int, months: int) -> datetime:
-    """Lengthen the user's premium; its new end."""
+    """Lengthen the user's premium, as an operator does; its new end."""
+    audit.record(session, Action.PREMIUM_GIVEN, user_id, months=months)
+    return _lengthen(session, user_id, months)
+
+
+def _lengthen(session: Session, user_id: int, months: int) -> datetime:
     end = session.execute(
         update(User)
         .where(User.id == user_id)
@@ -56,7 +63,8 @@ def redeem(session: Session, user_id: int, code: str) -> datetime:
             .returning(PromoRedemption.user_id)
         )
         if first is not None:
-            return add_premium(session, user_id, promo.months)
+            audit.record(session, Action.PROMO_REDEEMED, user_id, promo.id, months=promo.months)
+            return _lengthen(session, user_id, promo.months)
     raise Refused(PROMO_UNAVAILABLE)
 
 
@@ -64,12 +72,15 @@ def create_promo(
     session: Session, code: str, months: int, *, uses: int | None = None, until: datetime | None = None
 ) -> PromoCode | None:
     """A new code, kept in upper case; None where there is one of this name."""
-    return session.scalar(
+    made = session.scalar(
         insert(PromoCode)
         .values(code=code.strip().upper(), months=months, uses_limit=uses, valid_until=until)
         .on_conflict_do_nothing()
         .returning(PromoCode)
     )
+    if made is not None:
+        audit.record(session, Action.PROMO_CREATED, None, made.id, months=months)
+    return made
 
 
 def promos(session: Session) -> list[PromoCode]:

@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts import token_use
+from app.core import caller
 from app.core.errors import Forbidden, NeedsPremium, Unauthenticated
 from app.core.security import same
 from app.core.settings import Feature, get_settings
@@ -64,7 +65,10 @@ _PRINCIPAL_OF = text(f"""
 def principal_of(session: Session, credentials: TokenCredentials) -> Principal | None:
     """The principal of a token; None where it is unknown, wrong or expired."""
     row = session.execute(_PRINCIPAL_OF, {"id": credentials[0]}).one_or_none()
-    return read_principal(row, credentials) if row else None
+    principal = read_principal(row, credentials) if row else None
+    if principal is not None:
+        caller.identify(principal.user_id, principal.token_id, principal.kind)
+    return principal
 
 
 def read_principal(row: Sequence[Any], credentials: TokenCredentials) -> Principal | None:

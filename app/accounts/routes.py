@@ -1,16 +1,20 @@
 """Signing in and out, API keys, and the account: figures, settings, plan."""
 
+from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path
+from fastapi import APIRouter, BackgroundTasks, Depends, Header, Path, Query
 
-from app.accounts import account, codes, deletion, google, login_limits, plans, sessions, signin, tokens
+from app.accounts import account, audit, codes, deletion, google, login_limits, plans, sessions, signin, tokens
 from app.accounts.auth import CurrentUser, can, can_alone
 from app.accounts.models import User
 from app.accounts.principals import Principal
 from app.accounts.schemas import (
     AccountOut,
     AccountRemoval,
+    AuditFilter,
+    AuditOut,
+    AuditPage,
     Credentials,
     EmailProof,
     GoogleToken,
@@ -303,9 +307,29 @@ def show_settings(session: SessionDep, principal: AccountUser) -> Envelope[Setti
 def change_settings(session: SessionDep, principal: AccountUser, body: SettingsChange) -> MessageEnvelope[SettingsOut]:
     """Change the given settings; null clears an optional one."""
     user = session.get_one(User, principal.user_id)
-    account.change_settings(user, body.given())
+    account.change_settings(session, user, body.given())
     data = SettingsOut.model_validate(user, from_attributes=True)
     return MessageEnvelope(data=data, message=SETTINGS_UPDATED)
+
+
+@router.get("/audit", summary="List the audit log")
+def list_audit(
+    session: SessionDep, principal: AccountUser, wanted: Annotated[AuditFilter, Query()]
+) -> Envelope[AuditPage]:
+    """List what was done to your account, by whom and from where, newest first."""
+    found, cursor = audit.entries(
+        session, principal.user_id, most=wanted.per_page, before=wanted.cursor, action=wanted.action
+    )
+    data = [_audit_entry(entry, principal.user_id) for entry in found]
+    return Envelope(data=AuditPage(data=data, next_cursor=cursor, per_page=wanted.per_page))
+
+
+def _audit_entry(entry: audit.Entry, user_id: int) -> AuditOut:
+    """As the account's owner sees it: of an operator, that it was one."""
+    shown = asdict(entry) | {"details": entry.details or {}}
+    if entry.actor_id not in {None, user_id}:
+        shown |= {"by": "operator", "token_id": None, "address": None}
+    return AuditOut.model_validate(shown)
 
 
 @router.get("/subscription")

@@ -1,15 +1,17 @@
 """What accounts' routes take and answer."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 
+from app.accounts.audit import Action
 from app.accounts.principals import Ability
 from app.core.allowed_hours import AllowedHours, ZoneName
 from app.core.envelope import Money, Timestamp
 from app.core.numbers import is_region
+from app.core.pages import MAX_PER_PAGE, PER_PAGE
 from app.core.settings import FEATURES, Feature
-from app.core.validation import Body, Boolean, Email, Integer, Moment, Strict, fault
+from app.core.validation import Body, Boolean, Email, Filter, Integer, Moment, Strict, fault
 
 # Of a phone, in seconds between two messages.
 MAX_SEND_DELAY = 86_400
@@ -21,6 +23,39 @@ def _confirmed(password: str, info: ValidationInfo) -> str:
     if info.data.get("password_confirmation", password) != password:
         raise fault("The {name} field confirmation does not match.")
     return password
+
+
+class AuditFilter(Filter):
+    action: Action | None = Field(default=None, description="Entries of this action")
+    cursor: Integer | None = Field(default=None, description="Continue after the previous page, with its `next_cursor`")
+    per_page: Annotated[Integer, Field(ge=1, le=MAX_PER_PAGE)] = Field(default=PER_PAGE, description="Items per page")
+
+
+class AuditOut(BaseModel):
+    """Something that was done to the account."""
+
+    id: int = Field(examples=[4711])
+    action: Action = Field(examples=["key_created"])
+    subject: int | None = Field(
+        description="The number of what it was done to: a session, key, phone or campaign", examples=[6]
+    )
+    details: dict[str, Any] = Field(examples=[{"name": "Production server", "abilities": ["sms:send"]}])
+    by: str = Field(
+        description="Who did it: a `session`, an API `key`, a `visitor` who was not signed in, an `operator`, a"
+        " `command` at the operator's terminal, or the `gateway` by itself",
+        examples=["session"],
+    )
+    token_id: int | None = Field(description="The number of that session or key", examples=[9])
+    address: str | None = Field(description="The network address it came from", examples=["203.0.113.7"])
+    created_at: Timestamp
+
+
+class AuditPage(BaseModel):
+    """A page of the audit log, newest first."""
+
+    data: list[AuditOut]
+    next_cursor: int | None = Field(description="`cursor` of the next page; null at the end", examples=[4660])
+    per_page: int = Field(examples=[50])
 
 
 class Registration(Body):
@@ -150,6 +185,7 @@ def _region(code: str | None) -> str | None:
 
 
 MAX_COUNTRIES = 300
+MAX_KEPT_DAYS = 3650
 Region = Annotated[str, Field(max_length=2), AfterValidator(_region)]
 
 
@@ -163,6 +199,14 @@ class FrequencyCap(Strict):
 class SettingsChange(Body):
     keep_inbound: Boolean = Field(
         default=True, description="Store received messages; webhooks are called either way", examples=[True]
+    )
+    keep_messages_days: Annotated[Integer, Field(ge=1, le=MAX_KEPT_DAYS)] | None = Field(
+        default=None,
+        description="Delete sent messages, and recipients of campaigns that are over, after so many days; figures stay."
+        " null: as long as the operator keeps them",
+    )
+    keep_incoming_days: Annotated[Integer, Field(ge=1, le=MAX_KEPT_DAYS)] | None = Field(
+        default=None, description="The same of received messages"
     )
     device_events: Boolean = Field(
         default=False, description="Call the status webhook when a phone goes offline or fails, and when it recovers"
@@ -209,6 +253,8 @@ class SettingsChange(Body):
 
 class SettingsOut(BaseModel):
     keep_inbound: bool = Field(examples=[True])
+    keep_messages_days: int | None = Field(examples=[90])
+    keep_incoming_days: int | None = Field(examples=[None])
     device_events: bool
     default_region: str | None = Field(examples=["UZ"])
     offline_alert_minutes: int | None = Field(examples=[30])

@@ -13,6 +13,8 @@ from urllib.parse import quote
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.accounts.models import User
 from app.core.errors import Invalid, Unauthenticated
 from app.core.refusals import SECOND_FACTOR_NEEDED, WRONG_SECOND_FACTOR
@@ -69,11 +71,14 @@ def turn_on(session: Session, user: User, secret: str, code: str) -> list[str]:
     codes = [random_text(_RECOVERY_LENGTH) for _ in range(RECOVERY_CODES)]
     user.totp_secret, user.totp_step = secret, step
     user.recovery_codes = [digest(each) for each in codes]
+    audit.record(session, Action.SECOND_FACTOR_ON, user.id)
     return codes
 
 
-def turn_off(user: User) -> None:
+def turn_off(session: Session, user: User) -> None:
+    """Ask for no code any more."""
     user.totp_secret, user.totp_step, user.recovery_codes = None, None, None
+    audit.record(session, Action.SECOND_FACTOR_OFF, user.id)
 
 
 def check(session: Session, user: User, code: str | None) -> None:

@@ -5,9 +5,11 @@ from typing import Any
 from sqlalchemy import delete, select, text
 from sqlalchemy.orm import Session
 
-from app.accounts import tokens
+from app.accounts import audit, tokens
+from app.accounts.audit import Action
 from app.accounts.models import Token, User
 from app.accounts.principals import Principal
+from app.core import caller
 from app.core.errors import Forbidden
 from app.core.refusals import ACCOUNT_BLOCKED
 from app.core.settings import get_settings
@@ -21,7 +23,9 @@ _BEGIN = text("""
 """)
 
 
-def begin(session: Session, user_id: int, client: str | None = None) -> tokens.NewToken:
+def begin(
+    session: Session, user_id: int, client: str | None = None, action: Action = Action.SIGNED_IN, **details: str
+) -> tokens.NewToken:
     """A new session of the user; `client` is what the program that signed in calls itself.
 
     Raises `Forbidden` where the account is blocked.
@@ -30,6 +34,8 @@ def begin(session: Session, user_id: int, client: str | None = None) -> tokens.N
         raise Forbidden(ACCOUNT_BLOCKED)
     token = tokens.issue(session, user_id, "session", (client or "").strip()[:MAX_NAME] or NAME)
     session.execute(_BEGIN, {"id": token.id, **limits()})
+    caller.identify(user_id, token.id, "session")
+    audit.record(session, action, user_id, token.id, client=token.name, **details)
     return token
 
 
@@ -54,7 +60,9 @@ def shown(session: Session, principal: Principal) -> list[dict[str, Any]]:
 
 def end_all(session: Session, user_id: int, *, but: int | None = None) -> None:
     """End the user's sessions, apart from the one given."""
-    session.execute(delete(Token).where(Token.user_id == user_id, Token.kind == "session", Token.id != (but or 0)))
+    ended = delete(Token).where(Token.user_id == user_id, Token.kind == "session", Token.id != (but or 0))
+    for number in session.scalars(ended.returning(Token.id)).all():
+        audit.record(session, Action.SESSION_ENDED, user_id, number)
 
 
 # As a use of it would: the version before this one gave no end, and makes sessions during an update.

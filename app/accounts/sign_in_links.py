@@ -7,6 +7,7 @@ from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.orm import Session
 
 from app.accounts import registration, sessions, tokens
+from app.accounts.audit import Action
 from app.accounts.models import SignInLink, User
 from app.accounts.passwords import hash_password
 from app.accounts.signin import add_user
@@ -50,7 +51,7 @@ def sign_in(secret: str, client: str | None) -> tokens.NewToken:
         if user is None:
             raise Refused(LINK_USED)
         user.is_operator = True
-        return sessions.begin(session, user.id, client)
+        return sessions.begin(session, user.id, client, by="link")
 
 
 def register(secret: str, *, name: str, email: str, password: str, client: str | None) -> tokens.NewToken:
@@ -67,7 +68,7 @@ def register(secret: str, *, name: str, email: str, password: str, client: str |
         user = add_user(session, name=name, email=email, password_hash=hashed, is_operator=True)
         if user is None:
             raise Invalid({"email": ["The email has already been taken."]})
-        return sessions.begin(session, user.id, client)
+        return sessions.begin(session, user.id, client, Action.REGISTERED, by="link")
 
 
 def _use(session: Session, secret: str) -> None:

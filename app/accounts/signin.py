@@ -6,7 +6,8 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.accounts import login_limits, ownership, passwords, registration, second_factor, sessions, tokens
+from app.accounts import audit, login_limits, ownership, passwords, registration, second_factor, sessions, tokens
+from app.accounts.audit import Action
 from app.accounts.models import User
 from app.accounts.principals import Principal
 from app.core.database import transaction
@@ -41,7 +42,7 @@ def register(*, name: str, email: str, password: str, client: str | None) -> tup
         user = add_user(session, name=name, email=email, password_hash=hashed)
         if user is None:
             raise Invalid({"email": ["The email has already been taken."]})
-        return user, sessions.begin(session, user.id, client)
+        return user, sessions.begin(session, user.id, client, Action.REGISTERED)
 
 
 def login(*, email: str, password: str, client: str | None, code: str | None = None) -> tuple[User, tokens.NewToken]:
@@ -63,7 +64,7 @@ def login(*, email: str, password: str, client: str | None, code: str | None = N
         second_factor.check(session, locked, code)
         if renewed:
             locked.password_hash = renewed
-        return user, sessions.begin(session, user.id, client)
+        return user, sessions.begin(session, user.id, client, by="password")
 
 
 _WRONG_PASSWORD = "The password is incorrect."  # noqa: S105 - a sentence
@@ -101,4 +102,5 @@ def change_password(principal: Principal, old: str, new: str) -> None:
             )
             if changed.first() is None:  # another change came first
                 raise Invalid({"current_password": [_WRONG_PASSWORD]})
+            audit.record(session, Action.PASSWORD_CHANGED, principal.user_id)
             sessions.end_all(session, principal.user_id, but=principal.token_id)

@@ -8,6 +8,8 @@ from typing import Literal
 from sqlalchemy import delete, func, insert, select
 from sqlalchemy.orm import Session
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.accounts.models import Token
 from app.accounts.principals import Principal, hold
 from app.core.errors import Forbidden, Invalid, NotFound
@@ -77,7 +79,16 @@ def create_key(
             raise Forbidden(KEY_OUTLIVES)
     if expires_at is not None and not session.scalar(select(expires_at > func.clock_timestamp())):
         raise Invalid({"expires_at": ["The expires at field must be a date after now."]})
-    return issue(session, maker.user_id, "key", name, abilities=wanted, expires_at=expires_at)
+    return make_key(session, maker.user_id, name, wanted, expires_at)
+
+
+def make_key(
+    session: Session, user_id: int, name: str, abilities: Iterable[str], expires_at: datetime | None
+) -> NewToken:
+    """Make an API key of the user, whoever asks."""
+    key = issue(session, user_id, "key", name, abilities=abilities, expires_at=expires_at)
+    audit.record(session, Action.KEY_CREATED, user_id, key.id, name=name, abilities=key.abilities)
+    return key
 
 
 def keys(session: Session, user_id: int) -> list[Token]:
@@ -92,14 +103,17 @@ def revoke(session: Session, revoker: Principal, kind: Kind, token: str) -> None
     Raises `NotFound`, and `Forbidden` for one that can do more than the token that asks.
     """
     named = (Token.id == (row_id(token) or 0), Token.user_id == revoker.user_id, Token.kind == kind)
-    abilities = session.scalar(select(Token.abilities).where(*named).with_for_update())
-    if abilities is None:
+    found = session.execute(select(Token.id, Token.name, Token.abilities).where(*named).with_for_update()).one_or_none()
+    if found is None:
         raise NotFound(MODEL)
-    if not all(map(revoker.can, abilities)):
+    if not all(map(revoker.can, found.abilities)):
         raise Forbidden
     session.execute(delete(Token).where(*named))
+    action = Action.KEY_REVOKED if kind == "key" else Action.SESSION_ENDED
+    audit.record(session, action, revoker.user_id, found.id, name=found.name)
 
 
 def sign_out(session: Session, principal: Principal) -> None:
     """End the token that this call came with."""
     session.execute(delete(Token).where(Token.id == principal.token_id))
+    audit.record(session, Action.SIGNED_OUT, principal.user_id, principal.token_id)

@@ -5,7 +5,7 @@ is one transaction that writes the messages and marks their recipients, so a pro
 a message or without one, and no recipient gets two.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -24,13 +24,11 @@ from app.campaigns.sources import NAME_FIELD
 from app.campaigns.states import RecipientState
 from app.campaigns.texts import Template
 from app.contacts import book
-from app.core import outbound
 from app.core.arrays import transposed, unnest
 from app.core.ids import uuid7
-from app.core.task_names import TaskName
 from app.messages import storing
 from app.messages.accepting.device_choice import account_rate
-from app.messages.dispatch import routing, waking
+from app.messages.dispatch import placing, routing, waking
 from app.messages.life import transitions
 from app.messages.life.transitions import Change
 from app.messages.schemas import MESSAGE_LENGTH
@@ -81,7 +79,7 @@ def feed(
     new = _eligible(session, user_id, by_id, candidates)
     closings = {one.campaign.id: one.closings for one in fed}
     made = _make(session, user_id, by_id, [one for one in new if one.candidate.message_id is None], phones, closings)
-    retried = _retry(session, candidates, new)
+    retried = _retry(session, candidates, new, closings)
     _note(session, fed, now)
     return made + retried
 
@@ -231,20 +229,24 @@ def _make(
     """Write the messages and mark their recipients."""
     if not new:
         return 0
-    devices = _devices(campaigns, new, phones)
+    named = _named(campaigns, new, phones)
+    placed = placing.place_many(session, user_id, phones, named.count(None))
     rates = {phone["id"]: phone["sms_rate"] for phone in phones}
-    rate = account_rate(session, user_id) if None in devices else Decimal()
+    rate = account_rate(session, user_id) if None in named else Decimal()
+    makers = {number: _maker(campaign) for number, campaign in campaigns.items()}
+    turns = iter(placed)
     messages = [
-        _message(
-            campaigns[one.candidate.campaign_id],
+        makers[one.candidate.campaign_id](
             one,
-            device,
+            device or next(turns, None),
             rates.get(device, rate) if device else rate,
             _closing(closings[one.candidate.campaign_id], one.candidate.zone),
+            named=device is not None,
         )
-        for one, device in zip(new, devices, strict=True)
+        for one, device in zip(new, named, strict=True)
     ]
     ids = storing.copy_many(session, messages)
+    placing.leave_off(session, user_id, placed)
     _mark(
         session,
         [
@@ -252,14 +254,12 @@ def _make(
             for one, number in zip(new, ids, strict=True)
         ],
     )
-    if None in devices:
-        outbound.nudge(session, TaskName.ROUTE, user_id)
-    waking.wake_or_route(session, {(user_id, device) for device in devices if device})
+    waking.wake_or_route(session, {(user_id, message.device_id or 0) for message in messages})
     return len(ids)
 
 
-def _devices(campaigns: Mapping[int, Campaign], new: Sequence[_New], phones: Sequence[Phone]) -> list[int | None]:
-    """The phone of each message, None where routing chooses. Several that are named take turns, by their room."""
+def _named(campaigns: Mapping[int, Campaign], new: Sequence[_New], phones: Sequence[Phone]) -> list[int | None]:
+    """The phone that each message's campaign names, None for any. Several that are named take turns, by their room."""
     turns: dict[Choice, list[int]] = {}
     wanted: dict[Choice, int] = {}
     choices = {number: fleet.choice_of(campaign) for number, campaign in campaigns.items()}
@@ -286,34 +286,50 @@ def _closing(closings: Mapping[str, datetime | None], zone: str) -> datetime | N
     return closings[zone] if zone in closings else closings.get("")
 
 
-def _message(
-    campaign: Campaign, new: _New, device: int | None, rate: Decimal, closes_at: datetime | None
-) -> storing.NewMessage:
-    parts, encoding = segments(new.text)
-    return storing.NewMessage(
-        message_id=uuid7(),
-        user_id=campaign.user_id,
-        device_id=device,
-        device_named=device is not None,
-        recipient_number=new.candidate.number,
-        message=new.text,
-        price=rate if campaign.price is None else campaign.price,
-        my_id=campaign.my_id,
-        callback_url=campaign.callback_url,
-        sim_slot=campaign.sim_slot,
-        segments=parts,
-        encoding=encoding,
-        campaign_id=campaign.id,
-        validity=campaign.validity_period,
-        closes_at=closes_at,
+def _maker(campaign: Campaign) -> Callable[..., storing.NewMessage]:
+    """What makes messages of one campaign; to ask its row for each of them would take longer than all the rest."""
+    user, number, price = campaign.user_id, campaign.id, campaign.price
+    my_id, callback_url, sim_slot, validity = (
+        campaign.my_id,
+        campaign.callback_url,
+        campaign.sim_slot,
+        campaign.validity_period,
     )
+    parts: dict[str, tuple[int, str]] = {}
+
+    ignores_opt_out = False
+
+    def make(
+        new: _New, device: int | None, rate: Decimal, closes_at: datetime | None, *, named: bool
+    ) -> storing.NewMessage:
+        body = new.text
+        if body not in parts:
+            parts[body] = segments(body)
+        length, encoding = parts[body]
+        # By place, as the fields stand.
+        return storing.NewMessage(
+            uuid7(), user, device, named, new.candidate.number, body, rate if price is None else price, my_id,
+            callback_url, sim_slot, length, encoding, number, ignores_opt_out, validity, None, None, closes_at,
+        )  # fmt: skip
+
+    return make
 
 
-def _retry(session: Session, candidates: Sequence[Candidate], new: Sequence[_New]) -> int:
+def _retry(
+    session: Session,
+    candidates: Sequence[Candidate],
+    new: Sequence[_New],
+    closings: Mapping[int, Mapping[str, datetime | None]],
+) -> int:
     """Send failed messages again; those whose recipients may have none any more stay failed."""
     failed = [one for one in candidates if one.message_id is not None]
-    again = [one.candidate.message_id for one in new if one.candidate.message_id is not None]
+    again = {
+        one.candidate.message_id: _closing(closings[one.candidate.campaign_id], one.candidate.zone)
+        for one in new
+        if one.candidate.message_id is not None
+    }
     transitions.apply(session, [Change(number, Event.RETRIED) for number in again])
+    storing.close(session, {number: closes_at for number, closes_at in again.items() if closes_at is not None})
     _mark(session, [(one.campaign_id, one.place, RecipientState.MADE, None) for one in failed])
     return len(again)
 

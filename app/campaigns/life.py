@@ -11,6 +11,8 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.campaigns.models import Campaign
 from app.campaigns.states import ALLOWED, CampaignStatus, PausedBy, RecipientState, Verb
 from app.campaigns.texts import template_of
@@ -83,6 +85,7 @@ def start(session: Session, campaign: Campaign, at: datetime | None) -> None:
     else:
         _run(session, campaign, now)
     session.flush()
+    audit.record(session, Action.CAMPAIGN_STARTED, campaign.user_id, campaign.id, recipients=campaign.recipients)
 
 
 def _refuse_past_end(campaign: Campaign, now: datetime) -> None:
@@ -116,6 +119,7 @@ def pause(
     if _may(campaign, Verb.PAUSE):
         _stop(session, campaign, CampaignStatus.PAUSED)
         campaign.paused_by, campaign.reason_code, campaign.reason = by, code, figures
+        audit.record(session, Action.CAMPAIGN_PAUSED, campaign.user_id, campaign.id, reason=code)
     session.flush()
 
 
@@ -152,6 +156,7 @@ def resume(session: Session, campaign: Campaign) -> None:
     campaign.newest_results = ""
     _run(session, campaign, now)
     session.execute(_LET_GO, {"id": campaign.id})
+    audit.record(session, Action.CAMPAIGN_RESUMED, campaign.user_id, campaign.id)
     places = {(row.user_id, row.device_id) for row in session.execute(_RELEASE, {"id": campaign.id})}
     waking.wake_or_route(session, places)
     session.flush()
@@ -163,6 +168,7 @@ def cancel(session: Session, campaign: Campaign) -> None:
         _stop(session, campaign, CampaignStatus.CANCELLED)
         campaign.finished_at = campaign.updated_at
         campaign.paused_by = campaign.reason_code = campaign.reason = None
+        audit.record(session, Action.CAMPAIGN_CANCELLED, campaign.user_id, campaign.id)
     session.flush()
 
 
@@ -203,6 +209,7 @@ def retry_failed(session: Session, campaign: Campaign, *, uncertain: bool) -> in
     n = len(session.execute(_SET_BACK, {"id": campaign.id, "uncertain": uncertain}).all())
     if not n:
         raise Refused(NOTHING_TO_RETRY)
+    audit.record(session, Action.CAMPAIGN_RETRIED, campaign.user_id, campaign.id, messages=n, uncertain=uncertain)
     now = clock(session)
     if campaign.status == CampaignStatus.FINISHED:
         _refuse_past_end(campaign, now)

@@ -9,7 +9,9 @@ from typing import Any
 from sqlalchemy import RowMapping, func, select, text
 from sqlalchemy.orm import Session
 
-from app.campaigns.models import CampaignLeftOut
+from app.accounts import audit
+from app.accounts.audit import Action
+from app.campaigns.models import Campaign, CampaignLeftOut
 from app.campaigns.recipient_schemas import LeftOutOut, RecipientFilter, RecipientOut, RecipientPage
 from app.campaigns.states import RecipientState
 from app.core.database import transaction
@@ -43,7 +45,8 @@ _WALK = text(f"""
     SELECT r.place, r.number, r.name, r.fields, r.message_id, COALESCE(m.uncertain, false) AS uncertain,
            m.error_message, m.sent_at, m.delivered_at, m.failed_at,
            CASE WHEN r.state = {RecipientState.LEFT_OUT} THEN 'left_out'
-                WHEN r.state = {RecipientState.WAITING} OR m.id IS NULL THEN 'not_made'
+                WHEN r.state = {RecipientState.WAITING} THEN 'not_made'
+                WHEN m.id IS NULL THEN 'not_kept'
                 WHEN m.status <> '{Status.PENDING}' THEN m.status
                 WHEN q.stage = {Stage.WAITING} THEN 'waiting'
                 WHEN q.stage = {Stage.HELD} THEN 'held'
@@ -84,6 +87,7 @@ def _is_wanted(row: RowMapping, wanted: RecipientFilter) -> bool:
 
 def recipients_as_csv(campaign_id: int, wanted: RecipientFilter) -> Iterator[str]:
     """All of them, part by part; no transaction is held while the client takes its time."""
+    _record_export(campaign_id, "recipients")
     yield (_BOM if wanted.bom else "") + csv_lines([COLUMNS])
     after: int | None = wanted.cursor or 0
     while after is not None:
@@ -91,6 +95,12 @@ def recipients_as_csv(campaign_id: int, wanted: RecipientFilter) -> Iterator[str
             rows = _walk(session, campaign_id, after, _BATCH)
         yield csv_lines(_as_texts(row) for row in rows if _is_wanted(row, wanted))
         after = rows[-1]["place"] if len(rows) == _BATCH else None
+
+
+def _record_export(campaign_id: int, what: str) -> None:
+    with transaction() as session:
+        owner = session.scalar(select(Campaign.user_id).where(Campaign.id == campaign_id))
+        audit.record(session, Action.EXPORTED, owner, campaign_id, what=what)
 
 
 def _as_texts(row: RowMapping) -> tuple[str, ...]:
@@ -124,6 +134,7 @@ def _sentence(row: CampaignLeftOut) -> str:
 
 def left_out_as_csv(campaign_id: int, *, bom: bool) -> Iterator[str]:
     """All of them that were kept."""
+    _record_export(campaign_id, "left out")
     yield (_BOM if bom else "") + csv_lines([LEFT_OUT_COLUMNS])
     query = select(CampaignLeftOut).where(CampaignLeftOut.campaign_id == campaign_id).order_by(CampaignLeftOut.id)
     with transaction() as session:

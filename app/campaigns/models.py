@@ -69,6 +69,8 @@ class Campaign(Base):
     newest_results: Mapped[str] = mapped_column(Text, server_default=text("''"))
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    # When its recipients and who was left out were deleted for their age (`retention`).
+    recipients_deleted_at: Mapped[datetime | None]
     created_at: Mapped[CreatedAt]
     updated_at: Mapped[CreatedAt]
 

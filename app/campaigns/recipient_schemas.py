@@ -13,7 +13,9 @@ MAX_RECIPIENTS = 1_000_000
 MAX_GROUPS = 1000
 MAX_PER_PAGE = 200
 
-State = Literal["not_made", "waiting", "held", "given", "sent", "delivered", "failed", "cancelled", "left_out"]
+State = Literal[
+    "not_made", "waiting", "held", "given", "sent", "delivered", "failed", "cancelled", "left_out", "not_kept"
+]
 Header = Annotated[str, Field(max_length=255)]
 
 
@@ -95,7 +97,7 @@ class LeftOutOut(BaseModel):
 
 
 class RecipientFilter(ListFilter):
-    state: State | Literal["uncertain"] | None = Field(
+    state: Literal[State, "uncertain"] | None = Field(
         default=None, description="Recipients who stand there; `uncertain` are a part of `failed`"
     )
     cursor: Integer | None = Field(default=None, description="Continue after the previous page, with its `next_cursor`")
@@ -109,7 +111,9 @@ class RecipientOut(BaseModel):
     number: str = Field(examples=["+12025550148"])
     name: str | None = Field(examples=["Laylo"])
     fields: dict[str, str] | None = Field(examples=[{"city": "Tashkent"}])
-    state: State = Field(description="As in the campaign's `counts`", examples=["delivered"])
+    state: State = Field(
+        description="As in the campaign's `counts`; `not_kept`: its message was deleted", examples=["delivered"]
+    )
     uncertain: bool = Field(description="Failed, and nobody knows whether it was sent", examples=[False])
     message_id: int | None = Field(description="Null while no message was made", examples=[1042])
     error_message: str | None = Field(examples=[None])

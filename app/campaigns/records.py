@@ -6,6 +6,8 @@ from typing import Any, cast
 from sqlalchemy import CursorResult, delete, func, select, text
 from sqlalchemy.orm import Session
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.accounts.principals import Principal, hold, require
 from app.campaigns import progress
 from app.campaigns.models import Campaign, CampaignLeftOut, CampaignMinute, CampaignRecipient, CampaignTotal
@@ -178,3 +180,4 @@ def remove(session: Session, campaign: Campaign) -> None:
     for table in (CampaignRecipient, CampaignLeftOut, CampaignTotal, CampaignMinute):
         session.execute(delete(table).where(table.campaign_id == campaign.id))
     session.execute(delete(Campaign).where(Campaign.id == campaign.id))
+    audit.record(session, Action.CAMPAIGN_DELETED, campaign.user_id, campaign.id, recipients=campaign.recipients)

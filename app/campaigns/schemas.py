@@ -219,6 +219,9 @@ class CampaignOut(BaseModel):
     figures: dict[str, Any] | None = Field(description="What the reason speaks of", examples=[None])
     started_at: Timestamp | None
     finished_at: Timestamp | None = Field(examples=[None])
+    recipients_deleted_at: Timestamp | None = Field(
+        description="When its recipients were deleted for their age; the counts stay", examples=[None]
+    )
     created_at: Timestamp
     updated_at: Timestamp
 

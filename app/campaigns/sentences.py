@@ -12,6 +12,8 @@ SENTENCES: dict[str, str] = {
     "end_reached": "The campaign's end at {at} came before all messages were sent.",
     "plan_ended": "Your plan no longer includes campaigns.",
     "no_phone_enabled": "None of the phones that the campaign may use is enabled.",
+    "restored": "The gateway was restored from a backup of {at}. Recipients who are left may have been served since"
+    " then: go on only if they may get the message twice.",
     "stopped_by_failures": "Of the last {of_last} messages {failed} failed; the stop rule allows less than"
     " {failed_share:.0%}.",
     "canary_not_delivered": "Of the first {first} messages {delivered} were delivered; the canary asks for"

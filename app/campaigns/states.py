@@ -28,6 +28,7 @@ class PausedBy(StrEnum):
     STOP_RULE = "stop_rule"
     END_AT = "end_at"
     PLAN = "plan"
+    RESTORE = "restore"
 
 
 class Verb(StrEnum):

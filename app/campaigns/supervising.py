@@ -6,7 +6,7 @@ The work of the task `dispatch.feed`. Campaigns that somebody else holds at this
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import RowMapping, func, or_, select, text
+from sqlalchemy import RowMapping, func, or_, select, text, true
 from sqlalchemy.orm import Session
 
 from app.campaigns import feeding, life, notices, progress, rules, spreading
@@ -56,10 +56,15 @@ def look(session: Session, user_id: int) -> list[notices.Mail]:
 
 
 def _lock(session: Session, user_id: int) -> Sequence[Campaign]:
-    due = Campaign.next_look_at <= func.clock_timestamp()
+    """Those that are due, and those that run as fast as phones can: a rate waits for its turn, whoever runs low."""
+    now = func.clock_timestamp()
+    unhurried = Campaign.rate_per_minute.is_(None) | func.coalesce(Campaign.next_slot_at <= now, true())
     query = (
         select(Campaign)
-        .where(Campaign.user_id == user_id, or_(Campaign.status == CampaignStatus.RUNNING, due))
+        .where(
+            Campaign.user_id == user_id,
+            or_(Campaign.next_look_at <= now, (Campaign.status == CampaignStatus.RUNNING) & unhurried),
+        )
         .order_by(Campaign.next_look_at, Campaign.id)
         .limit(MAX_CAMPAIGNS)
     )

@@ -4,22 +4,22 @@ import time
 from typing import Any
 
 import psycopg
-from alembic.script import ScriptDirectory
 from psycopg.rows import namedtuple_row
 
-from app.checks.finding import Finding, Findings, broken, duration, ok, warning
+from app.checks.finding import Finding, Findings, broken, duration, note, ok, warning
 from app.core.connecting import pin_settings
 from app.core.settings import Settings
 from app.devices.presence import ONLINE, SILENT, SUSPECT
 from app.messages.dispatch import pace
 from app.messages.states import Stage
-from app.migrations.config import alembic_config
+from app.migrations.revisions import is_newer, revisions
 from app.migrations.role import ROLE_SETTINGS
 
 OLDEST_POSTGRES = 15
 MAX_CLOCK_DIFFERENCE_SECONDS = 5
 MAX_SNAPSHOT_SECONDS = 300
 MAX_WAIT_SECONDS = 120
+MAX_BACKUP_SECONDS = 8 * 86400  # for one a week
 _NAMED = 5  # of many phones or receivers
 
 Connection = psycopg.Connection[Any]
@@ -37,7 +37,7 @@ def look(settings: Settings) -> Findings:
             schema = _schema(connection)
             yield schema
             if schema.good:
-                for check in (_waiting, _deliveries, _phones, _receivers):
+                for check in (_waiting, _deliveries, _phones, _receivers, _backup):
                     yield from check(connection)
     except psycopg.Error as error:
         yield broken(
@@ -121,8 +121,7 @@ def _snapshot(connection: Connection) -> Findings:
 
 
 def _schema(connection: Connection) -> Finding:
-    script = ScriptDirectory.from_config(alembic_config())
-    wanted = script.get_current_head()
+    wanted = revisions()[0]
     try:
         row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
     except psycopg.errors.UndefinedTable:
@@ -130,7 +129,7 @@ def _schema(connection: Connection) -> Finding:
     found = row.version_num if row else "none"
     if found == wanted:
         return ok("schema", found)
-    if row and found not in {one.revision for one in script.walk_revisions()}:
+    if row and is_newer(found):
         return broken(
             "schema", f"{found} is of a newer smsfleet; this one knows up to {wanted}", "run the newer version"
         )
@@ -225,3 +224,20 @@ def _receivers(connection: Connection) -> Findings:
         )
     if not rows:
         yield ok("webhook receivers", "all answer, or none has failed three times in a row")
+
+
+def _backup(connection: Connection) -> Findings:
+    row = connection.execute("""
+        SELECT EXTRACT(EPOCH FROM clock_timestamp() - created_at) AS seconds FROM audit_events
+        WHERE action = 'backup_made' ORDER BY id DESC LIMIT 1
+    """).fetchone()
+    if row is None:
+        yield note("backup", "none was made with `smsfleet backup`; see that something else makes them")
+    elif row.seconds > MAX_BACKUP_SECONDS:
+        yield warning(
+            "backup",
+            f"the last one with `smsfleet backup` is {duration(row.seconds)} old",
+            "see why the one that was due was not made, and make one",
+        )
+    else:
+        yield ok("backup", f"the last one is {duration(row.seconds)} old")

@@ -51,6 +51,14 @@ def broken(what: str, detail: str, advice: str) -> Finding:
     return Finding(what, Severity.BROKEN, detail, advice)
 
 
+def size(count: int) -> str:
+    """A number of bytes as people say it."""
+    for unit, name in ((1024**3, "GiB"), (1024**2, "MiB"), (1024, "KiB")):
+        if count >= unit:
+            return f"{count / unit:.1f} {name}"
+    return f"{count} bytes"
+
+
 def duration(seconds: float) -> str:
     """A length of time as people say it."""
     for size, name in ((86400, "day"), (3600, "hour"), (60, "minute")):

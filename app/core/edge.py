@@ -17,7 +17,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.core import ignored, metrics
+from app.core import caller, ignored, metrics
 from app.core.bodies import header, is_file, is_json, parse_body, without_blanks
 from app.core.errors import AppError, Invalid, RouteNotFound, TooLarge, Unauthenticated, as_app_error
 from app.core.reading import (
@@ -188,6 +188,8 @@ class Bodies:
         self._large, self._files = large, files
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            caller.begin(caller.Caller("visitor", scope["client"][0] if scope.get("client") else None))
         if scope["type"] != "http" or scope["method"] not in {"POST", "PUT", "PATCH", "DELETE"}:
             await self._app(scope, receive, send)
             return

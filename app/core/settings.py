@@ -50,6 +50,9 @@ def _broker_scheme(value: SecretStr) -> SecretStr:
 
 OptionalUrl = Annotated[AnyHttpUrl | None, BeforeValidator(_empty_is_unset)]
 Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+# How long something is kept; less than a day would take what is still under way.
+KeptFor = Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(days=1))]
+OptionalKeptFor = Annotated[KeptFor | None, BeforeValidator(_empty_is_unset)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_unset)]
 
 Refused = Annotated[
@@ -124,6 +127,13 @@ class Settings(BaseSettings):
     mail_from: str = "smsfleet@localhost"
 
     message_validity: Duration = timedelta(hours=24)
+    # Unset: for good.
+    keep_messages: OptionalKeptFor = None
+    keep_incoming: OptionalKeptFor = None
+    keep_recipients: OptionalKeptFor = None
+    keep_deliveries: KeptFor = timedelta(days=7)
+    keep_failed_deliveries: KeptFor = timedelta(days=30)
+    keep_audit_log: KeptFor = timedelta(days=365)
     attachment_storage_mb: int = Field(default=1024, ge=0)
     webhook_allowed_networks: Annotated[
         tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_comma_separated)

@@ -28,6 +28,7 @@ class TaskName(StrEnum):
     VACUUM = "upkeep.vacuum"
     CLEAN = "upkeep.clean"
     ERASE = "upkeep.erase"
+    RETAIN = "upkeep.retain"
     ALERT = "upkeep.alert"
     QUIET = "upkeep.quiet"
 

@@ -88,8 +88,9 @@ class Filter(Strict):
     def _filters(cls, value: Any) -> Any:
         if not isinstance(value, dict):
             return value
-        # Pages are read beside the filters; names like `_` and `_method` are those of clients' libraries.
-        value = {name: item for name, item in value.items() if name not in _PAGING and not name.startswith("_")}
+        # Pages are read beside most filters; names like `_` and `_method` are those of clients' libraries.
+        beside = _PAGING - cls.model_fields.keys()
+        value = {name: item for name, item in value.items() if name not in beside and not name.startswith("_")}
         # `status[]=…` is a list, which no filter takes; left alone it would be no filter at all.
         return unflatten(value.items()) if any("[" in name for name in value) else value
 

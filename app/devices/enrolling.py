@@ -5,6 +5,8 @@ from typing import Any
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.accounts.models import User
 from app.accounts.principals import Principal, hold
 from app.core import outbound, throttling
@@ -69,6 +71,7 @@ def enroll(
         {"id": device.id},
     )
     outbound.announce(session, [user.id], PHONES)
+    audit.record(session, Action.PHONE_ENROLLED, user.id, device.id, awaits_approval=device.awaits_approval)
     return device, token
 
 

@@ -18,7 +18,7 @@ KEY_NAME = "Phone enrollment"
 
 def invite(session: Session, user_id: int, base_url: str, expires_at: datetime | None = None) -> Enrollment:
     """Make a key that can do nothing but enroll phones of this user. It is kept by the app, so it need not expire."""
-    key = tokens.issue(session, user_id, "key", KEY_NAME, abilities=["phone:enroll"], expires_at=expires_at)
+    key = tokens.make_key(session, user_id, KEY_NAME, ["phone:enroll"], expires_at)
     server = base_url + MOBILE_PATH
     return Enrollment(
         server_url=server,

@@ -6,6 +6,8 @@ from typing import Any
 from sqlalchemy import RowMapping, select, text, update
 from sqlalchemy.orm import Session
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.accounts.models import User
 from app.core import outbound
 from app.core.database import columns_of
@@ -105,7 +107,8 @@ def change(session: Session, user_id: int, device_id: int, values: Mapping[str, 
         health.forget(session, device_id)
     session.execute(_LOCK_STATE, {"id": device_id})
     if values.get("is_active"):
-        _approve(session, device_id)
+        _approve(session, user_id, device_id)
+    audit.record(session, Action.PHONE_CHANGED, user_id, device_id, names=sorted(values))
     session.execute(update(Device).where(Device.id == device_id).values(**values))
     if _PUSHED & values.keys():
         session.execute(_NEW_PACE, {"id": device_id})
@@ -120,10 +123,11 @@ def change(session: Session, user_id: int, device_id: int, values: Mapping[str, 
 _APPROVE = text("UPDATE devices SET awaits_approval = false WHERE id = :id AND awaits_approval RETURNING id")
 
 
-def _approve(session: Session, device_id: int) -> None:
+def _approve(session: Session, user_id: int, device_id: int) -> None:
     """A phone that its owner switches on waits for them no longer, and learns where to post what it receives."""
     if session.execute(_APPROVE, {"id": device_id}).first():
         outbound.signal(session, device_id, "WebhooksUpdated")
+        audit.record(session, Action.PHONE_APPROVED, user_id, device_id)
 
 
 def make_default(session: Session, user_id: int, device_id: int) -> str:
@@ -140,7 +144,9 @@ _END_KEY = text("""
 _END_ENROLLING = text("""
     UPDATE tokens t SET enrolls = false FROM devices d WHERE d.id = :id AND t.id = d.enrolled_by AND t.enrolls
 """)
-_REMOVE = text("UPDATE devices SET removed_at = clock_timestamp() WHERE id = :id AND removed_at IS NULL")
+_REMOVE = text("""
+    UPDATE devices SET removed_at = clock_timestamp() WHERE id = :id AND removed_at IS NULL RETURNING device_name
+""")
 _NO_DEFAULT = text("UPDATE users SET default_device_id = NULL WHERE id = :user AND default_device_id = :id")
 
 
@@ -151,7 +157,8 @@ def remove(session: Session, user_id: int, device_id: int) -> None:
     # The private token first, which an enrollment under way holds; a phone that it makes is another one then.
     session.execute(_END_KEY, {"id": device_id})
     session.execute(_END_ENROLLING, {"id": device_id})
-    session.execute(_REMOVE, {"id": device_id})
+    if (name := session.scalar(_REMOVE, {"id": device_id})) is not None:
+        audit.record(session, Action.PHONE_REMOVED, user_id, device_id, name=name)
     session.execute(_NO_DEFAULT, {"user": user_id, "id": device_id})
     outbound.announce(session, [user_id], PHONES)
     outbound.signal(session, device_id, "end")

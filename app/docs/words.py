@@ -37,7 +37,8 @@ phones, and you track each message by polling or webhook.
 - **Times** are UTC with six digits: `2026-06-08T10:00:00.000000Z`.
 - **Numbers** are `+` and 7 to 15 digits; spaces and `-.()` are dropped. Without `+` the account's `default_region` is
   used.
-- **Scheduling** is not available yet: a send with a field such as `send_at`, `schedule_at` or `delay` is a `422`.
+- **Scheduling**: `send_at` on single and bulk sends, `start_at` on campaigns. Other words for it, such as `schedule_at`
+  or `delay`, are a `422`, so that nothing goes at once that was meant for later.
 - **Lists** are paged: `?page=` from 1, `?per_page=` up to 200.
 - **Idempotency**: a send with an `Idempotency-Key` header can be repeated for 24 hours and is sent once.
 - **Webhooks** are signed as [Standard Webhooks](https://www.standardwebhooks.com): `webhook-id`, `webhook-timestamp`

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import RowMapping
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.accounts.principals import Principal
 from app.core.database import transaction
 from app.core.envelope import timestamp
@@ -25,6 +27,8 @@ def rows(user: Principal, wanted: MessageFilter, *, bom: bool) -> Iterator[str]:
     while True:
         with transaction() as session:
             found, cursor = queries.batch(session, user, wanted, cursor, _BATCH)
+            if head:
+                audit.record(session, Action.EXPORTED, user.user_id, what="messages")
         yield head + csv_lines(map(_texts, found))
         head = ""
         if cursor is None:

@@ -198,8 +198,20 @@ def _walks(session: Session, user: Principal, wanted: MessageFilter, statuses: S
     return walks
 
 
-_IS_HELD = f"q.stage = {Stage.HELD} AND q.due_at IS NOT NULL"
+# Of what is held for its time, `closes_at` marks what allowed hours hold.
+_IS_HELD = f"q.stage = {Stage.HELD} AND q.due_at IS NOT NULL AND q.closes_at IS NULL"
 _HELD = text(f"SELECT message_id FROM message_queue q WHERE user_id = :user AND {_IS_HELD} LIMIT :most")  # noqa: S608 - constants
+
+
+_COUNT_HELD = text(f"""
+    SELECT count(*) FROM (SELECT FROM message_queue q WHERE user_id = :user AND {_IS_HELD} LIMIT :most) AS held
+""")  # noqa: S608 - constants
+
+
+def count_scheduled(session: Session, user_id: int) -> int:
+    """How many messages wait for the time that their sender gave, counted up to `MAX_COUNTED`."""
+    counted: int = session.execute(_COUNT_HELD, {"user": user_id, "most": MAX_COUNTED}).scalar_one()
+    return counted
 
 
 def _keep_scheduled(session: Session, user: Principal, walks: _Walks) -> None:

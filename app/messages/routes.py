@@ -164,8 +164,11 @@ def show_capacity(session: SessionDep, user: Reader) -> Envelope[capacity.Capaci
 
 @router.get("/sms/delivery-stats", response_description=DELIVERY_STATISTICS_RETRIEVED)
 def delivery_stats(session: SessionDep, user: Reader) -> MessageEnvelope[DeliveryStats]:
-    """Counts of messages sent, delivered and failed today, this week (from Monday) and this month, in UTC."""
-    stats = DeliveryStats.model_validate(account.delivery_stats(session, user.user_id))
+    """Counts of messages sent, delivered and failed today, this week (from Monday) and this month, in UTC; and of those
+    that are still scheduled.
+    """
+    periods = account.delivery_stats(session, user.user_id)
+    stats = DeliveryStats.model_validate({**periods, "scheduled": queries.count_scheduled(session, user.user_id)})
     return MessageEnvelope(data=stats, message=DELIVERY_STATISTICS_RETRIEVED)
 
 

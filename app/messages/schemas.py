@@ -450,3 +450,6 @@ class DeliveryStats(BaseModel):
     today: PeriodStats
     this_week: PeriodStats
     this_month: PeriodStats
+    scheduled: int = Field(
+        description="Pending messages whose `send_at` has not come; exact up to 10,000, and no more", examples=[0]
+    )

@@ -51,6 +51,7 @@ class Event(StrEnum):
     RECALLED = "recalled"
     EXPIRED = "expired"
     UNREPORTED = "unreported"
+    RESTORED = "restored"
     STRANDED = "stranded"
     RETRIED = "retried"
     DELETED = "deleted"

@@ -354,6 +354,19 @@ _ENQUEUE = text(f"""
 """)  # noqa: S608 - names of columns
 
 
+_CLOSING = (QueueEntry.message_id, QueueEntry.closes_at)
+_CLOSE = text(f"""
+    UPDATE message_queue q SET closes_at = u.closes_at FROM {unnest(*_CLOSING)}
+    WHERE q.message_id = u.message_id AND q.due_at IS NULL
+""")  # noqa: S608 - names of columns
+
+
+def close(session: Session, closings: Mapping[int, datetime]) -> None:
+    """Let what waits leave the line again then, to be evaluated by the allowed hours."""
+    if closings:
+        session.execute(_CLOSE, transposed(list(closings.items()), *(column.key for column in _CLOSING)))
+
+
 def enqueue(session: Session, rows: Sequence[MessageRow]) -> None:
     """Queue rows for messages that are to be sent; `device_id` null means that a phone is still to be chosen."""
     session.execute(_ENQUEUE, arrays_of(rows, *_REQUEUED))

@@ -4,17 +4,22 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import Connection
+
+# Whoever changes the schema holds this advisory lock; whoever needs it as it is, shares it.
+MIGRATION_LOCK = 7_316_000
 
 
-def alembic_config() -> Config:
-    """Configuration for `alembic.command`; the database is the settings'."""
+def alembic_config(connection: Connection | None = None) -> Config:
+    """Configuration for `alembic.command`; the database is the settings', unless a connection is given."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).parent))
     config.set_main_option("path_separator", "os")
     config.set_main_option("file_template", "%%(rev)s_%%(slug)s")
+    config.attributes["connection"] = connection
     return config
 
 
-def migrate() -> None:
+def migrate(connection: Connection | None = None, revision: str = "head") -> None:
     """Update the database to the newest schema. Safe to run in several processes at once."""
-    command.upgrade(alembic_config(), "head")
+    command.upgrade(alembic_config(connection), revision)

@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 from sqlalchemy import select
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.core.database import transaction
 from app.core.envelope import timestamp
 from app.files.csv_output import csv_lines, harmless
@@ -20,6 +22,8 @@ _BATCH = 2000
 
 def rows(user_id: int, wanted: OptOutFilter, *, bom: bool) -> Iterator[str]:
     """The CSV, part by part: the oldest first, every field quoted."""
+    with transaction() as session:
+        audit.record(session, Action.EXPORTED, user_id, what="opt-outs")
     yield ("\ufeff" if bom else "") + csv_lines([COLUMNS])
     last = 0
     while True:

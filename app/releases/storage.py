@@ -8,11 +8,13 @@ import os
 import tempfile
 import zipfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO
 
 from sqlalchemy import func, select, text, update
 from sqlalchemy.orm import Session
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.core.errors import NotFound
 from app.core.settings import get_settings
 from app.core.validation import row_id
@@ -40,7 +42,7 @@ def is_apk(file: Path) -> bool:
         return False
 
 
-def store(source: BinaryIO) -> tuple[str, int]:
+def store(source: IO[bytes]) -> tuple[str, int]:
     """Copy a file to its place: its SHA-256 and size. A copy that was cut short never has a release's name."""
     place = folder()
     place.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -89,6 +91,7 @@ def publish(session: Session, release: Release) -> bool:
         return False
     session.add(release)
     session.flush()
+    audit.record(session, Action.RELEASE_PUBLISHED, None, release.id, version=release.version_name)
     return True
 
 
@@ -114,4 +117,7 @@ def withdraw(session: Session, release_id: int) -> bool:
         .values(withdrawn_at=func.clock_timestamp())
         .returning(Release.id)
     )
-    return session.execute(statement).first() is not None
+    if session.execute(statement).first() is None:
+        return False
+    audit.record(session, Action.RELEASE_WITHDRAWN, None, release_id)
+    return True

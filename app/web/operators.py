@@ -184,5 +184,5 @@ def block(visit: OperatorPosts, user: str) -> Response:
 @router.post("/operators/users/{user}/unblock")
 def unblock(visit: OperatorPosts, user: str) -> Response:
     with transaction() as session:
-        blocking.unblock(_named(session, user), by=visit.me.user_id)
+        blocking.unblock(session, _named(session, user), by=visit.me.user_id)
     return go("/operators/users?done=unblocked")

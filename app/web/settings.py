@@ -70,7 +70,7 @@ def change(visit: Posts) -> Response:
     try:
         wanted = visit.read(SettingsChange)
         with transaction() as session:
-            account.change_settings(user_of(session, visit), wanted.given())
+            account.change_settings(session, user_of(session, visit), wanted.given())
     except AppError as error:
         return _settings(visit, error, "settings")
     return go("/settings?done=saved")
@@ -109,7 +109,7 @@ def change_sending(visit: Posts) -> Response:
     try:
         wanted = read(SettingsChange, values)
         with transaction() as session:
-            account.change_settings(user_of(session, visit), wanted.given())
+            account.change_settings(session, user_of(session, visit), wanted.given())
     except AppError as error:
         return _settings(visit, _in_one_field(error), "sending")
     return go("/settings?done=saved")
@@ -193,7 +193,9 @@ def turn_off_second_factor(visit: Posts) -> Response:
         with login_limits.of_password(visit.me.user_id):
             signin.confirm(visit.me.user_id, visit.given("current_password") or None)
         with transaction() as session:
-            second_factor.turn_off(session.get_one(User, visit.me.user_id, with_for_update={"key_share": True}))
+            second_factor.turn_off(
+                session, session.get_one(User, visit.me.user_id, with_for_update={"key_share": True})
+            )
     except AppError as error:
         return _settings(visit, error, "second-factor")
     return go("/settings?done=saved")

@@ -5,8 +5,8 @@ from datetime import timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-DELIVERED_KEPT = timedelta(days=7)
-FAILED_KEPT = timedelta(days=30)
+from app.core.settings import get_settings
+
 TARGETS_KEPT = timedelta(days=30)
 BATCH = 2000
 
@@ -29,8 +29,9 @@ _TARGETS = text("""
 
 
 def clean(session: Session) -> int:
-    """Delete a batch of what is past its age: delivered rows after 7 days, failed ones after 30. Answers how many."""
-    kept = (("delivered", DELIVERED_KEPT), ("failed", FAILED_KEPT))
+    """Delete a batch of what is past its age; how many deliveries. Failed ones stay longer, to be replayed."""
+    settings = get_settings()
+    kept = (("delivered", settings.keep_deliveries), ("failed", settings.keep_failed_deliveries))
     deleted = 0
     for state, age in kept:
         gone = session.execute(_DELIVERIES, {"state": state, "kept": age, "batch": BATCH})

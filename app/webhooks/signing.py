@@ -11,6 +11,8 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from standardwebhooks import Webhook
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.core.arrays import unnest
 from app.webhooks.models import WebhookSecret
 
@@ -75,6 +77,7 @@ def rotate(session: Session, user_id: int) -> None:
     """Make a new secret for the user; the one before it signs beside it for 24 hours, whatever is rotated meanwhile."""
     ensure_secrets(session, [user_id])
     session.execute(_ROTATE, {"user": user_id, "secret": new_secret(), "keep": ROTATION, "most": MAX_PREVIOUS})
+    audit.record(session, Action.WEBHOOK_SECRET_ROTATED, user_id)
 
 
 _signer = lru_cache(1024)(Webhook)

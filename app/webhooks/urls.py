@@ -7,6 +7,8 @@ from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.core.envelope import Timestamp
 from app.core.outbound import nudge
 from app.core.task_names import TaskName
@@ -100,6 +102,7 @@ def change(session: Session, user_id: int, urls: Mapping[AccountHook, str | None
         session.execute(_SET, {"user": user_id, "hook": hook, "url": url, "origin": origins[hook]})
     session.execute(_REMOVE, {"user": user_id, "hooks": [hook for hook in urls if hook not in given]})
     session.execute(_RESET, {"user": user_id, "origins": [*hastened, *before, *origins.values()]})
+    audit.record(session, Action.WEBHOOKS_CHANGED, user_id, set=sorted(given), removed=sorted(urls.keys() - given))
     nudge(session, TaskName.DELIVER)
     replayable: int = session.scalar(_REPLAYABLE, {"user": user_id, "hooks": list(given)}) or 0
     return WebhooksChanged(**_fields(session, user_id), replayable=replayable)

@@ -3,7 +3,11 @@
 What is proven is seen in the phones' ledger of what went on air, and in a recount of rows beside what the API tells.
 """
 
-from collections.abc import Iterator
+import contextlib
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import httpx
 import psycopg
@@ -119,3 +123,64 @@ def test_each_recipient_is_sent_to_once_whatever_dies(installation: Installation
         assert len(names) == RECIPIENTS
         assert fleet.ledger.message_ids() == names
         assert not fleet.ledger.sent_twice()
+
+
+ROWS = 20_000
+_ADDING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '%%campaigns%%'
+"""
+
+
+def test_of_an_upload_whose_process_is_killed_nothing_is_added(installation: Installation) -> None:
+    """All rows are in the database already, and the campaign's row, which the test holds, is waited for."""
+    rows = "Phone,Name\n" + "".join(f"+99890{number:07d},Name of {number}\n" for number in range(ROWS))
+    with Receiver() as receiver, Account(installation, receiver) as account:
+        campaign: int = account.call("POST", "/api/campaigns", {"name": "Sale", "message": "Hello {name}"})["id"]
+
+        def upload() -> dict:
+            answer = account.client.put(
+                f"/api/campaigns/{campaign}/recipients", content=rows, headers={"Content-Type": "text/csv"}
+            )
+            answer.raise_for_status()
+            return answer.json()["data"]
+
+        def upload_until_killed() -> None:
+            with contextlib.suppress(httpx.TransportError):
+                upload()
+
+        uploading = threading.Thread(target=upload_until_killed)
+        with psycopg.connect(installation.database_url) as holding:
+            holding.execute("SELECT FROM campaigns WHERE id = %s FOR UPDATE", (campaign,))
+            uploading.start()
+            with psycopg.connect(installation.database_url, autocommit=True) as sql:
+                until(lambda: sql.execute(_ADDING).fetchone() == (1,))
+            [name] = [name for name in ("api-1", "api-2") if (files := spooled(installation.processes[name].pid))]
+            assert all(file.endswith("(deleted)") for file in files), "the system takes them when the process dies"
+            pid = installation.kill(name)
+            uploading.join()
+        with psycopg.connect(installation.database_url, autocommit=True) as sql:
+            until(lambda: sql.execute(_ADDING).fetchone() == (0,))
+            stored = "SELECT count(*), count(DISTINCT number) FROM campaign_recipients WHERE campaign_id = %s"
+            assert sql.execute(stored, (campaign,)).fetchone() == (0, 0)
+            installation.wait_restarted(name, pid)
+            first, second = until(lambda: _answered(upload)), until(lambda: _answered(upload))
+            assert (first["added"], first["left_out"]) == (ROWS, 0)
+            assert (second["added"], second["reasons"]) == (0, {"duplicate": ROWS})
+            assert sql.execute(stored, (campaign,)).fetchone() == (ROWS, ROWS)
+        assert account.call("GET", f"/api/campaigns/{campaign}")["counts"]["recipients"] == ROWS
+
+
+def spooled(pid: int) -> list[str]:
+    """The temporary files that a process has open."""
+    names = []
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):  # closed meanwhile
+            names.append(str(each.readlink()))
+    return [name for name in names if name.startswith(f"{tempfile.gettempdir()}/")]
+
+
+def _answered(upload: Callable[[], dict]) -> dict | None:
+    with contextlib.suppress(httpx.TransportError):
+        return upload()
+    return None

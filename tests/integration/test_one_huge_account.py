@@ -231,6 +231,24 @@ def test_clean(sql, ali, other, huge):
         assert sql.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
 
 
+def test_retain(sql, ali, other, configured):
+    from workers import upkeep
+
+    configured(KEEP_MESSAGES="P30D")
+    for account, rows in ((ali, ROWS), (other, 1)):
+        sql.execute(
+            "INSERT INTO messages (message_id, user_id, direction, status, failed_at, created_at, updated_at)"
+            " SELECT gen_random_uuid(), %s, 'outbound', 'failed', t, t, t FROM generate_series(1, %s),"
+            " (SELECT clock_timestamp() - interval '31 days' AS t) AS times",
+            (account.id, rows),
+        )
+    with in_time():
+        upkeep.retain()
+    with in_time():
+        upkeep.retain(ali.id)
+    assert sql.execute("SELECT count(*) FROM messages WHERE user_id = %s", (other.id,)).fetchone() == (0,)
+
+
 def test_alert(sql, ali, other, huge, configured):
     """No mail server is there, which takes no time either."""
     from workers import upkeep

@@ -1,10 +1,11 @@
-"""Placing: a single send gets its phone in the transaction that accepts it, where nobody waits for one.
+"""Placing: a single send gets its phone in the transaction that accepts it, where nobody waits for one; so do messages
+of campaigns, in the transaction that writes them.
 
 Nothing is waited for. Where routing is at work for the account at this moment, where single sends wait already, or a
 phone has to be tried with care, the message waits for routing, which is nudged.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple, cast
@@ -18,7 +19,7 @@ from app.core.lanes import Lane
 from app.devices.health import FAILING, RESTING
 from app.devices.presence import JUST_ANSWERED, ONLINE
 from app.messages.dispatch.pace import COUNT_SINGLES_AHEAD, HELD, MAX_LOOKAHEAD, Pace, lookahead
-from app.messages.dispatch.routing import take_turns
+from app.messages.dispatch.routing import Candidate, room_of, take_turns
 from app.messages.models import DispatchCursor
 from app.messages.states import Stage
 
@@ -105,3 +106,40 @@ def _turns(phones: list[_Candidate], count: int) -> list[Turn]:
     taken = take_turns(ready, phones[0]["last_device_id"], min(count, sum(ready.values())))
     slots = {phone["id"]: phone["slot_in"] or 0.0 for phone in phones}
     return [Turn(device, slots[device]) for device in taken]
+
+
+_BEFORE = text(f"""
+    SELECT u.sticky_phone, COALESCE(c.last_device_id, 0) AS last, EXISTS (
+        SELECT FROM message_queue q WHERE q.user_id = u.id AND q.device_id = 0 AND q.stage = {Stage.WAITING}) AS queued
+    FROM users u LEFT JOIN dispatch_cursors c ON c.user_id = u.id WHERE u.id = :user
+""")  # noqa: S608 - a constant
+
+
+def place_many(session: Session, user_id: int, phones: Sequence[Candidate], n: int) -> list[int]:
+    """Phones for the first of `n` bulk messages that are about to be written: as many as there is room for.
+
+    It locks nothing, since writing them takes its time: beside a routing at the same moment a phone may get somewhat
+    more than its room.
+    """
+    before = session.execute(_BEFORE, {"user": user_id}).one()
+    if before.sticky_phone or before.queued or any(phone["failing"] for phone in phones):
+        return []
+    rooms = room_of([phone for phone in phones if not phone["held"]])
+    return take_turns(rooms, before.last, min(n, sum(rooms.values())))
+
+
+_ADD_CURSOR = text("INSERT INTO dispatch_cursors (user_id) VALUES (:user) ON CONFLICT DO NOTHING")
+_LEAVE_OFF = text("""
+    WITH own AS MATERIALIZED (
+        SELECT user_id FROM dispatch_cursors WHERE user_id = :user FOR NO KEY UPDATE SKIP LOCKED
+    )
+    UPDATE dispatch_cursors c SET last_device_id = :device FROM own WHERE c.user_id = own.user_id
+""")
+
+
+def leave_off(session: Session, user_id: int, devices: Sequence[int]) -> None:
+    """Let the next turn begin behind the last of the phones of `place_many`, once their messages are written."""
+    if devices:
+        metrics.count(session, "routed", len(devices))
+        session.execute(_ADD_CURSOR, {"user": user_id})
+        session.execute(_LEAVE_OFF, {"user": user_id, "device": devices[-1]})

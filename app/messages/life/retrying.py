@@ -6,8 +6,13 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core import outbound
 from app.core.errors import Refused
+from app.core.lanes import Lane
 from app.core.refusals import NO_ACTIVE_DEVICE, ONLY_FAILED, OPTED_OUT, STILL_HELD, TRIED_ENOUGH
+from app.core.task_names import TaskName
+from app.messages import storing
+from app.messages.accepting import later
 from app.messages.life import transitions
 from app.messages.life.transitions import Change
 from app.messages.states import Event
@@ -42,3 +47,7 @@ def retry(session: Session, row: Mapping[str, Any]) -> None:
     if not applied or not applied[row["id"]].changed:
         is_failed = bool(applied) and applied[row["id"]].row["status"] == "failed"
         raise Refused(STILL_HELD if is_failed else ONLY_FAILED)
+    # Its hours may be over by now, so it is not given out before they were looked at.
+    if row["lane"] == Lane.BULK:
+        storing.close(session, {row["id"]: later.clock(session)})
+        outbound.nudge(session, TaskName.RELEASE)

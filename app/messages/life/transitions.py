@@ -32,6 +32,7 @@ GRACE = timedelta(minutes=10)
 EXPIRED = "The message expired before a phone could take it"
 NEVER_REPORTED = "The phone never reported"
 PHONE_REMOVED = "The phone that was named for this message was removed"
+MAY_HAVE_LEFT = "The gateway was restored from a backup, and this message may have been sent before that"
 RECIPIENT_OPTED_OUT = "The recipient has opted out"
 
 
@@ -184,7 +185,9 @@ def _fold(applied: Applied, change: Change, work: _Work) -> None:
             _move(applied, Status.CANCELLED, change, work)
         case Event.RECALLED if queued is not None and not waiting:
             work.recalled.append(row["id"])
-        case Event.EXPIRED | Event.STRANDED | Event.UNREPORTED if queued is not None and status is Status.PENDING:
+        case Event.EXPIRED | Event.STRANDED | Event.UNREPORTED | Event.RESTORED if (
+            queued is not None and status is Status.PENDING
+        ):
             _give_up(applied, queued, change.event, work)
         case Event.RETRIED if status is Status.FAILED and row["deleted_at"] is None and not _may_be_held(row, work.now):
             _retry(applied, work)
@@ -268,6 +271,8 @@ def _give_up(applied: Applied, queued: QueuedRow, event: Event, work: _Work) -> 
         _conclude(applied, PHONE_REMOVED, work, uncertain=False)
     elif event is Event.UNREPORTED and not waiting and valid_until and valid_until + GRACE <= work.now:
         _conclude(applied, NEVER_REPORTED, work, uncertain=True)
+    elif event is Event.RESTORED:
+        _conclude(applied, MAY_HAVE_LEFT, work, uncertain=True)
 
 
 def _conclude(applied: Applied, reason: str, work: _Work, *, uncertain: bool) -> None:

@@ -112,7 +112,8 @@ def test_rate_is_the_default_devices(api, ali, other, sql, configured):
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH"])
 def test_settings(api, ali, other, method):
-    hours = {"allowed_hours": None, "time_zone": None, "country_zones": None, "sticky_phone": False}
+    others = {"allowed_hours": None, "time_zone": None, "country_zones": None, "sticky_phone": False}
+    others |= {"keep_messages_days": None, "keep_incoming_days": None}
     initial = {
         "keep_inbound": True,
         "device_events": False,
@@ -123,7 +124,7 @@ def test_settings(api, ali, other, method):
         "approve_new_phones": False,
         "frequency_cap": None,
         "same_content_minutes": None,
-        **hours,
+        **others,
     }
     assert api.get("/api/settings", headers=ali.headers).json() == {"success": True, "data": initial}
 
@@ -148,7 +149,7 @@ def test_settings(api, ali, other, method):
         "approve_new_phones": False,
         "frequency_cap": None,
         "same_content_minutes": None,
-        **hours,
+        **others,
     }
     assert answer.json() == {"success": True, "data": changed, "message": "Settings updated successfully"}
     assert put().json()["data"] == changed

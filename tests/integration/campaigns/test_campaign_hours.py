@@ -161,3 +161,29 @@ def test_many_recipients_are_zoned_a_batch_at_a_time(phone, campaign, ask, show,
         sql.execute("UPDATE campaigns SET next_look_at = clock_timestamp()")
     look()
     assert show(number)["counts"]["waiting"] == 1
+
+
+def test_what_is_sent_again_keeps_to_them(client, phone, campaign, ask, look, set_hours, release, sql):
+    number = campaign(2, hours=around_now(*OPEN))
+    ask(number, "start")
+    look()
+    first, second = [message["id"] for message in phone.pull()]
+    for name in (first, second):
+        phone.report(name, "Failed", error="RESULT_ERROR_GENERIC_FAILURE: 1")
+    look()
+    ask(number, "retry-failed")
+    look()
+    assert queued(sql) == [WAITING] * 2
+    again = [message["id"] for message in phone.pull()]
+    assert len(again) == 2
+    for name in again:
+        phone.report(name, "Failed", error="RESULT_ERROR_GENERIC_FAILURE: 1")
+    sql.execute(
+        "UPDATE campaigns SET hours = %s",
+        (Jsonb({**around_now(*CLOSED), "days": ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]}),),
+    )
+    [(one,)] = sql.execute("SELECT min(id) FROM messages").fetchall()
+    assert client.post(f"/api/sms/{one}/retry").status_code == 200
+    assert phone.pull() == []
+    release()
+    assert queued(sql) == [HELD]

@@ -5,7 +5,9 @@ from collections import Counter
 
 import pytest
 
+from app.campaigns import supervising
 from app.campaigns.fleet import shares
+from app.messages.dispatch import routing
 
 
 def test_the_stock_stays_small(phone, campaign, ask, look, counts):
@@ -89,6 +91,26 @@ def test_phones_that_are_named_are_used_and_no_others(phone, enroll, campaign, a
     assert by_phone == ({named[0]: 20, named[1]: 20} if several else {named: 40})
     assert third.pull() == []
     assert second.pull() != []
+
+
+def test_messages_have_their_phones_from_the_feed_in_turn(enroll, campaign, ask, work, ali, sql, client):
+    def fed():
+        ask(number := campaign(recipients=3), "start")
+        work(supervising.look, ali.id)
+        rows = sql.execute("SELECT device_id FROM messages WHERE campaign_id = %s", (number,)).fetchall()
+        return Counter(device for (device,) in rows)
+
+    for name in ("first", "second"):
+        enroll(name=name)
+    first, second = (device["id"] for device in client.get("/api/devices").json()["data"])
+    assert fed() + fed() == {first: 3, second: 3}
+    told = sql.execute("SELECT DISTINCT device_named, routed_at IS NULL, price FROM messages").fetchall()
+    assert told == [(False, False, 100)], "any phone may have them, as if they were routed"
+    client.post("/api/sms/bulk", json={"message": "Hi", "recipients": ["+998901112233"], "device_id": "active"})
+    assert fed() == {None: 3}, "others wait for room"
+    work(routing.route_waiting, ali.id)
+    client.put("/api/settings", json={"sticky_phone": True})
+    assert fed() == {None: 3}, "numbers stay with their phones"
 
 
 def test_without_an_enabled_phone_it_says_so(phone, campaign, ask, look, show, settings_of, sql):

@@ -155,6 +155,23 @@ def test_what_waits_when_the_hours_end_waits_for_the_next_opening(client, bulk, 
     assert timedelta(seconds=590) < left <= timedelta(seconds=600)
 
 
+def test_a_retry_keeps_to_the_hours_as_a_new_message_would(client, bulk, send, phone, set_hours, release, sql):
+    bulk()
+    send("Single")
+    pulled = phone.pull()
+    for message in pulled:
+        phone.report(message["id"], "Failed", error="RESULT_ERROR_GENERIC_FAILURE: 1")
+    set_hours(allowed_hours=around_now(*CLOSED))
+    found = {message["message"]: message for message in client.get("/api/sms").json()["data"]["data"]}
+    for message in found.values():
+        assert client.post(f"/api/sms/{message['id']}/retry").status_code == 200
+    assert texts(phone) == ["Single"], "before a tick has looked"
+    release()
+    assert waiting(client, found["Bulk"])["reason_code"] == "outside_hours"
+    set_hours(allowed_hours=around_now(-1, 2))
+    assert texts(phone) == ["Bulk"]
+
+
 def test_hours_that_are_set_or_cleared_hold_for_what_waits_already(bulk, phone, set_hours, sql):
     bulk()
     assert stages(sql) == [(Stage.WAITING, True, True)]
@@ -175,6 +192,7 @@ def test_what_is_scheduled_is_judged_when_it_is_due(client, bulk, phone, set_hou
     release()
     assert stages(sql) == [HELD]
     assert waiting(client, message)["reason_code"] == "outside_hours"
+    assert client.get("/api/sms?stage=scheduled").json()["data"]["total"] == 0, "its time has come"
     # Changed hours do not hurry a time that its sender wants.
     (later_one,) = bulk(send_at=at)
     set_hours(allowed_hours=None)

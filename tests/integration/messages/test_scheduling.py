@@ -44,6 +44,7 @@ def shown(client, message):
 def scheduled(client):
     page = client.get("/api/sms?stage=scheduled").json()["data"]
     assert page["total"] == len(page["data"])
+    assert client.get("/api/sms/delivery-stats").json()["data"]["scheduled"] == page["total"]
     return [message["id"] for message in page["data"]]
 
 
@@ -244,6 +245,7 @@ def test_many_scheduled_are_listed_as_few_are(client, phone, sql, monkeypatch):
     page = client.get("/api/sms?stage=scheduled&per_page=2").json()["data"]
     assert [message["id"] for message in page["data"]] == [made[4]["id"], made[3]["id"]]
     assert (page["total"], page["total_exact"]) == (3, False)
+    assert client.get("/api/sms/delivery-stats").json()["data"]["scheduled"] == 3
     assert client.get("/api/sms?stage=scheduled&status=sent").json()["data"]["total"] == 0
     assert client.get("/api/sms?stage=late").status_code == 422
 

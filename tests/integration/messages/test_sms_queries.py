@@ -227,7 +227,7 @@ def test_delivery_stats(api, get, ali, sql):
     zero = {"sent": 0, "delivered": 0, "failed": 0, "delivery_rate": 0}
     assert empty.json() == {
         "success": True,
-        "data": {"today": zero, "this_week": zero, "this_month": zero},
+        "data": {"today": zero, "this_week": zero, "this_month": zero, "scheduled": 0},
         "message": "Delivery statistics retrieved successfully",
     }
     for status in ["delivered"] * 7 + ["failed", "pending", "cancelled"]:
