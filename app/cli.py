@@ -163,7 +163,7 @@ def _database(*, empty: bool = False) -> Iterator[None]:
         return
     if not empty and not settings.data_dir.is_dir():
         attach(broker=False)  # which says that nothing runs there
-    with offline.database(settings.data_dir):
+    with offline.database(settings.data_dir, create=empty):
         yield
 
 

@@ -68,11 +68,14 @@ Connection = psycopg.Connection[Any]
 def take(target: Path) -> Manifest:
     """Write an archive of the database that the settings name. The file appears when it is whole."""
     new = target.with_name(target.name + ".part")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        manifest = write(file)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(target)
+    try:
+        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            manifest = write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)
     return manifest
 
 

@@ -6,7 +6,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from app.migrations.config import alembic_config
+from app.local import backup
+from app.local.errors import LocalError
+from app.migrations.config import MIGRATION_LOCK, alembic_config
 from app.migrations.revisions import refuse_older, revisions
 
 
@@ -46,3 +48,17 @@ def test_a_newer_program_serves_no_older_database_and_says_what_to_do(schema, co
         refuse_older()
     configured(DATABASE_URL="postgresql://127.0.0.1:1/nothing")  # which may come later
     refuse_older()
+
+
+@pytest.mark.parametrize(("version", "reason"), [("0001", "run `smsfleet migrate`"), ("9999", "of a newer smsfleet")])
+def test_a_backup_is_of_the_programs_own_schema_or_none(schema, tmp_path, version, reason):
+    with schema(version), pytest.raises(LocalError, match=reason):
+        backup.take(tmp_path / "b.zip")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_backup_is_taken_in_the_middle_of_a_migration(sql, tmp_path):
+    sql.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
+    with pytest.raises(LocalError, match="being migrated"):
+        backup.take(tmp_path / "b.zip")
+    sql.execute("SELECT pg_advisory_unlock(%s)", (MIGRATION_LOCK,))

@@ -316,3 +316,13 @@ def test_a_report_to_share_names_nobody_and_no_secret(database) -> None:
     done = _run("--share", SMSFLEET_METRICS_TOKEN="token-of-metrics", SMSFLEET_PUBLIC_URL="https://127.0.0.1:1")
     assert "127.0.0.1" not in done.stdout
     assert "BAD  certificate: <host>:1 cannot be reached" in done.stdout
+
+
+def test_the_last_backup_is_old(look, sql) -> None:
+    assert look("backup").severity is Severity.NOTE
+    sql.execute(
+        "INSERT INTO audit_events (action, by, created_at) VALUES ('backup_made', 'command', now() - '9 d'::interval)"
+    )
+    assert is_warned_of(look("backup"), "9 days old")
+    sql.execute("INSERT INTO audit_events (action, by) VALUES ('backup_made', 'command')")
+    assert look("backup").severity is Severity.OK
