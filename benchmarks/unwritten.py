@@ -3,7 +3,7 @@
 `uvicorn benchmarks.unwritten:create_app --factory`
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from unittest.mock import patch
 
@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 
 from app import main
 from app.messages.accepting import intake, requests
-from app.messages.storing import NewMessage
+from app.messages.storing import Claim, NewMessage
 
 
 def _accept(session: Session, sends: list[requests.Send]) -> Sequence[dict[str, Any] | Exception]:
@@ -20,7 +20,7 @@ def _accept(session: Session, sends: list[requests.Send]) -> Sequence[dict[str, 
         return intake.accept(session, sends)
 
 
-def _answers(_: Session, rows: dict[int, NewMessage]) -> dict[int, dict[str, Any]]:
+def _answers(_: Session, rows: dict[int, NewMessage], _claims: Mapping[int, Claim]) -> dict[int, dict[str, Any]]:
     return {place: intake.answer(row._asdict(), 0) for place, row in rows.items()}
 
 
