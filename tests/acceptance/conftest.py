@@ -8,11 +8,12 @@ from app.accounts.token_use import write_token_usage
 from app.core.settings import get_settings
 from app.local.home import open_home
 from tests.acceptance.running import Up
+from tests.conftest import Servers
 
 
 @pytest.fixture(scope="module", autouse=True)
-def _own_installations() -> Iterator[None]:
-    """What these tests start has servers of its own, not those of this test process."""
+def _own_installations(servers: Servers) -> Iterator[None]:
+    """What these tests start has servers of its own, not those of this test process, which are there by then."""
     write_token_usage()  # else a thread of the API in this process writes it soon, to servers that are nowhere then
     before = {name: value for name, value in os.environ.items() if name.startswith("SMSFLEET_")}
     for name in before:

@@ -576,6 +576,9 @@ def _campaign_queued(world: World, session: Session) -> None:
     _campaign(world, session)
     supervising.look(session, world.user)
     assert session.scalar(text("SELECT count(*) FROM message_queue")) == MESSAGES
+    # As where a feed finds no phone that has room.
+    session.execute(text("UPDATE message_queue SET device_id = 0"))
+    session.execute(text("UPDATE messages SET device_id = NULL, routed_at = NULL"))
     session.execute(text("UPDATE campaigns SET next_look_at = clock_timestamp()"))
 
 

@@ -99,18 +99,19 @@ def test_stopped_gently_finishes_and_records_the_calls_under_way(slow) -> None:
 
 
 def test_two_workers_share_a_campaign_with_few_tasks(receiver, servers) -> None:
-    # An application of its own: another test may have ended the broker's connections of this process's.
     app = celery_at(servers.valkey.url)
     user = make_user()
-    with webhook_worker("one"), webhook_worker("two"):
-        until(lambda: len(app.control.inspect(timeout=1).ping() or {}) == 2, 60)
+    # A connection of its own: of those in the process's pool another test may have ended the other side.
+    with webhook_worker("one"), webhook_worker("two"), app.connection() as connection:
+        workers = app.control.inspect(timeout=2, connection=connection)
+        until(lambda: len(workers.ping() or {}) == 2, 60)
         began = time.monotonic()
         for start in range(1, 2001, 20):
             write(*(callback(user, receiver.url(), n) for n in range(start, start + 20)))
         received = receiver.wait_for(2000, 100)
         until(lambda: value("SELECT count(*) FROM webhook_queue") == 0)
         lasted = time.monotonic() - began
-        totals = [w["total"].get("webhooks.deliver", 0) for w in app.control.inspect(timeout=2).stats().values()]
+        totals = [w["total"].get("webhooks.deliver", 0) for w in workers.stats().values()]
     assert len({r.webhook_id for r in received}) == len(receiver.received) == 2000
     # A task stays for about a second while there is work, so tasks count seconds and not deliveries.
     assert sum(totals) <= 20 + 4 * lasted
