@@ -7,6 +7,7 @@ During a transaction `nudge` and `signal` only note on the session; `publish` ha
 publisher thread, which drains them in batches.
 """
 
+import atexit
 import json
 import threading
 import time
@@ -31,6 +32,8 @@ SWEEP_SECONDS = 5.0
 SAME_NUDGE_SECONDS = 0.05
 PAUSE_AFTER_FAILURE_SECONDS = 1.0
 MAX_WAITING = 10_000
+# A process that ends sends what waits for so long, which no request of the client takes.
+MAX_FINISH_SECONDS = 5.0
 # What a page shows is told to have changed at most this often.
 SAME_NEWS_SECONDS = 0.5
 
@@ -91,7 +94,21 @@ class Publisher:
         self._news: set[News] = set()
         self._published: dict[Nudge, float] = {}
         self._told: dict[News, float] = {}
-        threading.Thread(target=self._run, name="publisher", daemon=True).start()
+        self._ends = False
+        self._thread = threading.Thread(target=self._run, name="publisher", daemon=True)
+        self._thread.start()
+        atexit.register(self.finish)
+
+    def finish(self) -> None:
+        """Send what waits, and end.
+
+        A daemon thread stands still where it is when the interpreter ends: in the middle of a call it would keep the
+        lock of the client's pool, for which the client's own end waits.
+        """
+        with self._waiting:
+            self._ends = True
+            self._waiting.notify()
+        self._thread.join(MAX_FINISH_SECONDS)
 
     def put(
         self,
@@ -110,8 +127,8 @@ class Publisher:
             self._waiting.notify()
 
     def _run(self) -> None:
-        while True:
-            nudges, reminders, signals, news = self._take()
+        while taken := self._take():
+            nudges, reminders, signals, news = taken
             try:
                 _send(nudges, reminders, signals, news)
                 outages.over("broker")
@@ -120,18 +137,24 @@ class Publisher:
                 metrics.count_dropped(dropped)
                 log.warning("broker unreachable, nudges dropped", dropped=dropped, error=error)
                 get_redis().connection_pool.disconnect()  # a replica refuses for as long as it is talked to
+                if self._ends:
+                    return
                 time.sleep(PAUSE_AFTER_FAILURE_SECONDS)
 
-    def _take(self) -> tuple[set[Nudge], set[Nudge], dict[Signal, None], set[News]]:
-        """Wait for something that may leave now."""
+    def _take(self) -> tuple[set[Nudge], set[Nudge], dict[Signal, None], set[News]] | None:
+        """Wait for something that may leave now; None at the end."""
         with self._waiting:
             while True:
                 now = time.monotonic()
                 self._published = _since(self._published, now - SAME_NUDGE_SECONDS)
                 self._told = _since(self._told, now - SAME_NEWS_SECONDS)
                 ready, news = self._nudges - self._published.keys(), self._news - self._told.keys()
+                if self._ends:
+                    ready, news = set(self._nudges), set(self._news)
                 if ready or news or self._reminders or self._signals:
                     break
+                if self._ends:
+                    return None
                 self._waiting.wait(self._pause(now))
             taken = ready, self._reminders, self._signals, news
             self._nudges -= ready
