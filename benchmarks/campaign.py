@@ -18,6 +18,7 @@ from typing import Any
 
 from app.local.counting import TaskCounter, WebhookReceiver
 from app.local.installation import Shape
+from benchmarks.footprint import figures, footprint
 from benchmarks.gateway import Account, CheckFailedError, Figure, Running, check, installation
 from phones.ledger import Ledger
 
@@ -27,13 +28,18 @@ PHONES = 20
 def run(*, smoke: bool = False) -> list[Figure]:
     with installation(Shape(api=1)) as running:
         fewer, messages = (200, 200) if smoke else (30_000, 100_000)
+        begun = footprint(running, smoke=smoke)
         single, _ = campaign(running, fewer, "single")
+        between = footprint(running, smoke=smoke)
         arrays, tasks = campaign(running, messages, "array")
+        ended = footprint(running, smoke=smoke)
     told = ", ".join(f"{name} {count}" for name, count in tasks.most_common(3))
     return [
         Figure(f"campaign of {fewer:,} end to end, a request per report", single, "messages/s", "500/s"),
         Figure(f"campaign of {messages:,} end to end, reports in arrays", arrays, "messages/s", "2,000/s"),
         Figure(f"Celery tasks for these {messages:,}, including scheduled ticks", tasks.total(), "", "< 3,000", told),
+        *figures(begun, between, fewer, "a request per report"),
+        *figures(between, ended, messages, "reports in arrays"),
     ]
 
 
