@@ -79,7 +79,9 @@ def figures(before: Footprint, after: Footprint, messages: int, told: str) -> li
             "",
             f"{images:.2f} images of pages in it",
         ),
-        Figure(f"transactions for it, reads too, {told}", (after.transactions - before.transactions) / messages, ""),
+        Figure(
+            f"commits for it, reads too, {told}", (after.transactions - before.transactions) / messages, "transactions"
+        ),
         Figure(f"database's processor time for it, {told}", (after.cpu - before.cpu) / messages * 1e6, "µs"),
     ]
 
