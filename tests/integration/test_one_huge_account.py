@@ -1,10 +1,7 @@
 """Every upkeep task beside an account of 5,000 silent phones and 20,000 rows: another account's one row has its turn.
 
-A limit of seconds is far above what a batch takes, and far below the 15 seconds at which a statement is ended.
+A statement whose cost grows with the square of them is ended after 15 seconds, and that row has none.
 """
-
-import time
-from contextlib import contextmanager
 
 import pytest
 
@@ -13,14 +10,6 @@ from tests.support.waiting import until
 
 PHONES = 5000
 ROWS = 20_000
-MAX_SECONDS = 5
-
-
-@contextmanager
-def in_time():
-    began = time.monotonic()
-    yield
-    assert time.monotonic() - began < MAX_SECONDS
 
 
 def silent_phones(sql, account):
@@ -100,9 +89,8 @@ def test_move(sql, ali, other, huge, one_is_there):
         sql.execute("UPDATE device_state SET seen_at = stream_opened_at, pulled_at = stream_opened_at")
     messages(sql, ali, huge)
     mine = one_message(sql, other, add_phone(sql, other, active=False))
-    with in_time():
-        upkeep.move()
-        upkeep.move(ali.id)  # what the first nudged, where it had its second before the other account
+    upkeep.move()
+    upkeep.move(ali.id)  # what the first nudged, where it had its second before the other account
     assert sql.execute("SELECT device_id FROM message_queue WHERE message_id = %s", (mine,)).fetchone() == (0,)
     (moved,) = sql.execute(
         "SELECT count(*) FROM message_queue WHERE user_id = %s AND device_id = 0", (ali.id,)
@@ -139,9 +127,8 @@ def test_lost_streams_of_all_at_once(sql, ali, huge, other):
         (huge + PHONES - 1,),
     )
     mine = one_message(sql, other, add_phone(sql, other, active=False))
-    with in_time():
-        upkeep.move()
-        upkeep.move(ali.id)
+    upkeep.move()
+    upkeep.move(ali.id)
     assert sql.execute("SELECT device_id FROM message_queue WHERE message_id = %s", (mine,)).fetchone() == (0,)
     assert sql.execute("SELECT count(*) >= %s FROM device_state WHERE woken_at IS NOT NULL", (PHONES - 1,)).fetchone()[
         0
@@ -153,8 +140,7 @@ def test_sweep(sql, ali, other, huge, queue):
 
     messages(sql, ali, 0)
     one_message(sql, other)
-    with in_time():
-        upkeep.sweep()
+    upkeep.sweep()
     until(lambda: {("dispatch.route", ali.id), ("dispatch.route", other.id)} <= queue())
 
 
@@ -170,8 +156,7 @@ def test_expire(sql, ali, other, huge):
         (mine,),
     )
     for _ in range(5):
-        with in_time():
-            upkeep.expire()
+        upkeep.expire()
     assert sql.execute("SELECT status FROM messages WHERE id = %s", (mine,)).fetchone() == ("failed",)
 
 
@@ -190,8 +175,7 @@ def test_fold(sql, ali, other, huge):
         (huge, PHONES, ROWS),
     )
     for _ in range(ROWS // upkeep.MAX_FOLDED + 1):
-        with in_time():
-            upkeep.fold()
+        upkeep.fold()
     assert sql.execute("SELECT n FROM usage_totals WHERE user_id = %s", (other.id,)).fetchone() == (1,)
     assert sql.execute("SELECT count(*) FROM device_deltas").fetchone() == (0,)
 
@@ -201,9 +185,8 @@ def test_analyze_and_vacuum(sql, ali, huge):
 
     messages(sql, ali, huge)
     sql.execute("DELETE FROM message_queue")
-    with in_time():
-        upkeep.analyze()
-        upkeep.vacuum()
+    upkeep.analyze()
+    upkeep.vacuum()
 
 
 def test_clean(sql, ali, other, huge):
@@ -224,8 +207,7 @@ def test_clean(sql, ali, other, huge):
     mine = add_message(sql, other, status="failed")
     sql.execute("UPDATE messages SET deleted_at = clock_timestamp() - interval '8 days' WHERE id = %s", (mine,))
     for _ in range(ROWS // BATCH_SIZE + 1):
-        with in_time():
-            upkeep.clean()
+        upkeep.clean()
     assert sql.execute("SELECT count(*) FROM messages WHERE id = %s", (mine,)).fetchone() == (0,)
     for table in ("inbound_seen", "device_releases"):
         assert sql.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
@@ -242,10 +224,8 @@ def test_retain(sql, ali, other, configured):
             " (SELECT clock_timestamp() - interval '31 days' AS t) AS times",
             (account.id, rows),
         )
-    with in_time():
-        upkeep.retain()
-    with in_time():
-        upkeep.retain(ali.id)
+    upkeep.retain()
+    upkeep.retain(ali.id)
     assert sql.execute("SELECT count(*) FROM messages WHERE user_id = %s", (other.id,)).fetchone() == (0,)
 
 
@@ -257,9 +237,8 @@ def test_alert(sql, ali, other, huge, configured):
     sql.execute("UPDATE users SET offline_alert_minutes = 5")
     mine = add_phone(sql, other)
     sql.execute("UPDATE device_state SET seen_at = clock_timestamp() - interval '1 hour' WHERE device_id = %s", (mine,))
-    with in_time():
-        upkeep.alert()
-        upkeep.alert(ali.id)  # what the first nudged
+    upkeep.alert()
+    upkeep.alert(ali.id)  # what the first nudged
     assert sql.execute(
         "SELECT offline_alert_at IS NOT NULL FROM device_state WHERE device_id = %s", (mine,)
     ).fetchone() == (True,)
@@ -282,9 +261,8 @@ def test_quiet(sql, ali, other, huge):
     sql.execute("UPDATE device_state SET stream_seen_at = NULL, seen_at = clock_timestamp()")
     mine = add_phone(sql, other)
     sql.execute("UPDATE device_state SET quiet_since = clock_timestamp() WHERE device_id = %s", (mine,))
-    with in_time():
-        upkeep.see_quiet()
-        upkeep.see_quiet(ali.id)
+    upkeep.see_quiet()
+    upkeep.see_quiet(ali.id)
     assert sql.execute("SELECT quiet_since FROM device_state WHERE device_id = %s", (mine,)).fetchone() == (None,)
 
 
@@ -317,8 +295,7 @@ def test_sweep_of_webhooks(sql, ali, other, queue):
         " SELECT id, %(user)s, 'callback', url, url, clock_timestamp() - interval '1 minute' FROM made",
         {"user": other.id},
     )
-    with in_time():
-        upkeep.sweep()
+    upkeep.sweep()
     until(lambda: ("webhooks.deliver",) in queue())
 
 
@@ -345,8 +322,7 @@ def test_clean_of_webhooks(sql, ali, other, configured):
         " SELECT id, 'status', 'http://z.example/', 'http://z.example:80', clock_timestamp(), 'gone' FROM users"
     )
     for _ in range(ROWS // BATCH + 1):
-        with in_time():
-            upkeep.clean()
+        upkeep.clean()
     for table in ("webhook_deliveries", "webhook_attempts", "webhook_targets"):
         assert sql.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,), table
     assert sql.execute("SELECT count(*) FROM webhook_urls WHERE telling_until IS NULL").fetchone() == (0,)
