@@ -161,7 +161,7 @@ def _of_messages(run: Run, seen: list[_Seen]) -> list[Line]:
         Line("delivered", status["delivered"]),
         Line("failed, their phones say", status["failed"] - sum(row["uncertain"] for _, _, row in every)),
         Line("cancelled", status["cancelled"]),
-        Line("sent again by their owners", sum(len(one.user.retried) for one in seen)),
+        Line("asked to be sent again by their owners", sum(len(one.user.retried) for one in seen)),
         Line("uncertain, each marked", sum(row["uncertain"] for _, _, row in every)),
         _zero("uncertain without reason", unmarked),
         _zero("on air, and something else says the gateway", denied),
