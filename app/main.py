@@ -22,6 +22,7 @@ from app.core.errors import AppError, Invalid, MethodNotAllowed, RouteNotFound, 
 from app.core.gc_tuning import share_the_interpreter
 from app.core.heavy import HeavyCalls
 from app.core.logs import configure_logging
+from app.core.places import Places
 from app.core.proxies import TrustedProxies
 from app.core.settings import get_settings
 from app.core.validation import sentences
@@ -82,8 +83,9 @@ def create_api(hooks: Sequence[LifespanHook] = ()) -> FastAPI:
     api.add_exception_handler(RequestValidationError, _validation_error)
     api.add_exception_handler(HTTPException, _http_error)
     api.add_exception_handler(Exception, _unexpected)
+    api.add_middleware(Places, account_of=account_of)  # innermost: each later one is around those before
     api.add_middleware(Bodies, account_of=account_of, large=any_of("large"), files=any_of("files"))
-    api.add_middleware(HeavyCalls, account_of=account_of, heavy=any_of("heavy"))  # outside of it: added later
+    api.add_middleware(HeavyCalls, account_of=account_of, heavy=any_of("heavy"))
     return api
 
 

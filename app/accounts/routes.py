@@ -38,6 +38,7 @@ from app.core.database import transaction
 from app.core.dependencies import SessionDep, per_address
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.mail import require_mail
+from app.core.places import mailing
 from app.core.refusals import (
     GOOGLE_UNAVAILABLE,
     INVALID_CREDENTIALS,
@@ -95,7 +96,7 @@ def register(body: Registration, later: BackgroundTasks, client: Client = None) 
     """Create an account and sign in. If the server sends mail, it sends a code to confirm the address."""
     user, token = signin.register(name=body.name, email=body.email, password=body.password, client=client)
     if get_settings().smtp_url is not None:
-        later.add_task(codes.mail_proof, user.id)
+        later.add_task(mailing, codes.mail_proof, user.id)
     return MessageEnvelope(data=_signed_in(user, token), message=REGISTERED)
 
 
@@ -231,7 +232,7 @@ def change_password(principal: AccountUserAlone, body: PasswordChange) -> Done:
 def forgot_password(body: ResetRequest, later: BackgroundTasks) -> Done:
     """E-mail a code for setting a new password. The answer does not reveal whether the address is known."""
     require_mail()
-    later.add_task(codes.mail_reset, body.email)
+    later.add_task(mailing, codes.mail_reset, body.email)
     return Done(message=RESET_CODE_SENT)
 
 
@@ -258,7 +259,7 @@ def reset_password(body: PasswordReset) -> Done:
 def send_email_code(principal: AccountUserAlone, later: BackgroundTasks) -> Done:
     """E-mail a code that confirms your address."""
     require_mail()
-    later.add_task(codes.mail_proof, principal.user_id)
+    later.add_task(mailing, codes.mail_proof, principal.user_id)
     return Done(message=CODE_SENT)
 
 

@@ -11,14 +11,13 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
-from starlette.concurrency import run_in_threadpool
-
 from app.accounts.principals import TokenCredentials, principal_of
 from app.campaigns import progress, records
 from app.campaigns.schemas import CampaignProgress
 from app.core.database import transaction
 from app.core.errors import NotFound
 from app.core.once import once
+from app.core.places import aside
 from app.core.shares import Shares
 from app.devices.streams import KEEP_ALIVE_SECONDS, end_on_signals
 
@@ -50,7 +49,7 @@ class Watchers:
         """What to send, until the campaign or the token is gone or the process ends."""
         sent_at = time.monotonic()
         while not self._closing.is_set():
-            found = await run_in_threadpool(_read, credentials, campaign)
+            found = await aside(_read, credentials, campaign)
             if found is None:
                 return
             body = json.dumps(found.model_dump(mode="json"), separators=(",", ":"))

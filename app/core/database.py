@@ -92,7 +92,7 @@ CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_de
 
 @once
 def get_engine() -> Engine:
-    """The process's engine. Its pool is larger than the 40 threads that answer plain routes, so none waits for one."""
+    """The process's engine. Its pool is larger than all that `core.places` lets ask at once, so none waits for one."""
     kept = KEPT_CONNECTIONS[get_settings().size]
     return _make_engine("plain", pool_size=kept, max_overflow=MAX_CONNECTIONS - kept)
 

@@ -45,7 +45,7 @@ class Readiness(BaseModel):
 
 
 @router.get("/health/live", summary="Liveness probe")
-def live() -> Liveness:
+async def live() -> Liveness:
     """Succeeds if the process answers."""
     return Liveness()
 

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 from typing import ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
+from fastapi.routing import iter_route_contexts
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from app.core import places
 from app.core.edge import respond_error
 from app.core.errors import TooManyAttempts
 from app.core.reading import AccountOf, closing
@@ -47,7 +49,8 @@ class Heavy:
     async def run(
         self, work: Callable[Parameters, Result], *arguments: Parameters.args, **named: Parameters.kwargs
     ) -> Result:
-        """The result of `work`, done in a thread."""
+        """The result of `work`, done in a thread; from here on the call has no place among the light ones."""
+        places.leave()
         async with self.own_threads:
             return await to_thread.run_sync(lambda: work(*arguments, **named), limiter=self.all_threads)
 
@@ -82,7 +85,7 @@ class HeavyCalls:
                 scope.setdefault("state", {})["heavy"] = heavy
                 await self._app(scope, receive, send)
         except TooManyAttempts as error:
-            scope["route_template"] = scope["path"]
+            scope["route_template"] = _template(scope)
             await respond_error(closing(receive, send), error)
 
     @contextmanager
@@ -99,3 +102,12 @@ class HeavyCalls:
             account.under_way -= 1
             if not account.under_way:
                 del self._accounts[number]
+
+
+def _template(scope: Scope) -> str | None:
+    """The route's, as metrics name it: a path may have anything where the template has a name."""
+    for route in iter_route_contexts(scope["app"].routes):
+        pattern = getattr(route, "path_regex", None)
+        if pattern and pattern.fullmatch(scope["path"]):
+            return route.path
+    return None

@@ -4,7 +4,7 @@ So the first to come has half of all, and there is always some left for the next
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from threading import Lock
 
@@ -19,10 +19,10 @@ class Shares:
     def __init__(self, total: int) -> None:
         self._total = total
         self._taken = 0
-        self._of: Counter[int] = Counter()
+        self._of: Counter[Hashable] = Counter()
         self._lock = Lock()
 
-    def take(self, account: int, size: int = 1) -> bool:
+    def take(self, account: Hashable, size: int = 1) -> bool:
         """Whether the account gets so many more."""
         with self._lock:
             own = self._of[account] + size
@@ -32,7 +32,7 @@ class Shares:
             self._taken += size
             return True
 
-    def give_back(self, account: int, size: int = 1) -> None:
+    def give_back(self, account: Hashable, size: int = 1) -> None:
         with self._lock:
             self._taken -= size
             self._of[account] -= size
@@ -40,7 +40,7 @@ class Shares:
                 del self._of[account]
 
     @contextmanager
-    def one(self, account: int) -> Iterator[None]:
+    def one(self, account: Hashable) -> Iterator[None]:
         """Have one of them for a while. Raises `TooManyAttempts`."""
         if not self.take(account):
             raise TooManyAttempts(RETRY_AFTER_SECONDS)

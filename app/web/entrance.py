@@ -9,6 +9,7 @@ from app.core.database import transaction
 from app.core.dependencies import per_address
 from app.core.errors import AppError, Forbidden, Refused
 from app.core.mail import require_mail
+from app.core.places import mailing
 from app.core.refusals import LINK_USED, SECOND_FACTOR_NEEDED, WRONG_SECOND_FACTOR
 from app.core.settings import get_settings
 from app.web.pages import PageRoute, end_cookie, go, page, set_cookie
@@ -92,7 +93,7 @@ def register(visit: AnybodyPosts, later: BackgroundTasks) -> Response:
     except AppError as error:
         return page(visit, "register.html", error=error, may_register=True)
     if get_settings().smtp_url is not None:
-        later.add_task(codes.mail_proof, user.id)
+        later.add_task(mailing, codes.mail_proof, user.id)
     return _welcome(visit, token, _FIRST_STEPS)
 
 
@@ -141,7 +142,7 @@ def forgot(visit: AnybodyPosts, later: BackgroundTasks) -> Response:
         wanted = visit.read(ResetRequest)
     except AppError as error:
         return page(visit, "forgot.html", error=error, has_mail=get_settings().smtp_url is not None, sent=False)
-    later.add_task(codes.mail_reset, wanted.email)
+    later.add_task(mailing, codes.mail_reset, wanted.email)
     return page(visit, "forgot.html", has_mail=True, sent=True)
 
 

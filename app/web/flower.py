@@ -7,6 +7,7 @@ from urllib.parse import unquote, urlsplit
 from fastapi import APIRouter, Request, Response
 from starlette.types import Scope
 
+from app.core import places
 from app.core.errors import RouteNotFound, Unavailable
 from app.core.http_client import AsyncClient, HTTPError, Timeout, create_ssl_context
 from app.core.refusals import FLOWER_UNAVAILABLE
@@ -48,6 +49,7 @@ async def flower(visit: Operator, request: Request, path: str) -> Response:
     address = urlsplit(url.get_secret_value())
     if request.method == "POST":
         wanted["content-type"] = request.state.content_type or "application/x-www-form-urlencoded"
+    places.leave()
     try:
         async with AsyncClient(
             auth=(unquote(address.username or ""), unquote(address.password or "")),

@@ -16,7 +16,6 @@ import redis.asyncio
 import structlog
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
-from starlette.concurrency import run_in_threadpool
 from starlette.types import Receive, Scope, Send
 
 from app.accounts import cookies
@@ -24,6 +23,7 @@ from app.accounts.principals import principal_of
 from app.core.database import transaction
 from app.core.direct import Call
 from app.core.errors import Overloaded, Unauthenticated
+from app.core.places import aside
 from app.core.security import parse_token
 from app.core.settings import get_settings
 from app.core.task_names import PAGES_CHANNEL
@@ -94,7 +94,7 @@ class Pages:
         return [page for pages in self._pages.values() for page in pages]
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        user = await run_in_threadpool(_user_of, scope)
+        user = await aside(_user_of, scope)
         asked = parse_qs(scope["query_string"].decode("latin-1")).get("topics", [""])[0]
         page = _Page(TOPICS & set(asked.split()))
         if (

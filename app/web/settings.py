@@ -24,6 +24,7 @@ from app.core.errors import AppError, Invalid
 from app.core.hours import DAYS
 from app.core.mail import require_mail
 from app.core.once import once
+from app.core.places import mailing
 from app.core.settings import get_settings
 from app.core.validation import read
 from app.web import words
@@ -218,7 +219,7 @@ def end_sessions(visit: Posts) -> Response:
 @router.post("/settings/email/code", dependencies=[Depends(per_address("email-code", login_limits.RESETS_PER_ADDRESS))])
 def send_code(visit: Posts, later: BackgroundTasks) -> Response:
     require_mail()
-    later.add_task(codes.mail_proof, visit.me.user_id)
+    later.add_task(mailing, codes.mail_proof, visit.me.user_id)
     return go("/settings?done=code-sent")
 
 

@@ -7,6 +7,7 @@ from pydantic import BaseModel, Field
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core import places
 from app.core.envelope import timestamp
 from app.core.errors import Refused
 from app.core.refusals import NO_WEBHOOK_URL
@@ -54,6 +55,7 @@ def prepare(session: Session, user_id: int, hook: AccountHook | None) -> Call:
 
 async def send(call: Call) -> WebhookTestOut:
     """Post the sample, once, under the same guard and limits as any webhook."""
+    places.leave()
     async with guarded_session() as session:
         result = await post(session, call)
     return WebhookTestOut(

@@ -12,7 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 from starlette.concurrency import run_in_threadpool
 
-from app.core import outbound
+from app.core import outbound, places
 from app.core.batching import Batcher
 from app.core.database import transaction
 from app.core.errors import Refused
@@ -43,11 +43,12 @@ class _Asked:
 async def cancel(user_id: int, name: str) -> int:
     """Cancel a message of the user's and answer its number. Raises `NotFound`, and `Refused` where it is too late.
 
-    The phone has three seconds to confirm. No thread and no connection is held meanwhile.
+    The phone has three seconds to confirm. No thread, no connection and no place is held meanwhile.
     """
     asked = await run_in_threadpool(_in_transaction, user_id, name)
     status = asked.status
     if asked.waits:
+        places.leave()
         deadline = time.monotonic() + CONFIRM_TIMEOUT
         while status is Status.PENDING and time.monotonic() < deadline:
             await asyncio.sleep(POLL_INTERVAL)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from app.core import heavy, reading
+from tests.support.waiting import until
 
 # In a process of its own, so that what it takes is not counted as the gateway's time.
 ATTACK = """
@@ -120,6 +121,19 @@ def test_heavy_calls_of_an_account_are_limited_and_those_of_all(api, gateway, fe
         connection.close()
     for user in (ali, other, third):
         becomes(user, 422)
+
+
+def test_a_refused_call_is_counted_by_its_route(gateway, few, ali):
+    """By the path, each refusal would add series that stay for ever."""
+    held = [counted(gateway, ali), counted(gateway, ali)]
+    with httpx.Client(base_url=gateway.url, headers=ali.headers, timeout=60) as client:
+        for made_up in ("made-up-1", "made-up-2"):
+            until(lambda name=made_up: client.post(f"/api/campaigns/{name}/dry-run").status_code == 429)
+        shown = client.get("/metrics").text
+    assert 'route="/api/campaigns/{campaign_id}/dry-run",status="429"' in shown
+    assert "made-up" not in shown
+    for connection in held:
+        connection.close()
 
 
 def test_an_export_counts_until_it_is_taken(api, few, ali, sql):
