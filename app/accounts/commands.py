@@ -14,6 +14,7 @@ from app.accounts.models import User
 from app.core import operator_link
 from app.core.database import transaction
 from app.core.envelope import timestamp
+from app.core.printable import printable
 from app.core.security import random_text
 from app.core.settings import get_settings
 from app.core.validation import Email, row_id
@@ -110,7 +111,9 @@ def list_users() -> None:
         for user in session.scalars(query.execution_options(yield_per=500)):
             confirmed = "confirmed" if user.email_verified_at else "not confirmed"
             premium = f"premium until {timestamp(user.premium_expires_at)}" if user.premium_expires_at else "free"
-            typer.echo(f"{user.id}  {user.email}  {confirmed}  {premium}  created: {timestamp(user.created_at)}")
+            typer.echo(
+                f"{user.id}  {printable(user.email)}  {confirmed}  {premium}  created: {timestamp(user.created_at)}"
+            )
 
 
 @user_app.command("password")

@@ -8,6 +8,8 @@ from app.core.errors import Invalid, Unauthenticated
 from app.core.throttling import failures
 
 FAILED_LOGINS = 10
+# Of a million codes three are good at a time: who has the password needs 45 years to guess one.
+WRONG_CODES_A_DAY = 20
 # From one network address.
 LOGINS_PER_ADDRESS = 100
 REGISTRATIONS_PER_ADDRESS = 30
@@ -18,6 +20,13 @@ RESETS_PER_ADDRESS = 30
 def of_address(email: str) -> Iterator[None]:
     """A try to sign in to the account of this e-mail address."""
     with failures("failed-login", normalize(email), FAILED_LOGINS, Unauthenticated):
+        yield
+
+
+@contextmanager
+def of_code(user_id: int) -> Iterator[None]:
+    """A try of somebody who knows the password with a code of the second factor. Recovery codes cannot be guessed."""
+    with failures("code", str(user_id), WRONG_CODES_A_DAY, Unauthenticated, window=86_400):
         yield
 
 

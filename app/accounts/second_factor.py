@@ -81,6 +81,11 @@ def turn_off(session: Session, user: User) -> None:
     audit.record(session, Action.SECOND_FACTOR_OFF, user.id)
 
 
+def is_code(given: str | None) -> bool:
+    """Whether this looks like a code by the clock, not like a recovery code."""
+    return given is not None and given.replace(" ", "").isdigit()
+
+
 def check(session: Session, user: User, code: str | None) -> None:
     """Use up the code of who signs in. Raises `Unauthenticated`. Lock the row before."""
     if user.totp_secret is None:

@@ -1,5 +1,6 @@
 """Registering and signing in with a password."""
 
+from contextlib import nullcontext
 from typing import Any
 
 from sqlalchemy import select, update
@@ -61,7 +62,8 @@ def login(*, email: str, password: str, client: str | None, code: str | None = N
         locked = session.get_one(User, user.id, with_for_update={"key_share": True})
         if locked.password_hash != user.password_hash:
             raise Unauthenticated(INVALID_CREDENTIALS)
-        second_factor.check(session, locked, code)
+        with login_limits.of_code(user.id) if second_factor.is_code(code) else nullcontext():
+            second_factor.check(session, locked, code)
         if renewed:
             locked.password_hash = renewed
         return user, sessions.begin(session, user.id, client, by="password")

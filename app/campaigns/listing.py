@@ -17,7 +17,7 @@ from app.campaigns.states import RecipientState
 from app.core.database import transaction
 from app.core.envelope import timestamp
 from app.core.pages import Page, Paging
-from app.files.csv_output import csv_lines, harmless
+from app.files.csv_output import csv_lines, harmless, number_or_text
 from app.messages.accepting import suppression
 from app.messages.states import Stage, Status
 
@@ -139,9 +139,6 @@ def left_out_as_csv(campaign_id: int, *, bom: bool) -> Iterator[str]:
     query = select(CampaignLeftOut).where(CampaignLeftOut.campaign_id == campaign_id).order_by(CampaignLeftOut.id)
     with transaction() as session:
         rows = session.scalars(query).all()
-    yield csv_lines((str(row.line or ""), _as_found(row.value), row.reason, _sentence(row)) for row in rows)
-
-
-def _as_found(value: str) -> str:
-    # A number keeps its `+`: only digits follow it.
-    return value if value[1:].isdigit() else harmless(value)
+    yield csv_lines(
+        (str(row.line or ""), number_or_text(row.value), row.reason, harmless(_sentence(row))) for row in rows
+    )

@@ -7,11 +7,14 @@ connection. Which type each array has is what the column's model says, and stand
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, cast
 
+import psycopg
 from psycopg import Connection
 from sqlalchemy import Float, Numeric, String
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import InstrumentedAttribute, Session
 from sqlalchemy.types import TypeEngine
+
+from app.core.connecting import drop_details
 
 Column = InstrumentedAttribute[Any]
 
@@ -64,10 +67,14 @@ def copy_table(session: Session, table: str, types: Mapping[str, str], rows: Ite
     """As `copy_rows`, to a table that has no model; `types` are its columns by name."""
     connection = cast("Connection[Any]", session.connection().connection.driver_connection)
     statement = f"COPY {table} ({', '.join(types)}) FROM STDIN (FORMAT BINARY)".encode()
-    with connection.cursor() as cursor, cursor.copy(statement) as copy:
-        copy.set_types(list(types.values()))
-        for row in rows:
-            copy.write_row(row)
+    try:
+        with connection.cursor() as cursor, cursor.copy(statement) as copy:
+            copy.set_types(list(types.values()))
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as error:  # which no engine sees
+        drop_details(error)
+        raise
 
 
 def sql_type(kind: Column | TypeEngine[Any]) -> str:

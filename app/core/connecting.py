@@ -120,6 +120,18 @@ def _handle_error(context: ExceptionContext) -> None:
         context.is_disconnect = True
     if context.is_disconnect:
         _door.lost()
+    drop_details(context.original_exception, context.sqlalchemy_exception)
+
+
+def drop_details(error: BaseException, around: BaseException | None = None) -> None:
+    """Leave of what the server said only its first line, in `around` too: the others hold values of rows (texts,
+    numbers, addresses), and errors are logged.
+    """
+    if isinstance(error, psycopg.Error) and (first := error.diag.message_primary):
+        said = str(error)
+        error.args = (first,)
+        if around is not None:
+            around.args = tuple(arg.replace(said, first) if isinstance(arg, str) else arg for arg in around.args)
 
 
 class _Door:

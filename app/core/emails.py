@@ -26,6 +26,11 @@ def normalize(address: str) -> str:
 
 
 def is_email(address: str) -> bool:
-    """Whether the address, normalized, has the form of one."""
+    """Whether the address, normalized, has the form of one; what cannot be seen in it belongs to none."""
     normalized = normalize(address)
-    return len(normalized) <= MAX_LENGTH and _FORM.fullmatch(normalized) is not None
+    return (
+        normalized.isprintable()
+        and address.strip().isprintable()
+        and len(normalized) <= MAX_LENGTH
+        and _FORM.fullmatch(normalized) is not None
+    )

@@ -63,9 +63,9 @@ def _counters() -> _Counters:
     return _Counters()
 
 
-def hit(name: str, subject: str, most: int, refusal: Refusal | None = None) -> None:
-    """Count one try of `subject`. Raises `TooManyAttempts` for more than `most` in a minute."""
-    if answer := _counters().run(_HIT, _key(name, subject), WINDOW_SECONDS):
+def hit(name: str, subject: str, most: int, refusal: Refusal | None = None, *, window: int = WINDOW_SECONDS) -> None:
+    """Count one try of `subject`. Raises `TooManyAttempts` for more than `most` in a minute, or in `window` seconds."""
+    if answer := _counters().run(_HIT, _key(name, subject), window):
         tries, seconds_left = answer
         if tries > most:
             raise TooManyAttempts(max(1, seconds_left), refusal, limit=most)
@@ -77,12 +77,14 @@ def run_shared(name: str, subject: str, script: str, *arguments: int) -> list[in
 
 
 @contextmanager
-def failures(name: str, subject: str, most: int, counted: type[Exception]) -> Iterator[None]:
-    """Allow a try where fewer than `most` ended with the exception `counted` in this minute.
+def failures(
+    name: str, subject: str, most: int, counted: type[Exception], *, window: int = WINDOW_SECONDS
+) -> Iterator[None]:
+    """Allow a try where fewer than `most` ended with the exception `counted` in this minute, or in `window` seconds.
 
     A try is counted before it is made and taken back when it succeeds, so that many at once are no way around.
     """
-    hit(name, subject, most)
+    hit(name, subject, most, window=window)
     try:
         yield
     except counted:

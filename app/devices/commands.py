@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from app.accounts.models import User
 from app.accounts.ownership import is_address
 from app.core.database import transaction
+from app.core.printable import printable
 from app.core.settings import get_settings
 from app.devices import invitation
 from app.devices.schemas import Enrollment
@@ -87,11 +88,11 @@ def _wait(user_id: int, since: float, before: dict[int, str], deadline: float) -
             if before.get(phone.id) == phone.token:
                 continue
             if phone.has_connected:
-                typer.echo(f"{phone.device_name} is connected, as device {phone.id}.")
+                typer.echo(f"{printable(phone.device_name)} is connected, as device {phone.id}.")
                 return True
             if phone.id not in told:
                 told.add(phone.id)
-                typer.echo(f"{phone.device_name} has enrolled; it has not asked for messages yet.")
+                typer.echo(f"{printable(phone.device_name)} has enrolled; it has not asked for messages yet.")
         if time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)

@@ -2,15 +2,23 @@
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Sequence
 
-# What spreadsheets take for the beginning of a formula.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+# What spreadsheets take for the beginning of a formula; some take the wide forms of the signs too.
+FORMULA = "=+-@\uff1d\uff0b\uff0d\uff20"
+_BEGINNINGS = (*FORMULA, "\t", "\r", "\n")
+_NUMBER = re.compile(r"\+?[0-9]+")
 
 
 def harmless(value: str | None) -> str:
     """A text of users: one that a spreadsheet would run as a formula gets an apostrophe in front."""
-    return f"'{value}" if value and value.startswith(_FORMULA) else value or ""
+    return f"'{value}" if value and value.startswith(_BEGINNINGS) else value or ""
+
+
+def number_or_text(value: str | None) -> str:
+    """As `harmless` for what is mostly a phone number, which keeps its `+`."""
+    return value if value and _NUMBER.fullmatch(value) else harmless(value)
 
 
 def csv_lines(lines: Iterable[Sequence[str]]) -> str:

@@ -9,6 +9,7 @@ from typing import BinaryIO
 from app.core.errors import Invalid
 from app.core.numbers import normalize_number
 from app.files import delimited, xlsx
+from app.files.csv_output import FORMULA
 from app.files.errors import unreadable
 from app.files.limits import MAX_CELL_LENGTH, MAX_COLUMNS
 from app.files.words import PHONE, joined, words_of
@@ -18,7 +19,7 @@ Row = tuple[int, list[str]]
 _SAMPLE_ROWS = 200
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 # The apostrophe that keeps a spreadsheet from running a cell as a formula: `'=1+1`, `'+998…`.
-_DISARMED = re.compile(r"^'+(?=[=+\-@])")
+_DISARMED = re.compile(rf"^'+(?=[{re.escape(FORMULA)}])")
 # The formula that does the same: `="998…"`.
 _AS_TEXT = re.compile(r'="([^"]*)"')
 _PHONE_LIKE = re.compile(r"\+?[0-9]{7,17}([.,]0+)?|\+?[0-9]([.,][0-9]+)?[eE]\+?[0-9]{1,2}")

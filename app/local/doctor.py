@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from app.checks import looks
 from app.checks.finding import Finding, Severity
+from app.core.printable import printable
 from app.core.settings import Settings
 from app.local import processes
 from app.local.folder import Runtime
@@ -34,9 +35,9 @@ def as_text(findings: list[Finding]) -> str:
     """Lines for a person."""
     lines = []
     for finding in findings:
-        lines.append(f"{_LABELS[finding.severity]} {finding.what}: {finding.detail}")
+        lines.append(f"{_LABELS[finding.severity]} {finding.what}: {printable(finding.detail)}")
         if finding.advice:
-            lines.append(f"     → {finding.advice}")
+            lines.append(f"     → {printable(finding.advice)}")
     return "\n".join(lines)
 
 

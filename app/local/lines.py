@@ -8,6 +8,8 @@ import time
 from datetime import datetime
 from typing import Any
 
+from app.core.printable import printable
+
 AGAIN_SECONDS = 60.0
 
 _LEVELS = {"warning": "\033[33m", "error": "\033[31m", "critical": "\033[31m"}
@@ -51,14 +53,14 @@ class Lines:
 
     def _short(self, name: str, event: dict[str, Any]) -> str:
         level = str(event.get("level", "info"))
-        values = " ".join(f"{key}={_value(value)}" for key, value in event.items() if key not in _NOT_SHOWN)
+        values = " ".join(f"{key}={printable(_value(value))}" for key, value in event.items() if key not in _NOT_SHOWN)
         line = f"{self._in(_DIM, _time(event))} {self._in(_BOLD, f'{name:<18}')} "
         mark = f"{level}: " if level in _LEVELS else ""
-        line += self._in(_LEVELS.get(level, ""), mark + str(event["event"]))
+        line += self._in(_LEVELS.get(level, ""), mark + printable(str(event["event"])))
         if values:
             line += "  " + self._in(_DIM, values)
         if trace := event.get("exception"):  # of a fault of ours: what repairs itself has none
-            line += "\n" + self._in(_DIM, str(trace))
+            line += "\n" + self._in(_DIM, "\n".join(map(printable, str(trace).split("\n"))))
         return line
 
     def _in(self, colour: str, text: str) -> str:

@@ -191,6 +191,7 @@ class EmbeddedPostgres(EmbeddedServer):
             "wal_compression": "on" if self.durable else "off",
             "log_checkpoints": "off",
             "log_line_prefix": "",
+            "log_error_verbosity": "terse",  # its details are values of rows: numbers, texts, addresses
             "timezone": "UTC",
             "log_timezone": "UTC",
         }

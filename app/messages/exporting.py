@@ -9,7 +9,7 @@ from app.accounts.audit import Action
 from app.accounts.principals import Principal
 from app.core.database import transaction
 from app.core.envelope import timestamp
-from app.files.csv_output import csv_lines, harmless
+from app.files.csv_output import csv_lines, harmless, number_or_text
 from app.messages import queries
 from app.messages.queries import MessageFilter
 
@@ -41,15 +41,11 @@ def _texts(row: RowMapping) -> tuple[str, ...]:
         str(row["id"]),
         row["direction"],
         row["status"],
-        # Numbers keep their +; a sender may be any name.
-        row["recipient_number"] or "",
-        _sender(row["sender_number"]),
+        # Of a received message both are what a phone says they are.
+        number_or_text(row["recipient_number"]),
+        number_or_text(row["sender_number"]),
         harmless(row["message"]),
         harmless(row["my_id"]),
         harmless(row["error_message"]),
         *(timestamp(time) if time else "" for time in times),
     )
-
-
-def _sender(name: str | None) -> str:
-    return name if name and name.removeprefix("+").isdigit() else harmless(name)

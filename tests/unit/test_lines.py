@@ -34,6 +34,17 @@ def test_at_a_terminal_an_event_is_one_short_line(printed) -> None:
     assert line[9:] == "api-1              warning: webhook URL disabled  user=5"
 
 
+def test_what_strangers_wrote_is_not_obeyed_by_the_terminal(printed) -> None:
+    evil = "x\n12:00:00 api-1  all is well\x1b]0;title\x07\x1b[2J\u202e"
+    given = EVENT | {"event": f"webhook {evil}", "url": evil, "exception": f"Traceback\n  File x\nValueError: {evil}"}
+    lines = printed(Lines(terminal=True, colour=False), ("api-1", given), ("postgres", f"FATAL:  {evil}"[:60]))
+    assert all(line.isprintable() for line in lines)
+    # The trace's own line ends are kept: those in its message cannot be told from them.
+    assert len([line for line in lines if "webhook x" in line or "FATAL" in line]) == 2
+    assert "\\x1b[2J" in lines[0]
+    assert "\\n12:00:00" in lines[0]
+
+
 def test_colours_tell_levels(printed, monkeypatch) -> None:
     [line] = printed(Lines(terminal=True, colour=True), ("api-1", EVENT))
     assert "\033[33mwarning: webhook URL disabled\033[0m" in line
