@@ -32,8 +32,17 @@ def test_they_run_the_commands_of_up() -> None:
 
 def test_whatever_ends_is_started_again() -> None:
     for name, path in UNITS.items():
-        if name != "smsfleet-migrate":
-            assert "\nRestart=always\n" in path.read_text(), name
+        kind = "on-failure" if name == "smsfleet-migrate" else "always"
+        assert f"\nRestart={kind}\n" in path.read_text(), name
+        assert "\nStartLimitIntervalSec=0\n" in path.read_text(), name  # else not after five ends within ten seconds
+
+
+def test_what_cannot_be_migrated_now_keeps_nothing_from_starting() -> None:
+    """The database may be away as the machine starts, or newer, amid an update: the processes see for themselves."""
+    for name, path in UNITS.items():
+        if name not in {"smsfleet", "smsfleet-migrate"}:
+            assert "After=network-online.target smsfleet-migrate.service\n" in path.read_text(), name
+            assert "Requires=" not in path.read_text(), name
 
 
 @pytest.mark.needs_systemd
