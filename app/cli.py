@@ -75,9 +75,9 @@ def up(
         if installation.first_flower_password:
             print(f", password {installation.first_flower_password} (shown once)", end="")
         for sentence in statements(installation.settings):
-            print(f"\n{sentence}", end="")
-        print(f"\nSign in, once and within ten minutes: {installation.sign_in_link()}", end="")
-        print(f"\nsmsfleet is ready at {installation.url}", flush=True)
+            print(sentence)
+        print(f"Sign in, once and within ten minutes: {installation.sign_in_link()}")
+        print(f"smsfleet is ready at {installation.url}", flush=True)
         installation.wait()
     finally:
         installation.stop()
@@ -126,6 +126,10 @@ def backup(file: BackupFile) -> None:
 @app.command()
 def restore(
     file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, readable=True, help="A file of `backup`.")],
+    key: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, readable=True, help="The file with the secret key, if encrypted."),
+    ] = None,
     keep_scheduled: Annotated[
         bool, typer.Option("--keep-scheduled", help="Messages scheduled for later than now stay scheduled.")
     ] = False,
@@ -141,7 +145,7 @@ def restore(
     from app.local import restore
 
     with _plain_refusals(), _database(empty=True):
-        done = restore.restore(file, send_again=send_again, keep_scheduled=keep_scheduled)
+        done = restore.restore(file, key=key, send_again=send_again, keep_scheduled=keep_scheduled)
     print(f"{done.rows} rows restored, as of {done.manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC")
     if done.uncertain:
         print(f"{done.uncertain} messages were pending, may have been sent since, and are marked as failed, uncertain")

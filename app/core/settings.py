@@ -83,6 +83,8 @@ class Settings(BaseSettings):
     allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
     data_dir: Path = Path(".smsfleet")
+    # Public key of age, `age1…`, that `smsfleet backup` encrypts for.
+    backup_key: Annotated[str | None, BeforeValidator(_empty_is_unset)] = None
     database_url: OptionalSecret = None
     redis_url: OptionalSecret = None
     # Of Celery's tasks alone; unset: the server of limits and wakes is their broker too.

@@ -2,12 +2,13 @@
 
 A ZIP archive: for each table a member `tables/<name>` in PostgreSQL's COPY format, the app files under `releases/`, and
 at the end `manifest.json`, so that an archive that was cut short is none. It needs no program of PostgreSQL's, and goes
-from any of its versions to any other (decision 31).
+from any of its versions to any other (decision 31). With `SMSFLEET_BACKUP_KEY` all of it is encrypted.
 """
 
 import os
 import zipfile
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,6 +24,7 @@ from app.accounts.audit import Action
 from app.core.connecting import pin_settings
 from app.core.database import Base, transaction
 from app.core.settings import get_settings
+from app.local.encryption import encrypting
 from app.local.errors import LocalError
 from app.migrations.config import MIGRATION_LOCK
 from app.migrations.revisions import revisions, trouble
@@ -82,9 +84,11 @@ def take(target: Path) -> Manifest:
 def write(target: BinaryIO) -> Manifest:
     """As `take`, to a file that need not be seekable; and note that there is a backup."""
     load_tables()
+    settings = get_settings()
     with (
-        psycopg.connect(get_settings().database_dsn.replace("+psycopg", "", 1)) as connection,
-        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=_FAST) as archive,
+        psycopg.connect(settings.database_dsn.replace("+psycopg", "", 1)) as connection,
+        encrypting(target, settings.backup_key) if settings.backup_key else nullcontext(target) as file,
+        zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=_FAST) as archive,
     ):
         if pin_settings(connection):
             connection.prepare_threshold = None

@@ -4,15 +4,17 @@ All in one transaction: the schema, the rows, and what is said of the messages t
 restore that ends early leaves the database empty.
 """
 
+import lzma
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+import psycopg
 from psycopg import sql
-from pydantic import ValidationError
 from sqlalchemy import Connection, text
 from sqlalchemy.orm import Session
 
@@ -21,6 +23,7 @@ from app.accounts.audit import Action
 from app.campaigns import restored as campaigns
 from app.core.database import Base, get_engine
 from app.local.backup import FORMAT, MANIFEST, RELEASES, TABLES, Manifest, identities
+from app.local.encryption import opened
 from app.local.errors import LocalError
 from app.messages.life import restored as messages
 from app.migrations.config import migrate
@@ -31,6 +34,8 @@ from app.releases import storage
 # Numbers that were given out after the backup are known to programs and phones; nothing else gets them.
 UNUSED_NUMBERS = 1_000_000
 _PIECE_BYTES = 1024 * 1024
+# What reading meets where an archive is none, or not what it was.
+_DAMAGED = (zipfile.BadZipFile, KeyError, ValueError, EOFError, OSError, RuntimeError, zlib.error, lzma.LZMAError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,21 +48,21 @@ class Restored:
     halted: int
 
 
-def restore(source: Path, *, send_again: bool = False, keep_scheduled: bool = False) -> Restored:
+def restore(
+    source: Path, *, key: Path | None = None, send_again: bool = False, keep_scheduled: bool = False
+) -> Restored:
     """Fill the empty database that the settings name. Raises `LocalError`.
 
-    `send_again`: nothing left after the backup, so everything goes on where it stood.
+    `key`: the file with the secret key of an encrypted backup. `send_again`: nothing left after the backup, so
+    everything goes on where it stood.
     """
     load_tables()
-    with _opened(source) as (archive, manifest):
-        for name in archive.namelist():
-            if name.startswith(RELEASES):
-                with archive.open(name) as file:
-                    storage.store(file)
+    with _opened(source, key) as (archive, manifest):
         with get_engine().connect() as connection, connection.begin():
             _prepare(connection, manifest)
             _load(connection, archive, manifest)
             migrate(connection)
+            _store_files(archive)
             uncertain = halted = 0
             with Session(connection) as session:
                 if not send_again:
@@ -75,12 +80,18 @@ def restore(source: Path, *, send_again: bool = False, keep_scheduled: bool = Fa
 
 
 @contextmanager
-def _opened(source: Path) -> Iterator[tuple[zipfile.ZipFile, Manifest]]:
-    try:
-        with zipfile.ZipFile(source) as archive:
-            yield archive, _manifest(archive.read(MANIFEST))
-    except (zipfile.BadZipFile, KeyError, ValidationError, EOFError):
-        raise LocalError(f"{source} is not a whole backup of smsfleet") from None
+def _opened(source: Path, key: Path | None) -> Iterator[tuple[zipfile.ZipFile, Manifest]]:
+    """The archive, every byte of which was read and found to be what was written."""
+    with opened(source, key) as file:
+        try:
+            archive = zipfile.ZipFile(file)
+            manifest = _manifest(archive.read(MANIFEST))
+            whole = archive.testzip() is None and {TABLES + name for name in manifest.tables} <= set(archive.namelist())
+        except _DAMAGED:
+            whole = False
+        if not whole:
+            raise LocalError(f"{source} is not a whole backup of smsfleet")
+        yield archive, manifest
 
 
 def _manifest(raw: bytes) -> Manifest:
@@ -128,9 +139,14 @@ def _load(connection: Connection, archive: zipfile.ZipFile, manifest: Manifest) 
             sql.Identifier(name), sql.SQL(", ").join(map(sql.Identifier, table.columns))
         )
         with archive.open(TABLES + name) as member, driver.cursor() as cursor:
-            with cursor.copy(statement) as copy:
-                for piece in _pieces(member):
-                    copy.write(piece)
+            try:
+                with cursor.copy(statement) as copy:
+                    for piece in _pieces(member):
+                        copy.write(piece)
+            except (psycopg.DataError, psycopg.IntegrityError) as error:
+                raise LocalError(
+                    f"the backup's rows of {name} are not as they were: {error.diag.message_primary}"
+                ) from None
             if cursor.rowcount != table.rows:
                 raise LocalError(f"the backup says that {name} has {table.rows} rows, and it has {cursor.rowcount}")
     for index in indexes:
@@ -141,6 +157,13 @@ def _load(connection: Connection, archive: zipfile.ZipFile, manifest: Manifest) 
             text("SELECT setval(CAST(pg_get_serial_sequence(:table, :column) AS regclass), :last)"),
             {"table": name, "column": columns[name], "last": last + UNUSED_NUMBERS},
         )
+
+
+def _store_files(archive: zipfile.ZipFile) -> None:
+    for name in archive.namelist():
+        if name.startswith(RELEASES):
+            with archive.open(name) as file:
+                storage.store(file)
 
 
 def _pieces(member: IO[bytes]) -> Iterator[bytes]:
