@@ -2,7 +2,7 @@
 FROM python:3.13-slim AS build
 WORKDIR /src
 COPY requirements/ requirements/
-RUN python -m venv /opt/smsfleet && /opt/smsfleet/bin/pip install --no-cache-dir --require-hashes -r requirements/base.txt
+RUN python -m venv /opt/smsfleet && /opt/smsfleet/bin/pip install --no-cache-dir --require-hashes -r requirements/tracing.txt
 COPY pyproject.toml README.md LICENSE ./
 COPY app/ app/
 COPY workers/ workers/

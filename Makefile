@@ -5,7 +5,7 @@ PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11 py
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.set-up-from
-LOCKS := requirements/base.txt requirements/flower.txt requirements/dev.txt
+LOCKS := requirements/base.txt requirements/flower.txt requirements/tracing.txt requirements/dev.txt
 UV ?= uv
 COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-version 3.11 --no-header --no-annotate
 # What the set-up depends on: the locks and the package's metadata. A checkout that only touches them changes nothing.
@@ -84,3 +84,4 @@ lock: ## resolve requirements/*.in anew; needs uv
 	$(COMPILE) --upgrade --output-file requirements/dev.txt requirements/dev.in
 	$(COMPILE) --constraint requirements/dev.txt --output-file requirements/base.txt requirements/base.in
 	$(COMPILE) --constraint requirements/dev.txt --output-file requirements/flower.txt requirements/base.in requirements/flower.in
+	$(COMPILE) --constraint requirements/dev.txt --output-file requirements/tracing.txt requirements/base.in requirements/tracing.in

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from app.accounts.token_use import write_token_usage
 from app.campaigns.watching import watchers
-from app.core import exposure, liveness
+from app.core import exposure, liveness, tracing
 from app.core.direct import Call, DirectCalls
 from app.core.edge import Bodies, Edge
 from app.core.errors import AppError, Invalid, MethodNotAllowed, RouteNotFound, as_app_error
@@ -48,6 +48,7 @@ def create_app() -> ASGIApp:
     configure_logging()
     liveness.watch()
     refuse_older()
+    tracing.refuse_without_packages()
     if not (settings := get_settings()).is_local:
         told = {"registration": exposure.registration(settings), "webhooks go": exposure.webhook_reach(settings)}
         log.info("others can reach this gateway", **told)
@@ -97,6 +98,7 @@ def _lifespan(hooks: Sequence[LifespanHook]) -> Callable[[FastAPI], AbstractAsyn
                 await stack.enter_async_context(hook())
             yield
         await run_in_threadpool(write_token_usage)
+        await run_in_threadpool(tracing.finish)
 
     return lifespan
 

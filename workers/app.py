@@ -8,6 +8,7 @@ from typing import Any
 from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import celeryd_after_setup, celeryd_init, setup_logging
 
+from app.core import tracing
 from app.core.logs import configure_logging
 from app.core.outbound import SWEEP_SECONDS
 from app.core.queue import celery_app
@@ -64,8 +65,9 @@ def _make_no_queues_for_delays(**_: Any) -> None:
 
 
 @celeryd_init.connect
-def _refuse_older_schema(**_: Any) -> None:
+def _refuse_to_start(**_: Any) -> None:
     refuse_older()
+    tracing.refuse_without_packages()
 
 
 @setup_logging.connect

@@ -15,7 +15,7 @@ import structlog
 from celery import Task
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core import broker, metrics, outbound
+from app.core import broker, metrics, outbound, tracing
 from app.core.database import repeat_once, transaction
 from app.core.errors import is_locked
 from app.core.queue import celery_app
@@ -39,7 +39,8 @@ def task(name: TaskName, **options: Any) -> Callable[[Callable[..., object]], Ta
             outbound.begin(name, *ids)
             began = time.monotonic()
             try:
-                said = body(*ids)
+                with tracing.task(name.value, declared.request.get("traceparent")):
+                    said = body(*ids)
             except Exception as error:
                 metrics.observe_task(name.value, "failed", time.monotonic() - began)
                 _notify_flower(declared, began, "task-failed", exception=repr(error), traceback=traceback.format_exc())

@@ -17,7 +17,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from app.core import metrics
+from app.core import metrics, tracing
 from app.core.database import repeat_once, transaction
 from app.core.errors import AppError, Overloaded, is_locked, is_out_of_time
 
@@ -50,6 +50,7 @@ class _Waiter(Generic[Item, Outcome]):
     item: Item
     future: asyncio.Future[Outcome]
     since: float = field(default_factory=time.monotonic)
+    trace: str | None = field(default_factory=tracing.current)
 
 
 class Batcher(Generic[Item, Outcome]):
@@ -165,6 +166,7 @@ class Batcher(Generic[Item, Outcome]):
         self, batch: list[_Waiter[Item, Outcome]], loop: asyncio.AbstractEventLoop
     ) -> Sequence[Outcome | Exception]:
         items = [waiter.item for waiter in batch]
+        tracing.go_on(next(filter(None, (waiter.trace for waiter in batch)), None))
         try:
             outcomes = repeat_once(lambda: self._once(items))
         except Exception as error:

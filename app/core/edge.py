@@ -17,7 +17,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from app.core import caller, ignored, metrics
+from app.core import caller, ignored, metrics, tracing
 from app.core.bodies import header, is_file, is_json, parse_body, without_blanks
 from app.core.errors import AppError, Invalid, RouteNotFound, TooLarge, Unauthenticated, as_app_error
 from app.core.reading import (
@@ -85,10 +85,24 @@ class Edge:
             scope = {**scope, "method": "GET"}
         began = time.perf_counter()
         try:
-            await self._serve(scope, receive, answer)
+            if tracing.is_on():
+                await self._traced(scope, receive, answer)
+            else:
+                await self._serve(scope, receive, answer)
         finally:
             release(scope)
             metrics.observe(method, metrics.route_of(scope), answer.status, time.perf_counter() - began)
+
+    async def _traced(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
+        with tracing.span(scope["method"], "server", header(scope, b"traceparent")) as span:
+            scope["span"] = span
+            try:
+                await self._serve(scope, receive, answer)
+            finally:
+                route = metrics.route_of(scope)
+                span.rename(f"{scope['method']} {route}")
+                span.note({"http.route": route, "http.request.method": scope["method"]})
+                span.note({"http.response.status_code": answer.status})
 
     async def _serve(self, scope: Scope, receive: Receive, answer: "_Answer") -> None:
         try:

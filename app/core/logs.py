@@ -4,11 +4,18 @@
 """
 
 import logging
+from typing import Any
 
 import structlog
 
-from app.core import outages
+from app.core import outages, tracing
 from app.core.settings import get_settings
+
+
+def _name_trace(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    if traceparent := tracing.current():
+        event["trace"] = traceparent.split("-")[1]
+    return event
 
 
 def configure_logging() -> None:
@@ -16,6 +23,7 @@ def configure_logging() -> None:
     level = logging.getLevelNamesMapping()[get_settings().log_level.upper()]
     shared: list[structlog.typing.Processor] = [
         structlog.contextvars.merge_contextvars,
+        _name_trace,
         structlog.stdlib.ExtraAdder(allow=("away",)),
         outages.fold,
         structlog.stdlib.add_log_level,

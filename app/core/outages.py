@@ -1,4 +1,4 @@
-"""What is logged while the database or the broker is away: that it is, once and once a minute, and when it is back.
+"""What is logged while database, broker or collector are away: that they are, once and once a minute, and when back.
 
 Every process meets an outage many times a second, in many places, each of which repairs itself when it is over.
 """
@@ -18,7 +18,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from app.core.errors import as_app_error, loses_connection
 
-Part = Literal["database", "broker"]
+Part = Literal["database", "broker", "collector"]
 
 AGAIN_SECONDS = 60.0
 # How Celery's own lines about its broker begin, which carry no exception.
@@ -114,7 +114,7 @@ class OutageFilter(logging.Filter):
         if isinstance(record.msg, dict):  # structlog's
             return True
         error = record.exc_info[1] if record.exc_info else None
-        part = "broker" if record.getMessage().startswith(_OF_CELERY) else part_of(error)
+        part = _part_of_line(record) or part_of(error)
         if part:
             if not _outages.is_news(part):
                 return False
@@ -124,6 +124,12 @@ class OutageFilter(logging.Filter):
         elif isinstance(error, Exception) and as_app_error(error).status == _PASSING:
             record.exc_info = record.exc_text = None
         return True
+
+
+def _part_of_line(record: logging.LogRecord) -> Part | None:
+    if record.name.startswith("opentelemetry."):
+        return "collector"
+    return "broker" if record.getMessage().startswith(_OF_CELERY) else None
 
 
 def _sentence(part: Part) -> str:

@@ -11,7 +11,7 @@ import atexit
 import json
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import nullcontext
 from typing import Any
 
@@ -19,11 +19,12 @@ import redis
 import structlog
 from sqlalchemy.orm import Session
 
-from app.core import metrics, outages
+from app.core import metrics, outages, tracing
 from app.core.once import once
 from app.core.queue import celery_app
 from app.core.settings import get_settings
 from app.core.task_names import PAGES_CHANNEL, PHONES_CHANNEL, TaskName
+from app.core.trace_notes import Cause, Notes, Nudge, notes_of
 
 NUDGE_TTL_MS = 2000
 SWEEP_SECONDS = 5.0
@@ -39,7 +40,6 @@ SAME_NEWS_SECONDS = 0.5
 
 log = structlog.get_logger(__name__)
 
-Nudge = tuple[TaskName, int | None]
 Signal = tuple[int, str, str]
 News = tuple[int, str]
 
@@ -56,9 +56,14 @@ def nudge_key(task: TaskName, x: int | None) -> str:
     return f"nudge:{task}:{'' if x is None else x}"
 
 
-def nudge(session: Session, task: TaskName, x: int | None = None) -> None:
-    """Say "there is work at `x`" to the workers of `task`, once this transaction is committed."""
+def nudge(session: Session, task: TaskName, x: int | None = None, *, about: int | None = None) -> None:
+    """Say "there is work at `x`" to the workers of `task`, once this transaction is committed.
+
+    `about`: a message, in whose trace that is, if it has one, rather than in that of what happens here.
+    """
     session.info.setdefault("nudges", set()).add((task, x))
+    if tracing.is_on():
+        notes_of(session).causes.setdefault((task, x), Cause(tracing.current(), about))
 
 
 def remind(session: Session, task: TaskName, x: int | None = None) -> None:
@@ -79,8 +84,10 @@ def announce(session: Session, users: Iterable[int], topic: str) -> None:
 def publish(session: Session) -> None:
     """Hand what the session collected to the publisher thread."""
     collected = [session.info.pop(kind, ()) for kind in ("nudges", "reminders", "signals", "news")]
-    if any(collected):
-        publisher().put(*collected)
+    traces: Notes | None = session.info.pop("traces", None)
+    if any(collected) or traces:
+        nudges, reminders, signals, news = collected
+        publisher().put(nudges, reminders, signals, news, traces)
 
 
 class Publisher:
@@ -92,6 +99,7 @@ class Publisher:
         self._reminders: set[Nudge] = set()
         self._signals: dict[Signal, None] = {}
         self._news: set[News] = set()
+        self._traces = Notes()
         self._published: dict[Nudge, float] = {}
         self._told: dict[News, float] = {}
         self._ends = False
@@ -116,8 +124,11 @@ class Publisher:
         reminders: Iterable[Nudge],
         signals: Iterable[Signal],
         news: Iterable[News] = (),
+        traces: Notes | None = None,
     ) -> None:
         with self._waiting:
+            if traces:
+                self._traces.add(traces)
             if len(self._news) < MAX_WAITING:
                 self._news.update(news)
             self._nudges.update(nudges)
@@ -128,9 +139,9 @@ class Publisher:
 
     def _run(self) -> None:
         while taken := self._take():
-            nudges, reminders, signals, news = taken
+            nudges, reminders, signals, news, traces = taken
             try:
-                _send(nudges, reminders, signals, news)
+                _send(nudges, reminders, signals, news, traces)
                 outages.over("broker")
             except Exception as error:  # noqa: BLE001 - a broker is down in many ways; the sweep repairs what is dropped
                 dropped = len(nudges) + len(reminders) + len(signals) + len(news)
@@ -141,7 +152,7 @@ class Publisher:
                     return
                 time.sleep(PAUSE_AFTER_FAILURE_SECONDS)
 
-    def _take(self) -> tuple[set[Nudge], set[Nudge], dict[Signal, None], set[News]] | None:
+    def _take(self) -> tuple[set[Nudge], set[Nudge], dict[Signal, None], set[News], Notes] | None:
         """Wait for something that may leave now; None at the end."""
         with self._waiting:
             while True:
@@ -151,12 +162,12 @@ class Publisher:
                 ready, news = self._nudges - self._published.keys(), self._news - self._told.keys()
                 if self._ends:
                     ready, news = set(self._nudges), set(self._news)
-                if ready or news or self._reminders or self._signals:
+                if ready or news or self._reminders or self._signals or self._traces.waiting:
                     break
                 if self._ends:
                     return None
                 self._waiting.wait(self._pause(now))
-            taken = ready, self._reminders, self._signals, news
+            taken = ready, self._reminders, self._signals, news, self._traces.take(ready)
             self._nudges -= ready
             self._news -= news
             self._reminders, self._signals = set(), {}
@@ -183,8 +194,11 @@ def publisher() -> Publisher:
     return Publisher()
 
 
-def _send(nudges: set[Nudge], reminders: set[Nudge], signals: Iterable[Signal], news: Iterable[News]) -> None:
+def _send(
+    nudges: set[Nudge], reminders: set[Nudge], signals: Iterable[Signal], news: Iterable[News], traces: Notes
+) -> None:
     pipeline = get_redis().pipeline(transaction=False)
+    traces.write(pipeline)
     for user, topic in news:
         pipeline.publish(f"{PAGES_CHANNEL}{user}", topic)
     for device, event, data in signals:
@@ -195,21 +209,27 @@ def _send(nudges: set[Nudge], reminders: set[Nudge], signals: Iterable[Signal], 
     answers = pipeline.execute()
     fresh = [item for item, first in zip(ordered, answers[len(answers) - len(ordered) :], strict=True) if first]
     try:
-        _publish_tasks([(task, x, None) for task, x in fresh] + [(task, x, SWEEP_SECONDS) for task, x in reminders])
+        parents = traces.use(get_redis())
+        _publish_tasks(
+            [(task, x, None) for task, x in fresh] + [(task, x, SWEEP_SECONDS) for task, x in reminders], parents
+        )
     except Exception:
         if fresh:
             get_redis().delete(*(nudge_key(task, x) for task, x in fresh))
         raise
 
 
-def _publish_tasks(tasks: list[tuple[TaskName, int | None, float | None]]) -> None:
+def _publish_tasks(tasks: list[tuple[TaskName, int | None, float | None]], parents: Mapping[Nudge, str]) -> None:
     if not tasks:
         return
     app = celery_app()
     with app.producer_or_acquire() as producer, producer.batch(max_size=500) if len(tasks) > 1 else nullcontext():
         for task, x, expires in tasks:
             arguments = () if x is None else (x,)
-            app.send_task(task.value, args=arguments, queue=task.queue.value, producer=producer, expires=expires)
+            headers = {"traceparent": parent} if (parent := parents.get((task, x))) else None
+            app.send_task(
+                task.value, args=arguments, queue=task.queue.value, producer=producer, expires=expires, headers=headers
+            )
 
 
 def begin(task: TaskName, x: int | None = None) -> None:

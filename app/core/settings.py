@@ -105,6 +105,8 @@ class Settings(BaseSettings):
     metrics_token: OptionalSecret = None
     # Where workers and beat show theirs; unset: nowhere.
     metrics_port: Annotated[Annotated[int, Field(ge=1, le=65535)] | None, BeforeValidator(_empty_is_unset)] = None
+    # Of an OTLP/HTTP collector, `http://host:4318`; unset: nothing is traced.
+    otlp_endpoint: OptionalUrl = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     free_features: Annotated[tuple[Feature, ...], NoDecode, BeforeValidator(_comma_separated)] = FEATURES

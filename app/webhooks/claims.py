@@ -40,7 +40,10 @@ Target = tuple[int, str]
 
 
 class Call(NamedTuple):
-    """A claimed delivery: what to post, where, signed with which secrets, and the lease it is claimed by."""
+    """A claimed delivery: what to post, where, signed with which secrets, and the lease it is claimed by.
+
+    `trace` and `claimed_by` are `traceparent`s: of what it goes on with, and of the task that took it.
+    """
 
     delivery_id: int
     lease_id: UUID
@@ -52,6 +55,9 @@ class Call(NamedTuple):
     body: str
     attempt: int
     secrets: tuple[str, ...]
+    message_id: int | None = None
+    trace: str | None = None
+    claimed_by: str | None = None
 
     @property
     def weight(self) -> int:
@@ -189,7 +195,7 @@ _CLAIM = text(f"""
             lease_until = CASE WHEN h.retry_at IS NULL THEN h.until END,
             next_attempt_at = COALESCE(h.retry_at, h.until)
         FROM held h WHERE q.delivery_id = h.delivery_id
-        RETURNING q.delivery_id, q.lease_id, q.user_id, q.hook, q.url, q.origin, q.attempt
+        RETURNING q.delivery_id, q.lease_id, q.user_id, q.message_id, q.hook, q.url, q.origin, q.attempt
     ), served AS (
         INSERT INTO webhook_targets (user_id, origin, last_served_at)
         SELECT user_id, origin, clock_timestamp()
@@ -378,6 +384,7 @@ def _calls(session: Session, rows: Sequence[Any]) -> list[Call]:
             row.body,
             row.attempt,
             tuple(row.secrets or made[row.user_id]),
+            row.message_id,
         )
         for row in ready
     ]

@@ -10,16 +10,18 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.core import trace_notes, tracing
 from app.core.database import transaction
 from app.core.errors import Overloaded, as_app_error
 from app.core.gc_tuning import share_the_interpreter
 from app.core.once import once
-from app.core.outbound import nudge
+from app.core.outbound import get_redis, nudge
 from app.core.task_names import TaskName
 from app.webhooks.claims import BATCH_SIZE, Call, Claimed, Rounds, claim, overdue
 from app.webhooks.client import Lookup, system_lookup
@@ -139,6 +141,8 @@ class Deliverer:
                 raise
             log.warning("claiming webhooks failed, retrying", error=error)
             return Claimed([], more=False, held=True)
+        if tracing.is_on():
+            claimed = replace(claimed, calls=_traced(claimed.calls))
         with self._changed:
             self._in_flight += len(claimed.calls)
             self._hold(claimed.calls, 1)
@@ -233,6 +237,17 @@ class Deliverer:
                     nudge(session, TaskName.DELIVER)
         except SQLAlchemyError as error:
             log.warning("nudge failed, the sweep will repeat it", error=error)
+
+
+def _traced(calls: Sequence[Call]) -> list[Call]:
+    """Each with the trace of its message, or with that of this task where there is none."""
+    here = tracing.current()
+    known = trace_notes.known(get_redis(), {call.message_id for call in calls if call.message_id is not None})
+    traces = [known.get(call.message_id or 0) for call in calls]
+    return [
+        call._replace(trace=here if trace is None or tracing.is_same(trace, here) else trace, claimed_by=here)
+        for call, trace in zip(calls, traces, strict=True)
+    ]
 
 
 @once

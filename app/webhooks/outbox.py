@@ -115,7 +115,7 @@ def write(session: Session, events: Sequence[WebhookEvent]) -> list[int]:
             "own_origin": [event.url and origin_of(event.url) for event in events],
         },
     )
-    nudge(session, TaskName.DELIVER)
+    nudge(session, TaskName.DELIVER, about=events[0].message_id)
     return sorted(written.scalars())
 
 

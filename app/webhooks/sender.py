@@ -16,7 +16,7 @@ import uvloop
 from aiohttp import ClientResponse, ClientSession
 from aiohttp.http_exceptions import HttpProcessingError
 
-from app.core import metrics
+from app.core import metrics, tracing
 from app.webhooks import signing
 from app.webhooks.claims import Call
 from app.webhooks.client import (
@@ -222,4 +222,16 @@ class Sender:
             task.add_done_callback(self._tasks.discard)
 
     async def _post(self, call: Call) -> None:
-        self._done(await post(self._session, call))
+        if call.trace is None:
+            self._done(await post(self._session, call))
+            return
+        link = None if tracing.is_same(call.trace, call.claimed_by) else call.claimed_by
+        about = {"smsfleet.delivery": call.delivery_id, "smsfleet.attempt": call.attempt + 1}
+        with tracing.span("webhook", "client", call.trace, link, about) as span:
+            result = await post(self._session, call)
+            span.note({"smsfleet.outcome": _outcome(result)})
+            if result.status_code is not None:
+                span.note({"http.response.status_code": result.status_code})
+            if not result.accepted:
+                span.fail(_outcome(result))
+        self._done(result)

@@ -13,7 +13,7 @@ from uuid import UUID
 from sqlalchemy.orm import Session
 
 from app.accounts.principals import Principal, require
-from app.core import outbound
+from app.core import outbound, trace_notes
 from app.core.batching import Later
 from app.core.envelope import plain_number, timestamp
 from app.core.errors import AppError, Conflict, Invalid, Refused, Unauthenticated
@@ -56,6 +56,10 @@ def accept(session: Session, sends: list[Send]) -> Sequence[dict[str, Any] | Exc
         outcomes[place] = outcome
         del rows[place]
     outcomes |= _insert(session, rows, _claims(ready))
+    for item in ready:
+        stored = outcomes.get(item.place)
+        if item.send.trace and isinstance(stored, dict):
+            trace_notes.remember(session, stored["id"], item.send.trace)
     # What was accepted once is not judged again: the plan or the region may be others by now.
     repeated = [item for item in fresh if item.key and isinstance(outcomes[item.place], Exception)]
     first = idempotency.known(session, {item.key for item in repeated if item.key})

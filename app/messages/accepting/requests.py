@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from uuid import UUID
 
 from app.accounts.principals import Principal, TokenCredentials
+from app.core import tracing
 from app.core.errors import AppError, Refused
 from app.core.ids import uuid7
 from app.messages.accepting.device_choice import Choice, Question
@@ -24,6 +25,7 @@ class Send:
     request_hash: bytes = b""
     message_id: UUID = field(default_factory=uuid7)
     in_transaction: bool = False
+    trace: str | None = field(default_factory=tracing.current)
 
     @property
     def question(self) -> Question | None:

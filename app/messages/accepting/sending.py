@@ -43,6 +43,8 @@ class Sending:
                 request_hash=hashlib.sha256(raw).digest() if key else b"",
             )
         )
+        if span := scope.get("span"):
+            span.note({"smsfleet.message": data["id"]})
         await respond(
             send, 201, to_json({"success": True, "message": QUEUED, "data": data}), ignored.headers(unread_fields)
         )

@@ -12,7 +12,7 @@ from typing import Any, cast
 from sqlalchemy import Integer, RowMapping, text
 from sqlalchemy.orm import Session
 
-from app.core import metrics, outbound
+from app.core import metrics, outbound, trace_notes
 from app.core.arrays import arrays_of, unnest
 from app.core.batching import Later
 from app.core.database import columns_of
@@ -205,6 +205,7 @@ def _answers(session: Session, phones: Mapping[int, Phone], cancel: Cancel) -> d
         if never_given := [claim.message_id for claim in refused if claim.new]:
             offers.take_back(session, never_given)
             cancel(session, never_given)
+    trace_notes.tell(session, (("handed to a phone", claim.message_id) for claim in claims if claim.new))
     for claim in sorted(claims, key=lambda claim: (not claim.new, claim.lane, claim.message_id)):
         content = texts[claim.message_id]
         phones[claim.device_id].of_campaign |= claim.campaign_id is not None

@@ -16,6 +16,7 @@ from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
 from app.accounts.usage import UsageKind, count
+from app.core import trace_notes
 from app.core.database import columns_of
 from app.messages import steps, storing
 from app.messages.dispatch import failover, waking
@@ -395,5 +396,6 @@ def _write(session: Session, changed: list[Applied], work: _Work) -> None:
         waking.wake_or_route(session, {(row["user_id"], row["device_id"] or 0) for row in work.requeued})
     steps.write(session, work.past)
     count(session, [(*key, n, 0) for key, n in work.usage.items() if n])
+    trace_notes.tell(session, ((status, one.row["id"]) for one in changed for status in one.passed))
     outbox.write(session, work.notices)
     waking.wake_or_route(session, work.freed)
