@@ -142,6 +142,8 @@ def test_a_backup_is_of_one_moment_and_an_owner_may_let_all_go_on(
         worker.join()
     with elsewhere(tmp_path / "b.zip", send_again=True) as there:
         for name, table in manifests[1].tables.items():
+            if name == "phone_watch":  # which the gateway writes by itself
+                continue
             extra = 1 if name == "audit_events" else 0
             assert number_of(there, f"SELECT count(*) FROM {name}") == table.rows + extra, name
         waiting = number_of(there, "SELECT count(*) FROM message_queue")

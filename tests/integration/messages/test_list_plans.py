@@ -20,8 +20,9 @@ def history(sql, ali):
         """
         INSERT INTO messages (message_id, user_id, device_id, direction, status, recipient_number, sender_number,
                               message, my_id, created_at, delivered_at, failed_at, received_at)
-        SELECT uuidv7(), %s, 1 + i %% 2, d, CASE WHEN d = 'inbound' THEN 'received' WHEN i %% 1000 = 0 THEN 'failed'
-               ELSE 'delivered' END, CASE WHEN d = 'outbound' THEN '+99890' || lpad((i %% 1000)::text, 7, '0') END,
+        SELECT gen_random_uuid(), %s, 1 + i %% 2, d,
+               CASE WHEN d = 'inbound' THEN 'received' WHEN i %% 1000 = 0 THEN 'failed' ELSE 'delivered' END,
+               CASE WHEN d = 'outbound' THEN '+99890' || lpad((i %% 1000)::text, 7, '0') END,
                CASE WHEN d = 'inbound' THEN '+99891' || lpad((i %% 1000)::text, 7, '0') END, 'Hello',
                CASE WHEN i %% 2 = 0 THEN 'order-' || i %% 5 END, now() - (%s - i) * interval '10 seconds',
                now(), now(), now()
