@@ -71,9 +71,9 @@ def up(
         except Interrupted:
             raise typer.Exit(0) from None
     try:
-        print(f"Flower shows the tasks at {installation.flower_url}, user smsfleet", end="", flush=True)
-        if installation.first_flower_password:
-            print(f", password {installation.first_flower_password} (shown once)", end="")
+        if installation.flower_url:
+            told = f", password {password} (shown once)" if (password := installation.first_flower_password) else ""
+            print(f"Flower shows the tasks at {installation.flower_url}, user smsfleet{told}")
         for sentence in statements(installation.settings):
             print(sentence)
         print(f"Sign in, once and within ten minutes: {installation.sign_in_link()}")
