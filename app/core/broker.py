@@ -11,8 +11,9 @@ import redis
 from amqp.exceptions import AMQPError, NotFound
 from kombu import Connection
 from kombu.exceptions import OperationalError
+from redis.sentinel import Sentinel
 
-from app.core.queue import REDIS_PREFIX, is_redis
+from app.core.queue import REDIS_PREFIX, SENTINEL_TIMEOUTS, is_redis, sentinels
 from app.core.settings import Settings
 from app.core.task_names import QueueName
 
@@ -56,9 +57,24 @@ def version(server: dict[str, Any]) -> str:
     return str(server.get("valkey_version") or server["redis_version"])
 
 
-def redis_at(url: str) -> redis.Redis:
-    """A client for a check; used as a context manager."""
-    return redis.Redis.from_url(url, socket_timeout=_SECONDS, socket_connect_timeout=_SECONDS)
+@contextmanager
+def redis_at(url: str) -> Iterator[redis.Redis]:
+    """A client for a check, of the master where sentinels say who that is."""
+    watched = sentinels(url)
+    timeouts: dict[str, Any] = {"socket_timeout": _SECONDS, "socket_connect_timeout": _SECONDS}
+    if watched is None:
+        with redis.Redis.from_url(url, **timeouts) as client:
+            yield client
+        return
+    asked: Any = Sentinel(watched.servers, sentinel_kwargs=SENTINEL_TIMEOUTS)  # type: ignore[no-untyped-call]
+    try:
+        host, port = asked.discover_master(watched.master)
+        user: dict[str, Any] = {"username": watched.username, "password": watched.password}
+        with redis.Redis(host, port, db=watched.database, **user, **timeouts) as client:
+            yield client
+    finally:
+        for one in asked.sentinels:
+            one.close()
 
 
 @contextmanager

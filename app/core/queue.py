@@ -1,6 +1,7 @@
 """The Celery application: queues, broker and worker settings. Tasks are defined in `workers/` and called by name."""
 
-from urllib.parse import urlsplit
+from typing import Any, NamedTuple
+from urllib.parse import parse_qs, unquote, urlsplit
 
 from celery import Celery
 from kombu import Exchange, Queue
@@ -12,7 +13,7 @@ from app.core.task_names import QueueName, TaskName
 _RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
 EXCHANGE = Exchange("smsfleet")
 REDIS_PREFIX = "smsfleet:"
-REDIS_SCHEMES = frozenset({"redis", "rediss"})
+REDIS_SCHEMES = frozenset({"redis", "rediss", "sentinel"})
 
 _CONFIG = {
     "result_backend": None,
@@ -39,7 +40,7 @@ _CONFIG = {
     "broker_pool_limit": 8,
     "broker_pool_acquire_timeout": 2.0,
 }
-_ON_REDIS = {
+_ON_REDIS: dict[str, Any] = {
     # One value everywhere: among all that share a broker the shortest timeout wins. No task lives longer than seconds.
     "visibility_timeout": 300,
     "broker_transport_options": {
@@ -55,11 +56,13 @@ _ON_REDIS = {
         **_RETRY,
     },
 }
-_ON_RABBITMQ = {
+_ON_RABBITMQ: dict[str, Any] = {
     "broker_connection_timeout": 3.0,
     "broker_heartbeat": 10.0,
     "broker_transport_options": {"confirm_publish": True, "read_timeout": 10, "write_timeout": 10},
 }
+# Of questions to a sentinel: another one is asked then.
+SENTINEL_TIMEOUTS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeout": 1}
 # Of RabbitMQ's queues the kind that outlives one of its nodes.
 _REPLICATED = {"x-queue-type": "quorum"}
 
@@ -72,15 +75,52 @@ def celery_app() -> Celery:
 
 def celery_at(broker: str, *, set_as_current: bool = False) -> Celery:
     """A Celery application for the broker at a URL; for those who watch an installation that is not their own."""
-    app = Celery("smsfleet", broker=broker, set_as_current=set_as_current)
+    app = Celery("smsfleet", set_as_current=set_as_current)
+    app.conf.update(_CONFIG)
+    use_broker(app, broker)
+    return app
+
+
+def use_broker(app: Celery, broker: str) -> None:
+    """Let an application that has not connected yet use the broker at a URL."""
+    watched = sentinels(broker)
     kind, arguments = (_ON_REDIS, None) if is_redis(broker) else (_ON_RABBITMQ, _REPLICATED)
-    app.conf.update(_CONFIG, **kind)
+    app.conf.update(kind, broker_url=watched.url if watched else broker)
+    if watched:
+        options = {"master_name": watched.master, "sentinel_kwargs": SENTINEL_TIMEOUTS}
+        app.conf.broker_transport_options = kind["broker_transport_options"] | options
     app.conf.task_queues = [
         Queue(name.value, EXCHANGE, routing_key=name.value, queue_arguments=arguments) for name in QueueName
     ]
-    return app
 
 
 def is_redis(url: str) -> bool:
     """Whether the broker at this URL speaks the protocol of Redis; otherwise it is RabbitMQ."""
     return urlsplit(url).scheme in REDIS_SCHEMES
+
+
+class Sentinels(NamedTuple):
+    """Who says which server is the master: their addresses, its name, and how to sign in at it."""
+
+    url: str
+    master: str
+    servers: tuple[tuple[str, int], ...]
+    username: str | None
+    password: str | None
+    database: int
+
+
+def sentinels(url: str) -> Sentinels | None:
+    """What a URL says, `sentinel://:password@host:26379;sentinel://host:26379/0?master_name=…`; None for others."""
+    plain, _, query = url.partition("?")
+    parts = [urlsplit(part) for part in plain.split(";")]
+    if parts[0].scheme != "sentinel":
+        return None
+    return Sentinels(
+        plain,
+        parse_qs(query).get("master_name", ["mymaster"])[0],
+        tuple((part.hostname or "", part.port or 26379) for part in parts),
+        next((unquote(part.username) for part in parts if part.username), None),
+        next((unquote(part.password) for part in parts if part.password), None),
+        next((int(part.path.strip("/")) for part in parts if part.path.strip("/")), 0),
+    )

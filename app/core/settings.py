@@ -16,7 +16,7 @@ from app.core.sizes import SizeName
 Feature = Literal["api", "webhooks", "bulk"]
 FEATURES: tuple[Feature, ...] = get_args(Feature)
 
-BROKER_SCHEMES = ("redis", "rediss", "amqp", "amqps")
+BROKER_SCHEMES = ("redis", "rediss", "sentinel", "amqp", "amqps")
 
 
 def _comma_separated(value: object) -> object:

@@ -187,7 +187,7 @@ def _read_settings_again() -> None:
     if settings := sys.modules.get("app.core.settings"):
         settings.get_settings.cache_clear()
     if (queue := sys.modules.get("app.core.queue")) and queue.celery_app.made:
-        queue.celery_app.made.conf.broker_url = queue.get_settings().broker_dsn
+        queue.use_broker(queue.celery_app.made, queue.get_settings().broker_dsn)
 
 
 def _bury(handle: int, child: _Child) -> None:

@@ -13,6 +13,7 @@ from app.core.settings import get_settings
 from app.local import commands, doctor
 from app.local.servers import EmbeddedValkey
 from tests.support.rabbitmq import rabbitmq
+from tests.support.sentinels import Watched, watched
 from tests.support.waiting import until
 from tests.support.webhooks_receiver import Receiver
 
@@ -36,7 +37,25 @@ def broker(request, configured: Callable[..., None], database, tmp_path: Path) -
 
 
 @pytest.fixture
+def sentinel_broker(configured: Callable[..., None], database, tmp_path: Path) -> Iterator[Watched]:
+    with watched(tmp_path) as servers:
+        configured(BROKER_URL=servers.url)
+        celery_app.cache_clear()
+        yield servers
+    celery_app.cache_clear()
+
+
+@pytest.fixture
 def worker(broker, configured: Callable[..., None], tmp_path: Path) -> Iterator[subprocess.Popen]:
+    yield from working(configured, tmp_path)
+
+
+@pytest.fixture
+def watched_worker(sentinel_broker, configured: Callable[..., None], tmp_path: Path) -> Iterator[subprocess.Popen]:
+    yield from working(configured, tmp_path)
+
+
+def working(configured: Callable[..., None], tmp_path: Path) -> Iterator[subprocess.Popen]:
     configured(SIZE="small", WEBHOOK_ALLOWED_NETWORKS="127.0.0.0/8")
     command = commands.worker(commands.ALL_QUEUES, "all-1")
     env = {**os.environ, "PYTHONPATH": str(Path.cwd())}
@@ -86,3 +105,32 @@ def test_messages_and_webhooks_go_through_it_and_on_when_it_was_away(
     assert findings["broker"].good
     assert "smsfleet_broker_up 1.0" in httpx.get(f"{gateway.url}/metrics").text
     assert 'smsfleet_broker_queue_length{queue="dispatch"}' in httpx.get(f"{gateway.url}/metrics").text
+
+
+@pytest.mark.timeout(180)
+def test_it_goes_on_with_the_master_that_sentinels_chose(
+    gateway, client, phone, sentinel_broker, watched_worker, status_of
+) -> None:
+    def ready() -> str:
+        return httpx.get(f"{gateway.url}/health/ready", timeout=20).json()["status"]
+
+    def send(receiver: Receiver) -> dict:
+        body = {"message": "Hello", "recipient_number": "+998901112233", "callback_url": receiver.url()}
+        sent = client.post("/api/sms", json=body).json()["data"]
+        [pulled] = until(phone.pull)
+        phone.send(pulled["id"])
+        until(lambda: status_of(sent) in {"sent", "delivered"})
+        return sent
+
+    until(lambda: ready() == "ok")
+    with Receiver() as receiver:
+        send(receiver)
+        until(lambda: len(receiver.received) == 1)
+        sentinel_broker.master.kill()
+        send(receiver)
+        until(lambda: ready() == "ok")
+        until(lambda: len(receiver.received) == 2)
+        send(receiver)
+        until(lambda: len(receiver.received) == 3)
+    assert next(one for one in doctor.examine(get_settings(), None) if one.what == "broker").good
+    assert "smsfleet_broker_up 1.0" in httpx.get(f"{gateway.url}/metrics").text
