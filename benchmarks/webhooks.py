@@ -40,7 +40,7 @@ from app.core.lanes import Lane
 from app.core.queue import celery_app
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey
 from app.migrations.config import migrate
-from app.webhooks import outbox
+from app.webhooks import history, outbox
 from app.webhooks.claims import Call
 from app.webhooks.client import guarded_session
 from app.webhooks.records import record
@@ -231,7 +231,8 @@ def _by_workers(count: int, to: Receivers, n: int) -> float:
 
 def _delivered() -> int:
     with transaction() as session:
-        return session.scalar(text("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'")) or 0
+        counted = f"SELECT count(*) FROM {history.DELIVERIES} WHERE {history.STATE} = 'delivered'"
+        return session.scalar(text(counted)) or 0
 
 
 # The design not taken: what it would cost to have a task for each delivery.

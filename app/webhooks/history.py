@@ -70,41 +70,47 @@ class DeliveryPage(Page[DeliveryOut]):
     total_exact: bool = Field(description="False if there are more than `total`", examples=[True])
 
 
-_COLUMNS = """
-    d.id, d.webhook_id, d.event, d.hook, d.url, d.message_id AS sms_id, d.state, d.error, d.created_at, d.finished_at,
-    q.next_attempt_at
+DELIVERIES = "webhook_deliveries d LEFT JOIN webhook_queue q ON q.delivery_id = d.id"
+_ACCEPTED_AT_ONCE = "d.state = 'pending' AND q.delivery_id IS NULL"
+STATE = f"CASE WHEN {_ACCEPTED_AT_ONCE} THEN 'delivered' ELSE d.state END"
+_COLUMNS = f"""
+    d.id, d.webhook_id, d.event, d.hook, d.url, d.message_id AS sms_id, {STATE} AS state, d.error, d.created_at,
+    d.finished_at, q.next_attempt_at
 """
+_STATES: Mapping[State, str] = {
+    "pending": "q.user_id = :user",  # found from the queue, which is short
+    "delivered": f"(d.state = 'delivered' OR {_ACCEPTED_AT_ONCE})",
+    "failed": "d.state = 'failed'",
+}
 _FILTERS = {
-    "state": "d.state = :state",
     "event": "d.event = :event",
     "url": "d.url = :url",
     "message_id": "d.message_id = :message_id",
     "message_uuid": "d.message_id = (SELECT m.id FROM messages m WHERE m.message_id = :message_uuid)",
 }
 _ATTEMPTS = text("""
-    SELECT delivery_id, url, status_code, answer, error, duration_ms, created_at
+    SELECT delivery_id, url, status_code, answer, error, duration_ms, created_at, status_code BETWEEN 200 AND 299
     FROM webhook_attempts WHERE delivery_id = ANY(:ids) ORDER BY delivery_id, id
 """)
 
 
 def page(session: Session, user_id: int, filters: Mapping[str, Any], paging: Paging) -> DeliveryPage:
-    """A page of the user's deliveries, newest first. `filters` are those of `_FILTERS` that are given."""
-    conditions = " AND ".join(["d.user_id = :user", *(_FILTERS[name] for name in filters)])
+    """A page of the user's deliveries, newest first. `filters` are those of `_FILTERS` that are given, and `state`."""
+    chosen = (_STATES[value] if name == "state" else _FILTERS[name] for name, value in filters.items())
+    conditions = " AND ".join(["d.user_id = :user", *chosen])
     values = {**filters, "user": user_id}
     counted = session.scalar(
-        text(f"SELECT count(*) FROM (SELECT FROM webhook_deliveries d WHERE {conditions} LIMIT :most) counted"),  # noqa: S608 - constants
+        text(f"SELECT count(*) FROM (SELECT FROM {DELIVERIES} WHERE {conditions} LIMIT :most) counted"),  # noqa: S608 - constants
         {**values, "most": MAX_COUNTED + 1},
     )
     rows = session.execute(
         text(
-            f"SELECT {_COLUMNS} FROM webhook_deliveries d LEFT JOIN webhook_queue q ON q.delivery_id = d.id"  # noqa: S608 - constants
-            f" WHERE {conditions} ORDER BY d.id DESC LIMIT :limit OFFSET :offset"
+            f"SELECT {_COLUMNS} FROM {DELIVERIES} WHERE {conditions}"  # noqa: S608 - constants
+            " ORDER BY d.id DESC LIMIT :limit OFFSET :offset"
         ),
         {**values, "limit": paging.per_page, "offset": paging.offset},
     )
-    found = rows.mappings().all()
-    attempts = _attempts(session, [row["id"] for row in found])
-    items = [DeliveryOut(**row, attempts=attempts[row["id"]]) for row in found]
+    items = [DeliveryOut(**row) for row in _shown(session, rows.mappings().all())]
     exact = (counted or 0) <= MAX_COUNTED
     return DeliveryPage(**paging.fields(items, min(counted or 0, MAX_COUNTED)), total_exact=exact)
 
@@ -113,47 +119,52 @@ def show(session: Session, user_id: int, delivery_id: int | None) -> DeliveryDet
     """One delivery of the user's. Raises `NotFound`."""
     row = session.execute(
         text(
-            f"SELECT {_COLUMNS}, d.body FROM webhook_deliveries d LEFT JOIN webhook_queue q ON q.delivery_id = d.id"  # noqa: S608 - constants
-            " WHERE d.user_id = :user AND d.id = :id"
+            f"SELECT {_COLUMNS}, d.body FROM {DELIVERIES} WHERE d.user_id = :user AND d.id = :id"  # noqa: S608 - constants
         ),
         {"user": user_id, "id": delivery_id},
     )
     found = row.mappings().one_or_none()
     if found is None:
         raise NotFound(MODEL)
-    return DeliveryDetail(**found, attempts=_attempts(session, [found["id"]])[found["id"]])
+    [shown] = _shown(session, [found])
+    return DeliveryDetail(**shown)
 
 
 _OF_MESSAGE = text(f"""
-    SELECT {_COLUMNS} FROM webhook_deliveries d LEFT JOIN webhook_queue q ON q.delivery_id = d.id
+    SELECT {_COLUMNS} FROM {DELIVERIES}
     WHERE d.user_id = :user AND d.message_id = :message ORDER BY d.id LIMIT :most
 """)  # noqa: S608 - a constant
 
 
 def of_message(session: Session, user_id: int, message_id: int, most: int) -> list[DeliveryOut]:
     """What one message caused, oldest first."""
-    found = session.execute(_OF_MESSAGE, {"user": user_id, "message": message_id, "most": most}).mappings().all()
-    attempts = _attempts(session, [row["id"] for row in found])
-    return [DeliveryOut(**row, attempts=attempts[row["id"]]) for row in found]
+    found = session.execute(_OF_MESSAGE, {"user": user_id, "message": message_id, "most": most})
+    return [DeliveryOut(**row) for row in _shown(session, found.mappings().all())]
 
 
-def _attempts(session: Session, ids: Sequence[int]) -> dict[int, list[AttemptOut]]:
-    found: dict[int, list[AttemptOut]] = {number: [] for number in ids}
-    for number, url, status, answer, error, duration, at in session.execute(_ATTEMPTS, {"ids": list(ids)}):
-        found[number].append(
-            AttemptOut(url=url, status=status, answer=answer, error=error, duration_ms=duration, at=at)
+def _shown(session: Session, found: Sequence[Mapping[Any, Any]]) -> list[dict[str, Any]]:
+    """The rows with their attempts, and with when they ended where that is said by the attempt alone."""
+    shown = {row["id"]: {**row, "attempts": []} for row in found}
+    for number, url, status, answer, error, duration, at, accepted in session.execute(_ATTEMPTS, {"ids": list(shown)}):
+        row = shown[number]
+        row["attempts"].append(
+            AttemptOut(url=url or row["url"], status=status, answer=answer, error=error, duration_ms=duration, at=at)
         )
-    return found
+        if accepted and row["state"] == "delivered":
+            row["finished_at"] = row["finished_at"] or at
+    return [*shown.values()]
 
 
 _ENDED = """
-    SELECT d.id, d.user_id, d.message_id, d.hook, d.state,
+    SELECT d.id, d.user_id, d.message_id, d.hook,
            CASE WHEN d.hook = 'callback' THEN d.url ELSE w.url END AS url
     FROM webhook_deliveries d
         LEFT JOIN webhook_urls w ON w.user_id = d.user_id AND w.hook = d.hook AND w.disabled_at IS NULL
     WHERE d.user_id = :user
 """
 _ONE = text(_ENDED + " AND d.id = :id FOR NO KEY UPDATE OF d")
+# Asked with the delivery's row locked: by then who replayed it at the same time has queued it.
+_WAITS = text("SELECT EXISTS (SELECT FROM webhook_queue WHERE delivery_id = :id)")
 _FAILED = text(
     _ENDED
     + """
@@ -170,7 +181,8 @@ _AGAIN = text(f"""
         ORDER BY delivery_id
         ON CONFLICT (delivery_id) DO NOTHING RETURNING delivery_id, url
     )
-    UPDATE webhook_deliveries d SET state = 'pending', finished_at = NULL, error = NULL, url = a.url
+    UPDATE webhook_deliveries d
+    SET state = 'pending', attempts = GREATEST(d.attempts, 1), finished_at = NULL, error = NULL, url = a.url
     FROM again a WHERE d.id = a.delivery_id
 """)  # noqa: S608 - names of columns
 
@@ -184,7 +196,7 @@ def replay(session: Session, user_id: int, delivery_id: int | None) -> DeliveryD
     row = session.execute(_ONE, {"user": user_id, "id": delivery_id}).one_or_none()
     if row is None:
         raise NotFound(MODEL)
-    if row.state == "pending":
+    if session.scalar(_WAITS, {"id": row.id}):
         raise Refused(DELIVERY_PENDING)
     if row.url is None:
         raise Refused(DELIVERY_URL_GONE)

@@ -44,7 +44,9 @@ class WebhookDelivery(Base):
     """One event for one URL: written in the transaction of the change it tells of, kept a while after it was ended.
 
     `hook` says where it goes: `callback` to a URL of its own, `status` and `incoming` to the account's URL at the time
-    of the attempt. `body` is what every attempt posts, byte for byte. `state` is pending, delivered or failed.
+    of the attempt. `body` is what every attempt posts, byte for byte. `state` is pending, delivered or failed; one that
+    was accepted at its first call stays as it was written, with no row in the queue any more. `attempts` counts the
+    calls of the others.
     """
 
     __tablename__ = "webhook_deliveries"
@@ -103,7 +105,7 @@ class WebhookQueueEntry(Base):
 
 
 class WebhookAttempt(Base):
-    """What one call came to: status and the first KiB of the answer, or the error."""
+    """What one call came to: status and the first KiB of the answer, or the error. `url` is empty for a callback."""
 
     __tablename__ = "webhook_attempts"
 

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.core.arrays import columns_named, transposed, unnest
 from app.core.lanes import Lane
-from app.webhooks.claims import BREAKER_FAILURES, Target
+from app.webhooks.claims import BREAKER_FAILURES, Call, Target
 from app.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookQueueEntry, WebhookTarget, WebhookUrl
 from app.webhooks.sender import HTTP_GONE, Result
 
@@ -45,6 +45,7 @@ _ATTEMPTS = text(f"""
 """)  # noqa: S608 - names of columns
 
 _LEASE = (WebhookQueueEntry.delivery_id, WebhookQueueEntry.lease_id)
+# A delivery that was accepted at its first call is not written again: that it no longer waits says so.
 _FINISH = text(f"""
     WITH mine AS (
         SELECT q.delivery_id, u.state, u.error
@@ -57,8 +58,7 @@ _FINISH = text(f"""
     )
     UPDATE webhook_deliveries d
     SET state = f.state, error = f.error, attempts = d.attempts + 1, finished_at = clock_timestamp()
-    FROM finished f WHERE d.id = f.delivery_id
-    RETURNING d.id
+    FROM finished f WHERE d.id = f.delivery_id AND (f.state = 'failed' OR d.attempts > 0)
 """)  # noqa: S608 - names of columns
 
 # A call to a URL that was changed while it was under way says nothing about the new one: that is tried at once.
@@ -75,7 +75,7 @@ _RETRY = text(f"""
             next_attempt_at = clock_timestamp() + m.wait * interval '1 second'
         FROM mine m WHERE q.delivery_id = m.delivery_id RETURNING q.delivery_id
     )
-    UPDATE webhook_deliveries d SET attempts = d.attempts + 1 FROM waiting w WHERE d.id = w.delivery_id RETURNING d.id
+    UPDATE webhook_deliveries d SET attempts = d.attempts + 1 FROM waiting w WHERE d.id = w.delivery_id
 """)  # noqa: S608 - names of columns
 
 _KEY = (WebhookTarget.user_id, WebhookTarget.origin)
@@ -211,7 +211,7 @@ def record(session: Session, results: Sequence[Result]) -> list[float]:
         _ATTEMPTS,
         {
             "delivery_id": [result.call.delivery_id for result in results],
-            "url": [result.call.url for result in results],
+            "url": [_own_url(result.call) for result in results],
             "status_code": [result.status_code for result in results],
             "answer": [result.answer for result in results],
             "error": [result.error for result in results],
@@ -225,6 +225,11 @@ def record(session: Session, results: Sequence[Result]) -> list[float]:
         session.execute(_GONE_CALLBACKS, {**keys, "reason": GONE_REASON})
     _update_urls(session, results)
     return waits + _update_targets(session, results)
+
+
+def _own_url(call: Call) -> str:
+    """The URL of an attempt; empty where it is the delivery's, which is never another for a callback."""
+    return "" if call.hook == "callback" else call.url
 
 
 def _end_or_retry(session: Session, results: Iterable[Result]) -> list[float]:

@@ -34,7 +34,7 @@ from app.messages.schemas import BulkDraft
 from app.messages.states import Event, Status
 from app.optouts import book
 from app.optouts.schemas import NewOptOut
-from app.webhooks import claims, history, records, urls
+from app.webhooks import claims, history, records, retention, urls
 from tests.interleavings.world import NO_SERVICE, NUMBER, World, again_on_conflict, hot, plain
 from workers.base import in_transaction
 
@@ -188,6 +188,11 @@ def _replay_all(world: World) -> None:
     plain(history.replay_failed, world.user, LONG_AGO, None)
 
 
+def _clean_deliveries(world: World) -> None:
+    world.tells = False  # what it was told is not there any more
+    in_transaction(retention.Walk().clean)
+
+
 def _set_url(world: World, url: str | None) -> None:
     world.tells &= url is not None
     plain(urls.change, world.user, {"status": url})
@@ -241,8 +246,9 @@ OPERATIONS = [
         ("record taken", {"claimed", "lapsed"}, partial(_record, status=200)),
         ("record refused", {"claimed", "lapsed"}, partial(_record, status=500)),
         ("record gone", {"claimed", "lapsed"}, partial(_record, status=410)),
-        ("replay", {"given up"}, _replay),
+        ("replay", {"given up", "posted"}, _replay),
         ("replay all", {"given up"}, _replay_all),
+        ("clean deliveries", {"posted"}, _clean_deliveries),
         ("change URL", _POSTED, partial(_set_url, url="http://example.org/new")),
         ("remove URL", _POSTED, partial(_set_url, url=None)),
     )

@@ -48,6 +48,9 @@ lapsed: claim | record taken
 lapsed: record taken | claim
 given up: replay | replay all
 given up: replay all | claim
+posted: replay | replay
+posted: replay | clean deliveries
+posted: clean deliveries | replay
 scheduled: release | reschedule
 scheduled: reschedule | release
 scheduled: release | cancel

@@ -1,6 +1,7 @@
 """What the webhook tests share: loopback allowed, a receiver, a deliverer as a worker has one, rows to begin with."""
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -9,7 +10,7 @@ from sqlalchemy import text
 
 from app.core.database import close_engines, transaction
 from app.core.settings import get_settings
-from app.webhooks import outbox
+from app.webhooks import history, outbox
 from app.webhooks.delivery import Deliverer
 from app.webhooks.guard import check_address, origin_of
 from tests.support.webhooks_receiver import Receiver
@@ -111,6 +112,11 @@ def value(statement: str, **values: Any) -> Any:
 def execute(statement: str, **values: Any) -> None:
     with transaction() as session:
         session.execute(text(statement), values)
+
+
+def states() -> Counter[str]:
+    """How many deliveries stand how, as their owners see them."""
+    return Counter(row[0] for row in rows(f"SELECT {history.STATE} FROM {history.DELIVERIES}"))
 
 
 def hasten() -> None:

@@ -19,6 +19,7 @@ from tests.integration.webhooks.conftest import (
     hasten,
     make_user,
     set_url,
+    states,
     status,
     value,
     write,
@@ -122,7 +123,7 @@ def test_an_address_that_accepted_and_then_closes_its_port_is_counted_again(
     start_deliverer(lookup=Names(**{f"a{n}_test": [["127.0.0.1"]] for n in range(60)}))
     user = make_user()
     write(callback(user, f"http://a0.test:{receiver.port}/", 1))
-    until(lambda: value("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'") == 1)
+    until(lambda: states()["delivered"] == 1)
     write(*(callback(user, f"http://a{n}.test:{free_port}/", n) for n in range(1, 40)))
     error = "Not called: too many failed calls to 127.0.0.1 in the last minute."
     until(lambda: value("SELECT count(*) FROM webhook_attempts WHERE error = :error", error=error) >= 10)
@@ -140,7 +141,7 @@ def test_a_receiver_that_accepts_gets_all_at_once(
     monkeypatch.setattr(addresses, "MAX_CALLS", 20)
     user = make_user()
     write(*(callback(user, receiver.url(), n) for n in range(500)))
-    until(lambda: value("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'") == 500)
+    until(lambda: states()["delivered"] == 500)
     assert value("SELECT count(*) FROM webhook_attempts") == 500
 
 
@@ -175,7 +176,7 @@ def test_a_target_that_accepted_once_and_an_accounts_url_keep_what_waits(receive
     before = value("SELECT count(*) FROM webhook_attempts")
     hasten()
     until(lambda: value("SELECT count(*) FROM webhook_attempts") > before)
-    assert value("SELECT count(*) FROM webhook_deliveries WHERE state = 'pending'") == 4
+    assert states()["pending"] == 4
 
 
 @pytest.fixture
@@ -263,5 +264,5 @@ def test_one_body_over_the_whole_budget_is_claimed_alone(database) -> None:
 def test_large_bodies_are_all_delivered_in_their_turn(receiver, deliverer) -> None:
     user = make_user()
     write(*(callback(user, receiver.url(f"/{n}"), n, text="x" * 2_000_000) for n in range(12)))
-    until(lambda: value("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'") == 12, 30)
+    until(lambda: states()["delivered"] == 12, 30)
     until(lambda: not deliverer._large)

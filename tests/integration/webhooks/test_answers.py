@@ -8,7 +8,7 @@ from socket import SO_LINGER, SOL_SOCKET
 import pytest
 
 from app.webhooks import exchange, sender
-from tests.integration.webhooks.conftest import callback, make_user, rows, value, write
+from tests.integration.webhooks.conftest import callback, make_user, rows, states, value, write
 from tests.support.waiting import until
 from tests.support.webhooks_receiver import answer
 
@@ -84,12 +84,12 @@ def test_a_status_that_was_read_decides_whatever_follows(receiver, deliverer, sa
     write(callback(make_user(), receiver.url(), 1))
     status, _, error = attempt()
     assert (status, error) == (204 if b" 204 " in b"".join(said) else 200, None)
-    until(lambda: value("SELECT state FROM webhook_deliveries") == "delivered")
+    until(lambda: states()["delivered"] == 1)
     assert value("SELECT fail_count FROM webhook_targets") == 0
     # What was spoiled is not used again, and does no harm to the next call.
     receiver.behaviour = answer(200)
     write(callback(1, receiver.url(), 2))
-    until(lambda: value("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'") == 2)
+    until(lambda: states()["delivered"] == 2)
     assert value("SELECT count(*) FROM webhook_attempts") == 2
 
 
@@ -171,7 +171,7 @@ def test_connections_are_used_again_also_by_many_calls_at_once(receiver, deliver
     receiver.behaviour = answer(200, body)
     user = make_user()
     write(*(callback(user, receiver.url(), n) for n in range(1, 301)))
-    until(lambda: value("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'") == 300)
+    until(lambda: states()["delivered"] == 300)
     # As many as calls are ever under way at once, or fewer.
     assert receiver.connections <= 128
 
@@ -208,7 +208,7 @@ def test_a_reused_connection_that_was_closed_is_replaced_at_once(receiver, deliv
     user = make_user()
     for n in range(1, 6):
         write(callback(user, receiver.url(), n))
-        until(lambda n=n: value("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'") == n)
+        until(lambda n=n: states()["delivered"] == n)
     attempts = rows("SELECT status_code FROM webhook_attempts")
     assert [row.status_code for row in attempts] == [200] * 5
     assert value("SELECT fail_count FROM webhook_targets") == 0
@@ -221,7 +221,7 @@ def test_a_receiver_that_closes_a_moment_after_its_answer_never_fails(receiver, 
     user = make_user()
     for n in range(1, 61):
         write(callback(user, receiver.url(), n))
-    until(lambda: value("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'") == 60)
+    until(lambda: states()["delivered"] == 60)
     assert value("SELECT count(*) FROM webhook_attempts WHERE status_code IS NULL") == 0
 
 

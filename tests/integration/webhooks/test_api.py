@@ -16,9 +16,9 @@ from standardwebhooks import Webhook
 from app.messages.views import message_object
 from app.webhooks.history import MAX_REPLAYS, MAX_REPLAYS_OF_MANY
 from app.webhooks.trial import MAX_TESTS
-from tests.integration.webhooks.conftest import callback, execute, hasten, rows, set_url, status, value, write
+from tests.integration.webhooks.conftest import callback, execute, hasten, rows, set_url, states, status, value, write
 from tests.support.waiting import until
-from tests.support.webhooks_receiver import Receiver, answer
+from tests.support.webhooks_receiver import Receiver, answer, in_turn
 
 
 @pytest.fixture
@@ -144,6 +144,35 @@ def test_deliveries_are_listed_with_attempts_and_filtered(mine, ali, receiver, d
     assert '"data":{"n":1}' in whole["body"]
 
 
+def test_one_that_was_accepted_at_once_is_shown_as_one_that_was_not(mine, ali, receiver, deliverer) -> None:
+    [first] = write(callback(ali.id, receiver.url("/cb"), 7))
+    until(lambda: states() == {"delivered": 1})
+    receiver.behaviour = in_turn(answer(500), answer(200))
+    [second] = write(callback(ali.id, receiver.url("/cb"), 8))
+    until(lambda: hasten() or states() == {"delivered": 2})
+    [third] = write(callback(ali.id, "http://127.0.0.1:9/", 9))
+
+    def listed(**query) -> list[dict]:
+        page = mine.get("/api/webhooks/deliveries", params=query).json()["data"]
+        assert page["total"] == len(page["data"])
+        return page["data"]
+
+    assert [item["id"] for item in listed(state="delivered")] == [second, first]
+    assert [item["id"] for item in listed(state="delivered", message_id="7")] == [first]
+    assert [item["id"] for item in listed(state="pending")] == [third]
+    again, once = listed(state="delivered")
+    assert [attempt["status"] for attempt in again["attempts"]] == [500, 200]
+    [attempt] = once["attempts"]
+    assert (attempt["status"], attempt["answer"], attempt["url"]) == (200, "ok", receiver.url("/cb"))
+    assert once["finished_at"] == attempt["at"]
+    assert again["finished_at"] >= again["attempts"][1]["at"]
+    assert (once["error"], once["next_attempt_at"]) == (None, None)
+    receiver.behaviour = answer(200)
+    assert mine.post(f"/api/webhooks/deliveries/{first}/replay").json()["data"]["state"] == "pending"
+    until(lambda: states()["delivered"] == 2)
+    assert len(mine.get(f"/api/webhooks/deliveries/{first}").json()["data"]["attempts"]) == 2
+
+
 def test_another_users_deliveries_do_not_exist(mine, ali, other) -> None:
     [theirs] = write(callback(other.id, "https://example.com/", 1))
     assert mine.get("/api/webhooks/deliveries").json()["data"]["data"] == []
@@ -162,7 +191,7 @@ def _fail(receiver, n: int) -> None:
     receiver.behaviour = answer(500)
     execute("UPDATE webhook_queue SET attempt = 7")
     hasten()
-    until(lambda: hasten() or value("SELECT count(*) FROM webhook_deliveries WHERE state = 'failed'") == n)
+    until(lambda: hasten() or states()["failed"] == n)
 
 
 def test_a_failed_delivery_is_replayed_with_its_id_and_body(mine, ali, receiver, deliverer) -> None:
@@ -177,11 +206,11 @@ def test_a_failed_delivery_is_replayed_with_its_id_and_body(mine, ali, receiver,
     replayed = mine.post(f"/api/webhooks/deliveries/{delivery}/replay")
     assert replayed.status_code == 200
     assert replayed.json()["data"]["state"] == "pending"
-    until(lambda: value("SELECT state FROM webhook_deliveries") == "delivered")
+    until(lambda: states()["delivered"] == 1)
     assert len({(r.webhook_id, r.body) for r in receiver.received}) == 1
     again = mine.post(f"/api/webhooks/deliveries/{delivery}/replay")
     assert again.status_code == 200
-    until(lambda: value("SELECT state FROM webhook_deliveries") == "delivered")
+    until(lambda: states()["delivered"] == 1)
 
 
 def test_all_failed_of_a_time_are_replayed_once_the_url_is_set_again(mine, ali, receiver, deliverer) -> None:
@@ -205,7 +234,7 @@ def test_all_failed_of_a_time_are_replayed_once_the_url_is_set_again(mine, ali, 
     assert mine.post("/api/webhooks/deliveries/replay", json={"to": "2099-01-01"}).status_code == 422
     replayed = mine.post("/api/webhooks/deliveries/replay", json=span)
     assert replayed.json()["data"] == {"replayed": 5}
-    until(lambda: value("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'") == 5)
+    until(lambda: states()["delivered"] == 5)
     assert mine.post("/api/webhooks/deliveries/replay", json=span).json()["data"] == {"replayed": 0}
 
 

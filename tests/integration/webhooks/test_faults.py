@@ -14,7 +14,7 @@ import pytest
 from app.core.settings import get_settings
 from app.webhooks import client, sender
 from app.webhooks.guard import check_address
-from tests.integration.webhooks.conftest import callback, hasten, make_user, rows, value, write
+from tests.integration.webhooks.conftest import callback, hasten, make_user, rows, states, value, write
 from tests.support.waiting import until
 from tests.support.webhooks_receiver import (
     Receiver,
@@ -55,7 +55,7 @@ def test_no_answer_in_time(receiver, deliverer, short_limits, behaviour) -> None
     assert value("SELECT max_in_flight FROM webhook_targets WHERE user_id = :user", user=user) == 1
     receiver.behaviour = answer(200)
     hasten()
-    until(lambda: value("SELECT state FROM webhook_deliveries") == "delivered")
+    until(lambda: states()["delivered"] == 1)
     assert value("SELECT max_in_flight FROM webhook_targets WHERE user_id = :user", user=user) == 2
 
 
@@ -66,7 +66,7 @@ def test_a_cut_connection_is_told_from_a_slow_one(receiver, deliverer) -> None:
     assert status is None
     assert error.startswith("The receiver broke the connection")
     hasten()
-    until(lambda: value("SELECT state FROM webhook_deliveries") == "delivered")
+    until(lambda: states()["delivered"] == 1)
 
 
 def raw(text: bytes):
@@ -105,7 +105,7 @@ def test_a_slow_body_after_a_good_status_is_a_success_and_holds_nothing(receiver
     assert (status, error) == (200, None)
     assert 0 < len(said) < 100
     assert duration < 3000
-    until(lambda: value("SELECT state FROM webhook_deliveries") == "delivered")
+    until(lambda: states()["delivered"] == 1)
 
 
 def test_a_huge_body_is_read_no_further_than_allowed(receiver, deliverer) -> None:
@@ -197,7 +197,7 @@ def test_a_name_that_does_not_resolve_for_a_while(receiver, start_deliverer) -> 
         hasten()
     [request] = receiver.wait_for(1)
     assert request.headers["host"] == f"receiver.test:{receiver.port}"
-    until(lambda: value("SELECT state FROM webhook_deliveries") == "delivered")
+    until(lambda: states()["delivered"] == 1)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from standardwebhooks import Webhook, WebhookVerificationError
 
 from app.core.database import transaction
-from app.webhooks import claims, outbox, records, retention, signing
+from app.webhooks import claims, history, outbox, records, retention, signing
 from app.webhooks.records import record
 from app.webhooks.sender import Result
 from tests.integration.webhooks.conftest import (
@@ -18,6 +18,7 @@ from tests.integration.webhooks.conftest import (
     make_user,
     rows,
     set_url,
+    states,
     status,
     value,
     write,
@@ -47,7 +48,7 @@ def test_gone_disables_the_account_url_and_what_waits_for_it_is_kept_as_failed(r
     write(*(status(user, n) for n in range(1, 6)))
     until(lambda: value("SELECT disabled_reason FROM webhook_urls") == "The receiver answered 410 Gone.")
     until(lambda: value("SELECT count(*) FROM webhook_queue") == 0)
-    assert value("SELECT count(*) FROM webhook_deliveries WHERE state = 'failed'") == 5
+    assert states()["failed"] == 5
     assert write(status(user, 9)) == []
     with transaction() as session:
         assert outbox.hooks_of(session, [user]) == {user: outbox.Hooks()}
@@ -61,7 +62,7 @@ def test_gone_gives_up_what_waits_for_that_callback_and_no_other(receiver, deliv
     receiver.behaviour = answer(410)
     execute("UPDATE webhook_targets SET next_try_at = NULL, fail_count = 0")
     execute("UPDATE webhook_queue SET next_attempt_at = clock_timestamp() WHERE message_id = 1")
-    until(lambda: value("SELECT count(*) FROM webhook_deliveries WHERE state = 'failed'") == 3)
+    until(lambda: states()["failed"] == 3)
     assert value("SELECT state FROM webhook_deliveries WHERE message_id = 4") == "pending"
 
 
@@ -111,7 +112,8 @@ def test_a_result_recorded_twice_ends_the_delivery_once() -> None:
     [call] = claimed()
     recorded(result(call))
     recorded(result(call), result(call._replace(lease_id=uuid4()), 500))
-    assert rows("SELECT state, attempts FROM webhook_deliveries") == [("delivered", 1)]
+    assert rows("SELECT attempts, finished_at FROM webhook_deliveries") == [(0, None)]
+    assert states() == {"delivered": 1}
 
 
 def test_a_success_and_a_failure_that_pauses_are_recorded_together() -> None:
@@ -203,34 +205,85 @@ def test_a_plan_without_webhooks_has_no_hooks(monkeypatch) -> None:
     assert hooks == {user: outbox.Hooks(), premium: outbox.Hooks(status="https://example.com/")}
 
 
-def test_old_deliveries_are_deleted_by_age_in_batches(monkeypatch) -> None:
+def accepted(n: int) -> list[int]:
+    """So many deliveries, each accepted at its first call."""
     user = make_user()
-    write(*(callback(user, "http://127.0.0.1:9/", n) for n in range(1, 11)))
-    recorded(*(result(call) for call in claimed()), *(result(call) for call in claimed()))
-    recorded(*(result(call) for call in claimed()))
+    written = write(*(callback(user, "http://127.0.0.1:9/", number) for number in range(n)))
     while calls := claimed():
         recorded(*(result(call) for call in calls))
-    execute("UPDATE webhook_deliveries SET state = 'failed' WHERE id > 5")
-    execute("UPDATE webhook_deliveries SET finished_at = finished_at - interval '8 days'")
+    assert states() == {"delivered": n}
+    return written
+
+
+def clean() -> int:
+    with transaction() as session:
+        return retention.clean(session)
+
+
+def age(days: int) -> None:
+    by = f"interval '{days} days'"
+    execute(f"UPDATE webhook_deliveries SET created_at = created_at - {by}, finished_at = finished_at - {by}")
+
+
+@pytest.fixture
+def in_threes(monkeypatch) -> None:
     monkeypatch.setattr(retention, "BATCH", 3)
+    retention.walk.cache_clear()
 
-    def clean() -> int:
-        with transaction() as session:
-            return retention.clean(session)
 
-    assert [clean(), clean(), clean()] == [3, 2, 0]
-    assert rows("SELECT state, count(*) FROM webhook_deliveries GROUP BY state") == [("failed", 5)]
+def test_old_deliveries_are_deleted_by_age_in_batches(in_threes) -> None:
+    ids = accepted(12)
+    failed, later, at_once = ids[:5], ids[5:7], ids[7:]
+    ended = "UPDATE webhook_deliveries SET state = :state, attempts = 2, finished_at = created_at WHERE id = ANY(:ids)"
+    execute(ended, state="failed", ids=failed)
+    execute(ended, state="delivered", ids=later)
+    assert clean() == 0
+    age(8)
+    counts = []
+    while n := clean():
+        counts.append(n)
+    assert sum(counts) == len(later) + len(at_once)
+    assert max(counts) <= 3 + len(later)
+    assert states() == {"failed": 5}
     assert value("SELECT count(DISTINCT delivery_id) FROM webhook_attempts") == 5
-    execute("UPDATE webhook_deliveries SET finished_at = finished_at - interval '23 days'")
+    age(23)
     assert clean() + clean() == 5
     assert value("SELECT count(*) FROM webhook_attempts") == 0
 
 
-def test_what_still_waits_is_never_deleted_however_old() -> None:
-    write(callback(make_user(), "http://127.0.0.1:9/", 1))
-    execute("UPDATE webhook_deliveries SET created_at = created_at - interval '1 year'")
+def test_what_a_clean_that_came_to_nothing_would_have_deleted_is_deleted_by_the_next(in_threes) -> None:
+    accepted(5)
+    age(8)
     with transaction() as session:
-        assert retention.clean(session) == 0
+        assert retention.clean(session) == 3
+        session.rollback()
+    assert [clean(), clean(), clean()] == [3, 2, 0]
+    assert value("SELECT count(*) FROM webhook_deliveries") == 0
+
+
+def test_a_replayed_delivery_is_kept_from_its_new_end(in_threes) -> None:
+    [delivery] = accepted(1)
+    age(8)
+    user = value("SELECT user_id FROM webhook_deliveries")
+    with transaction() as session:
+        history.replay(session, user, delivery)
+        assert clean() == 0
+    assert clean() == 0
+    recorded(*(result(call) for call in claimed()))
+    assert states() == {"delivered": 1}
+    assert clean() == 0
+    with transaction() as session:
+        shown = history.show(session, user, delivery)
+    assert [attempt.url for attempt in shown.attempts] == ["http://127.0.0.1:9/"] * 2
+    assert shown.attempts[1].at <= shown.finished_at
+    age(8)
+    assert clean() == 1
+
+
+def test_what_still_waits_is_never_deleted_however_old(in_threes) -> None:
+    write(callback(make_user(), "http://127.0.0.1:9/", 1))
+    age(365)
+    assert clean() == 0
 
 
 def test_rotation_signs_with_all_secrets_for_a_day_each(receiver, deliverer) -> None:

@@ -14,7 +14,7 @@ from app.core.database import transaction
 from app.core.queue import celery_at
 from app.local.commands import worker
 from app.messages.dispatch import sweeping
-from tests.integration.webhooks.conftest import callback, execute, make_user, rows, value, write
+from tests.integration.webhooks.conftest import callback, execute, make_user, rows, states, value, write
 from tests.support.waiting import until
 from tests.support.webhooks_receiver import Receiver, answer, hang
 
@@ -77,7 +77,7 @@ def test_killed_between_answer_and_record_repeats_with_the_same_id_and_loses_not
     )
     with webhook_worker("second"):
         swept_until(lambda: value("SELECT count(*) FROM webhook_queue") == 0)
-    assert value("SELECT count(*) FROM webhook_deliveries WHERE state = 'delivered'") == 40
+    assert states()["delivered"] == 40
     ids = {r.path: r.webhook_id for r in slow.received}
     assert len(ids) == 40
     assert all(r.webhook_id == ids[r.path] for r in slow.received)
