@@ -85,7 +85,12 @@ def observe_task(task: str, outcome: str, seconds: float) -> None:
 
 
 def observe_call(outcome: str, seconds: float) -> None:
-    _CALLS.labels(outcome).observe(seconds)
+    _calls(outcome).observe(seconds)
+
+
+@lru_cache(maxsize=8)
+def _calls(outcome: str) -> Histogram:
+    return _CALLS.labels(outcome)
 
 
 def observe_batch(call: str, items: int) -> None:

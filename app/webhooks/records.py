@@ -3,8 +3,8 @@
 import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import timedelta
+from typing import NamedTuple
 
 import structlog
 from sqlalchemy import Boolean, Float, text
@@ -155,8 +155,7 @@ _GIVE_UP = text(f"""
 """)  # noqa: S608 - names of columns
 
 
-@dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(NamedTuple):
     """A target's room and back-off.
 
     `paused`: a pause is under way. `pause` is a new one of ours and `asked` one that the receiver asked for, both in
@@ -184,11 +183,11 @@ class Standing:
         room = 1 if result.timed_out else self.max_in_flight
         asked = max(self.asked, float(result.retry_after or 0) if result.pauses else 0.0)
         if self.paused or self.pause or self.asked:
-            return replace(self, max_in_flight=room, asked=asked)
+            return self._replace(max_in_flight=room, asked=asked)
         fails = self.fail_count + 1
         longest = PAUSE_OF_HOPELESS if self.hopeless else MAX_PAUSE
         pause = min(2.0 ** (min(fails, 60) - BREAKER_FAILURES), longest) if fails >= BREAKER_FAILURES else 0.0
-        return replace(self, fail_count=fails, max_in_flight=room, pause=_spread(pause), asked=asked)
+        return self._replace(fail_count=fails, max_in_flight=room, pause=_spread(pause), asked=asked)
 
 
 def wait_before(attempt: int, retry_after: int | None) -> float | None:

