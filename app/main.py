@@ -34,6 +34,7 @@ from app.messages.accepting.sending import Sending
 from app.messages.dispatch import waking
 from app.migrations.revisions import refuse_older
 from app.mobile.calls import PhoneCalls
+from app.web import campaign_now
 from app.web.live import Pages
 
 log = structlog.get_logger(__name__)
@@ -53,7 +54,7 @@ def create_app() -> ASGIApp:
         told = {"registration": exposure.registration(settings), "webhooks go": exposure.webhook_reach(settings)}
         log.info("others can reach this gateway", **told)
     phones, pages = Streams(waking.due), Pages()
-    calls = [*direct_calls(phones), *pages.calls]
+    calls = [*direct_calls(phones), *pages.calls, *campaign_now.calls]
     hooks = [phones.held, pages.held, watchers().held, liveness.signs_of_life]
     application = TrustedProxies(Edge(DirectCalls(create_api(hooks), calls)))
     share_the_interpreter()

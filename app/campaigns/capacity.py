@@ -79,6 +79,17 @@ def phones_of(session: Session, user_id: int, campaign: Campaign) -> tuple[datet
     return now, [_phone(row, campaign.sim_slot, used.get(row["id"], {})) for row in rows]
 
 
+_LIMITED = text("""
+    SELECT EXISTS (SELECT FROM devices WHERE user_id = :user AND removed_at IS NULL AND is_active
+                   AND CAST(limits AS text) ~ 'per_(day|month)')
+""")
+
+
+def is_limited(session: Session, user_id: int) -> bool:
+    """Whether any of the user's active phones, or a SIM card of one, has a limit for a day or a month."""
+    return bool(session.scalar(_LIMITED, {"user": user_id}))
+
+
 def _phone(row: RowMapping, slot: int | None, used: Mapping[int, RowMapping]) -> Phone:
     slots = [slot] if slot is not None else [row["default_sim_slot"]]
     if slot is None and row["sim_selection"] == "alternate":

@@ -8,13 +8,23 @@ is of one moment, and its cost is that of the queue's rows, however many recipie
 from collections import Counter, defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import BigInteger, select, text
 from sqlalchemy.orm import Session
 
+from app.accounts.principals import (
+    IN_FORCE,
+    NOT_BLOCKED,
+    PRINCIPAL,
+    Principal,
+    TokenCredentials,
+    read_principal,
+)
 from app.campaigns import capacity, rules
 from app.campaigns.models import Campaign
 from app.campaigns.schemas import CampaignFailure, CampaignPhone, CampaignProgress, Counts
+from app.campaigns.sentences import sentence
 from app.campaigns.states import CampaignStatus
 from app.core.arrays import array
 from app.core.database import interval, step_by_index
@@ -140,30 +150,71 @@ def detail(session: Session, campaign: Campaign) -> CampaignProgress | None:
 
 def _ends_at(session: Session, campaign: Campaign, left: int, rate: float, now: datetime) -> datetime | None:
     """When the last message would leave: at the rate that was seen, and no earlier than hours and limits allow."""
-    seen = now + timedelta(minutes=left / rate) if rate else None
     if not left:
         return now
-    _, phones = capacity.phones_of(session, campaign.user_id, campaign)
-    limited = any(phone.left_today is not None or phone.left_this_month is not None for phone in phones)
-    if seen and not campaign.hours and not limited:
+    seen = now + timedelta(minutes=left / rate) if rate else None
+    if seen and not campaign.hours and not capacity.is_limited(session, campaign.user_id):
         return seen
+    _, phones = capacity.phones_of(session, campaign.user_id, campaign)
     allowed = capacity.ends_at(session, campaign, phones, left, left, now) if phones else None
     return max(allowed, seen) if allowed and seen else allowed
 
 
-_RATE = text(f"""
-    SELECT CAST(COALESCE(sum(n), 0) AS bigint) AS lately, min(minute) AS since, clock_timestamp() AS now FROM (
-        SELECT minute, result, n FROM campaign_minutes WHERE campaign_id = :id
-        UNION ALL
-        SELECT minute, result, n FROM campaign_deltas WHERE campaign_id = :id) AS minutes
-    WHERE result IN ('sent', 'delivered') AND minute > clock_timestamp() - {interval(_LATELY)}
-""")  # noqa: S608 - a constant
+class Moving(NamedTuple):
+    """What changes on the page of a campaign that runs."""
+
+    id: int
+    status: str
+    reason: str | None
+    counts: Counts
+    rate: float
 
 
-def rate(session: Session, campaign: Campaign) -> float:
-    """How many messages a minute leave, as `detail` tells it, for a fraction of its cost."""
-    row = session.execute(_RATE, {"id": campaign.id}).one()
-    return round(_rate(row.lately, row.since, campaign.started_at, row.now), 1)
+_MOVING = text(f"""
+    SELECT {PRINCIPAL}, u.language, c.id AS campaign_id, c.status, c.reason_code, c.reason, c.recipients, c.left_out,
+           c.started_at, clock_timestamp() AS now, l.lately, l.since,
+           (SELECT jsonb_object_agg(result, n) FROM (
+                SELECT result, sum(n) AS n FROM (
+                    SELECT result, n FROM campaign_totals WHERE campaign_id = c.id
+                    UNION ALL
+                    SELECT result, n FROM campaign_deltas WHERE campaign_id = c.id) AS parts
+                GROUP BY result) AS sums) AS results,
+           (SELECT jsonb_object_agg(stage, n) FROM (
+                SELECT stage, count(*) AS n FROM message_queue WHERE campaign_id = c.id GROUP BY stage) AS sums
+           ) AS stages
+    FROM tokens t JOIN users u ON u.id = t.user_id AND {NOT_BLOCKED}
+    LEFT JOIN campaigns c ON c.user_id = u.id AND c.id = :campaign
+    LEFT JOIN LATERAL (
+        SELECT sum(n) AS lately, min(minute) AS since FROM (
+            SELECT minute, result, n FROM campaign_minutes WHERE campaign_id = c.id
+            UNION ALL
+            SELECT minute, result, n FROM campaign_deltas WHERE campaign_id = c.id) AS minutes
+        WHERE result IN ('sent', 'delivered') AND minute > clock_timestamp() - {interval(_LATELY)}
+    ) AS l ON true
+    WHERE t.id = :token AND {IN_FORCE}
+""")  # noqa: S608 - constants
+
+
+def moving(
+    session: Session, credentials: TokenCredentials, campaign: int | None
+) -> tuple[Principal, str | None, Moving | None] | None:
+    """Who asks, the language of their account, and what moves of the campaign, none where it is not theirs; in one
+    statement, for pages that ask all the time. None where the token is no longer in force.
+    """
+    row = session.execute(_MOVING, {"token": credentials[0], "campaign": campaign}).one_or_none()
+    principal = read_principal(row, credentials) if row else None
+    if row is None or principal is None:
+        return None
+    if row.campaign_id is None:
+        return principal, row.language, None
+    found = Moving(
+        row.campaign_id,
+        row.status,
+        sentence(row.reason_code, row.reason),
+        _counts(row.recipients, row.left_out, _standing(row.stages, row.results)),
+        round(_rate(int(row.lately or 0), row.since, row.started_at, row.now), 1),
+    )
+    return principal, row.language, found
 
 
 def _rate(lately: int, since: datetime | None, started_at: datetime | None, now: datetime) -> float:

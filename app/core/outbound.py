@@ -35,8 +35,8 @@ PAUSE_AFTER_FAILURE_SECONDS = 1.0
 MAX_WAITING = 10_000
 # A process that ends sends what waits for so long, which no request of the client takes.
 MAX_FINISH_SECONDS = 5.0
-# What a page shows is told to have changed at most this often.
-SAME_NEWS_SECONDS = 0.5
+# A process tells at most this often that the same has changed: pages that are told rest as long (`web.live`).
+SAME_NEWS_SECONDS = 2.0
 
 log = structlog.get_logger(__name__)
 

@@ -1,7 +1,7 @@
 """Phones as their owner sees and changes them."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import RowMapping, select, text, update
 from sqlalchemy.orm import Session
@@ -43,6 +43,33 @@ def shown(session: Session, user_id: int) -> list[DeviceOut]:
     rows = session.execute(_OF_USER, {"user": user_id}).mappings().all()
     today = figures.today(session, [row["id"] for row in rows])
     return [_out(row, today[row["id"]]) for row in rows]
+
+
+# In which order an owner wants to see them: first those that need somebody.
+_WORKING = frozenset({"online", "disabled"})
+
+
+def first_shown(session: Session, user_id: int, most: int) -> tuple[list[DeviceOut], int]:
+    """At most so many of the user's phones, those that do not work before the others, and how many there are."""
+    rows = session.execute(_OF_USER, {"user": user_id}).mappings().all()
+    first = sorted(rows, key=lambda row: condition.of(dict(row))[0] in _WORKING)[:most]
+    today = figures.today(session, [row["id"] for row in first])
+    return [_out(row, today[row["id"]]) for row in first], len(rows)
+
+
+class PhoneName(NamedTuple):
+    """A phone as one chooses it from a list."""
+
+    id: int
+    device_name: str
+
+
+def names(session: Session, user_id: int, *, active: bool = False) -> list[PhoneName]:
+    """The user's phones by their names; `active`: only those that may send."""
+    query = select(Device.id, Device.device_name).where(Device.user_id == user_id, Device.removed_at.is_(None))
+    if active:
+        query = query.where(Device.is_active)
+    return [PhoneName(*row) for row in session.execute(query.order_by(Device.id))]
 
 
 def show(session: Session, device_id: int) -> DeviceOut:

@@ -103,7 +103,6 @@ def _campaign(
             error=error,
             live="campaigns",
             campaign=shown,
-            rate=shown.rate,
             added=added,
             tried=tried,
             columns=found.columns,
@@ -117,7 +116,7 @@ def _for_draft(session: Session, visit: Visit, number: int, message: str) -> dic
     rows = listing.recipients(session, number, RecipientFilter(per_page=_ROWS_SHOWN)).data
     return {
         "rows": [(row, _filled(session, visit, message, row)) for row in rows],
-        "phones": [phone for phone in ownership.shown(session, visit.me.user_id) if phone.is_active],
+        "phones": ownership.names(session, visit.me.user_id, active=True),
         "groups": groups.page(session, visit.me.user_id, None, Paging(1, _GROUPS_SHOWN, "", ())).data,
         "templates": texts.choices(session, visit),
         "taken": texts.taken(session, visit),
@@ -131,15 +130,6 @@ def _filled(session: Session, visit: Visit, message: str, row: Any) -> Any:
         return preview(session, visit.me.user_id, read(PreviewDraft, {"message": message, "fields": fields}))
     except Invalid as error:
         return error
-
-
-@router.get("/campaigns/{campaign}/now")
-def campaign_now(visit: SignedIn, campaign: str) -> Response:
-    """Asked for all the time while a campaign runs: no more than what moves."""
-    with transaction() as session:
-        found = records.find(session, visit.me.user_id, campaign)
-        [shown] = records.shown(session, [found])
-        return page(visit, "campaign_now.html", campaign=shown, rate=progress.rate(session, found))
 
 
 @router.get("/campaigns/{campaign}/course")

@@ -56,7 +56,7 @@ def _send(visit: Visit, error: AppError | None = None) -> Response:
             visit,
             "send.html",
             error=error,
-            phones=[phone for phone in ownership.shown(session, visit.me.user_id) if phone.is_active],
+            phones=ownership.names(session, visit.me.user_id, active=True),
             groups=groups.page(session, visit.me.user_id, None, every).data,
             templates=texts.choices(session, visit),
             taken=texts.taken(session, visit),
@@ -158,7 +158,7 @@ def messages(visit: SignedIn) -> Response:
     context: dict[str, Any] = {"live": "messages"}
     error = None
     with transaction() as session:
-        context["phones"] = ownership.shown(session, visit.me.user_id)
+        context["phones"] = ownership.names(session, visit.me.user_id)
         try:
             context["data"] = queries.page(session, visit.me, _filter(visit), paging(visit))
         except Invalid as refused:

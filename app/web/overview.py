@@ -43,7 +43,7 @@ def front(visit: Anybody) -> Response:
     if visit.principal is None:
         return go(SIGN_IN)
     with transaction() as session:
-        if not usage.figures(session, visit.me.user_id)[usage.UsageKind.ACCEPTED].total and not ownership.shown(
+        if not usage.figures(session, visit.me.user_id)[usage.UsageKind.ACCEPTED].total and not ownership.names(
             session, visit.me.user_id
         ):
             return go("/first-steps")
@@ -65,13 +65,13 @@ def now(visit: SignedIn) -> Response:
 
 
 def _now(visit: Visit, session: Session) -> dict[str, Any]:
-    phones = ownership.shown(session, visit.me.user_id)
+    phones, number_of_phones = ownership.first_shown(session, visit.me.user_id, _PHONES_SHOWN)
     failed = queries.page(session, visit.me, MessageFilter(status="failed"), paging(visit, _FAILURES_SHOWN))
     return {
         "stats": account.delivery_stats(session, visit.me.user_id),
         "waiting": _waiting(session, visit.me.user_id),
-        "phones": sorted(phones, key=lambda phone: phone.state in {"online", "disabled"})[:_PHONES_SHOWN],
-        "number_of_phones": len(phones),
+        "phones": phones,
+        "number_of_phones": number_of_phones,
         "failures": failed.data,
         "webhooks": urls.shown(session, visit.me.user_id),
         "troubles": operators.troubles() if visit.account.is_operator else [],

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
+from markupsafe import Markup
 
 from app.accounts import cookies
 from app.core.errors import AppError, Invalid, NotFound
@@ -85,6 +86,10 @@ def secured(request: Request, response: Response) -> Response:
     return response
 
 
+def _translated(text: str) -> Markup:
+    return Markup(words.gettext(text))  # noqa: S704 - of the catalogs
+
+
 @once
 def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - at the first page
@@ -102,6 +107,7 @@ def _environment() -> "Environment":
     found.install_gettext_callables(words.gettext, words.ngettext, newstyle=True)  # type: ignore[attr-defined]
     found.filters |= shown.FILTERS
     found.globals |= {
+        "_": _translated,  # the extension's own is for sentences with parameters too, at five times the cost
         "asset": static.address,
         "languages": words.LANGUAGES,
         "errors": {},

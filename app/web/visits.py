@@ -12,12 +12,13 @@ from zoneinfo import ZoneInfo
 
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
+from starlette.datastructures import URL
 
 from app.accounts import cookies, tokens
 from app.accounts.models import User
 from app.accounts.principals import Principal, principal_of
 from app.core.bodies import parse_body
-from app.core.database import transaction
+from app.core.database import repeat_once, transaction
 from app.core.errors import Refused, RouteNotFound, UnsupportedMediaType
 from app.core.links import base_url
 from app.core.refusals import FORM_EXPIRED, UNSUPPORTED_FILE_TYPE
@@ -47,6 +48,7 @@ class Visit:
     principal: Principal | None = None
     user: User | None = None
     form: dict[str, Any] = field(default_factory=dict)
+    wanted_language: str | None = None
 
     @property
     def me(self) -> Principal:
@@ -60,8 +62,7 @@ class Visit:
 
     @property
     def language(self) -> str:
-        wanted = self.user.language if self.user else None
-        return words.chosen(wanted, self.request.headers.get("accept-language", ""))
+        return words.chosen(self.wanted_language, self.request.headers.get("accept-language", ""))
 
     @property
     def zone(self) -> ZoneInfo:
@@ -112,13 +113,24 @@ def _visit(request: Request) -> Visit:
     session_cookie = cookies.read(request.scope, cookies.SESSION)
     visitor = cookies.read(request.scope, cookies.VISITOR)
     visit = Visit(request, visitor or random_text(_VISITOR_LENGTH), new_anchor=visitor is None)
-    if session_cookie and (credentials := parse_token(session_cookie)):
-        with transaction() as session:
-            principal = principal_of(session, credentials)
-            if principal is not None and principal.kind == "session":
-                visit.principal, visit.user = principal, session.get_one(User, principal.user_id)
-                visit.anchor, visit.new_anchor = session_cookie, False
+    if session_cookie and (found := _account_of(session_cookie)):
+        visit.principal, visit.user = found
+        visit.anchor, visit.new_anchor, visit.wanted_language = session_cookie, False, visit.user.language
     return visit
+
+
+def _account_of(session_cookie: str) -> tuple[Principal, User] | None:
+    """Who is signed in with the cookie."""
+    credentials = parse_token(session_cookie)
+
+    def read_rows() -> tuple[Principal, User] | None:
+        with transaction(hot=True, autocommit=True) as session:
+            principal = principal_of(session, credentials) if credentials else None
+            if principal is None or principal.kind != "session":
+                return None
+            return principal, session.get_one(User, principal.user_id)
+
+    return repeat_once(read_rows) if credentials else None
 
 
 def anybody(request: Request) -> Visit:
@@ -220,7 +232,9 @@ def _same_site(request: Request, *, otherwise: bool) -> bool:
 
 def sign_in_path(request: Request) -> str:
     """The sign-in page, from which a browser comes back to the page it asked for."""
-    asked = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    # A part of a page is no place to come back to.
+    url = URL(request.headers.get("hx-current-url") or str(request.url))
+    asked = url.path + (f"?{url.query}" if url.query else "")
     return SIGN_IN if request.method != "GET" or asked == "/" else f"{SIGN_IN}?next={quote(asked, safe='/')}"
 
 

@@ -88,6 +88,7 @@ def browse(
     chromium: Browser, gateway: Gateway, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Visitor]]:
     """Open a window: of a stranger, or of an account that is signed in."""
+    monkeypatch.setattr("app.core.outbound.SAME_NEWS_SECONDS", 0.1)
     monkeypatch.setattr("app.web.live.RESTS", dict.fromkeys(("messages", "phones", "campaigns"), 0.2))
     contexts: list[BrowserContext] = []
     visitors: list[Visitor] = []

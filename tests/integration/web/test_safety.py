@@ -2,6 +2,7 @@
 
 import json
 import re
+from datetime import timedelta
 
 import httpx
 import pytest
@@ -115,6 +116,28 @@ def test_next_leads_nowhere_else(gateway, ali, database) -> None:
     with browser(gateway, ali) as client:
         for path in ("//evil.example", "https://evil.example", "/\\evil.example", "javascript:alert(1)"):
             assert client.get("/sign-in", params={"next": path}).headers["location"] == "/"
+
+
+def test_what_moves_of_a_campaign_is_for_who_is_signed_in_and_has_it(gateway, ali, other, client, database) -> None:
+    campaign = client.post("/api/campaigns", json={"name": "Sale", "message": "Hello"}).json()["data"]["id"]
+    page = f"{gateway.url}/now/campaigns/{campaign}"
+    whence = {"HX-Request": "true", "HX-Current-URL": f"{gateway.url}/campaigns/{campaign}"}
+
+    def ask(headers: dict[str, str] | None) -> httpx.Response:
+        token = (headers or {}).get("Authorization", "").removeprefix("Bearer ")
+        return httpx.get(page, headers=whence | ({"Cookie": f"smsfleet_session={token}"} if token else {}))
+
+    shown = ask(ali.headers)
+    assert (shown.status_code, "0 of 0" in shown.text) == (200, True)
+    assert "default-src 'none'" in shown.headers["Content-Security-Policy"]
+    assert ask(other.headers).status_code == 204
+    for nobody in (None, ali.token(), ali.token(kind="session", expires_in=timedelta(seconds=-1))):
+        refused = ask(nobody)
+        assert (refused.status_code, refused.text) == (204, "")
+        assert refused.headers["HX-Redirect"] == f"/sign-in?next=/campaigns/{campaign}"
+    assert client.delete(f"/api/campaigns/{campaign}").status_code == 200
+    assert ask(ali.headers).status_code == 204
+    assert ask(ali.headers).headers.get("HX-Redirect") is None
 
 
 @pytest.mark.needs_browser

@@ -1,0 +1,52 @@
+"""What moves on the page of a campaign that runs, which each open one asks for every few seconds.
+
+In plain ASGI and by one statement: most of what a page costs otherwise is the framework, and transactions to learn who
+asks.
+"""
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from app.accounts import cookies
+from app.accounts.principals import Principal
+from app.campaigns import progress
+from app.core.database import repeat_once, transaction
+from app.core.direct import Call
+from app.core.security import parse_token
+from app.core.validation import row_id
+from app.web.pages import go, page, secured
+from app.web.visits import Visit, sign_in_path
+
+_PATH = "/now/campaigns/"
+
+
+async def _serve(scope: Scope, receive: Receive, send: Send) -> None:
+    request = Request(scope)
+    response = await run_in_threadpool(_part, request)
+    await secured(request, response)(scope, receive, send)
+
+
+def _part(request: Request) -> Response:
+    cookie = cookies.read(request.scope, cookies.SESSION) or ""
+    number = row_id(request.scope["path"].removeprefix(_PATH))
+    found = repeat_once(lambda: _read(cookie, number))
+    if found is None or found[0].kind != "session":
+        return go(sign_in_path(request), is_htmx=True)
+    _, language, campaign = found
+    if campaign is None:  # deleted while one looks
+        return Response(status_code=204)
+    visit = Visit(request, cookie, wanted_language=language)
+    return page(visit, "campaign_now.html", campaign=campaign)
+
+
+def _read(cookie: str, campaign: int | None) -> tuple[Principal, str | None, progress.Moving | None] | None:
+    credentials = parse_token(cookie)
+    if credentials is None:
+        return None
+    with transaction(hot=True, autocommit=True) as session:
+        return progress.moving(session, credentials, campaign)
+
+
+calls = (Call("GET", _PATH + "{campaign}", _serve),)
