@@ -81,6 +81,7 @@ def _server(connection: Connection) -> Findings:
             "raise max_connections, or put PgBouncer between",
         )
     yield _role(connection)
+    yield from _commits(connection)
     yield from _snapshot(connection)
 
 
@@ -98,6 +99,21 @@ def _role(connection: Connection) -> Finding:
             "run `smsfleet migrate`, which sets them; a dump that was restored has none of them",
         )
     return ok("role's settings", "as `smsfleet migrate` sets them")
+
+
+def _commits(connection: Connection) -> Findings:
+    row = connection.execute("""
+        SELECT count(*) AS n, EXTRACT(EPOCH FROM clock_timestamp() - min(xact_start)) AS seconds FROM pg_stat_activity
+        WHERE wait_event = 'SyncRep' AND clock_timestamp() - state_change > interval '3 seconds'
+    """).fetchone()
+    assert row
+    if row.n:
+        yield broken(
+            "commits",
+            f"{row.n} wait for a synchronous standby, one for {duration(row.seconds)}: nothing is accepted",
+            "bring the standby back, or go on without it: `ALTER SYSTEM SET synchronous_standby_names = ''`, then"
+            " `SELECT pg_reload_conf()`",
+        )
 
 
 def _snapshot(connection: Connection) -> Findings:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -46,11 +47,14 @@ _ASK = "SELECT pg_backend_pid(), " + ", ".join(
 CONNECT_ARGUMENTS: dict[str, Any] = {
     "client_encoding": "utf8",
     "connect_timeout": 5,
-    "keepalives_idle": 5,
-    "keepalives_interval": 5,
+    "keepalives_idle": 4,
+    "keepalives_interval": 2,
     "keepalives_count": 3,
-    "tcp_user_timeout": 20_000,
+    "tcp_user_timeout": 10_000,
 }
+
+# What a URL may list for each of several hosts.
+_BY_HOST = ("host", "hostaddr", "port")
 
 _FIRST = datetime(1, 1, 1, tzinfo=UTC)
 _LAST = datetime(9999, 1, 1, tzinfo=UTC)  # with room for what is added to it
@@ -166,9 +170,38 @@ class _Door:
         return connection
 
 
+class _Hosts:
+    """Of several hosts in the URL, asks the one first that took the last connection.
+
+    One that is gone without a word costs whoever asks it five seconds.
+    """
+
+    def __init__(self) -> None:
+        self._first = 0
+
+    def connect(
+        self, connect: Callable[..., psycopg.Connection[Any]], named: dict[str, Any]
+    ) -> psycopg.Connection[Any]:
+        lists = {name: values for name in _BY_HOST if len(values := str(named.get(name, "")).split(",")) > 1}
+        if not lists:
+            return connect(**named)
+        first = self._first
+        connection = connect(
+            **named | {name: ",".join(values[first:] + values[:first]) for name, values in lists.items()}
+        )
+        info = connection.info
+        there = {"host": info.host, "hostaddr": info.hostaddr, "port": str(info.port)}
+        self._first = next(
+            place
+            for place, values in enumerate(zip(*lists.values(), strict=True))
+            if all(value in {"", there[name]} for name, value in zip(lists, values, strict=True))
+        )
+        return connection
+
+
 _door = _Door()
+_hosts = _Hosts()
 
 
 def _connect(dialect: Any, _: object, arguments: Any, named: dict[str, Any]) -> psycopg.Connection[Any]:
-    connection: psycopg.Connection[Any] = _door.open(lambda: dialect.connect(*arguments, **named))
-    return connection
+    return _door.open(lambda: _hosts.connect(partial(dialect.connect, *arguments), named))

@@ -9,6 +9,7 @@ publisher thread, which drains them in batches.
 
 import atexit
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -16,6 +17,7 @@ from contextlib import nullcontext
 from typing import Any
 
 import redis
+import redis.asyncio
 import structlog
 from sqlalchemy.orm import Session
 
@@ -38,6 +40,14 @@ MAX_FINISH_SECONDS = 5.0
 # A process tells at most this often that the same has changed: pages that are told rest as long (`web.live`).
 SAME_NEWS_SECONDS = 2.0
 
+# Nobody waits for the answer to a subscription's pings: that they do not arrive is for the kernel to notice.
+_KEEPALIVE = {
+    socket.TCP_KEEPIDLE: 5,
+    socket.TCP_KEEPINTVL: 5,
+    socket.TCP_KEEPCNT: 3,
+    socket.TCP_USER_TIMEOUT: 10_000,
+}
+
 log = structlog.get_logger(__name__)
 
 Signal = tuple[int, str, str]
@@ -49,6 +59,17 @@ def get_redis() -> redis.Redis:
     """The process's client for the Redis-protocol server, with limits on every wait."""
     return redis.Redis.from_url(
         get_settings().redis_dsn, socket_timeout=2, socket_connect_timeout=1, health_check_interval=10
+    )
+
+
+def subscriber() -> redis.asyncio.Redis:
+    """A client for one subscription, which notices a server that is gone without a word."""
+    return redis.asyncio.Redis.from_url(
+        get_settings().redis_dsn,
+        socket_connect_timeout=1,
+        socket_keepalive=True,
+        socket_keepalive_options=_KEEPALIVE,
+        health_check_interval=10,
     )
 
 

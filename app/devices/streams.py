@@ -15,7 +15,6 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-import redis.asyncio
 import structlog
 from redis.exceptions import RedisError
 from sqlalchemy import text
@@ -25,7 +24,6 @@ from starlette.types import Receive, Send
 
 from app.core import outbound
 from app.core.database import transaction
-from app.core.settings import get_settings
 from app.core.task_names import PHONES_CHANNEL
 from app.devices import presence
 from app.devices.presence import ANSWER_ARRIVES_WITHIN_SECONDS
@@ -228,10 +226,7 @@ class Streams:
                 await asyncio.sleep(1)
 
     async def _subscribed(self) -> None:
-        client = redis.asyncio.Redis.from_url(
-            get_settings().redis_dsn, socket_connect_timeout=1, socket_keepalive=True, health_check_interval=10
-        )
-        async with client, client.pubsub() as subscription:
+        async with outbound.subscriber() as client, client.pubsub() as subscription:
             await subscription.subscribe(PHONES_CHANNEL)
             await self._check()
             while True:

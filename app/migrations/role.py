@@ -21,11 +21,19 @@ ROLE_SETTINGS = {
     "lock_timeout": "300ms",
     "idle_in_transaction_session_timeout": "5s",
 }
+# Of connections by network; on a Unix socket they are nothing. A machine that is gone without a word leaves sessions
+# behind that take places and, where one was about to send, hold locks: for hours, by the kernel's own limits.
+NETWORK_SETTINGS = {
+    "tcp_keepalives_idle": "5",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "20s",
+}
 
 
 def set_up_role(connection: Connection) -> None:
     """Set them, for connections that open after the commit."""
-    for name, value in {**ROLE_SETTINGS, **PINNED}.items():
+    for name, value in {**ROLE_SETTINGS, **NETWORK_SETTINGS, **PINNED}.items():
         _set(connection, name, f"quote_literal('{value}')")
     # The tables are where this path has led; a later default of the role must not lead elsewhere.
     _set(connection, "search_path", "current_setting('search_path')")

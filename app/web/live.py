@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qs
 
-import redis.asyncio
 import structlog
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
@@ -20,12 +19,12 @@ from starlette.types import Receive, Scope, Send
 
 from app.accounts import cookies
 from app.accounts.principals import principal_of
+from app.core import outbound
 from app.core.database import transaction
 from app.core.direct import Call
 from app.core.errors import Overloaded, Unauthenticated
 from app.core.places import aside
 from app.core.security import parse_token
-from app.core.settings import get_settings
 from app.core.task_names import PAGES_CHANNEL
 from app.devices.streams import end_on_signals
 
@@ -160,10 +159,7 @@ class Pages:
                 await asyncio.sleep(1)
 
     async def _subscribed(self) -> None:
-        client = redis.asyncio.Redis.from_url(
-            get_settings().redis_dsn, socket_connect_timeout=1, socket_keepalive=True, health_check_interval=10
-        )
-        async with client, client.pubsub() as subscription:
+        async with outbound.subscriber() as client, client.pubsub() as subscription:
             await subscription.subscribe(_NOBODY, *(f"{PAGES_CHANNEL}{user}" for user in self._pages))
             self._subscription = subscription
             for page in self._every():  # what was said meanwhile is lost
