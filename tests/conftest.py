@@ -106,6 +106,7 @@ PROGRAMS = {
     "needs_caddy": ("caddy",),
     "needs_curl": ("curl",),
     "needs_hadolint": ("hadolint",),
+    "needs_haproxy": ("haproxy",),
     "needs_node": ("node",),
     "needs_php": ("php",),
     "needs_pgbouncer": ("pgbouncer",),
