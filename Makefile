@@ -12,7 +12,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-versi
 WANTED = $(shell cat $(LOCKS) pyproject.toml | cksum)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install up demo check format test test-only test-parts migration endpoints catalogs interleavings chaos mutations bench audit lock FORCE
+.PHONY: help setup install up demo check format test test-only test-parts migration endpoints catalogs interleavings chaos hosts mutations bench audit lock FORCE
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -67,6 +67,9 @@ interleavings: $(READY) ## every pair of operations against each other, statemen
 
 chaos: $(READY) ## users, phones and receivers while everything breaks; ARGS="--messages 20000 --blows 46 --seed 1"
 	@exec $(BIN)/python -m tests.chaos $(ARGS)
+
+hosts: $(READY) ## the same on six machines, as network namespaces, that are cut off, killed and failed over; as root, with haproxy
+	@exec $(BIN)/python -m tests.chaos --hosts --html hosts.html $(ARGS)
 
 mutations: $(READY) ## break copies of the product on purpose, to see that the proof finds it; ONLY="sweep" for some
 	@exec $(BIN)/python -m tests.mutations $(ONLY)

@@ -176,11 +176,8 @@ class Blow(NamedTuple):
     seed: int
 
 
-def plan(seed: int, count: int, *, can_fill_disk: bool, only: str = "") -> list[Blow]:
-    """All faults, or those with a word in their name, in an order of the seed's, then again; each fourth blow is of two
-    at once.
-    """
-    usable = [fault for fault in FAULTS if only in fault.name and (can_fill_disk or fault.name != "disk full")]
+def plan(seed: int, count: int, usable: Sequence[Fault]) -> list[Blow]:
+    """All these faults in an order of the seed's, then again; each fourth blow is of two at once."""
     random = Random(seed)
     blows: list[Blow] = []
     bag: list[Fault] = []

@@ -20,7 +20,29 @@ LINKS = (
 SHAPE = Shape(api=2, dispatch=2, webhooks=2, flower=False)
 
 
-class Breakable(Installation):
+class Mortal(Installation):
+    """One that can die as a whole."""
+
+    def crash(self) -> None:
+        """As when the machine loses its power: everything is gone at once, the supervisor too."""
+        self._ended.set()
+        if self._keeper.is_alive():
+            self._keeper.join()
+        with self._lock:
+            for child in self.processes.values():
+                child.send(signal.SIGKILL)
+            for child in self.processes.values():
+                child.wait()
+                child.release()
+            self.processes.clear()
+        self._close_control()
+        while self._listeners:
+            self._listeners.popitem()[1].close()
+        assert self._folder
+        self._folder.close()
+
+
+class Breakable(Mortal):
     """Its processes find database and broker at the ends of links."""
 
     def __init__(self, data_dir: Path, network: Network, output: Callable[[str, str], None], **settings: Any) -> None:
@@ -60,23 +82,6 @@ class Breakable(Installation):
     def signal(self, name: str, number: signal.Signals) -> None:
         with self._lock:
             self.processes[name].send(number)
-
-    def crash(self) -> None:
-        """As when the machine loses its power: everything is gone at once, the supervisor too."""
-        self._ended.set()
-        self._keeper.join()
-        with self._lock:
-            for child in self.processes.values():
-                child.send(signal.SIGKILL)
-            for child in self.processes.values():
-                child.wait()
-                child.release()
-            self.processes.clear()
-        self._close_control()
-        while self._listeners:
-            self._listeners.popitem()[1].close()
-        assert self._folder
-        self._folder.close()
 
     def backends(self) -> list[int]:
         """The database's processes that serve the gateway."""

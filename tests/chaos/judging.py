@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import median
 from typing import Any, NamedTuple
 
@@ -38,10 +39,12 @@ class Recovered(NamedTuple):
 
     event: Event
     seconds: float | None
+    pause: float  # the longest without a single send on air, since it began
 
 
 @dataclass
 class Verdict:
+    title: str
     seed: int
     seconds: float
     lines: list[Line] = field(default_factory=list)
@@ -82,7 +85,7 @@ def judge(run: Run) -> Verdict:
     """Wait for what receivers have still to hear, and compare everything with everything."""
     seen = [_look(run, user) for user in run.users]
     run.wait_told(lambda: _untold(run, seen))
-    verdict = Verdict(run.options.seed, round(run.seconds, 1))
+    verdict = Verdict(run.title, run.options.seed, round(run.seconds, 1))
     verdict.lines += _of_messages(run, seen)
     verdict.lines += _of_campaigns(run, seen)
     verdict.lines += _of_webhooks(run, seen)
@@ -276,6 +279,13 @@ def _recovery(event: Event, events: list[Event], asked: list[tuple[float, float]
         end = later
 
 
+def _pause(event: Event, back: float | None, left: list[float]) -> float:
+    """The longest time between two single sends of which some was between the blow and its recovery."""
+    end = event.ended + (back or 0.0)
+    gaps = [later - at for at, later in pairwise(left) if later > event.began and at < end]
+    return round(max(gaps, default=0.0), 2)
+
+
 def _of_time(run: Run, verdict: Verdict) -> None:
     length = int(run.seconds) + 1
     verdict.on_air, verdict.accepted = [0] * length, [0] * length
@@ -292,7 +302,10 @@ def _of_time(run: Run, verdict: Verdict) -> None:
             verdict.accepted[min(int(sent.answered), length - 1)] += 1
             if sent.single and name in began:
                 asked.append((sent.asked, began[name]))
-    verdict.recovered += [Recovered(event, _recovery(event, run.events, asked)) for event in run.events]
+    left = sorted(at for _, at in asked)
+    for event in run.events:
+        back = _recovery(event, run.events, asked)
+        verdict.recovered.append(Recovered(event, back, _pause(event, back, left)))
     known = [one.seconds for one in verdict.recovered if one.seconds is not None]
     windows = [sum(verdict.on_air[place : place + WINDOW]) / WINDOW for place in range(length - WINDOW)]
     verdict.lines += [
@@ -302,6 +315,7 @@ def _of_time(run: Run, verdict: Verdict) -> None:
             (f"{one.event.name}: {one.seconds} s" for one in verdict.recovered if (one.seconds or 0) > BACK_WITHIN),
         ),
         Line("longest recovery, seconds", max(known, default=0.0)),
+        Line("longest pause of single sends, seconds", max((one.pause for one in verdict.recovered), default=0.0)),
         Line("median recovery, seconds", round(median(known), 2) if known else 0.0),
         Line("SMS on air per second, mean", round(sum(verdict.on_air) / length, 1)),
         Line(f"SMS on air per second, worst {WINDOW} s", min(windows, default=0.0)),

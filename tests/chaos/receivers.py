@@ -19,14 +19,14 @@ async def _lie(request: Received, writer: asyncio.StreamWriter) -> None:
 class Receivers:
     """One for all accounts. `mood` is how it does at present: well, or "hang" or "fail" to all."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, host: str = "127.0.0.1") -> None:
         self._seed = seed
         self._lock = threading.Lock()
         self._tries: Counter[str] = Counter()
         self.mood = "well"
         # By path, message and status: the ids under which it was told, and how often.
         self.told: dict[tuple[str, str, str], Counter[str]] = defaultdict(Counter)
-        self._receiver = Receiver(behaviour=self._behave)
+        self._receiver = Receiver(host, behaviour=self._behave)
 
     def __enter__(self) -> Self:
         self._receiver.__enter__()

@@ -18,7 +18,7 @@ table {{ border-collapse: collapse; }}
 td, th {{ padding: .15em .8em; text-align: left; border-bottom: 1px solid #ddd; }}
 td.n {{ text-align: right; }} .bad {{ background: #fcc; }} svg text {{ font-size: 10px; fill: #444; }}
 </style>
-<h1>Seed {seed}</h1>
+<h1>Seed {seed}, {title}</h1>
 <p>{summary}</p>
 <h2>Time line</h2>
 <p>SMS on air in each second (blue), sends accepted (grey line), and what was broken when (red).</p>
@@ -26,17 +26,20 @@ td.n {{ text-align: right; }} .bad {{ background: #fcc; }} svg text {{ font-size
 <h2>Judged from outside</h2>
 <table><tr><th>figure</th><th>found</th><th>wanted</th></tr>{lines}</table>
 <h2>Blows</h2>
-<table><tr><th>at</th><th>what</th><th>lasted</th><th>until a new single send was on air</th></tr>{blows}</table>
+<table><tr><th>at</th><th>what</th><th>lasted</th><th>until a new single send was on air</th>
+<th>longest without one since it began</th></tr>{blows}</table>
 """
 
 
 def show(verdict: Verdict) -> None:
     """Print the tables."""
     console = Console()
-    blows = Table("at", "blow", "lasted", "recovered")
-    for event, seconds in verdict.recovered:
+    blows = Table("at", "blow", "lasted", "recovered", "longest pause")
+    for event, seconds, pause in verdict.recovered:
         recovered = "never" if seconds is None else f"{seconds:.1f} s"
-        blows.add_row(f"{event.began:.0f} s", event.name, f"{event.ended - event.began:.1f} s", recovered)
+        blows.add_row(
+            f"{event.began:.0f} s", event.name, f"{event.ended - event.began:.1f} s", recovered, f"{pause:.1f} s"
+        )
     console.print(blows)
     lines = Table("figure", "found", "wanted")
     for line in verdict.lines:
@@ -57,11 +60,16 @@ def page(verdict: Verdict) -> str:
     blows = "".join(
         f'<tr><td class="n">{event.began:.0f} s</td><td>{escape(event.name)}</td>'
         f'<td class="n">{event.ended - event.began:.1f} s</td>'
-        f'<td class="n">{"never" if seconds is None else f"{seconds:.1f} s"}</td></tr>'
-        for event, seconds in verdict.recovered
+        f'<td class="n">{"never" if seconds is None else f"{seconds:.1f} s"}</td><td class="n">{pause:.1f} s</td></tr>'
+        for event, seconds, pause in verdict.recovered
     )
     return _PAGE.format(
-        seed=verdict.seed, summary=escape(verdict.summary), svg=time_line(verdict), lines=lines, blows=blows
+        seed=verdict.seed,
+        title=verdict.title,
+        summary=escape(verdict.summary),
+        svg=time_line(verdict),
+        lines=lines,
+        blows=blows,
     )
 
 
@@ -80,7 +88,7 @@ def time_line(verdict: Verdict) -> str:
         f"{place * scale:.1f},{_HEIGHT - min(n, most) * _HEIGHT / most:.1f}" for place, n in enumerate(verdict.accepted)
     )
     marks, ends = [], [0.0] * len(verdict.recovered)
-    for event, _ in verdict.recovered:
+    for event, *_ in verdict.recovered:
         row = next(row for row in count() if row >= len(ends) or ends[row] <= event.began * scale)
         width = max((event.ended - event.began) * scale, 2)
         x, y = event.began * scale, _HEIGHT + 6 + row * _ROW

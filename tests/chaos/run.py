@@ -9,17 +9,18 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import psycopg
 
 from app.local.home import open_home
 from phones.behaviour import Behaviour
 from phones.fleet import FleetThread
-from tests.chaos.faults import Blow, End, Fault, plan
+from tests.chaos.faults import FAULTS, Blow, End, Fault, plan
 from tests.chaos.installation import LINKS, Breakable
 from tests.chaos.network import Network
 from tests.chaos.receivers import Receivers
@@ -65,6 +66,14 @@ class Event:
     ended: float = 0.0
 
 
+class Places(NamedTuple):
+    """Where users and phones find the gateway, and its workers the receivers."""
+
+    users: str
+    phones: str
+    receivers: str
+
+
 class Disk:
     """The small disk of the database; none where mounting is not allowed."""
 
@@ -94,6 +103,8 @@ class Disk:
 class Run:
     """Does it all; what is left to judge are `users`, `fleets`, `receivers` and `events`."""
 
+    title: ClassVar[str] = "one machine"
+
     options: Options
     say: Callable[[str], None]
     events: list[Event] = field(default_factory=list)
@@ -121,20 +132,14 @@ class Run:
         with contextlib.ExitStack() as stack:
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="smsfleet-chaos-"))) / "data"
             folder.mkdir(mode=0o700)
-            self.network = stack.enter_context(Network(*LINKS))
-            self.receivers = stack.enter_context(Receivers(self.options.seed))
-            self.network["workers - receivers"].target = ("127.0.0.1", self.receivers.port)
-            self.disk = Disk(folder, 1500)
-            stack.callback(self.disk.remove)
-            self._start(folder)
-            stack.callback(self._end)
+            places = self._open(stack, folder)
             self.began = time.monotonic()
-            hooks = f"http://127.0.0.1:{self.network['workers - receivers'].port}"
-            api, edge = (f"http://127.0.0.1:{self.network[link].port}" for link in ("users - api", "phones - api"))
-            self.users = [User(place, api, hooks, self.began) for place in range(self.options.users)]
+            self.users = [
+                User(place, places.users, places.receivers, self.began) for place in range(self.options.users)
+            ]
             for user in self.users:
                 fleet = FleetThread(
-                    edge,
+                    places.phones,
                     user.enrolling_key,
                     count=self.options.phones,
                     behaviour=self._behaviour,
@@ -142,6 +147,31 @@ class Run:
                 )
                 self.fleets.append(stack.enter_context(fleet))
             yield
+
+    def _open(self, stack: contextlib.ExitStack, folder: Path) -> Places:
+        """Start what is inside, and say where it is found."""
+        self.network = stack.enter_context(Network(*LINKS))
+        self.receivers = stack.enter_context(Receivers(self.options.seed))
+        self.network["workers - receivers"].target = ("127.0.0.1", self.receivers.port)
+        self.disk = Disk(folder, 1500)
+        stack.callback(self.disk.remove)
+        self._start(folder)
+        stack.callback(self._end)
+        return Places(
+            *(
+                f"http://127.0.0.1:{self.network[link].port}"
+                for link in ("users - api", "phones - api", "workers - receivers")
+            )
+        )
+
+    @property
+    def database_url(self) -> str:
+        return self.installation.database_url
+
+    @property
+    def faults(self) -> list[Fault]:
+        """What may break."""
+        return [fault for fault in FAULTS if self.disk.ok or fault.name != "disk full"]
 
     def _start(self, folder: Path) -> None:
         self._folder = folder
@@ -182,7 +212,8 @@ class Run:
 
     def execute(self) -> None:
         """Traffic and blows, then let everything come to rest."""
-        blows = plan(self.options.seed, self.options.blows, can_fill_disk=self.disk.ok, only=self.options.only)
+        usable = [fault for fault in self.faults if self.options.only in fault.name]
+        blows = plan(self.options.seed, self.options.blows, usable)
         gaps = [self.random.uniform(*self.options.gap) for _ in blows]
         duration = WARM_SECONDS + TAIL_SECONDS + sum(gaps) + sum(blow.seconds for blow in blows)
         self._stop = threading.Event()
@@ -275,8 +306,7 @@ class Run:
         self.say(f"{event.began:6.1f} s  {event.name}" + (f" for {blow.seconds:.1f} s" if blow.seconds > 0 else ""))
         ends = [end for fault in blow.faults if (end := self._begin(fault, Random(blow.seed)))]
         self._stop.wait(blow.seconds if ends else 0)
-        for end in ends:
-            end()
+        together(ends)
         # What mends itself, or was begun for good, counts from when it came; to start everything anew takes its time.
         event.ended = self.now if ends or "kill everything" in event.name else event.began
 
@@ -296,7 +326,7 @@ class Run:
     def gone(self, user: User) -> set[int]:
         """Numbers of the phones of an account that died or were removed."""
         names = list(self.dead(user) | self.removed)
-        with psycopg.connect(self.installation.database_url) as connection:
+        with psycopg.connect(self.database_url) as connection:
             rows = connection.execute("SELECT id FROM devices WHERE device_id = ANY(%s)", [names])
             return {number for (number,) in rows}
 
@@ -345,7 +375,7 @@ class Run:
     def _waiting(self) -> int:
         """How many messages are pending, but for those that a dead phone has."""
         dead = [name for user in self.users for name in self.dead(user)]
-        with psycopg.connect(self.installation.database_url) as connection:
+        with psycopg.connect(self.database_url) as connection:
             row = connection.execute(
                 "SELECT count(*) FROM message_queue WHERE stage = 0 OR device_id NOT IN"
                 " (SELECT id FROM devices WHERE device_id = ANY(%s))",
@@ -363,7 +393,7 @@ class Run:
     def _pass_time(self, user: User) -> int:
         """Let a day pass for messages that a phone which is gone was given: nobody can know what became of them."""
         gone = sorted(self.gone(user))
-        with psycopg.connect(self.installation.database_url) as connection:
+        with psycopg.connect(self.database_url) as connection:
             return connection.execute(
                 "UPDATE message_queue SET valid_until = valid_until - interval '2 days'"
                 " WHERE stage IN (1, 2) AND device_id = ANY(%s)",
@@ -373,6 +403,13 @@ class Run:
     def wait_told(self, missing: Callable[[], Any]) -> None:
         with contextlib.suppress(AssertionError):
             until(lambda: not missing(), SETTLE_SECONDS)
+
+
+def together(ends: list[End]) -> None:
+    """Mend several at once: one may need another."""
+    with ThreadPoolExecutor() as pool:
+        for done in [pool.submit(end) for end in ends]:
+            done.result()
 
 
 def newest_seed() -> int:

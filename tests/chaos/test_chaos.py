@@ -31,9 +31,9 @@ def test_nothing_is_lost_and_nothing_goes_out_twice_whatever_breaks(seed):
 
 
 def test_a_seed_is_a_plan_and_a_long_one_has_every_fault():
-    blows = plan(1, 60, can_fill_disk=True)
-    assert blows == plan(1, 60, can_fill_disk=True)
-    assert blows != plan(2, 60, can_fill_disk=True)
+    blows = plan(1, 60, FAULTS)
+    assert blows == plan(1, 60, FAULTS)
+    assert blows != plan(2, 60, FAULTS)
     assert {fault for blow in blows for fault in blow.faults} == set(FAULTS)
     assert any(len(blow.faults) == 2 for blow in blows)
 
