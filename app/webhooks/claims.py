@@ -202,7 +202,8 @@ _CLAIM = text(f"""
         FROM (SELECT DISTINCT user_id, origin FROM leased WHERE lease_id IS NOT NULL) s ORDER BY user_id, origin
         ON CONFLICT (user_id, origin) DO UPDATE SET last_served_at = excluded.last_served_at
     )
-    SELECT q.*, d.webhook_id, d.body, w.url AS account_url, w.origin AS account_origin, s.secrets
+    SELECT q.*, d.webhook_id, d.body, w.url AS account_url, w.origin AS account_origin, s.secrets,
+        EXISTS (SELECT FROM users u WHERE u.id = q.user_id AND u.blocked_at IS NOT NULL) AS is_blocked
     FROM leased q JOIN webhook_deliveries d ON d.id = q.delivery_id
         LEFT JOIN webhook_urls w ON w.user_id = d.user_id AND w.hook = d.hook AND w.disabled_at IS NULL
         LEFT JOIN (SELECT user_id, {VALID_SECRETS} AS secrets FROM webhook_secrets) s ON s.user_id = q.user_id
@@ -351,8 +352,13 @@ def allot(
 
 
 def _calls(session: Session, rows: Sequence[Any]) -> list[Call]:
-    """The claimed rows as calls; those whose account URL was changed are moved to it, or given up if there is none."""
-    leased = [row for row in rows if row.lease_id is not None]
+    """The claimed rows as calls; those whose account URL was changed are moved to it, or given up if there is none, as
+    are those of blocked accounts.
+    """
+    leased = [row for row in rows if row.lease_id is not None and not row.is_blocked]
+    blocked = [row.delivery_id for row in rows if row.is_blocked]
+    if blocked:
+        session.execute(_DROP, {"ids": blocked, "error": "The account is blocked."})
     ready = [row for row in leased if row.hook == "callback" or row.account_url == row.url]
     outdated = [row for row in leased if row.hook != "callback" and row.account_url != row.url]
     moved = [row for row in outdated if row.account_url is not None]

@@ -66,6 +66,20 @@ def test_gone_gives_up_what_waits_for_that_callback_and_no_other(receiver, deliv
     assert value("SELECT state FROM webhook_deliveries WHERE message_id = 4") == "pending"
 
 
+def test_nothing_is_posted_for_a_blocked_account_and_what_waits_can_be_replayed(receiver, start_deliverer) -> None:
+    """However many posts to somebody else an account has left, blocking it ends them."""
+    user, innocent = make_user(), make_user("other@example.com")
+    set_url(user, receiver.url("/own"))
+    write(status(user, 1), *(callback(user, receiver.url("/victim"), n) for n in range(2, 300)))
+    write(callback(innocent, receiver.url("/innocent"), 500))
+    execute("UPDATE users SET blocked_at = clock_timestamp() WHERE id = :user", user=user)
+    start_deliverer()
+    until(lambda: value("SELECT count(*) FROM webhook_queue") == 0)
+    assert {each.path for each in receiver.received} == {"/innocent"}
+    ended = "SELECT count(*) FROM webhook_deliveries WHERE user_id = :user AND state = 'failed' AND error = :error"
+    assert value(ended, user=user, error="The account is blocked.") == 299
+
+
 def test_five_days_of_failing_only_switch_the_url_off(receiver, deliverer) -> None:
     receiver.behaviour = answer(500)
     user = make_user()
