@@ -6,6 +6,7 @@ from any of its versions to any other (decision 31). With `SMSFLEET_BACKUP_KEY` 
 """
 
 import os
+import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
@@ -69,9 +70,11 @@ Connection = psycopg.Connection[Any]
 
 def take(target: Path) -> Manifest:
     """Write an archive of the database that the settings name. The file appears when it is whole."""
-    new = target.with_name(target.name + ".part")
+    # A name that nobody knows before: somebody else's link may be in the folder, or another backup under way.
+    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    new = Path(name)
     try:
-        with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with os.fdopen(descriptor, "wb") as file:
             manifest = write(file)
             file.flush()
             os.fsync(file.fileno())
