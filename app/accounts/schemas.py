@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationInfo
 
 from app.accounts.audit import Action
 from app.accounts.principals import Ability
+from app.accounts.second_factor import SECRET_FORM
 from app.core.allowed_hours import AllowedHours, ZoneName
 from app.core.envelope import Money, Timestamp
 from app.core.numbers import is_region
@@ -114,7 +115,7 @@ class Credentials(Body):
 class SecondFactor(Body):
     """A secret that an authenticator app has taken, and a code of it."""
 
-    secret: Annotated[str, Field(pattern="^[A-Z2-7]{16,64}$")]
+    secret: Annotated[str, Field(pattern=f"^{SECRET_FORM}$")]
     code: Annotated[str, Field(max_length=64)]
 
 

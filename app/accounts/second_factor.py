@@ -25,6 +25,7 @@ DIGITS = 6
 # Clocks of phones are off by a little.
 STEPS_AROUND = 1
 RECOVERY_CODES = 10
+SECRET_FORM = "[A-Z2-7]{16,64}"  # noqa: S105 - what one looks like
 _SECRET_BYTES = 20
 _RECOVERY_LENGTH = 12
 _WRONG = "The code is wrong. Check that the phone's clock is right."

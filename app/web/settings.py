@@ -1,6 +1,7 @@
 """The account: settings, language, password, sessions, plan, and its end."""
 
 import io
+import re
 from typing import Any
 from zoneinfo import available_timezones
 
@@ -184,7 +185,9 @@ def turn_on_second_factor(visit: Posts) -> Response:
                 recovery = second_factor.turn_on(session, user, wanted.secret, wanted.code)
                 sessions.end_all(session, visit.me.user_id, but=visit.me.token_id)
     except AppError as error:
-        return _second_factor(visit, visit.given("secret") or second_factor.new_secret(), error)
+        typed = visit.given("secret")
+        is_one = re.fullmatch(second_factor.SECRET_FORM, typed)
+        return _second_factor(visit, typed if is_one else second_factor.new_secret(), error)
     return page(visit, "second_factor.html", codes=recovery)
 
 
