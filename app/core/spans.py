@@ -40,10 +40,6 @@ class Span:
         context = span.get_span_context()
         self.traceparent = f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"
 
-    @property
-    def sampled(self) -> bool:
-        return self._span.is_recording()
-
     def rename(self, name: str) -> None:
         self._span.update_name(name)
 

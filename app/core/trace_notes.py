@@ -91,8 +91,9 @@ def notes_of(session: Session) -> Notes:
 
 
 def remember(session: Session, message: int, trace: str) -> None:
-    """What happens to this message from now on belongs to this trace."""
-    notes_of(session).messages[message] = trace
+    """What happens to this message from now on belongs to this trace, if that is one that is kept."""
+    if tracing.is_sampled(trace):
+        notes_of(session).messages[message] = trace
 
 
 def tell(session: Session, what: Iterable[tuple[str, int]]) -> None:

@@ -78,6 +78,10 @@ def moment(
         return noted.traceparent
 
 
+def is_sampled(traceparent: str) -> bool:
+    return bool(int(traceparent[-2:], 16) & 1)
+
+
 def is_same(one: str | None, other: str | None) -> bool:
     """Whether two `traceparent`s are of one trace."""
     return one is not None and other is not None and one.split("-")[1] == other.split("-")[1]
