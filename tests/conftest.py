@@ -22,7 +22,7 @@ from app.local.servers import EmbeddedPostgres, EmbeddedValkey
 from tests.support import parts
 from tests.support.parts import OtherPostgres
 
-pytest_plugins = ["tests.support.phone_fixtures"]
+pytest_plugins = ["tests.support.browser", "tests.support.phone_fixtures"]
 
 _DEVICE_IDS = itertools.count(1000, 1000)
 

@@ -6,6 +6,7 @@ something was last done; a file that remembers can be damaged, and a wall clock 
 
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import celery.beat
@@ -48,6 +49,12 @@ class Scheduler(celery.beat.Scheduler):
         watchdog.alive()
         return max(0.0, min(self._due.values()) - time.monotonic())
 
+    def close(self) -> None:
+        """Called at the end that was asked for."""
+        super().close()
+        with suppress(redis.RedisError):
+            heartbeat.end(get_redis(), heartbeat.BEAT, heartbeat.this_process())
+
 
 def _say_it_runs() -> None:
     try:
@@ -70,6 +77,7 @@ class Inside(threading.Thread):
         scheduler = Scheduler(app=self._app)
         while not self.ending.wait(scheduler.tick()):
             self._pulses = 0
+        scheduler.close()
 
     def stands_still(self) -> bool:
         """Asked with each pulse of the worker, which proves that the broker takes what it is sent."""

@@ -8,6 +8,7 @@ there every few seconds, and ends itself when none comes back while the broker t
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any
 
 import redis
@@ -42,6 +43,7 @@ class Pulse:
         self._kinds = kinds
         self._ending = threading.Event()
         self._sent_at: float | None = None  # since when one is under way
+        self._tell(heartbeat.begin)
         threading.Thread(target=self._run, name="pulse", daemon=True).start()
 
     def came_back(self) -> None:
@@ -51,15 +53,20 @@ class Pulse:
         if beat.stands_still():
             log.error("beat in this worker stands still: it ends, to be started again")
             os._exit(1)
-        try:
-            for kind in self._kinds:
-                heartbeat.note(get_redis(), kind, self._worker)
-        except redis.RedisError as error:
-            log.warning("the worker's heartbeat was not written", error=error)
+        if not self._ending.is_set():
+            self._tell(heartbeat.note)
 
     def end(self) -> None:
         """The worker is being stopped: it takes nothing more, and that is right."""
         self._ending.set()
+        self._tell(heartbeat.end)
+
+    def _tell(self, what: Callable[[redis.Redis, str, str], None]) -> None:
+        try:
+            for kind in self._kinds:
+                what(get_redis(), kind, self._worker)
+        except redis.RedisError as error:
+            log.warning("the worker's heartbeat was not written", error=error)
 
     def _run(self) -> None:
         due = time.monotonic()

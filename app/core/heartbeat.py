@@ -1,5 +1,6 @@
 """The marks that working processes leave in Valkey every few seconds, for who asks whether the gateway works.
 
+One that is asked to end takes its mark with it; so who begins and finds the mark of its name knows that it died.
 A worker leaves its mark when a task that it sent to itself came back through the broker and its pool, beat when it sent
 its ticks, an API process when its event loop turned.
 """
@@ -13,10 +14,15 @@ import redis
 from app.core.task_names import QueueName
 
 LASTS_SECONDS = 30
+# Older than a mark gets of a process that has time to leave the next one.
+LATE_SECONDS = 15
+# So long it is told that a process died.
+TOLD_SECONDS = 600
 _FORGOTTEN_SECONDS = 3600
 
 BEAT = "beat"
 API = "api"
+_DEATHS = "died"
 # Whatever a healthy gateway has: workers of each queue, and something that ticks.
 NEEDED = (*QueueName, BEAT)
 
@@ -34,6 +40,32 @@ def note(client: redis.Redis, kind: str, name: str) -> None:
         pipeline.zremrangebyscore(_key(kind), 0, now - _FORGOTTEN_SECONDS)
         pipeline.expire(_key(kind), _FORGOTTEN_SECONDS)
         pipeline.execute()
+
+
+def end(client: redis.Redis, kind: str, name: str) -> None:
+    """The process ends as it was asked to, and nobody is to miss it."""
+    client.zrem(_key(kind), name)
+
+
+def begin(client: redis.Redis, kind: str, name: str) -> None:
+    """A process of this name begins, which one that died before it had too. Before its first mark."""
+    if client.zscore(_key(kind), name) is None:
+        return
+    now, _ = client.time()
+    with client.pipeline() as pipeline:
+        pipeline.zadd(_DEATHS, {name: now})
+        pipeline.zremrangebyscore(_DEATHS, 0, now - TOLD_SECONDS)
+        pipeline.expire(_DEATHS, TOLD_SECONDS)
+        pipeline.execute()
+
+
+def deaths(client: redis.Redis) -> dict[str, int]:
+    """The processes that died and were started again within ten minutes, and how many seconds ago that was."""
+    now, _ = client.time()
+    with client.pipeline(transaction=False) as pipeline:
+        pipeline.zrangebyscore(_DEATHS, now - TOLD_SECONDS, "+inf", withscores=True)
+        [found] = pipeline.execute()
+    return {name.decode(): max(0, now - int(at)) for name, at in found}
 
 
 def ages(client: redis.Redis, *kinds: str) -> dict[str, dict[str, int]]:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import redis
 import structlog
@@ -33,6 +33,7 @@ async def signs_of_life() -> AsyncIterator[None]:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.to_thread(_end)
 
 
 async def _signs() -> None:
@@ -45,6 +46,11 @@ async def _heartbeats() -> None:
     while True:
         await asyncio.to_thread(_note)
         await asyncio.sleep(HEARTBEAT_SECONDS)
+
+
+def _end() -> None:
+    with suppress(redis.RedisError):
+        heartbeat.end(get_redis(), heartbeat.API, heartbeat.this_process())
 
 
 def _note() -> None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import redis
 from fastapi import APIRouter, Response
@@ -19,17 +19,28 @@ from app.core.errors import AppError, NotFound, Refused
 from app.core.outbound import get_redis
 from app.core.refusals import OWN_ACCOUNT
 from app.core.settings import get_settings
+from app.core.task_names import QueueName
 from app.core.validation import Body, Integer, row_id
 from app.devices.presence import ONLINE
 from app.messages.states import Stage
 from app.web import flower
 from app.web.pages import PageRoute, go, page
 from app.web.visits import Operator, OperatorPosts, Visit
+from app.web.words import marked
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 MAX_COUNTED = 100_000
 _USERS_SHOWN = 100
+
+
+_DOES: dict[str, str] = {
+    QueueName.DISPATCH: marked("gives messages to phones"),
+    QueueName.WEBHOOKS: marked("calls webhooks"),
+    QueueName.UPKEEP: marked("looks after what is late or old"),
+    heartbeat.BEAT: marked("gives the beat"),
+    heartbeat.API: marked("answers browsers, programs and phones"),
+}
 
 
 class Months(Body):
@@ -45,8 +56,25 @@ class Process:
     age: int
 
     @property
+    def does(self) -> str:
+        """What it is for."""
+        return _DOES[self.kind]
+
+    @property
     def works(self) -> bool:
         return self.age < heartbeat.LASTS_SECONDS
+
+    @property
+    def is_late(self) -> bool:
+        return heartbeat.LATE_SECONDS <= self.age < heartbeat.TOLD_SECONDS
+
+
+class Trouble(NamedTuple):
+    """What does not work, as a code with the name of what it speaks of, and since how many seconds."""
+
+    code: str
+    name: str = ""
+    seconds: int = 0
 
 
 _STANDING = text(f"""
@@ -70,18 +98,21 @@ def _processes() -> list[Process]:
     return [Process(str(kind), name, age) for kind in kinds for name, age in sorted(ages[kind].items())]
 
 
-def troubles() -> list[tuple[str, str]]:
-    """What does not work, as codes with the name of what they speak of."""
+def troubles() -> list[Trouble]:
+    """What does not work."""
     try:
         return _troubles(_processes())
     except redis.RedisError:
-        return [("broker", "")]
+        return [Trouble("broker")]
 
 
-def _troubles(processes: list[Process]) -> list[tuple[str, str]]:
+def _troubles(processes: list[Process]) -> list[Trouble]:
     working = {process.kind for process in processes if process.works}
     idle = [str(kind) for kind in heartbeat.NEEDED if str(kind) not in working]
-    return [("beat" if kind == heartbeat.BEAT else "queue", kind) for kind in idle]
+    found = [Trouble("beat" if kind == heartbeat.BEAT else "queue", kind) for kind in idle]
+    late = {process.name: process.age for process in processes if process.is_late}
+    found += [Trouble("late", name, age) for name, age in late.items()]
+    return found + [Trouble("died", name, age) for name, age in heartbeat.deaths(get_redis()).items()]
 
 
 def standing(session: Session) -> dict[str, Any]:
@@ -92,7 +123,7 @@ def standing(session: Session) -> dict[str, Any]:
         found = {"processes": processes, "troubles": _troubles(processes), "queues": broker.lengths(settings)}
         name = broker.name(settings)
     except broker.ERRORS:
-        return {**row, "broker": None, "processes": [], "troubles": [("broker", "")], "queues": {}}
+        return {**row, "broker": None, "processes": [], "troubles": [Trouble("broker")], "queues": {}}
     return {**row, **found, "broker": name}
 
 
