@@ -4,7 +4,7 @@ Rows are only ever added, in the transaction of what they tell of; they go by ag
 No secret, message text or phone number of a recipient gets here: details are names, numbers of rows and words.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -84,6 +84,8 @@ def record(session: Session, action: Action, user_id: int | None, subject: int |
 _LIST = """
     SELECT id, user_id, action, subject, details, by, actor_id, token_id, address, created_at
     FROM audit_events WHERE {which} AND id < :before AND (CAST(:action AS text) IS NULL OR action = :action)
+      AND created_at >= COALESCE(CAST(:since AS timestamptz), '-infinity')
+      AND created_at <= COALESCE(CAST(:until AS timestamptz), 'infinity')
     ORDER BY id DESC LIMIT :most
 """
 _OF_ACCOUNT = text(_LIST.format(which="user_id = :user"))
@@ -107,12 +109,33 @@ class Entry:
 
 
 def entries(
-    session: Session, user_id: int | None, *, most: int, before: int | None = None, action: Action | None = None
+    session: Session,
+    user_id: int | None,
+    *,
+    most: int,
+    before: int | None = None,
+    action: Action | None = None,
+    since: datetime | None = None,
+    until: datetime | None = None,
 ) -> tuple[list[Entry], int | None]:
     """What was done to an account, or anywhere (None), newest first, and where the next page begins."""
-    values = {"user": user_id, "before": before or MAX_ID, "action": action, "most": most + 1}
+    values = {
+        "user": user_id,
+        "before": before or MAX_ID,
+        "action": action,
+        "since": since,
+        "until": until,
+        "most": most + 1,
+    }
     found = [Entry(*row) for row in session.execute(_OF_ALL if user_id is None else _OF_ACCOUNT, values)]
     return found[:most], found[most - 1].id if len(found) > most else None
+
+
+def as_its_owner_sees(entry: Entry, user_id: int) -> Entry:
+    """Of an operator the account's owner learns that it was one."""
+    if entry.actor_id in {None, user_id}:
+        return entry
+    return replace(entry, by="operator", token_id=None, address=None)
 
 
 BATCH_SIZE = 2000

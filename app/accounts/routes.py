@@ -319,18 +319,21 @@ def list_audit(
 ) -> Envelope[AuditPage]:
     """List what was done to your account, by whom and from where, newest first."""
     found, cursor = audit.entries(
-        session, principal.user_id, most=wanted.per_page, before=wanted.cursor, action=wanted.action
+        session,
+        principal.user_id,
+        most=wanted.per_page,
+        before=wanted.cursor,
+        action=wanted.action,
+        since=wanted.since,
+        until=wanted.until,
     )
     data = [_audit_entry(entry, principal.user_id) for entry in found]
     return Envelope(data=AuditPage(data=data, next_cursor=cursor, per_page=wanted.per_page))
 
 
 def _audit_entry(entry: audit.Entry, user_id: int) -> AuditOut:
-    """As the account's owner sees it: of an operator, that it was one."""
-    shown = asdict(entry) | {"details": entry.details or {}}
-    if entry.actor_id not in {None, user_id}:
-        shown |= {"by": "operator", "token_id": None, "address": None}
-    return AuditOut.model_validate(shown)
+    shown = audit.as_its_owner_sees(entry, user_id)
+    return AuditOut.model_validate(asdict(shown) | {"details": entry.details or {}})
 
 
 @router.get("/subscription")

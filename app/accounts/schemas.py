@@ -12,7 +12,7 @@ from app.core.envelope import Money, Timestamp
 from app.core.numbers import is_region
 from app.core.pages import MAX_PER_PAGE, PER_PAGE
 from app.core.settings import FEATURES, Feature
-from app.core.validation import Body, Boolean, Email, Filter, Integer, Moment, Strict, fault
+from app.core.validation import Body, Boolean, Email, Filter, Integer, Moment, Since, Strict, Until, fault
 
 # Of a phone, in seconds between two messages.
 MAX_SEND_DELAY = 86_400
@@ -28,6 +28,8 @@ def _confirmed(password: str, info: ValidationInfo) -> str:
 
 class AuditFilter(Filter):
     action: Action | None = Field(default=None, description="Entries of this action")
+    since: Since = None
+    until: Until = None
     cursor: Integer | None = Field(default=None, description="Continue after the previous page, with its `next_cursor`")
     per_page: Annotated[Integer, Field(ge=1, le=MAX_PER_PAGE)] = Field(default=PER_PAGE, description="Items per page")
 

@@ -42,6 +42,12 @@ def is_of_local_network(host: str) -> bool:
         return "." not in host or host.endswith((".local", ".lan", ".internal", ".home.arpa"))
 
 
+ONLY_HERE = (
+    "Phones cannot reach {url}: {host} is valid only on this machine. Start smsfleet with `smsfleet up --lan`, or set"
+    " SMSFLEET_PUBLIC_URL to the address at which phones reach it."
+)
+
+
 def why_no_phone_reaches(url: str) -> str | None:
     """A sentence where the text of an address shows that it leads nowhere from another machine."""
     host = urlsplit(url).hostname or ""
@@ -50,8 +56,5 @@ def why_no_phone_reaches(url: str) -> str | None:
     except ValueError:
         address = None
     if is_loopback(host) or (address and (address.is_unspecified or address.is_link_local)):
-        return (
-            f"Phones cannot reach {url}: {host} is valid only on this machine. Start smsfleet with `smsfleet up --lan`,"
-            " or set SMSFLEET_PUBLIC_URL to the address at which phones reach it."
-        )
+        return ONLY_HERE.format(url=url, host=host)
     return None

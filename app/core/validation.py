@@ -30,6 +30,7 @@ from app.core.errors import Invalid
 MAX_ID = 2**63 - 1
 _WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
 _NUMERIC = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 # The + of an offset that was not encoded in a query or a form: a time, a space, an offset.
 _LOST_PLUS = re.compile(r"(:[0-9]{2}(?:\.[0-9]+)?) ([0-9]{2}:?[0-9]{2})$")
 _PAGING = frozenset({"page", "per_page"})
@@ -164,6 +165,10 @@ def _moment(value: Any) -> Any:
     raise fault("The {name} field must be a valid date.")
 
 
+def _end_of_day(value: Any) -> Any:
+    return f"{value}T23:59:59.999999" if isinstance(value, str) and _DATE.fullmatch(value) else value
+
+
 def _at_most_four_decimals(value: Decimal) -> Decimal:
     if value != value.quantize(Decimal("0.0001")):
         raise fault("The {name} field must have 0-4 decimal places.")
@@ -178,6 +183,15 @@ Boolean = Annotated[bool, BeforeValidator(_boolean)]
 Email = Annotated[str, Field(max_length=255), AfterValidator(_email)]
 # ISO 8601 with or without offset (UTC then), a date alone is its midnight.
 Moment = Annotated[datetime, BeforeValidator(_moment)]
+# Of lists: between which times.
+Since = Annotated[
+    Moment | None, Field(alias="from", description="From this time on (ISO 8601; a date means its midnight in UTC)")
+]
+Until = Annotated[
+    Moment | None,
+    BeforeValidator(_end_of_day),
+    Field(alias="to", description="Until this time (ISO 8601; a date means its end in UTC)"),
+]
 Price = Annotated[Numeric, Field(ge=0, le=1_000_000_000), AfterValidator(_at_most_four_decimals)]
 
 

@@ -10,13 +10,15 @@ from app.devices.failures import LIMIT, OTHER, RATE_LIMIT, REASONS
 State = Literal["online", "offline", "disabled", "failing", "quiet"]
 
 FAILING = (
-    "Most recent messages of {card} failed while other cards succeed. {reason} It is paused until {until}, when one"
-    " message is tried."
+    "Most recent messages of SIM card {card} failed while other cards succeed. {reason} It is paused until {until},"
+    " when one message is tried."
 )
 QUIET = (
     "The phone has accepted messages and sent nothing since {since},"
     " after about {parts} SMS parts in {minutes} minutes."
 )
+
+SENTENCES = (FAILING, f"{FAILING} {android_limit.ADVICE}", f"{QUIET} {android_limit.ADVICE}")
 
 
 def of(row: Mapping[str, Any]) -> tuple[State, str | None]:
@@ -36,6 +38,6 @@ def of(row: Mapping[str, Any]) -> tuple[State, str | None]:
 
 def _failing(row: Mapping[str, Any]) -> str:
     reason = REASONS.get(row["failing_reason"] or "", OTHER)
-    card = f"SIM card {row['failing_slot'] + 1}"
+    card = row["failing_slot"] + 1
     hint = FAILING.format(card=card, reason=reason.sentence, until=timestamp(row["failing_until"]))
     return f"{hint} {android_limit.ADVICE}" if reason in {LIMIT, RATE_LIMIT} else hint

@@ -157,6 +157,21 @@ def of_device(session: Session, device_id: int) -> DeviceStats:
     return DeviceStats(**_periods(rows), sims=sims)
 
 
+_BY_DAY = text("""
+    SELECT day, kind, CAST(sum(n) AS bigint) AS n FROM (
+        SELECT day, kind, n FROM device_totals WHERE device_id = :device AND day >= :since
+        UNION ALL
+        SELECT day, kind, n FROM device_deltas WHERE device_id = :device AND day >= :since) AS parts
+    GROUP BY day, kind
+""")
+
+
+def by_day(session: Session, device_id: int, since: date) -> dict[tuple[date, Kind], int]:
+    """What was sent, delivered and failed on each day (UTC) from `since` on."""
+    rows = session.execute(_BY_DAY, {"device": device_id, "since": since})
+    return {(row.day, Kind(row.kind)): row.n for row in rows}
+
+
 def today(session: Session, device_ids: Collection[int]) -> dict[int, DeviceToday]:
     """Today's figures of phones, in short."""
     sums: dict[int, dict[str, int]] = {device: defaultdict(int) for device in device_ids}

@@ -14,6 +14,25 @@ from app.devices.schemas import AndroidLimit, Enrollment
 
 MOBILE_PATH = "/api/mobile/v1"
 KEY_NAME = "Phone enrollment"
+_WITH_TLS = 'Install "SMS Gateway for Android" (app-release.apk, version 1.53 or newer).'
+_WITHOUT_TLS = (
+    'Install "SMS Gateway for Android" as app-insecure.apk (version 1.53 or newer): this server has no HTTPS,'
+    " and the standard build speaks nothing else."
+)
+_TRUST = (
+    "Let the phone trust this server's certificate: open http://{host}/smsfleet-ca.crt in its browser, search"
+    " Android's settings for CA certificate (Security → Encryption & credentials → Install a certificate), and"
+    " choose the downloaded file."
+)
+_STEPS = (
+    "Open Settings → Cloud Server and set API URL to the server address and Private Token to the private token.",
+    "In Settings → Cloud Server set Notification channel to SSE Only.",
+    "In Settings → System disable battery optimisation for the app.",
+    "On the Home tab switch Cloud server on and tap Offline to start it.",
+    "When the app asks how to connect, choose the tab Sign Up and confirm.",
+    "Allow the app to send and read SMS and to use the phone, when it asks for it.",
+)
+SENTENCES = (_WITH_TLS, _WITHOUT_TLS, _TRUST, *_STEPS)
 
 
 def invite(session: Session, user_id: int, base_url: str, expires_at: datetime | None = None) -> Enrollment:
@@ -51,28 +70,8 @@ def _trust(server: str) -> list[str]:
     if parts.scheme != "https" or not parts.hostname or not is_of_local_network(parts.hostname):
         return []
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-    step = (
-        f"Let the phone trust this server's certificate: open http://{host}/smsfleet-ca.crt in its browser, search"
-        " Android's settings for CA certificate (Security → Encryption & credentials → Install a certificate), and"
-        " choose the downloaded file."
-    )
-    return [step]
+    return [_TRUST.format(host=host)]
 
 
 def _steps(server: str) -> list[str]:
-    build = (
-        'Install "SMS Gateway for Android" (app-release.apk, version 1.53 or newer).'
-        if server.startswith("https://")
-        else 'Install "SMS Gateway for Android" as app-insecure.apk (version 1.53 or newer): this server has no HTTPS,'
-        " and the standard build speaks nothing else."
-    )
-    return [
-        build,
-        *_trust(server),
-        "Open Settings → Cloud Server and set API URL to the server address and Private Token to the private token.",
-        "In Settings → Cloud Server set Notification channel to SSE Only.",
-        "In Settings → System disable battery optimisation for the app.",
-        "On the Home tab switch Cloud server on and tap Offline to start it.",
-        "When the app asks how to connect, choose the tab Sign Up and confirm.",
-        "Allow the app to send and read SMS and to use the phone, when it asks for it.",
-    ]
+    return [_WITH_TLS if server.startswith("https://") else _WITHOUT_TLS, *_trust(server), *_STEPS]

@@ -47,12 +47,18 @@ _LAST = text("""
 """)
 
 
-def latest(session: Session, user_id: int) -> list[Talk]:
-    """The conversations in which somebody wrote last, the newest first."""
-    values = {"user": user_id, "walked": MAX_WALKED, "shown": MAX_SHOWN}
+def latest(session: Session, user_id: int, search: str = "") -> list[Talk]:
+    """The conversations in which somebody wrote last, the newest first; those whose number, name or last message has
+    the words of `search`.
+    """
+    values = {"user": user_id, "walked": MAX_WALKED, "shown": MAX_WALKED if search else MAX_SHOWN}
     rows = session.execute(_LAST, values).all()
     names = book.names_of(session, user_id, [row.number for row in rows])
-    return [Talk(row.number, names.get(row.number), row.message, row.at, row.is_unread) for row in rows]
+    talks = [Talk(row.number, names.get(row.number), row.message, row.at, row.is_unread) for row in rows]
+    wanted = search.casefold()
+    return [
+        talk for talk in talks if any(wanted in (each or "").casefold() for each in (talk.number, talk.name, talk.last))
+    ][:MAX_SHOWN]
 
 
 _WITH = text(f"""

@@ -10,7 +10,6 @@ Where no filter but status and direction is given, the total comes from the usag
 
 import base64
 import binascii
-import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -18,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field
 from sqlalchemy import RowMapping, text
 from sqlalchemy.orm import Session
 
@@ -30,7 +29,7 @@ from app.core.numbers import normalize_number
 from app.core.pages import Page, Paging
 from app.core.shares import Shares
 from app.core.sql_like import containing
-from app.core.validation import MAX_ID, Filter, Moment, row_id
+from app.core.validation import MAX_ID, Filter, Since, Until, row_id
 from app.messages.models import Message
 from app.messages.schemas import MessageOut
 from app.messages.states import Stage, Status
@@ -40,12 +39,7 @@ SEARCH_DAYS = 31
 # A search may keep a core of the database's busy for seconds.
 _searches = Shares(16)
 _COLUMNS = columns_of(Message, "m")
-_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _end_of_day(value: Any) -> Any:
-    return f"{value}T23:59:59.999999" if isinstance(value, str) and _DATE.fullmatch(value) else value
 
 
 class MessageFilter(Filter):
@@ -61,12 +55,8 @@ class MessageFilter(Filter):
     )
     number: Annotated[str, Field(max_length=64)] | None = Field(default=None, description="The other party's number")
     my_id: Annotated[str, Field(max_length=255)] | None = Field(default=None, description="Your reference")
-    since: Moment | None = Field(
-        default=None, alias="from", description="From this time on (ISO 8601; a date means its midnight in UTC)"
-    )
-    until: Annotated[Moment, BeforeValidator(_end_of_day)] | None = Field(
-        default=None, alias="to", description="Until this time (ISO 8601; a date means its end in UTC)"
-    )
+    since: Since = None
+    until: Until = None
     search: Annotated[str, Field(max_length=255)] | None = Field(default=None, description="Text to search for")
     cursor: Annotated[str, Field(max_length=100)] | None = Field(
         default=None,

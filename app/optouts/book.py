@@ -81,6 +81,11 @@ def create(session: Session, user: Principal, wanted: NewOptOut) -> OptOut:
     return found
 
 
+def of_number(session: Session, user_id: int, number: str) -> OptOut | None:
+    """The opt-out of a number, None where it has none."""
+    return session.scalar(select(OptOut).where(OptOut.user_id == user_id, OptOut.phone_number == number))
+
+
 def remove(session: Session, user_id: int, opt_out: str) -> None:
     """Let the number be sent to again. Raises `NotFound`."""
     statement = delete(OptOut).where(OptOut.id == (row_id(opt_out) or 0), OptOut.user_id == user_id)

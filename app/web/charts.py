@@ -30,15 +30,27 @@ class Bar:
 
 @dataclass(frozen=True, slots=True)
 class Chart:
-    """Values of several series at the same places, each of which has a label."""
+    """Values of several series at the same places, each of which has a label.
+
+    `beside` is told and in the table, but not drawn; `edge` is the number at the upper edge where it is known before.
+    """
 
     title: str
     labels: Sequence[str]
     series: Sequence[Series]
+    beside: Sequence[Series] = ()
+    edge: int | None = None
+
+    @property
+    def told(self) -> Sequence[Series]:
+        """All that is told of a place."""
+        return [*self.series, *self.beside]
 
     @property
     def top(self) -> int:
         """The round number at the upper edge."""
+        if self.edge is not None:
+            return self.edge
         highest = max((value for one in self.series for value in one.values), default=0)
         size = int(f"1{'0' * (len(str(max(highest, 1))) - 1)}")
         return next(n * size for n in (1, 2, 3, 4, 5, 6, 8, 10) if n * size >= highest)
@@ -63,7 +75,7 @@ class Chart:
         ]
 
     def _told(self, at: int) -> str:
-        told = ", ".join(f"{one.label} {number(one.values[at])}" for one in self.series)
+        told = ", ".join(f"{one.label} {number(one.values[at])}" for one in self.told)
         return f"{self.labels[at]}: {told}"
 
     def _bar(self, at: int, k: int, wide: float) -> Bar:

@@ -7,40 +7,57 @@ from fastapi import APIRouter, Response
 from sqlalchemy.orm import Session
 
 from app.contacts import book
+from app.contacts.schemas import ContactFilter
 from app.core.database import transaction
 from app.core.errors import AppError
 from app.core.numbers import normalize_number
+from app.core.pages import Paging
 from app.core.security import random_text
 from app.messages import conversations as talks
+from app.optouts import book as optouts
 from app.web.messages import KEY_LENGTH, send_one
 from app.web.pages import PageRoute, go, page
 from app.web.visits import Posts, SignedIn, Visit
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
+MAX_SEARCH = 100
+_OTHERS_SHOWN = 20
+
 
 @router.get("/conversations")
 def conversations(visit: SignedIn) -> Response:
+    search = visit.query("search").strip()[:MAX_SEARCH]
     with transaction() as session:
+        found = talks.latest(session, visit.me.user_id, search)
         template = "conversations_rows.html" if visit.is_htmx else "conversations.html"
-        return page(visit, template, live="messages", talks=talks.latest(session, visit.me.user_id))
+        return page(
+            visit,
+            template,
+            live="messages",
+            search=search,
+            talks=found,
+            others=_others(session, visit, search, {talk.number for talk in found}) if search else [],
+        )
 
 
-@router.get("/conversations/find")
-def find(visit: SignedIn) -> Response:
-    """To the conversation with a number that is typed as people dial it."""
-    typed = visit.query("number").strip()
-    number = normalize_number(typed, visit.me.default_region) or typed
-    return go(f"/conversations/{quote(number, safe='+')}" if number else "/conversations")
+def _others(session: Session, visit: Visit, search: str, shown: set[str]) -> list[tuple[str, str | None]]:
+    """Numbers with names that are searched for, and with whom nobody talked lately: contacts, and a number as typed."""
+    wanted = Paging(1, _OTHERS_SHOWN, "", ())
+    contacts = book.page(session, visit.me.user_id, ContactFilter(search=search), wanted).data
+    found: dict[str, str | None] = {contact.phone_number: contact.name for contact in contacts}
+    if typed := normalize_number(search, visit.me.default_region):
+        found.setdefault(typed, None)
+    return [(number, name) for number, name in found.items() if number not in shown]
 
 
+# A number may be a name with anything in it.
 @router.get("/conversations/{number:path}/now")
 def conversation_now(visit: SignedIn, number: str) -> Response:
     with transaction() as session:
         return page(visit, "conversation_now.html", **_talk(session, visit, number))
 
 
-# A number may be a name with anything in it.
 @router.get("/conversations/{number:path}")
 def conversation(visit: SignedIn, number: str) -> Response:
     return _conversation(visit, number)
@@ -65,6 +82,7 @@ def _talk(session: Session, visit: Visit, number: str) -> dict[str, Any]:
         "number": number,
         "name": book.names_of(session, visit.me.user_id, [number]).get(number),
         "messages": messages,
+        "opted_out": optouts.of_number(session, visit.me.user_id, number),
         "can_answer": normalize_number(number, visit.me.default_region) is not None,
     }
 

@@ -1,5 +1,6 @@
 """Pages of lists: which one a visitor asks for, and the filters that the address has."""
 
+from datetime import date, datetime, time
 from urllib.parse import parse_qsl
 
 from app.core.pages import PER_PAGE, Paging, page_number
@@ -18,3 +19,19 @@ def wanted(visit: Visit, model: type[Model], *names: str) -> Model:
     """The filter that the address asks for; what is left empty is none. Raises `Invalid`."""
     given = {name: visit.query(name) for name in names}
     return read(model, {name: value for name, value in given.items() if value.strip()})
+
+
+_DAYS = {"from": time.min, "to": time.max}
+
+
+def moments(visit: Visit) -> dict[str, str]:
+    """From when until when: the days that the address names, by the account's clock, as filters read them."""
+    return {name: _moment(visit, name) for name in _DAYS}
+
+
+def _moment(visit: Visit, name: str) -> str:
+    typed = visit.query(name)
+    try:
+        return datetime.combine(date.fromisoformat(typed), _DAYS[name], visit.zone).isoformat()
+    except ValueError:
+        return typed

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import re
-from datetime import date, datetime, time
 from itertools import chain
 from typing import Any
 
@@ -30,7 +29,7 @@ from app.messages.queries import MessageFilter
 from app.messages.schemas import BulkDraft, PreviewDraft, SmsDraft
 from app.messages.states import Event, Status
 from app.web import texts
-from app.web.lists import paging
+from app.web.lists import moments, paging
 from app.web.pages import PageRoute, go, page
 from app.web.visits import Posts, SignedIn, Visit
 
@@ -168,22 +167,11 @@ def messages(visit: SignedIn) -> Response:
         return page(visit, template, error=error, **context)
 
 
-_DAYS = {"from": time.min, "to": time.max}
-
-
 def _filter(visit: Visit) -> MessageFilter:
     """What the address asks for; its days are those of the account's clock. Raises `Invalid`."""
     names = ("direction", "status", "device_id", "number", "my_id", "search", "cursor")
-    values = {name: visit.query(name) for name in names} | {name: _moment(visit, name) for name in _DAYS}
+    values = {name: visit.query(name) for name in names} | moments(visit)
     return read(MessageFilter, {name: value for name, value in values.items() if value.strip()})
-
-
-def _moment(visit: Visit, name: str) -> str:
-    typed = visit.query(name)
-    try:
-        return datetime.combine(date.fromisoformat(typed), _DAYS[name], visit.zone).isoformat()
-    except ValueError:
-        return typed
 
 
 @router.get("/messages/export")

@@ -124,7 +124,7 @@ def page(visit: Visit, template: str, *, status: int = 200, error: AppError | No
         context["fault"] = None if isinstance(error, Invalid) else error.message
         status = error.status if status == 200 else status  # noqa: PLR2004 - OK
     context["form"] = Form(visit.form)
-    with words.speaking(visit.language):
+    with words.speaking(visit.language, visit.zone):
         text = (
             _environment()
             .get_template(template)

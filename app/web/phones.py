@@ -1,5 +1,6 @@
 """Phones: all of them, one of them, and pairing another."""
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from fastapi import APIRouter, Response
@@ -7,23 +8,31 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from app.accounts.principals import hold
+from app.accounts.usage import delivery_rate
 from app.core.database import transaction
-from app.core.errors import AppError
+from app.core.errors import AppError, NotFound
 from app.core.links import base_url
 from app.core.validation import row_id
 from app.devices import figures, invitation, ownership
+from app.devices.figures import Kind
 from app.devices.models import Device
 from app.devices.schemas import DeviceChange
 from app.messages import queries
+from app.messages.life import timeline
+from app.messages.life.timeline import Timeline
+from app.messages.lookup import find
 from app.messages.queries import MessageFilter
+from app.web.charts import Chart, Series
 from app.web.lists import paging
 from app.web.pages import PageRoute, go, page
 from app.web.visits import Posts, SignedIn, Visit
+from app.web.words import gettext, marked, speaking
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _LIMITS = ("per_minute", "per_hour", "per_day", "per_month", "recipients_per_month")
 _MESSAGES_SHOWN = 10
+_DAYS = 30
 
 
 @router.get("/phones")
@@ -76,13 +85,51 @@ def _phone(visit: Visit, device: str, error: AppError | None = None) -> Response
     with transaction() as session:
         number = ownership.find(session, visit.me.user_id, device)
         return page(
-            visit, "phone.html", error=error, live="phones messages", limits=_LIMITS, **_state(visit, session, number)
+            visit,
+            "phone.html",
+            error=error,
+            live="phones messages",
+            limits=_LIMITS,
+            days=_days(visit, session, number),
+            **_state(visit, session, number),
         )
+
+
+_SERIES = ((Kind.SENT, marked("sent")), (Kind.DELIVERED, marked("delivered")), (Kind.FAILED, marked("failed")))
+
+
+def _days(visit: Visit, session: Session, number: int) -> Chart | None:
+    """The delivery rate of each of the last 30 days (UTC), with what it is of; nothing where nothing was sent."""
+    today = datetime.now(UTC).date()
+    days = [today - timedelta(days=ago) for ago in reversed(range(_DAYS))]
+    counted = figures.by_day(session, number, days[0])
+    if not counted:
+        return None
+    of = {kind: [counted.get((day, kind), 0) for day in days] for kind in Kind}
+    pairs = zip(of[Kind.DELIVERED], of[Kind.SENT], strict=True)
+    with speaking(visit.language):
+        rate = Series(gettext("delivery rate, %"), "c2", [round(delivery_rate(*pair)) for pair in pairs])
+        beside = [Series(gettext(label), "", of[kind]) for kind, label in _SERIES]
+        title = gettext("Of what was sent on each of the last 30 days, how much was delivered, in per cent")
+    return Chart(title, [day.isoformat() for day in days], [rate], beside, edge=100)
 
 
 _WAITING = text(
     "SELECT count(*) FROM (SELECT FROM message_queue WHERE user_id = :user AND device_id = :id LIMIT 10001) q"
 )
+_NEXT = text("""
+    SELECT message_id FROM message_queue WHERE user_id = :user AND device_id = :id
+    ORDER BY stage, lane, message_id LIMIT 1
+""")
+
+
+def _next(session: Session, user: int, number: int) -> Timeline | None:
+    """The first of what waits for the phone, which knows why; none where it left meanwhile."""
+    message = session.scalar(_NEXT, {"user": user, "id": number})
+    try:
+        return timeline.of(session, find(session, user, str(message))) if message else None
+    except NotFound:
+        return None
 
 
 def _state(visit: Visit, session: Session, number: int) -> dict[str, Any]:
@@ -93,6 +140,7 @@ def _state(visit: Visit, session: Session, number: int) -> dict[str, Any]:
         "figures": figures.of_device(session, number),
         "sim_cards": session.get_one(Device, number).sim_cards,
         "messages": messages.data,
+        "next": _next(session, visit.me.user_id, number),
         "waiting": session.scalar(_WAITING, {"user": visit.me.user_id, "id": number}),
     }
 

@@ -3,6 +3,7 @@
 from fastapi import APIRouter
 
 from app.web import (
+    audit,
     campaigns,
     contacts,
     conversations,
@@ -34,6 +35,7 @@ for _area in (
     webhooks,
     keys,
     settings,
+    audit,
     operators,
     flower,
     static,

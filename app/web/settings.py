@@ -7,8 +7,21 @@ from zoneinfo import available_timezones
 
 import segno
 from fastapi import APIRouter, BackgroundTasks, Depends, Response
+from sqlalchemy.orm import Session
 
-from app.accounts import account, codes, cookies, deletion, login_limits, plans, second_factor, sessions, signin, tokens
+from app.accounts import (
+    account,
+    codes,
+    cookies,
+    deletion,
+    login_limits,
+    plans,
+    second_factor,
+    sessions,
+    signin,
+    tokens,
+    usage,
+)
 from app.accounts.models import User
 from app.accounts.schemas import (
     AccountRemoval,
@@ -19,18 +32,23 @@ from app.accounts.schemas import (
     SettingsChange,
     SettingsOut,
 )
+from app.contacts import book
+from app.contacts.schemas import ContactFilter
 from app.core.database import transaction
 from app.core.dependencies import per_address
 from app.core.errors import AppError, Invalid
 from app.core.hours import DAYS
 from app.core.mail import require_mail
 from app.core.once import once
+from app.core.pages import Paging
 from app.core.places import mailing
-from app.core.settings import get_settings
+from app.core.settings import Feature, get_settings
 from app.core.validation import read
+from app.devices import ownership
 from app.web import words
 from app.web.pages import PageRoute, end_cookie, go, page
 from app.web.visits import SIGN_IN, Posts, SignedIn, Visit, user_of
+from app.web.words import marked
 
 
 @once
@@ -40,6 +58,12 @@ def zone_names() -> list[str]:
         name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "posix", "right"))
     )
 
+
+FEATURES: dict[Feature, str] = {
+    "api": marked("the API"),
+    "webhooks": marked("webhooks"),
+    "bulk": marked("messages to many and campaigns"),
+}
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -58,8 +82,20 @@ def _settings(visit: Visit, error: AppError | None = None, part: str = "") -> Re
             sending=_sending_form(visit) if part == "sending" else _sending_stored(user),
             user=user,
             sessions=sessions.shown(session, visit.me),
+            mine=_mine(session, visit),
             has_mail=get_settings().smtp_url is not None,
         )
+
+
+def _mine(session: Session, visit: Visit) -> dict[str, int]:
+    """How much goes with the account."""
+    user = visit.me.user_id
+    return {
+        "messages": usage.visible(session, user).total,
+        "contacts": book.page(session, user, ContactFilter(), Paging(1, 1, "", ())).total,
+        "phones": len(ownership.names(session, user)),
+        "api_keys": len(tokens.keys(session, user)),
+    }
 
 
 @router.get("/settings")
@@ -257,6 +293,7 @@ def _plan(visit: Visit, error: AppError | None = None) -> Response:
             "plan.html",
             error=error,
             plan=account.subscription_with_payment(user, is_premium=visit.me.is_premium),
+            about=FEATURES,
             figures=account.overview(session, visit.me).usage,
         )
 

@@ -9,15 +9,17 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from datetime import UTC, datetime, tzinfo
 from functools import cache
 from pathlib import Path
 
 from app.campaigns import sentences
-from app.core import refusals, validation
+from app.core import links, refusals, validation
 from app.core.once import once
 from app.core.refusals import Refusal
-from app.devices import failures
+from app.devices import android_limit, condition, failures, invitation
 from app.messages.life.sentences import SENTENCES
+from app.webhooks import records
 
 LANGUAGES = {"en": "English", "ru": "Русский", "uz": "O\N{MODIFIER LETTER TURNED COMMA}zbekcha"}
 DEFAULT = "en"
@@ -26,7 +28,11 @@ LOCALE = Path(__file__).parent / "locale"
 # `{name}`, and how it is written: `{share:.0%}`.
 _PARAMETER = re.compile(r"\{(\w+)(?::[^}]*)?\}")
 
+# How sentences of the domain write a moment.
+_MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)")
+
 _language: ContextVar[str] = ContextVar("language", default=DEFAULT)
+_zone: ContextVar[tzinfo] = ContextVar("zone", default=UTC)
 
 
 def marked(text: str) -> str:
@@ -35,13 +41,14 @@ def marked(text: str) -> str:
 
 
 @contextmanager
-def speaking(language: str) -> Iterator[None]:
-    """Translate into this language."""
-    token = _language.set(language if language in LANGUAGES else DEFAULT)
+def speaking(language: str, zone: tzinfo = UTC) -> Iterator[None]:
+    """Translate into this language, and tell moments by the clock of this time zone."""
+    token, before = _language.set(language if language in LANGUAGES else DEFAULT), _zone.set(zone)
     try:
         yield
     finally:
         _language.reset(token)
+        _zone.reset(before)
 
 
 def language() -> str:
@@ -82,6 +89,13 @@ def domain_sentences() -> list[str]:
         *SENTENCES.values(),
         *sentences.SENTENCES.values(),
         *validation.SENTENCES,
+        *condition.SENTENCES,
+        *invitation.SENTENCES,
+        android_limit.ADVICE,
+        links.ONLY_HERE,
+        records.GONE_REASON,
+        records.FAILING_REASON,
+        records.NEVER_ACCEPTED_REASON,
         *_FIELD_SENTENCES,
     ]
     return list(dict.fromkeys(found))
@@ -103,13 +117,25 @@ _FIELD_SENTENCES = (
 
 
 def said(sentence: str) -> str:
-    """A sentence of the domain, filled already, in the language of the page."""
+    """A sentence of the domain, filled already, in the language and by the clock of the page."""
+    return _MOMENT.sub(_by_the_clock, _translated(sentence))
+
+
+def _by_the_clock(found: re.Match[str]) -> str:
+    return datetime.fromisoformat(found[0]).astimezone(_zone.get()).strftime("%Y-%m-%d %H:%M")
+
+
+def _translated(sentence: str) -> str:
     translated = gettext(sentence)
     if translated != sentence or _language.get() == DEFAULT:
         return translated
     for pattern, original in _patterns():
         if found := pattern.fullmatch(sentence):
-            return _filled(gettext(original), found.groupdict())
+            # A parameter may be a sentence of the domain itself.
+            values = {
+                name: _translated(value) if value.endswith(".") else value for name, value in found.groupdict().items()
+            }
+            return _filled(gettext(original), values)
     return sentence
 
 

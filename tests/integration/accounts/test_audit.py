@@ -130,3 +130,21 @@ def test_an_operator_lists_all_of_it_in_a_terminal(ali, other):
     assert "\x1b" not in phone
     ran = CliRunner().invoke(audit_app, ["list", "--user", other.email])
     assert ran.stdout == ""
+
+
+def test_the_log_is_read_by_time(api, ali, sql):
+    for name in ("old", "new"):
+        api.post("/api/tokens", headers=ali.headers, json={"name": name, "abilities": ["account"]})
+    sql.execute("ALTER TABLE audit_events DISABLE TRIGGER audit_events_stay")
+    sql.execute("UPDATE audit_events SET created_at = '2026-01-05 12:00Z' WHERE details ->> 'name' = 'old'")
+    sql.execute("ALTER TABLE audit_events ENABLE TRIGGER audit_events_stay")
+    for wanted, names in (
+        ({"from": "2026-01-06"}, ["new"]),
+        ({"to": "2026-01-05"}, ["old"]),
+        ({"from": "2026-01-05T12:00:00Z", "to": "2026-01-05T12:00:00Z"}, ["old"]),
+        ({"from": "2026-01-05"}, ["new", "old"]),
+        ({"to": "2026-01-05T11:59:59Z"}, []),
+    ):
+        assert [entry["details"]["name"] for entry in log_of(api, ali, **wanted)] == names, wanted
+    refused = api.get("/api/audit", headers=ali.headers, params={"from": "yesterday"})
+    assert (refused.status_code, list(refused.json()["errors"])) == (422, ["from"])

@@ -249,7 +249,7 @@ def test_messages_are_exported_by_the_days_of_the_accounts_clock(gateway, ali, s
 def test_lists_follow_what_happens(browse, ali, phone, send) -> None:
     visitor = browse(ali)
     visitor.open("/messages")
-    visitor.says("There are no such messages.")
+    visitor.says("There is no message yet.")
     visitor.is_live()
     send("Appears by itself")
     visitor.says("Appears by itself")

@@ -23,3 +23,13 @@ def test_bars_and_lines_stand_on_the_lower_edge() -> None:
 def test_nothing_is_drawn_of_nothing() -> None:
     chart = Chart("x", [], [])
     assert (chart.places, chart.lines, chart.marks, chart.top) == ([], [], [], 1)
+
+
+def test_what_stands_beside_is_told_and_not_drawn() -> None:
+    rate = Series("rate", "c2", [80, 0])
+    chart = Chart("x", ["mon", "tue"], [rate], [Series("sent", "", [40, 5])], edge=100)
+    assert [(told, len(bars)) for _, told, bars in chart.places] == [
+        ("mon: rate 80, sent 40", 1),
+        ("tue: rate 0, sent 5", 0),
+    ]
+    assert (chart.top, len(chart.lines)) == (100, 1)

@@ -3,9 +3,12 @@
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
+from app.devices import condition
+from app.devices.failures import REASONS
 from app.web import catalogs, words
 
 TEMPLATES = sorted((Path(catalogs.__file__).parent / "templates").glob("*.html"))
@@ -79,6 +82,21 @@ def test_a_sentence_of_the_domain_is_translated_with_what_it_speaks_of() -> None
         assert words.said(sentence) == "Pixel {7} отправляет одно сообщение раз в 30 секунд; впереди сообщений: 4."
         assert words.said("The name field is required.") == "Обязательное поле (name)."
         assert words.said("Nobody ever said this.") == "Nobody ever said this."
+
+
+def test_moments_in_sentences_are_told_by_the_clock_of_the_page() -> None:
+    sentence = "Pixel was last seen at 2026-11-27T23:29:43.898722Z."
+    with words.speaking("en", ZoneInfo("Asia/Tashkent")):
+        assert words.said(sentence) == "Pixel was last seen at 2026-11-28 04:29."
+
+
+def test_a_sentence_inside_of_a_sentence_is_translated_too() -> None:
+    sentence = condition.FAILING.format(card=2, reason=REASONS["no_service"].sentence, until="2026-11-27T02:29:43Z")
+    with words.speaking("ru"):
+        told = words.said(sentence)
+    assert "SIM-карты 2" in told
+    assert "2026-11-27 02:29" in told
+    assert REASONS["no_service"].sentence not in told
 
 
 @pytest.mark.parametrize(
