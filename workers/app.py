@@ -1,11 +1,9 @@
 """The Celery application of the workers and of beat: `celery -A workers.app worker -Q dispatch`."""
 
-import warnings
 from datetime import timedelta
 from importlib import import_module
 from typing import Any
 
-from celery.exceptions import CPendingDeprecationWarning
 from celery.signals import celeryd_after_setup, celeryd_init, setup_logging
 
 from app.core import tracing
@@ -73,5 +71,3 @@ def _refuse_to_start(**_: Any) -> None:
 @setup_logging.connect
 def _logging(**_: Any) -> None:
     configure_logging()
-    # Of a lost connection, whose tasks we acknowledge early: nothing to cancel.
-    warnings.simplefilter("ignore", CPendingDeprecationWarning)

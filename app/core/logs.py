@@ -51,7 +51,16 @@ def configure_logging() -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
-    for noisy in ("httpx", "celery.beat", "httpcore", "celery.worker.strategy", "celery.app.trace", "kombu", "amqp"):
+    for noisy in (
+        "httpx",
+        "celery.beat",
+        "httpcore",
+        "celery.worker.strategy",
+        "celery.app.trace",
+        "celery.worker.request",
+        "kombu",
+        "amqp",
+    ):
         logging.getLogger(noisy).setLevel(max(level, logging.WARNING))
     # What it logs is told to who sent the form, which may be anybody.
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)

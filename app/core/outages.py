@@ -27,6 +27,7 @@ _OF_CELERY = (
     "consumer: Connection to broker lost",
     "Connection to broker lost",
     "beat: Connection error",
+    "Failed to capture events",  # Flower
 )
 _BROKER_ERRORS = (
     redis.ConnectionError, redis.TimeoutError, kombu.exceptions.OperationalError, amqp.exceptions.ConnectionError

@@ -34,7 +34,9 @@ _CONFIG = {
     "worker_send_task_events": True,
     "worker_soft_shutdown_timeout": 10.0,
     "worker_enable_soft_shutdown_on_idle": False,
-    "worker_cancel_long_running_tasks_on_connection_loss": False,
+    # Of those to be acknowledged late, so none; unset, Celery warns of it at each loss.
+    "worker_cancel_long_running_tasks_on_connection_loss": True,
+    "worker_enable_prefetch_count_reduction": False,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,
     "broker_pool_limit": 8,

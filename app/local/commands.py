@@ -5,7 +5,8 @@ import sys
 from app.core.task_names import QueueName
 from app.features import PACKAGES
 
-_CELERY = (sys.executable, "-m", "celery", "--quiet", "-A", "workers.app")
+_CELERY = (sys.executable, "-m", "celery", "--quiet", "-A")
+_WORKERS = (*_CELERY, "workers.app")
 ALL_QUEUES = ",".join(QueueName)
 CONCURRENCY = {"dispatch": 4, "webhooks": 1, "upkeep": 4, ALL_QUEUES: 6}
 
@@ -39,14 +40,14 @@ def worker(queue: str, name: str) -> tuple[str, ...]:
     """A Celery worker of a queue, or of `ALL_QUEUES`, with threads: it waits for the database and the network."""
     # fmt: off
     return (
-        *_CELERY, "worker", "-Q", queue, "-n", f"{name}@%h", "-P", "threads", "-c", str(CONCURRENCY[queue]), "-E",
+        *_WORKERS, "worker", "-Q", queue, "-n", f"{name}@%h", "-P", "threads", "-c", str(CONCURRENCY[queue]), "-E",
         "--without-gossip", "--without-mingle", "--loglevel", "warning",
     )
     # fmt: on
 
 
 # The clock of the sweep.
-BEAT = (*_CELERY, "beat", "--loglevel", "warning")
+BEAT = (*_WORKERS, "beat", "--loglevel", "warning")
 
 
 def flower(address: str, port: int, state: str) -> tuple[str, ...]:
@@ -56,7 +57,8 @@ def flower(address: str, port: int, state: str) -> tuple[str, ...]:
     """
     # fmt: off
     return (
-        *_CELERY, "flower", f"--address={address}", f"--port={port}", "--max-tasks=10000", "--max-workers=200",
-        "--url-prefix=flower", "--persistent=True", f"--db={state}", "--state-save-interval=60000", "--logging=error",
+        *_CELERY, "workers.flower", "flower", f"--address={address}", f"--port={port}", "--max-tasks=10000",
+        "--max-workers=200", "--url-prefix=flower", "--persistent=True",
+        f"--db={state}", "--state-save-interval=60000", "--logging=error",
     )
     # fmt: on

@@ -29,6 +29,8 @@ class Lines:
 
     def __call__(self, name: str, line: str) -> None:
         """One line of a process."""
+        if not line.strip():
+            return
         event = _parsed(line)
         with self._lock:
             if self._terminal and self._was_just_said(name, event):
