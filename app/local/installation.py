@@ -121,7 +121,7 @@ class Installation:
         self._listeners: dict[str, socket.socket] = {}  # of the API processes, by name
         self._control: tuple[socket.socket, ...] = ()  # ours, and that of the parent of our processes
         self._is_warm = False
-        self._runs_at = 0.0  # when the parent of our processes was last seen running
+        self._stopped_since: dict[str, float] = {}
         self._runtime: Runtime | None = None
         self._lock = threading.RLock()
         self._held: set[str] = set()
@@ -493,7 +493,7 @@ class Installation:
     def _keep_alive(self) -> None:
         while not self._ended.wait(0.1):
             with self._lock:
-                self._end_stopped_parent()
+                self._end_stopped()
                 for name, child in list(self.processes.items()):
                     if child.status is not None and name not in self._held and self._may_revive(child):
                         try:
@@ -504,14 +504,16 @@ class Installation:
                         except Exception as error:  # noqa: BLE001 - no memory, no thread, no room on the disk just now
                             self._say(f"trouble in starting {name} again: {error}")
 
-    def _end_stopped_parent(self) -> None:
-        """It has no watchdog; stopped, it would start nothing again, and nobody would notice until then."""
-        parent, now = self.processes[FORKSERVER], time.monotonic()
-        if process_state(parent.pid) != "T":
-            self._runs_at = now
-        elif now - self._runs_at > STOPPED_SECONDS:
-            self._say(f"{FORKSERVER} was stopped: it is ended, to be started again")
-            parent.send(signal.SIGKILL)
+    def _end_stopped(self) -> None:
+        """Those that have no watchdog: stopped, a server would answer nothing, and the parent start nothing again."""
+        now = time.monotonic()
+        for name in {FORKSERVER, "flower", *self._servers} & self.processes.keys():
+            child = self.processes[name]
+            if child.status is not None or process_state(child.pid) != "T":
+                self._stopped_since.pop(name, None)
+            elif now - self._stopped_since.setdefault(name, now) > STOPPED_SECONDS:
+                self._say(f"{name} was stopped: it is ended, to be started again")
+                child.send(signal.SIGKILL)
 
     def _may_revive(self, child: Child) -> bool:
         return child.program.forkserver is None or self._look_warm()

@@ -275,9 +275,11 @@ def test_what_dies_is_started_again(tmp_path: Path) -> None:
         for name in ("api-1", "worker-dispatch-2", "beat", "valkey", "postgres", "forkserver"):
             installation.wait_restarted(name, installation.kill(name))
             assert f"{name} ended with status -9" in "\n".join(lines)
-        parent = installation.processes["forkserver"]
-        parent.send(signal.SIGSTOP)
-        installation.wait_restarted("forkserver", parent.pid)
+        stopped = {name: installation.processes[name] for name in ("valkey", "postgres", "forkserver")}
+        for child in stopped.values():
+            child.send(signal.SIGSTOP)
+        for name, child in stopped.items():
+            installation.wait_restarted(name, child.pid)
         until(lambda: _status(installation.url + "/health/ready", ("", "")) == 200)
 
         installation.hold("valkey")
