@@ -12,7 +12,7 @@ COMPILE = $(UV) pip compile --quiet --generate-hashes --universal --python-versi
 WANTED = $(shell cat $(LOCKS) pyproject.toml | cksum)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup install up demo check format test test-only test-parts migration endpoints catalogs interleavings chaos hosts mutations bench audit lock FORCE
+.PHONY: help setup install up demo check format test test-only test-parts migration endpoints catalogs interleavings chaos hosts mutations update-test bench audit lock FORCE
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST)
@@ -73,6 +73,9 @@ hosts: $(READY) ## the same on six machines, as network namespaces, that are cut
 
 mutations: $(READY) ## break copies of the product on purpose, to see that the proof finds it; ONLY="sweep" for some
 	@exec $(BIN)/python -m tests.mutations $(ONLY)
+
+update-test: $(READY) ## FROM="v0.1.0": from an earlier version to this one, process by process, under load
+	@exec $(BIN)/python -m tests.update $(FROM) $(ARGS)
 
 catalogs: $(READY) ## bring the dashboard's translations in line with its strings, and compile them
 	@$(BIN)/python -m app.web.catalogs

@@ -21,6 +21,7 @@ from app.core.settings import get_settings
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey
 from tests.support import parts
 from tests.support.parts import OtherPostgres
+from tests.support.versions import PREVIOUS, has_version
 
 pytest_plugins = ["tests.support.browser", "tests.support.phone_fixtures"]
 
@@ -105,6 +106,7 @@ PROGRAMS = {
     "needs_browser": ("chromium", "chromium-browser", "google-chrome"),
     "needs_caddy": ("caddy",),
     "needs_curl": ("curl",),
+    "needs_faketime": ("faketime",),
     "needs_hadolint": ("hadolint",),
     "needs_haproxy": ("haproxy",),
     "needs_node": ("node",),
@@ -114,7 +116,12 @@ PROGRAMS = {
     "needs_rabbitmq": ("rabbitmq-server",),
     "needs_systemd": ("systemd-analyze",),
 }
-MISSING = {mark: names[0] for mark, names in PROGRAMS.items() if not any(map(shutil.which, names))}
+# What this machine lacks, as a reason, by the mark of the tests that need it.
+MISSING = {
+    mark: f"{names[0]} is not installed" for mark, names in PROGRAMS.items() if not any(map(shutil.which, names))
+}
+if not has_version(PREVIOUS):
+    MISSING["needs_history"] = f"the commit {PREVIOUS}, of the version before, is not in this clone"
 
 
 def pytest_xdist_auto_num_workers() -> int:
@@ -128,9 +135,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
-    items.sort(key=lambda item: item.path.parent.name not in {"acceptance", "chaos"})
+    items.sort(key=lambda item: item.path.parent.name not in {"acceptance", "chaos", "update"})
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for mark, program in MISSING.items():
-        terminalreporter.write_line(f"skipped (deselected): tests marked {mark}, because {program} is not installed")
+    for mark, reason in MISSING.items():
+        terminalreporter.write_line(f"skipped (deselected): tests marked {mark}, because {reason}")

@@ -28,6 +28,8 @@ UNTAKEN_SECONDS = 120.0
 # Files that are no connections of clients: the database's, Valkey's, the program's own.
 RESERVED_FILES = 200
 MAX_FILES = 65_536
+# How long an idle connection is kept by a process that ends, for a request that may be on its way.
+PARTING_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
 _WARN_AGAIN_SECONDS = 60.0
 
@@ -137,6 +139,7 @@ class Connection(HttpToolsProtocol):
         self._waits_since: float | None = self.loop.time()  # for a request's head
         self._in_body = False  # which may still be coming when its request has its answer
         self._untaken_since: float | None = None
+        self._is_parting = False
         if not self._crowd.enter(self, self._address, peer):
             transport.abort()
 
@@ -158,6 +161,8 @@ class Connection(HttpToolsProtocol):
         self._waits_since, self._in_body = None, True
         if len(self.pipeline) < MAX_PIPELINED:
             super().on_headers_complete()
+            if self._is_parting:
+                self.cycle.keep_alive = False
         elif not self.transport.is_closing():
             _REFUSED.labels("pipelined").inc()
             self.end()
@@ -180,6 +185,14 @@ class Connection(HttpToolsProtocol):
     def resume_writing(self) -> None:
         self._untaken_since = None
         super().resume_writing()
+
+    def shutdown(self) -> None:
+        """The process ends. Closed at once, an idle connection would lose a request that its client is just sending."""
+        self._is_parting = True
+        if self.cycle is None or self.cycle.response_complete:
+            self.loop.call_later(PARTING_SECONDS, super().shutdown)
+        else:
+            super().shutdown()
 
     def overdue(self, now: float) -> str | None:
         """Why the connection is to be ended now, None where it may stay."""

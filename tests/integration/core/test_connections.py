@@ -1,6 +1,7 @@
 """Many connections: half-sent heads, one address with too many, and the last tenth of what there may be."""
 
 import socket
+import threading
 import time
 from contextlib import ExitStack
 
@@ -173,3 +174,34 @@ def test_the_limit_of_open_files_is_raised_and_its_end_is_told_and_kept_free(api
                 break
             except httpx.TransportError:
                 assert time.monotonic() < deadline
+
+
+def _end_the_process(gateway) -> None:
+    """As uvicorn tells the connections when it is asked to stop."""
+    for crowd in connections._crowds.values():
+        for connection in list(crowd._open):
+            crowd.loop.call_soon_threadsafe(connection.shutdown)
+        told = threading.Event()
+        crowd.loop.call_soon_threadsafe(told.set)
+        assert told.wait(10)
+
+
+def test_a_request_that_comes_as_the_process_ends_is_answered(gateway, database, monkeypatch):
+    monkeypatch.setattr(connections, "PARTING_SECONDS", 60.0)
+    with connect(gateway) as connection:
+        for is_last in (False, True):
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+            answer = connection.recv(65536)
+            assert answer.startswith(b"HTTP/1.1 200")
+            assert (b"connection: close" in answer) == is_last
+            _end_the_process(gateway)
+        assert is_closed(connection, 10)
+
+
+def test_an_idle_connection_is_closed_a_moment_after_the_process_is_asked_to_end(gateway, database, monkeypatch):
+    monkeypatch.setattr(connections, "PARTING_SECONDS", 0.1)
+    with connect(gateway) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        _end_the_process(gateway)
+        assert is_closed(connection, 10)

@@ -1,0 +1,14 @@
+"""`make update-test`, with little load."""
+
+import pytest
+
+from tests.update.run import Options, run
+
+
+@pytest.mark.needs_caddy
+@pytest.mark.needs_history
+@pytest.mark.timeout(300)
+def test_an_update_from_the_version_before_loses_nothing_and_refuses_nobody_for_long() -> None:
+    result = run(Options(seconds=1.0), print)
+    assert result.schema[0] < result.schema[1]
+    assert result.is_good, result
