@@ -31,6 +31,7 @@ from tests.support.waiting import until
 from tests.support.webhooks_receiver import Receiver
 
 MAX_REFUSED_SECONDS = 2.0
+START_SECONDS = 90.0
 PATIENCE_SECONDS = 60.0  # of a sender with one message
 _PERSON = {"name": "Ali", "email": "ali@example.com", "password": "secret-1", "password_confirmation": "secret-1"}
 _COMMANDS = """
@@ -211,7 +212,10 @@ def _schema(url: str) -> str:
 
 
 def _migrate(code: Code) -> None:
-    subprocess.run(code.commands["migrate"], env=code.env, cwd=code.folder, check=True, capture_output=True)
+    done = subprocess.run(
+        code.commands["migrate"], env=code.env, cwd=code.folder, check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
 
 
 class _Site:
@@ -251,12 +255,12 @@ class _Site:
         self._running[name] = code.start(kind, self._folder / f"{name}.log", self._ports.get(name, 0))
 
     def _wait(self, name: str) -> None:
-        log = self._folder / f"{name}.log"
-        until(lambda: _answers(f"http://127.0.0.1:{self._ports[name]}/health/ready") or self._ended(name))
-        assert not self._ended(name), log.read_text()
-
-    def _ended(self, name: str) -> bool:
-        return self._running[name].poll() is not None
+        """Until a process of the API answers. AssertionError with its log where it does not."""
+        deadline = time.monotonic() + START_SECONDS
+        while not _answers(f"http://127.0.0.1:{self._ports[name]}/health/ready"):
+            is_alive = self._running[name].poll() is None and time.monotonic() < deadline
+            assert is_alive, (self._folder / f"{name}.log").read_text()
+            time.sleep(0.1)
 
     def _start_proxy(self) -> "subprocess.Popen[bytes]":
         """As `deploy/compose/Caddyfile` says, with these addresses."""
