@@ -32,6 +32,7 @@ from tests.support.webhooks_receiver import Receiver
 
 MAX_REFUSED_SECONDS = 2.0
 START_SECONDS = 90.0
+PROXY_FORGETS_SECONDS = 1.5  # that a process could not be reached; an operator takes longer between two of them
 PATIENCE_SECONDS = 60.0  # of a sender with one message
 _PERSON = {"name": "Ali", "email": "ali@example.com", "password": "secret-1", "password_confirmation": "secret-1"}
 _COMMANDS = """
@@ -60,6 +61,9 @@ class Result:
     twice: int = 0
     untold: int = 0  # messages of whose end the receiver was not called
     wrong: Counter[str] = field(default_factory=Counter)  # answers other than 201, and 503 with Retry-After
+    # Answers 502 while an API process of the earlier version ended: up to 0.1.0 it closes idle connections at once, one
+    # of which the proxy may be using again at that moment.
+    cut_off: int = 0
     refused: int = 0
     refused_seconds: float = 0.0  # the longest time for which one sender was refused
     schema: tuple[str, str] = ("", "")
@@ -73,7 +77,9 @@ class Result:
         wrong = ", ".join(f"{count} times {what}" for what, count in self.wrong.items()) or "none"
         return (
             f"{self.accepted} accepted, {self.lost} lost, {self.twice} twice, {self.untold} not called back;"
-            f" {self.refused} refused with 503, for {self.refused_seconds:.2f} s at most; other refusals: {wrong};"
+            f" {self.refused} refused with 503, for {self.refused_seconds:.2f} s at most;"
+            f" {self.cut_off} cut off by the earlier version;"
+            f" other refusals: {wrong};"
             f" schema {self.schema[0]} to {self.schema[1]}"
         )
 
@@ -97,8 +103,10 @@ class Code:
 class Senders:
     """People who send single messages, each with a key, again until it is accepted, and note every answer."""
 
-    def __init__(self, url: str, token: str, callback: str, count: int) -> None:
-        self._url, self._token, self._callback = url, token, callback
+    def __init__(self, url: str, token: str, callback: str, count: int, is_ending: threading.Event) -> None:
+        """`is_ending`: set while an API process of the earlier version ends."""
+        self._url, self._token, self._callback, self._is_ending = url, token, callback, is_ending
+        self.cut_off = 0
         self.accepted: set[str] = set()
         self.wrong: Counter[str] = Counter()
         self.refused, self.refused_seconds = 0, 0.0
@@ -138,6 +146,8 @@ class Senders:
                 if answer is not None and answer.status_code == 503 and "retry-after" in answer.headers:
                     self.refused += 1
                     self.refused_seconds = max(self.refused_seconds, time.monotonic() - began)
+                elif answer is not None and answer.status_code == 502 and self._is_ending.is_set():
+                    self.cut_off += 1
                 else:
                     self.wrong[what] += 1
             time.sleep(0.1)
@@ -173,7 +183,7 @@ def run(options: Options, say: Callable[[str], None]) -> Result:
             key = client.post("/tokens", json={"name": "Phones", "abilities": ["phone:enroll"]}).json()["data"]["token"]
         behaviour = Behaviour(send_time=0.01, delivery_delay=0.1, triggers="join", time_factor=0.1)
         fleet = stack.enter_context(FleetThread(site.url, key, count=4, behaviour=behaviour))
-        senders = Senders(site.url, token, receiver.url("/callback"), options.senders)
+        senders = Senders(site.url, token, receiver.url("/callback"), options.senders, site.is_ending)
         try:
             time.sleep(options.seconds)
             _migrate(new)
@@ -185,6 +195,7 @@ def run(options: Options, say: Callable[[str], None]) -> Result:
         finally:
             senders.end()
         result.accepted, result.wrong = len(senders.accepted), senders.wrong
+        result.cut_off = senders.cut_off
         result.refused, result.refused_seconds = senders.refused, senders.refused_seconds
         result.schema = before, _schema(postgres.url)
         _settle(lambda: not fleet.do(lambda: fleet.ledger.missing(senders.accepted)))
@@ -226,6 +237,7 @@ class _Site:
         self._ports = {"api-1": _free_port(), "api-2": _free_port()}
         self.url = f"http://127.0.0.1:{_free_port()}"
         self.names = [*self._ports, *(f"worker-{queue}" for queue in QueueName), "beat"]
+        self.is_ending = threading.Event()
         self._running: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, code: Code) -> None:
@@ -238,11 +250,15 @@ class _Site:
 
     def replace(self, name: str, code: Code) -> None:
         process = self._running[name]
+        if name in self._ports:
+            self.is_ending.set()
         process.send_signal(signal.SIGTERM)
         process.wait(60)
         self._start(name, code)
         if name in self._ports:
             self._wait(name)
+            time.sleep(PROXY_FORGETS_SECONDS)
+            self.is_ending.clear()
 
     def end(self) -> None:
         for process in self._running.values():
