@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from app.accounts.token_use import write_token_usage
 from app.campaigns.watching import watchers
+from app.checks import figures
 from app.core import exposure, liveness, tracing
 from app.core.direct import Call, DirectCalls
 from app.core.edge import Bodies, Edge
@@ -77,7 +78,7 @@ def create_api(hooks: Sequence[LifespanHook] = ()) -> FastAPI:
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
-    api.state.measure = measuring.measure
+    api.state.measure = lambda: [*measuring.measure(), *figures.measure()]
     for package in PACKAGES:
         for module in package.routes:
             api.include_router(import_module(f"app.{package.name}.{module}").router)
