@@ -8,6 +8,9 @@ from pydantic import BaseModel, PlainSerializer, WithJsonSchema
 
 Data = TypeVar("Data")
 
+# In the schema of a field that an answer leaves out where there is nothing to say; the document demands all others.
+SOMETIMES = "x-sometimes"
+
 
 class Named(BaseModel):
     """Base of generic answers: their schemas are named for what is in them, as people would."""

@@ -4,12 +4,12 @@ import copy
 from collections.abc import Iterator
 from typing import Any
 
+from app.core.envelope import SOMETIMES
+
 Schema = dict[str, Any]
 _PREFIX = "#/components/schemas/"
 # How pydantic passes on limits that stand outside of a validator.
 _LIMITS = {"ge": "minimum", "le": "maximum", "gt": "exclusiveMinimum", "lt": "exclusiveMaximum"}
-# Fields of answers that are absent where there is nothing to say.
-_SOMETIMES = {"omitted"}
 
 
 def tidy(document: dict[str, Any]) -> dict[str, Any]:
@@ -24,7 +24,9 @@ def tidy(document: dict[str, Any]) -> dict[str, Any]:
             for field in schema.get("properties", {}).values():
                 field.pop("default", None)  # in a body, absent means absent
         elif "properties" in schema and name not in {"Refusal", "ForbiddenRefusal", "InvalidRefusal", "BulkQueued"}:
-            schema["required"] = [field for field in schema["properties"] if field not in _SOMETIMES]
+            schema["required"] = [
+                name for name, field in schema["properties"].items() if not field.pop(SOMETIMES, False)
+            ]
     for name in set(schemas) - _reachable(schemas, document, document["components"].get("responses")):
         del schemas[name]
     return document

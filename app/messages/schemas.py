@@ -5,7 +5,7 @@ from uuid import UUID
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer, ValidationInfo, model_validator
 
-from app.core.envelope import Money, Timestamp, plain_number
+from app.core.envelope import SOMETIMES, Money, Timestamp, plain_number
 from app.core.validation import Body, Boolean, Filter, Integer, Moment, Price, fault, known_names
 from app.messages.states import Status
 from app.webhooks.guard import ValidWebhookUrl
@@ -305,7 +305,11 @@ class SmsChange(Body):
 
 DueAt = Annotated[
     Timestamp | None,
-    Field(exclude_if=lambda at: at is None, description="When it is due; present if that is later"),
+    Field(
+        exclude_if=lambda at: at is None,
+        description="When it is due; present if that is later",
+        json_schema_extra={SOMETIMES: True},
+    ),
 ]
 
 
@@ -336,7 +340,7 @@ class AttachmentOut(BaseModel):
     size: int | None = None
     omitted: Annotated[
         Literal["part_too_large", "message_too_large", "account_full", "too_many_parts"] | None,
-        Field(exclude_if=lambda reason: reason is None),
+        Field(exclude_if=lambda reason: reason is None, json_schema_extra={SOMETIMES: True}),
     ] = None
 
 
