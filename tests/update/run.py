@@ -6,6 +6,7 @@ database; then each of its processes is asked to end, and this version's takes i
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -61,8 +62,8 @@ class Result:
     twice: int = 0
     untold: int = 0  # messages of whose end the receiver was not called
     wrong: Counter[str] = field(default_factory=Counter)  # answers other than 201, and 503 with Retry-After
-    # Answers 502 while an API process of the earlier version ended: up to 0.1.0 it closes idle connections at once, one
-    # of which the proxy may be using again at that moment.
+    # Connections that ended without an answer while an API process of the earlier version ended: up to 0.1.0 it closes
+    # idle ones at once, one of which the proxy may be using again at that moment.
     cut_off: int = 0
     refused: int = 0
     refused_seconds: float = 0.0  # the longest time for which one sender was refused
@@ -139,6 +140,7 @@ class Senders:
                 what = f"{answer.status_code} {answer.text[:80]}"
             except httpx.TransportError as error:
                 answer, what = None, repr(error)
+            is_cut_off = answer is None or answer.status_code == 502
             with self._lock:
                 if answer is not None and answer.status_code == 201:
                     self.accepted.add(answer.json()["data"]["message_id"])
@@ -146,7 +148,7 @@ class Senders:
                 if answer is not None and answer.status_code == 503 and "retry-after" in answer.headers:
                     self.refused += 1
                     self.refused_seconds = max(self.refused_seconds, time.monotonic() - began)
-                elif answer is not None and answer.status_code == 502 and self._is_ending.is_set():
+                elif is_cut_off and self._is_ending.is_set():
                     self.cut_off += 1
                 else:
                     self.wrong[what] += 1
@@ -279,15 +281,15 @@ class _Site:
             time.sleep(0.1)
 
     def _start_proxy(self) -> "subprocess.Popen[bytes]":
-        """As `deploy/compose/Caddyfile` says, with these addresses."""
-        config = (CHECKOUT / "deploy" / "compose" / "Caddyfile").read_text()
-        begin, end = config.index("\t\tdynamic"), config.index("\t\tlb_policy")
-        to = " ".join(f"127.0.0.1:{port}" for port in self._ports.values())
-        config = f"{config[:begin]}\t\tto {to}\n{config[end:]}".replace(":8000 {", f"{self.url} {{")
-        (self._folder / "Caddyfile").write_text(config)
-        command = ["caddy", "run", "--config", str(self._folder / "Caddyfile"), "--adapter", "caddyfile"]
+        """As `deploy/haproxy/haproxy.cfg` says, with these addresses and without TLS."""
+        config = (CHECKOUT / "deploy" / "haproxy" / "haproxy.cfg").read_text()
+        config = re.sub(r"bind .*", f"bind {self.url.removeprefix('http://')}", config)
+        for server, port in zip("ab", self._ports.values(), strict=True):
+            config = re.sub(rf"server {server} .*", f"server {server} 127.0.0.1:{port}", config)
+        path = self._folder / "haproxy.cfg"
+        path.write_text(config)
         with (self._folder / "proxy.log").open("wb") as log:
-            return subprocess.Popen(command, env={**os.environ, "HOME": str(self._folder)}, stdout=log, stderr=log)
+            return subprocess.Popen(["haproxy", "-db", "-f", str(path)], stdout=log, stderr=log)
 
 
 def _answers(url: str) -> bool:
