@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.accounts import blocking, plans
 from app.accounts.models import User
 from app.checks import looks
+from app.checks.finding import Finding, Severity
 from app.core import broker, heartbeat
 from app.core.database import transaction
 from app.core.errors import AppError, NotFound, Refused
@@ -70,11 +71,21 @@ class Process:
 
 
 class Trouble(NamedTuple):
-    """What does not work, as a code with the name of what it speaks of, and since how many seconds."""
+    """What does not work, as a code with the name of what it speaks of, and since how many seconds.
+
+    Of the code "found" is what only the doctor has words for.
+    """
 
     code: str
     name: str = ""
     seconds: int = 0
+    finding: Finding | None = None
+
+    @property
+    def is_mild(self) -> bool:
+        if self.finding:
+            return self.finding.severity < Severity.BROKEN
+        return self.code in {"late", "died"}
 
 
 _STANDING = text(f"""
@@ -98,12 +109,17 @@ def _processes() -> list[Process]:
     return [Process(str(kind), name, age) for kind in kinds for name, age in sorted(ages[kind].items())]
 
 
+# Findings that codes speak of.
+_OF_QUEUES = {*(f"queue {queue}" for queue in QueueName), "ticks"}
+_OF_BROKER = {"broker", "valkey"}
+
+
 def troubles() -> list[Trouble]:
-    """What does not work."""
+    """What does not work. Looks at everything, which may take seconds: not within a transaction."""
     try:
         return _troubles(_processes())
     except redis.RedisError:
-        return [Trouble("broker")]
+        return _troubles_without_broker()
 
 
 def _troubles(processes: list[Process]) -> list[Trouble]:
@@ -112,31 +128,41 @@ def _troubles(processes: list[Process]) -> list[Trouble]:
     found = [Trouble("beat" if kind == heartbeat.BEAT else "queue", kind) for kind in idle]
     late = {process.name: process.age for process in processes if process.is_late}
     found += [Trouble("late", name, age) for name, age in late.items()]
-    return found + [Trouble("died", name, age) for name, age in heartbeat.deaths(get_redis()).items()]
+    found += [Trouble("died", name, age) for name, age in heartbeat.deaths(get_redis()).items()]
+    return found + _findings(_OF_QUEUES)
 
 
-def standing(session: Session) -> dict[str, Any]:
+def _troubles_without_broker() -> list[Trouble]:
+    """Nobody knows who works."""
+    return [Trouble("broker"), *_findings(_OF_BROKER)]
+
+
+def _findings(told: set[str]) -> list[Trouble]:
+    """What the doctor finds besides what is told already, the worst first."""
+    worse = [one for one in looks.recent(get_settings()) if not one.good and one.what not in told]
+    return [Trouble("found", one.what, finding=one) for one in sorted(worse, key=lambda one: -one.severity)]
+
+
+def standing() -> dict[str, Any]:
     """How the installation fares: processes, queues, database and broker, and what is wrong."""
-    row = dict(session.execute(_STANDING, {"most": MAX_COUNTED + 1}).mappings().one())
     try:
         processes, settings = _processes(), get_settings()
-        found = {"processes": processes, "troubles": _troubles(processes), "queues": broker.lengths(settings)}
-        name = broker.name(settings)
+        found: dict[str, Any] = {"processes": processes, "queues": broker.lengths(settings)}
+        found |= {"broker": broker.name(settings), "troubles": _troubles(processes)}
     except broker.ERRORS:
-        return {**row, "broker": None, "processes": [], "troubles": [Trouble("broker")], "queues": {}}
-    return {**row, **found, "broker": name}
+        found = {"broker": None, "processes": [], "troubles": _troubles_without_broker(), "queues": {}}
+    with transaction() as session:
+        return {**session.execute(_STANDING, {"most": MAX_COUNTED + 1}).mappings().one(), **found}
 
 
 @router.get("/operators")
 def overview(visit: Operator) -> Response:
-    with transaction() as session:
-        return page(visit, "operators.html", has_flower=flower.is_there(), **standing(session))
+    return page(visit, "operators.html", has_flower=flower.is_there(), **standing())
 
 
 @router.get("/operators/now")
 def now(visit: Operator) -> Response:
-    with transaction() as session:
-        return page(visit, "operators_now.html", **standing(session))
+    return page(visit, "operators_now.html", **standing())
 
 
 @router.get("/operators/doctor")

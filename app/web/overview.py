@@ -42,6 +42,7 @@ _SERIES = (
 def front(visit: Anybody) -> Response:
     if visit.principal is None:
         return go(SIGN_IN)
+    troubles = _troubles(visit)
     with transaction() as session:
         if not usage.figures(session, visit.me.user_id)[usage.UsageKind.ACCEPTED].total and not ownership.names(
             session, visit.me.user_id
@@ -53,6 +54,7 @@ def front(visit: Anybody) -> Response:
             live=_LIVE,
             hours=_hours(visit, session),
             days=_days(visit, session),
+            troubles=troubles,
             **_now(visit, session),
         )
 
@@ -60,8 +62,14 @@ def front(visit: Anybody) -> Response:
 @router.get("/overview/now")
 def now(visit: SignedIn) -> Response:
     """The part of the front page that changes while one looks."""
+    troubles = _troubles(visit)
     with transaction() as session:
-        return page(visit, "overview_now.html", **_now(visit, session))
+        return page(visit, "overview_now.html", troubles=troubles, **_now(visit, session))
+
+
+def _troubles(visit: Visit) -> list[operators.Trouble]:
+    """Of the installation, for its operators. Looked for outside of a transaction, since it may take seconds."""
+    return operators.troubles() if visit.account.is_operator else []
 
 
 def _now(visit: Visit, session: Session) -> dict[str, Any]:
@@ -74,7 +82,6 @@ def _now(visit: Visit, session: Session) -> dict[str, Any]:
         "number_of_phones": number_of_phones,
         "failures": failed.data,
         "webhooks": urls.shown(session, visit.me.user_id),
-        "troubles": operators.troubles() if visit.account.is_operator else [],
     }
 
 

@@ -2,22 +2,27 @@
 
 from collections.abc import Callable, Coroutine, Mapping
 from datetime import UTC, datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 
+import structlog
 from fastapi import Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from fastapi.routing import APIRoute
 from markupsafe import Markup
 
 from app.accounts import cookies
-from app.core.errors import AppError, Invalid, NotFound
+from app.core import outages
+from app.core.errors import AppError, Invalid, NotFound, as_app_error
 from app.core.once import once
 from app.web import static, words
-from app.web.visits import SignInNeeded, Visit, anybody, sign_in_path
+from app.web.visits import SignInNeeded, Visit, anybody, sign_in_path, stranger
 from app.web.words import marked
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+
+log = structlog.get_logger(__name__)
 
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self';"
@@ -68,6 +73,11 @@ class PageRoute(APIRoute):
                 response = Response(status_code=204) if is_part else _error_page(request, error)
             except AppError as error:
                 response = _error_page(request, error)
+            except Exception as error:
+                if (told := as_app_error(error)).status != HTTPStatus.SERVICE_UNAVAILABLE:
+                    raise
+                log.warning("page refused", error=error)
+                response = _away_page(request, told, outages.part_of(error))
             return secured(request, response)
 
         return answer
@@ -180,5 +190,12 @@ def _error_page(request: Request, error: AppError) -> Response:
     reason = getattr(error, "reason", None)
     why = reason.sentence.format(**error.parameters) if reason else None
     response = page(anybody(request), "error.html", status=error.status, refusal=error, why=why)
+    response.headers.update(error.headers)
+    return response
+
+
+def _away_page(request: Request, error: AppError, part: outages.Part | None) -> Response:
+    """Of what everything needs: who asks is not known either."""
+    response = page(stranger(request), "away.html", status=error.status, part=part)
     response.headers.update(error.headers)
     return response

@@ -111,8 +111,7 @@ class Visit:
 
 def _visit(request: Request) -> Visit:
     session_cookie = cookies.read(request.scope, cookies.SESSION)
-    visitor = cookies.read(request.scope, cookies.VISITOR)
-    visit = Visit(request, visitor or random_text(_VISITOR_LENGTH), new_anchor=visitor is None)
+    visit = stranger(request)
     if session_cookie and (found := _account_of(session_cookie)):
         visit.principal, visit.user = found
         visit.anchor, visit.new_anchor, visit.wanted_language = session_cookie, False, visit.user.language
@@ -131,6 +130,12 @@ def _account_of(session_cookie: str) -> tuple[Principal, User] | None:
             return principal, session.get_one(User, principal.user_id)
 
     return repeat_once(read_rows) if credentials else None
+
+
+def stranger(request: Request) -> Visit:
+    """Whoever it is."""
+    visitor = cookies.read(request.scope, cookies.VISITOR)
+    return Visit(request, visitor or random_text(_VISITOR_LENGTH), new_anchor=visitor is None)
 
 
 def anybody(request: Request) -> Visit:

@@ -16,13 +16,12 @@ import yaml
 from app.local.installation import LOOPBACK, Installation, Shape
 from phones.behaviour import Behaviour
 from phones.fleet import FleetThread
+from tests.acceptance.prometheus import ALERTS, DEPLOY, Prometheus
 from tests.support.waiting import until
 from tests.support.webhooks_receiver import Receiver
 
-DEPLOY = Path("deploy/prometheus")
 DASHBOARD = json.loads(Path("deploy/grafana/smsfleet.json").read_text())
 QUERIES = [(panel["title"], target["expr"]) for panel in DASHBOARD["panels"] for target in panel.get("targets", ())]
-ALERTS = yaml.safe_load((DEPLOY / "rules.yml").read_text())["groups"][0]["rules"]
 PERSON = {"name": "Ali", "email": "ali@example.com", "password": "secret-1", "password_confirmation": "secret-1"}
 
 
@@ -41,36 +40,6 @@ def test_every_alert_says_what_to_do_and_is_tested_to_fire_and_not_to() -> None:
     tested = Counter((case["alertname"], bool(case["exp_alerts"])) for case in cases)
     assert tested == {(alert["alert"], fires): 1 for alert in ALERTS for fires in (True, False)}
     assert all(alert["annotations"]["summary"] and alert["annotations"]["runbook"] for alert in ALERTS)
-
-
-class Prometheus:
-    """A real one, that scrapes every second."""
-
-    def __init__(self, target: str, port: int, folder: Path) -> None:
-        config = {
-            "global": {"scrape_interval": "1s"},
-            "scrape_configs": [{"job_name": "smsfleet", "static_configs": [{"targets": [target]}]}],
-        }
-        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
-        self._client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=20)
-        command = ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
-        self._popen = subprocess.Popen(
-            [*command, f"--web.listen-address=127.0.0.1:{port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-
-    def end(self) -> None:
-        self._popen.terminate()
-        self._popen.wait(20)
-        self._client.close()
-
-    def finds(self, expression: str) -> bool:
-        query = expression.replace("$__rate_interval", "30s")
-        try:
-            answer = self._client.get("/api/v1/query", params={"query": query}).json()
-        except httpx.TransportError:
-            return False
-        assert answer["status"] == "success", answer
-        return bool(answer["data"]["result"])
 
 
 @pytest.fixture

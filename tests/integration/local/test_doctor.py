@@ -4,14 +4,10 @@ import json
 import os
 import shutil
 import signal
-import socket
-import ssl
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -24,8 +20,10 @@ from app.checks.finding import Finding, Severity
 from app.core import heartbeat
 from app.core.settings import Settings, get_settings
 from app.local import doctor, processes
-from app.local.folder import Recorded, Runtime, process_start
+from app.local.folder import Recorded, Runtime, process_start, process_state
 from app.migrations.config import migrate
+from tests.support import certificates
+from tests.support.waiting import until
 
 Look = Callable[..., Finding]
 
@@ -203,40 +201,14 @@ def test_a_disk_that_is_full(tmp_path: Path) -> None:
         subprocess.run(["umount", str(tmp_path)], check=True)
 
 
-@contextmanager
-def _served(certificate: Path) -> Iterator[int]:
-    """A TLS server that shows it."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(certificate)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                    context.wrap_socket(connection, server_side=True).close()
-                except ssl.SSLError:
-                    continue
-                except OSError:
-                    return
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-
-
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificates")
 @pytest.mark.parametrize(
     ("days", "severity"), [(1, Severity.BROKEN), (10, Severity.WARNING), (60, Severity.OK)], ids=str
 )
 def test_a_certificate_that_is_about_to_end(tmp_path: Path, days: int, severity: Severity) -> None:
-    made = tmp_path / "made.pem"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", str(days)]
-    command += ["-addext", "subjectAltName=DNS:localhost", "-keyout", str(made), "-out", str(tmp_path / "cert.pem")]
-    subprocess.run(command, check=True, capture_output=True)
-    made.write_text(made.read_text() + (tmp_path / "cert.pem").read_text())
-    with _served(made) as port:
-        assert machine.certificate("localhost", port, str(tmp_path / "cert.pem")).severity is severity
+    shown = certificates.make(tmp_path, days)
+    with certificates.served(shown) as port:
+        assert machine.certificate("localhost", port, str(shown)).severity is severity
         if severity is Severity.OK:
             unknown = machine.certificate("localhost", port)
             assert is_broken(unknown, "is not accepted")
@@ -272,8 +244,11 @@ def test_a_process_that_is_stopped_or_gone(gateway) -> None:
 
         assert beat().severity is Severity.OK
         child.send_signal(signal.SIGSTOP)
-        assert is_broken(beat(), "is stopped")
-        child.kill()
+        try:
+            until(lambda: process_state(child.pid) == "T")  # not at once where it has yet to run
+            assert is_broken(beat(), "is stopped")
+        finally:
+            child.kill()
         child.wait()
         assert is_broken(beat(), "is not running")
 
