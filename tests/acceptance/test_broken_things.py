@@ -147,6 +147,10 @@ class World:
         self.api.headers["Authorization"] = "Bearer " + self.call("POST", "/login", OPERATOR)["token"]
         self._key = self.call("POST", "/tokens", {"name": "Phones", "abilities": ["phone:enroll"]})["token"]
 
+    def end(self) -> None:
+        self._browser.close()
+        self.api.close()
+
     def _send_cookies_plainly(self) -> None:
         """As the proxy at the public address does."""
         for cookie in self._browser.cookies.jar:
@@ -267,7 +271,9 @@ def world(small_disk: Path, clock: Path | None, certificate: Path, _own_installa
             installation.url.removeprefix("http://"), servers._free_port(), small_disk / "prometheus", token=TOKEN
         )
         stack.callback(prometheus.end)
-        yield World(installation, small_disk / "data", prometheus, lines)
+        world = World(installation, small_disk / "data", prometheus, lines)
+        stack.callback(world.end)
+        yield world
 
 
 def _break_all_but_the_database(
