@@ -2,7 +2,8 @@
 
     python -m benchmarks.published
 
-Every run is shown: a figure that was measured several times stands as its lowest and its highest value.
+Every run that is there is shown: a figure that was measured several times stands as its lowest and its highest value.
+Runs that later ones have replaced are in `docs/measured/earlier`.
 """
 
 import json
@@ -17,6 +18,8 @@ ROOT = Path(__file__).parents[1]
 MEASURED = ROOT / "docs" / "measured"
 # Of the long parts the README tells what is wanted of them, docs/operating/performance.md tells everything.
 PAGES = {ROOT / "README.md": set(LONG) | {"streams"}, ROOT / "docs" / "operating" / "performance.md": set()}
+# They have a table of their own there, with medians.
+_APART = {"attacks"}
 _PLACE = re.compile(r"(?<=<!-- figures -->\n).*?(?=<!-- end of figures -->)", re.DOTALL)
 
 
@@ -35,7 +38,7 @@ def page(file: Path) -> str:
 def table(reports: list[dict[str, Any]], shortened: set[str]) -> str:
     """Markdown; of the parts in `shortened` only the figures of which something is wanted."""
     rows = ["", "| figure | measured | target | baseline in the same run |", "| --- | --- | --- | --- |"]
-    for part in PARTS:
+    for part in [part for part in PARTS if part not in _APART]:
         figures: dict[str, list[dict[str, Any]]] = defaultdict(list)
         for report in reports:
             for figure in report["parts"].get(part, {}).get("figures", ()):
