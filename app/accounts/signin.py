@@ -57,13 +57,13 @@ def login(*, email: str, password: str, client: str | None, code: str | None = N
     if not passwords.matches(user.password_hash if user else None, password) or user is None:
         raise Unauthenticated(INVALID_CREDENTIALS)
     renewed = passwords.renewed(user.password_hash, password)
-    with transaction() as session:
+    limit = login_limits.of_code(user.id) if second_factor.is_code(code) else nullcontext()
+    with limit, transaction() as session:
         # The password may have been changed meanwhile, and no session of the old one may begin then.
         locked = session.get_one(User, user.id, with_for_update={"key_share": True})
         if locked.password_hash != user.password_hash:
             raise Unauthenticated(INVALID_CREDENTIALS)
-        with login_limits.of_code(user.id) if second_factor.is_code(code) else nullcontext():
-            second_factor.check(session, locked, code)
+        second_factor.check(session, locked, code)
         if renewed:
             locked.password_hash = renewed
         return user, sessions.begin(session, user.id, client, by="password")
