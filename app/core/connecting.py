@@ -191,11 +191,12 @@ class _Hosts:
         )
         info = connection.info
         there = {"host": info.host, "hostaddr": info.hostaddr, "port": str(info.port)}
-        self._first = next(
+        found = (
             place
             for place, values in enumerate(zip(*lists.values(), strict=True))
             if all(value in {"", there[name]} for name, value in zip(lists, values, strict=True))
         )
+        self._first = next(found, first)
         return connection
 
 
