@@ -121,15 +121,17 @@ def _visit(request: Request) -> Visit:
 def _account_of(session_cookie: str) -> tuple[Principal, User] | None:
     """Who is signed in with the cookie."""
     credentials = parse_token(session_cookie)
+    if credentials is None:
+        return None
 
     def read_rows() -> tuple[Principal, User] | None:
         with transaction(hot=True, autocommit=True) as session:
-            principal = principal_of(session, credentials) if credentials else None
+            principal = principal_of(session, credentials)
             if principal is None or principal.kind != "session":
                 return None
             return principal, session.get_one(User, principal.user_id)
 
-    return repeat_once(read_rows) if credentials else None
+    return repeat_once(read_rows)
 
 
 def stranger(request: Request) -> Visit:
