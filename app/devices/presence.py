@@ -30,7 +30,7 @@ _LOST_STREAM = f"({_USES_STREAMS} AND s.stream_seen_at < {_NOW} - interval '10 s
 
 # No wake is sent before the last answer has arrived.
 ANSWER_ARRIVES_WITHIN_SECONDS = 0.15
-JUST_ANSWERED = f"COALESCE(s.pulled_at > {_NOW} - make_interval(secs => {ANSWER_ARRIVES_WITHIN_SECONDS}), false)"
+QUIET_FOR = f"GREATEST({ANSWER_ARRIVES_WITHIN_SECONDS} - CAST(EXTRACT(EPOCH FROM {_NOW} - s.pulled_at) AS float), 0)"
 
 SUSPECT = f"(s.woken_at IS NOT NULL AND s.woken_at < {_NOW} - interval '15 seconds')"
 ONLINE = (

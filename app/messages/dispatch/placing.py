@@ -1,8 +1,9 @@
 """Placing: a single send gets its phone in the transaction that accepts it, where nobody waits for one; so do messages
 of campaigns, in the transaction that writes them.
 
-Nothing is waited for. Where routing is at work for the account at this moment, where single sends wait already, or a
-phone has to be tried with care, the message waits for routing, which is nudged.
+Nothing is waited for. Where single sends wait already, or a phone has to be tried with care, the message waits for
+routing, which is nudged. Routing may be at work for the account at the same moment: a phone may then get somewhat more
+than its room.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,7 @@ from app.core import metrics
 from app.core.arrays import transposed, unnest
 from app.core.lanes import Lane
 from app.devices.health import FAILING, RESTING
-from app.devices.presence import JUST_ANSWERED, ONLINE
+from app.devices.presence import ONLINE, QUIET_FOR
 from app.messages.dispatch.pace import COUNT_SINGLES_AHEAD, HELD, MAX_LOOKAHEAD, Pace, lookahead
 from app.messages.dispatch.routing import Candidate, room_of, take_turns
 from app.messages.models import DispatchCursor
@@ -42,28 +43,26 @@ class _Candidate(Pace):
     id: int
     singles_ahead: int
     failing: bool
-    cannot_be_woken: bool
+    quiet_for: float
     slot_in: float
 
 
-# The cursor is locked only where it is used, or routing would wait for sends that leave everything to it.
 _CANDIDATES = text(f"""
     WITH cursors AS MATERIALIZED (
         SELECT c.user_id, c.last_device_id FROM dispatch_cursors c JOIN users u ON u.id = c.user_id
         WHERE c.user_id = ANY(:users) AND NOT u.sticky_phone AND NOT EXISTS (
             SELECT FROM message_queue q
             WHERE q.user_id = c.user_id AND q.device_id = 0 AND q.stage = {Stage.WAITING} AND q.lane = {Lane.SINGLE})
-        ORDER BY c.user_id FOR NO KEY UPDATE OF c SKIP LOCKED
     )
     SELECT c.user_id, c.last_device_id, d.id, d.send_delay_seconds, d.send_delay_spread_seconds, d.send_window,
-           d.failing, d.cannot_be_woken, d.slot_in, b.singles_ahead
+           d.failing, d.quiet_for, d.slot_in, b.singles_ahead
     FROM cursors c, LATERAL (
         SELECT d.user_id, d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, {FAILING} AS failing,
-               {JUST_ANSWERED} AND EXISTS (
+               CASE WHEN EXISTS (
                    SELECT FROM message_queue q
                    WHERE q.user_id = d.user_id AND q.device_id = d.id
                      AND q.stage < {Stage.HELD} AND q.lane = {Lane.BULK}
-               ) AS cannot_be_woken,
+               ) THEN {QUIET_FOR} ELSE 0 END AS quiet_for,
                CAST(EXTRACT(EPOCH FROM GREATEST(s.next_slot_at - clock_timestamp(), interval '0')) AS float) AS slot_in
         FROM devices d JOIN device_state s ON s.device_id = d.id
         WHERE d.user_id = c.user_id AND d.is_active AND d.removed_at IS NULL
@@ -73,14 +72,19 @@ _CANDIDATES = text(f"""
     ORDER BY c.user_id
 """)  # noqa: S608 - constants
 
-_SERVED = unnest(DispatchCursor.user_id, DispatchCursor.last_device_id)
+# Not where routing is at work: it moves the cursor itself.
 _MOVE_ON = text(f"""
-    UPDATE dispatch_cursors c SET last_device_id = u.last_device_id FROM {_SERVED} WHERE c.user_id = u.user_id
+    WITH own AS MATERIALIZED (
+        SELECT c.user_id, u.last_device_id
+        FROM {unnest(DispatchCursor.user_id, DispatchCursor.last_device_id)} JOIN dispatch_cursors c USING (user_id)
+        FOR NO KEY UPDATE OF c SKIP LOCKED
+    )
+    UPDATE dispatch_cursors c SET last_device_id = own.last_device_id FROM own WHERE c.user_id = own.user_id
 """)  # noqa: S608 - names of columns
 
 
 def place(session: Session, wanted: Mapping[int, int]) -> dict[int, list[Turn]]:
-    """Phones for as many new messages of each user, or for fewer of them. Their cursors stay locked."""
+    """Phones for as many new messages of each user, or for fewer of them."""
     if not 0 < sum(wanted.values()) <= MAX_SENDS:
         return {}
     rows = session.execute(_CANDIDATES, {"users": sorted(wanted), "most": MAX_LOOKAHEAD}).mappings()
@@ -88,21 +92,25 @@ def place(session: Session, wanted: Mapping[int, int]) -> dict[int, list[Turn]]:
         user: _turns(list(phones), wanted[user])
         for user, phones in groupby(cast("list[_Candidate]", rows.all()), key=itemgetter("user_id"))
     }
-    served = [(user, phones[-1].device_id) for user, phones in turns.items() if phones]
-    if served:
-        metrics.count(session, "routed", sum(map(len, turns.values())))
-        session.execute(_MOVE_ON, transposed(served, "user_id", "last_device_id"))
+    _move_on(session, [(user, phones[-1].device_id) for user, phones in turns.items() if phones])
+    metrics.count(session, "routed", sum(map(len, turns.values())))
     return turns
 
 
+def _move_on(session: Session, served: list[tuple[int, int]]) -> None:
+    """Let the next turns begin behind the last phones."""
+    if served:
+        session.execute(_MOVE_ON, transposed(served, "user_id", "last_device_id"))
+
+
 def _turns(phones: list[_Candidate], count: int) -> list[Turn]:
-    """In turn, but past those that are busy with bulk and cannot be woken at once, where there are others."""
+    """In turn, among those that can be woken first: none that is busy with bulk while it is just being answered."""
     if any(phone["failing"] for phone in phones):
         return []
     rooms = {phone["id"]: lookahead(phone) - phone["singles_ahead"] for phone in phones}
     free = {device: room for device, room in rooms.items() if room > 0}
-    late = {phone["id"] for phone in phones if phone["cannot_be_woken"]}
-    ready = {device: room for device, room in free.items() if device not in late} or free
+    quiet = {phone["id"]: phone["quiet_for"] for phone in phones if phone["id"] in free}
+    ready = {device: free[device] for device, seconds in quiet.items() if seconds == min(quiet.values())}
     taken = take_turns(ready, phones[0]["last_device_id"], min(count, sum(ready.values())))
     slots = {phone["id"]: phone["slot_in"] or 0.0 for phone in phones}
     return [Turn(device, slots[device]) for device in taken]
@@ -129,12 +137,6 @@ def place_many(session: Session, user_id: int, phones: Sequence[Candidate], n: i
 
 
 _ADD_CURSOR = text("INSERT INTO dispatch_cursors (user_id) VALUES (:user) ON CONFLICT DO NOTHING")
-_LEAVE_OFF = text("""
-    WITH own AS MATERIALIZED (
-        SELECT user_id FROM dispatch_cursors WHERE user_id = :user FOR NO KEY UPDATE SKIP LOCKED
-    )
-    UPDATE dispatch_cursors c SET last_device_id = :device FROM own WHERE c.user_id = own.user_id
-""")
 
 
 def leave_off(session: Session, user_id: int, devices: Sequence[int]) -> None:
@@ -142,4 +144,4 @@ def leave_off(session: Session, user_id: int, devices: Sequence[int]) -> None:
     if devices:
         metrics.count(session, "routed", len(devices))
         session.execute(_ADD_CURSOR, {"user": user_id})
-        session.execute(_LEAVE_OFF, {"user": user_id, "device": devices[-1]})
+        _move_on(session, [(user_id, devices[-1])])

@@ -56,11 +56,19 @@ def test_it_overtakes_no_other_single_send(two, send, sql, ali, work):
     assert send() is not None
 
 
-def test_while_another_is_routing_it_waits_for_that_one(two, send, database):
+def test_it_waits_for_no_routing_that_is_under_way(two, send, database):
     with psycopg.connect(database.postgres.url) as held:
         held.execute("SELECT FROM dispatch_cursors FOR NO KEY UPDATE")
-        assert send() is None, "and the answer does not wait"
-    assert send() is None, "nor does it overtake"
+        assert [send(), send()] == [two[0], two[0]], "whose turn it is next, routing will say"
+    assert [send(), send()] == two
+
+
+def test_single_sends_that_routing_has_in_hand_are_not_overtaken(two, send, sql, database):
+    send()
+    sql.execute("UPDATE message_queue SET device_id = 0")
+    with psycopg.connect(database.postgres.url) as routed:
+        routed.execute("UPDATE message_queue SET device_id = %s", (two[0],))
+        assert send() is None
 
 
 @pytest.mark.parametrize(
@@ -106,8 +114,8 @@ def test_of_those_busy_with_bulk_one_that_can_be_woken_at_once_goes_first(two, s
     assert [send(), send()] == two, "it would be unfair where there is nothing else"
     fill(*two, lane=Lane.BULK)
     assert [send(), send()] == [two[1], two[1]]
-    sql.execute(just_now, (two,))
-    assert send() == two[0], "where none can, it is the next in turn"
+    sql.execute(just_now, ([two[1]],))
+    assert [send(), send()] == [two[0], two[0]], "where none can, the one that can first"
 
 
 def test_bulk_takes_none_of_its_room(two, send, fill, sql, ali, work):
