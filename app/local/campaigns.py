@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from app.core.http_client import Client, HTTPError
+from app.core.printable import printable
 
 campaign_app = typer.Typer(help="Campaigns on a running gateway.", no_args_is_help=True, add_completion=False)
 console = Console(highlight=False)
@@ -136,7 +137,7 @@ def _show_left_out(gateway: Gateway, campaign: int, added: Mapping[str, Any]) ->
     if added["left_out"]:
         page = gateway.call("GET", f"/campaigns/{campaign}/left-out", params={"per_page": _SHOWN_LEFT_OUT})
         for row in page["data"]:
-            console.print(f"  line {row['line']}: {row['value']}: {row['sentence']}", markup=False)
+            _say(f"  line {row['line']}: {row['value']}: {row['sentence']}")
         if added["left_out"] > len(page["data"]):
             console.print(f"  and {added['left_out'] - len(page['data']):,} more")
 
@@ -159,7 +160,12 @@ def _show(tried: Mapping[str, Any]) -> None:
     if tried["too_long"]:
         lines["not sent"] = f"{tried['too_long']:,}, whose text is too long or empty"
     for title, said in lines.items():
-        console.print(f"{title}: {said}", markup=False)
+        _say(f"{title}: {said}")
+
+
+def _say(line: str) -> None:
+    """What others may have written: a file's cells, names of phones."""
+    console.print(printable(line), markup=False)
 
 
 def _follow(gateway: Gateway, campaign: int) -> Exit:
@@ -205,7 +211,7 @@ def _told(shown: Mapping[str, Any]) -> Exit:
     said = {name: counts[name] for name in ("delivered", "sent", "failed", "cancelled", "not_made") if counts[name]}
     console.print(f"{shown['status']}: " + ", ".join(f"{n:,} {name.replace('_', ' ')}" for name, n in said.items()))
     if shown["status"] == "paused":
-        console.print(shown["reason"] or "", markup=False)
+        _say(shown["reason"] or "")
         return Exit.PAUSED
     if shown["status"] == "cancelled":
         return Exit.CANCELLED

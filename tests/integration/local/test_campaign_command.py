@@ -99,6 +99,16 @@ def test_it_uploads_shows_asks_starts_and_is_interrupted(run, sql, phone, answer
     assert status(sql) == [becomes]
 
 
+def test_what_a_files_cells_hold_does_nothing_to_the_terminal(run, sql, phone, tmp_path):
+    mark = "\x1b]0;mine\x07"
+    (tmp_path / "people.csv").write_text(f"phone,name\n+998901112231,Ali{mark}\nx{mark},Nobody\n")
+    terminal = run()
+    terminal.shows("Start?")
+    assert mark not in terminal.written
+    assert "Hi Ali\\x1b]0;mine\\x07" in terminal.written
+    assert "line 3: x\\x1b]0;mine\\x07: " in terminal.written
+
+
 def test_it_ends_with_the_campaign(run, sql, phone):
     terminal = run("--yes")
     terminal.shows("0/2")
