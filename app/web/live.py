@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -54,12 +55,22 @@ class _Page:
     topics: frozenset[str]
     changed: set[str] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
+    rests_until: float = 0.0
 
     def notify(self, topics: frozenset[str]) -> None:
         """Note what changed; with messages campaigns do."""
         if news := self.topics & (topics | {"campaigns"} if "messages" in topics else topics):
             self.changed |= news
             self.wake.set()
+
+    @property
+    def rest(self) -> float:
+        return max((RESTS[topic] for topic in self.topics), default=0.0)
+
+    def rest_of(self, now: float) -> float:
+        """How long it is told nothing; it rests from when it is told, which it is about to be where it can."""
+        left = self.rests_until - now
+        return self.rest if self.changed and left <= 0 else left
 
 
 class Pages:
@@ -69,6 +80,7 @@ class Pages:
         self._pages: dict[int, list[_Page]] = {}
         self._subscription: PubSub | None = None
         self._listener: asyncio.Task[None] | None = None
+        self._entered = asyncio.Event()
         self._closing = asyncio.Event()
         self.calls = (Call("GET", "/events", self._serve),)
 
@@ -112,18 +124,18 @@ class Pages:
     async def _write(self, page: _Page, receive: Receive, send: Send) -> None:
         gone = asyncio.ensure_future(_hung_up(receive))
         loop = asyncio.get_running_loop()
-        ends, rests_until = loop.time() + LASTS_SECONDS, 0.0
+        ends = loop.time() + LASTS_SECONDS
         data = b"retry: 2000\n\n"
         try:
             while not gone.done() and not self._closing.is_set() and loop.time() < ends:
                 await send({"type": "http.response.body", "body": data, "more_body": True})
                 await _until_either(page.wake, gone, KEEP_ALIVE_SECONDS)
-                if page.changed and (rest := rests_until - loop.time()) > 0:
+                if page.changed and (rest := page.rests_until - loop.time()) > 0:
                     await _until_either(self._closing, gone, rest)
                 page.wake.clear()
                 changed, page.changed = page.changed, set()
                 if changed:
-                    rests_until = loop.time() + max(RESTS[topic] for topic in page.topics)
+                    page.rests_until = loop.time() + page.rest
                 data = b"".join(b"event: %s\ndata: 1\n\n" % topic.encode() for topic in sorted(changed)) or b":\n\n"
             if not gone.done():
                 await send({"type": "http.response.body", "body": b""})
@@ -135,6 +147,7 @@ class Pages:
     async def _enter(self, user: int, page: _Page) -> None:
         is_first = user not in self._pages
         self._pages.setdefault(user, []).append(page)
+        self._entered.set()
         if self._listener is None:
             self._listener = asyncio.create_task(self._listen())
         elif is_first and self._subscription:
@@ -165,11 +178,29 @@ class Pages:
             for page in self._every():  # what was said meanwhile is lost
                 page.notify(TOPICS)
             while True:
-                message = await subscription.get_message(ignore_subscribe_messages=True, timeout=5)
-                if message is not None:
-                    user = int(message["channel"].decode().removeprefix(PAGES_CHANNEL))
-                    for page in self._pages.get(user, ()):
-                        page.notify(frozenset({message["data"].decode()}))
+                message = await subscription.get_message(timeout=5)
+                while message is not None:
+                    self._pass_on(message)
+                    message = await subscription.get_message(timeout=0)
+                await self._while_all_rest()
+
+    def _pass_on(self, message: dict[str, Any]) -> None:
+        if message["type"] == "message":
+            user = int(message["channel"].decode().removeprefix(PAGES_CHANNEL))
+            for page in self._pages.get(user, ()):
+                page.notify(frozenset({message["data"].decode()}))
+
+    async def _while_all_rest(self) -> None:
+        """What comes meanwhile is read at the end, all at once: most of what news cost is to wake up for each."""
+        self._entered.clear()
+        now, least = asyncio.get_running_loop().time(), 0.0
+        for page in chain.from_iterable(self._pages.values()):
+            rest = page.rest_of(now)
+            if rest <= 0:
+                return
+            least = min(rest, least or rest)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._entered.wait(), least)
 
 
 async def _until_either(event: asyncio.Event, gone: asyncio.Task[None], seconds: float) -> None:

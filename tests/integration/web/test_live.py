@@ -1,0 +1,64 @@
+"""The stream of an open page: when it is told of news."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+
+from app.core.outbound import get_redis
+from app.core.task_names import PAGES_CHANNEL
+from tests.integration.conftest import Account, Gateway
+
+
+@contextmanager
+def opened(gateway: Gateway, account: Account) -> Iterator[Iterator[str]]:
+    """The events of a page that shows campaigns and phones."""
+    cookies = {"smsfleet_session": account.headers["Authorization"].removeprefix("Bearer ")}
+    with (
+        httpx.Client(base_url=gateway.url, cookies=cookies, timeout=30) as browser,
+        browser.stream("GET", "/events?topics=campaigns+phones") as stream,
+    ):
+        yield (line for line in stream.iter_lines() if line.startswith("event:"))
+
+
+def tell(account: Account, topic: str) -> None:
+    get_redis().publish(f"{PAGES_CHANNEL}{account.id}", topic)
+
+
+@contextmanager
+def telling(account: Account, topic: str) -> Iterator[None]:
+    """News all the time."""
+    ended = threading.Event()
+
+    def go_on() -> None:
+        while not ended.wait(0.05):
+            tell(account, topic)
+
+    thread = threading.Thread(target=go_on)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_what_came_while_a_page_rested_is_told_at_the_end(gateway, ali, monkeypatch) -> None:
+    monkeypatch.setattr("app.web.live.RESTS", {"messages": 0.3, "phones": 0.3, "campaigns": 0.3})
+    with opened(gateway, ali) as events:
+        with telling(ali, "messages"):
+            assert "event: campaigns" in events
+        tell(ali, "phones")
+        assert "event: phones" in events
+
+
+@pytest.mark.parametrize("who", ["ali", "other"])
+def test_a_page_that_opens_while_all_others_rest_is_told_at_once(gateway, ali, other, who, monkeypatch) -> None:
+    monkeypatch.setattr("app.web.live.RESTS", {"messages": 600.0, "phones": 600.0, "campaigns": 600.0})
+    late = {"ali": ali, "other": other}[who]
+    with opened(gateway, ali) as events, telling(ali, "messages"):
+        assert "event: campaigns" in events
+        with opened(gateway, late) as late_events, telling(late, "messages"):
+            assert "event: campaigns" in late_events
