@@ -21,6 +21,14 @@
     window.addEventListener("pagehide", () => stream.close());
   }
 
+  /* Who asked a moment ago because of news need not ask because it is time. */
+  const told = new WeakMap();
+  body.addEventListener("htmx:beforeRequest", (event) => {
+    const { elt, requestConfig: { triggeringEvent } } = event.detail;
+    if (triggeringEvent?.type.startsWith("live-")) told.set(elt, Date.now());
+    else if (!triggeringEvent && Date.now() - told.get(elt) < 7000) event.preventDefault();
+  });
+
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
     if (!button) return;
