@@ -11,7 +11,7 @@ from app.core.database import transaction
 from app.core.once import once
 from app.core.settings import get_settings
 
-_USED_EVERY_SECONDS = 10.0
+_USED_EVERY_SECONDS = 30.0
 
 log = structlog.get_logger(__name__)
 
