@@ -4,13 +4,15 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from celery import Celery
-from kombu import Exchange, Queue
+from celery.app.amqp import AMQP
+from kombu import Connection, Exchange, Queue
 
 from app.core.once import once
 from app.core.settings import get_settings
 from app.core.task_names import QueueName, TaskName
 
 _RETRY = {"max_retries": 2, "interval_start": 0, "interval_step": 0.1, "interval_max": 0.2}
+RECONNECT_SECONDS = 2
 EXCHANGE = Exchange("smsfleet")
 REDIS_PREFIX = "smsfleet:"
 REDIS_SCHEMES = frozenset({"redis", "rediss", "sentinel"})
@@ -69,6 +71,17 @@ SENTINEL_TIMEOUTS: dict[str, Any] = {"socket_timeout": 1, "socket_connect_timeou
 _REPLICATED = {"x-queue-type": "quorum"}
 
 
+class _Connection(Connection):
+    """Asks again every other second for a broker that is away; by itself it comes to wait for thirty."""
+
+    def ensure_connection(self, *args: Any, **options: Any) -> Connection:
+        return super().ensure_connection(*args, **{"interval_max": RECONNECT_SECONDS, **options})
+
+
+class _Amqp(AMQP):
+    Connection = _Connection
+
+
 @once
 def celery_app() -> Celery:
     """The process's Celery application; settings are read at the first call."""
@@ -77,7 +90,7 @@ def celery_app() -> Celery:
 
 def celery_at(broker: str, *, set_as_current: bool = False) -> Celery:
     """A Celery application for the broker at a URL; for those who watch an installation that is not their own."""
-    app = Celery("smsfleet", set_as_current=set_as_current)
+    app = Celery("smsfleet", amqp=_Amqp, set_as_current=set_as_current)
     app.conf.update(_CONFIG)
     use_broker(app, broker)
     return app
