@@ -54,6 +54,7 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("device_state", _BY_DEVICE),
     ("devices", _BY_USER),
     ("dispatch_cursors", _BY_USER),
+    ("queue_marks", _BY_USER),
     ("idempotency_keys", _BY_USER),
     ("usage_deltas", _BY_USER),
     ("usage_totals", _BY_USER),

@@ -25,6 +25,14 @@ PHONES = 12
 CHUNK, STOCK = 2000, 8000
 BACK_AT = 0.98
 WINDOW = 2.0
+# Of a transaction that stays open: the half minutes that are told of, by when they begin.
+HALF_MINUTE = 30.0
+MOMENTS = {
+    "the first half minute": 0.0,
+    "after one minute": 60.0,
+    "after three minutes": 180.0,
+    "the last half minute of ten": 570.0,
+}
 
 Pressure = Callable[[Installation], AbstractContextManager[object]]
 
@@ -43,11 +51,19 @@ def run(*, smoke: bool = False) -> list[Figure]:
                 for name, press in islice(PRESSURES.items(), 2 if smoke else None)
                 for figure in _under(name, partial(press, running), fleet, seconds, patience)
             ]
+            figures += _open_for_long(running, fleet, 0.01 if smoke else 1.0)
             feeder.stop()
-            _settled(account, fleet, len(feeder.accepted))
-            check("on air", len(fleet.ledger.message_ids() ^ feeder.accepted), 0)
+            _settled(account, fleet, feeder.accepted)
+            check("known", account.count(), feeder.accepted)
+            check("not on air", _not_on_air(account, fleet), 0)
             check("twice", len(fleet.ledger.sent_twice()), 0)
-    return [*figures, Figure("messages under all of these", len(feeder.accepted), "", "", "lost 0, twice 0")]
+    return [*figures, Figure("messages under all of these", feeder.accepted, "", "", "lost 0, twice 0")]
+
+
+def _not_on_air(account: Account, fleet: FleetThread) -> int:
+    on_air = fleet.ledger.message_ids()
+    with psycopg.connect(account.database_url) as connection, connection.cursor("messages") as cursor:
+        return sum(str(number) not in on_air for (number,) in cursor.execute("SELECT message_id FROM messages"))
 
 
 class _Feeder(threading.Thread):
@@ -55,7 +71,7 @@ class _Feeder(threading.Thread):
 
     def __init__(self, account: Account, fleet: FleetThread) -> None:
         super().__init__(daemon=True)
-        self.accepted: set[str] = set()
+        self.accepted = 0
         self._account, self._fleet = account, fleet
         self._ended = threading.Event()
 
@@ -66,18 +82,18 @@ class _Feeder(threading.Thread):
     def run(self) -> None:
         n = 0
         while not self._ended.wait(0.05):
-            if len(self.accepted) - len(self._fleet.ledger) < STOCK:
-                self.accepted |= self._send(n)
+            if self.accepted - len(self._fleet.ledger) < STOCK:
+                self.accepted += self._send(n)
                 n += 1
 
-    def _send(self, n: int) -> set[str]:
+    def _send(self, n: int) -> int:
         recipients = [f"+9989{n * CHUNK + place:08d}" for place in range(CHUNK)]
         body = {"message": "Under pressure", "recipients": recipients, "device_id": "active"}
         while True:
             with contextlib.suppress(HTTPError):
                 answer = self._account.client.post("/api/sms/bulk", json=body, headers={"Idempotency-Key": f"bulk {n}"})
                 if answer.is_success:
-                    return {item["message_id"] for item in answer.json()["data"]}
+                    return len(answer.json()["data"])
             time.sleep(0.2)
 
 
@@ -119,6 +135,23 @@ def _under(
         f"{before:.0f}/s before, {during:.0f}/s during",
     )
     yield Figure(f"back at {BACK_AT:.0%} of the pace after: {name}", max(back, 0.01), "s", "", "")
+
+
+def _open_for_long(running: Installation, fleet: FleetThread, scale: float) -> Iterator[Figure]:
+    """The pace in half minutes of ten during which a transaction stays open, and once it has ended."""
+    half = HALF_MINUTE * scale
+    before = _steady(fleet, half)
+    paces: dict[str, float] = {}
+    with _open_transaction(running):
+        began = time.monotonic()
+        for moment, begins in MOMENTS.items():
+            time.sleep(max(0.0, began + begins * scale - time.monotonic()))
+            paces[moment] = _pace(fleet, half)
+    time.sleep(2 * half)
+    paces["a minute after its end"] = _pace(fleet, half)
+    for moment, pace in paces.items():
+        beside = f"{before:.0f}/s before, {pace:.0f}/s then"
+        yield Figure(f"pace, a transaction left open for ten minutes: {moment}", pace / before, "times", "", beside)
 
 
 def _settled(account: Account, fleet: FleetThread, accepted: int) -> None:

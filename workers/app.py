@@ -28,6 +28,7 @@ _EVERY_SECONDS = {
     TaskName.FOLD: 5.0,
     TaskName.ANALYZE: 5.0,
     TaskName.VACUUM: 5.0,
+    TaskName.MARK: 1.0,
     # A phone that died is noticed after 15 seconds, and what it had is to be on air elsewhere within 20.
     TaskName.MOVE: 2.0,
     TaskName.EXPIRE: 10.0,

@@ -9,8 +9,9 @@ from app.core import outbound, vacuuming
 from app.core.database import transaction
 from app.core.task_names import TaskName
 from app.devices import alerts, figures
-from app.messages.dispatch import sweeping
+from app.messages.dispatch import marks, sweeping
 from app.messages.life import cleaning, expiry, moving, opting_out, quiet
+from app.messages.models import QueueEntry
 from app.webhooks import notices
 from app.webhooks import retention as deliveries
 from workers.base import account_by_account, in_transaction, task
@@ -66,10 +67,18 @@ def analyze() -> str | None:
 
 @task(TaskName.VACUUM)
 def vacuum() -> str | None:
-    """Keep the way to the head of a queue short."""
+    """Keep the way to the head of a queue short, or have it marked where what is gone cannot be removed."""
     with transaction(hot=True, autocommit=True) as session:
         vacuumed = vacuuming.vacuum(session)
+        marks.begin_or_end(session, is_vacuumed=QueueEntry.__tablename__ in vacuumed)
     return f"vacuumed {', '.join(vacuumed)}" if vacuumed else None
+
+
+@task(TaskName.MARK)
+def mark() -> str | None:
+    """Mark where the queue's rows of each phone begin, while what is gone before them cannot be removed."""
+    marked = in_transaction(marks.mark)
+    return f"marked {marked} places in the queue" if marked else None
 
 
 @task(TaskName.CLEAN)

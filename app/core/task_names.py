@@ -26,6 +26,7 @@ class TaskName(StrEnum):
     FOLD = "upkeep.fold"
     ANALYZE = "upkeep.analyze"
     VACUUM = "upkeep.vacuum"
+    MARK = "upkeep.mark"
     CLEAN = "upkeep.clean"
     ERASE = "upkeep.erase"
     RETAIN = "upkeep.retain"

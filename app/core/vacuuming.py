@@ -4,10 +4,18 @@ A campaign that arrives meanwhile would be claimed with plans made for an empty 
 what is gone from it, through which every claim's walk to the first row leads, page by page, until it is vacuumed.
 """
 
+import time
+
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.core.database import Base
+
+# A vacuum that has nothing to remove costs as much as one that has: it rests for so many times as long as it took.
+_RESTS = 20
+# Gone from a queue and still there after it was vacuumed: somebody's open transaction keeps it.
+_MANY_KEPT = 20_000
+_rests_until: dict[str, float] = {}
 
 _STALE = text("""
     SELECT quote_ident(relname) FROM pg_stat_user_tables
@@ -37,8 +45,21 @@ def vacuum(session: Session) -> list[str]:
     Queues are the tables whose model says so in `info`, of the models that the process has loaded.
     """
     queues = [table.name for table in Base.metadata.tables.values() if table.info.get("queue")]
+    began = time.monotonic()
+    queues = [table for table in queues if _rests_until.get(table, began) <= began]
     worn = list(session.scalars(_WORN, {"queues": queues}))
     for table in worn:
+        began = time.monotonic()
         # To give space back to the disk would lock the whole table; what is free here is wanted again at once.
         session.execute(text(f"VACUUM (SKIP_LOCKED, INDEX_CLEANUP on, TRUNCATE off) {table}"))
+        _rests_until[table] = began + _RESTS * (time.monotonic() - began)
     return worn
+
+
+_DEAD = text("SELECT n_dead_tup FROM pg_stat_user_tables WHERE schemaname = current_schema() AND relname = :table")
+
+
+def keeps_many(session: Session, table: str) -> bool:
+    """Whether much is gone from the table and not removed; right after a vacuum, that it cannot be."""
+    dead: int | None = session.scalar(_DEAD, {"table": table})
+    return (dead or 0) > _MANY_KEPT

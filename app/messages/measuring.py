@@ -32,7 +32,9 @@ _MESSAGES = text(f"""
                 {" ".join(f"WHEN stage = {stage} THEN '{name}'" for stage, name in _STAGES.items())} END AS stage,
            EXTRACT(EPOCH FROM clock_timestamp() - min(COALESCE(accepted_at, released_at, since))) AS age
     FROM (SELECT stage, device_id, since, released_at, accepted_at FROM message_queue
-          WHERE stage <> {Stage.HELD} ORDER BY message_id LIMIT {_LOOKED_AT}) AS q
+          WHERE stage <> {Stage.HELD}
+            AND message_id >= COALESCE((SELECT min(lower(numbers)) FROM queue_marks WHERE user_id > 0), 0)
+          ORDER BY message_id LIMIT {_LOOKED_AT}) AS q
     GROUP BY 1
 """)  # noqa: S608 - constants
 _WEBHOOKS = text(f"""

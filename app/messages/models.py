@@ -17,7 +17,7 @@ from sqlalchemy import (
     Text,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, INT8MULTIRANGE, JSONB, Range
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.database import QUEUE_STORAGE, Base, BigId, CreatedAt, one_of
@@ -170,6 +170,19 @@ class QueueEntry(Base):
     released_at: Mapped[datetime | None]
     offered_at: Mapped[datetime | None]
     accepted_at: Mapped[datetime | None]
+
+
+class QueueMark(Base):
+    """Between which numbers of messages the queue's rows of a phone stand, where that is marked (`dispatch.marks`).
+
+    `device_id` is as in the queue.
+    """
+
+    __tablename__ = "queue_marks"
+
+    user_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    device_id: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    numbers: Mapped[list[Range[int]]] = mapped_column(INT8MULTIRANGE)
 
 
 class MessageRow(TypedDict):

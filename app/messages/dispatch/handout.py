@@ -23,6 +23,7 @@ from app.devices import versions
 from app.devices.auth import devices_by_token
 from app.devices.models import DeviceState, PhoneRow
 from app.messages.dispatch import limits, offers, pace, waking
+from app.messages.dispatch.marks import AHEAD, AT_A_PHONE, in_queue
 from app.messages.dispatch.offers import PLACE, Phone, places_of
 from app.messages.models import QueueEntry
 from app.messages.states import Stage
@@ -62,6 +63,7 @@ _LOCK = text(f"""
     WHERE s.device_id = ANY(:ids) ORDER BY s.device_id FOR NO KEY UPDATE OF s SKIP LOCKED
 """)  # noqa: S608 - constants
 
+_PHONE = ("p.user_id", "p.device_id")
 _STANDING = text(f"""
     WITH shared AS MATERIALIZED ({consent.SHARE.format(users=unnest(QueueEntry.user_id))})
     SELECT p.device_id, clock_timestamp() AS now, f.in_flight, f.singles_in_flight, f.youngest_unreported, f.recalled
@@ -71,8 +73,7 @@ _STANDING = text(f"""
                count(*) FILTER (WHERE {pace.AHEAD} AND q.lane = {Lane.SINGLE}) AS singles_in_flight,
                max(q.released_at) FILTER (WHERE q.stage = {Stage.RELEASED}) AS youngest_unreported,
                COALESCE(bool_or(q.cancelling), false) AS recalled
-        FROM message_queue q WHERE q.user_id = p.user_id AND q.device_id = p.device_id
-          AND q.stage IN ({Stage.RELEASED}, {Stage.ACCEPTED})
+        FROM {in_queue(*_PHONE, AT_A_PHONE, columns="stage, lane, released_at, cancelling")}
     ) f
     WHERE (SELECT count(*) FROM shared) > 0
 """)  # noqa: S608 - constants
@@ -86,14 +87,11 @@ _TEXTS = text(f"""
 
 _LEFT = text(f"""
     SELECT p.device_id,
-           EXISTS (SELECT FROM message_queue q
-                   WHERE q.user_id = p.user_id AND q.device_id = p.device_id AND q.stage = {Stage.WAITING}) AS waiting,
+           EXISTS (SELECT FROM {in_queue(*_PHONE, most="1")}) AS waiting,
            (SELECT count(*) FROM (
-               SELECT FROM message_queue q
-               WHERE q.user_id = p.user_id AND q.device_id = p.device_id AND {pace.AHEAD} LIMIT p.enough) AS ahead
+               SELECT FROM {in_queue(*_PHONE, AHEAD, where=pace.AHEAD, most="p.enough")} LIMIT p.enough) AS ahead
            ) < p.enough AS needs_refill,
-           EXISTS (SELECT FROM message_queue q
-                   WHERE q.user_id = p.user_id AND q.device_id = 0 AND q.stage = {Stage.WAITING}) AS queued
+           EXISTS (SELECT FROM {in_queue("p.user_id", "0", most="1")}) AS queued
     FROM {unnest(*PLACE, alias="p", enough=Integer())}
 """)  # noqa: S608 - constants
 

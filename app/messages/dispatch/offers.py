@@ -4,7 +4,7 @@ The statements here set the stage and the times of queue rows, under the lock of
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -18,6 +18,7 @@ from app.core.settings import get_settings
 from app.devices import versions
 from app.devices.models import PhoneRow
 from app.messages.dispatch import limits
+from app.messages.dispatch.marks import AT_A_PHONE, taken
 from app.messages.dispatch.pace import IN_HOURS, MAX_ANSWER, NOT_PAUSED, REPEAT_IS_DUE
 from app.messages.models import QueueEntry
 from app.messages.states import Stage
@@ -58,16 +59,14 @@ def places_of(phones: Mapping[int, Phone]) -> dict[str, list[int]]:
     return {"user_id": [phone.state["user_id"] for phone in phones.values()], "device_id": list(phones)}
 
 
+_MAY_GO = f"q.lane <= p.lane AND COALESCE(q.valid_until > clock_timestamp(), true) AND {NOT_PAUSED} AND {IN_HOURS}"
 _HAVING = (QueueEntry.lane, QueueEntry.sim_slot)
 _CLAIM = text(f"""
     WITH claimed AS MATERIALIZED (
         SELECT q.message_id, p.sim_slot, p.now
         FROM {unnest(*PLACE, *_HAVING, alias="p", room=Integer(), now=QueueEntry.released_at)},
         LATERAL (
-            SELECT message_id FROM message_queue q
-            WHERE user_id = p.user_id AND device_id = p.device_id AND stage = {Stage.WAITING} AND lane <= p.lane
-              AND COALESCE(valid_until > clock_timestamp(), true) AND {NOT_PAUSED} AND {IN_HOURS}
-            ORDER BY lane, message_id LIMIT p.room FOR NO KEY UPDATE SKIP LOCKED
+            {taken("p.user_id", "p.device_id", where=_MAY_GO, most="p.room")}
         ) q
     )
     UPDATE message_queue q
@@ -91,18 +90,23 @@ _AGAIN = f"""
         SELECT q.message_id
         FROM {unnest(*PLACE, alias="p", room=Integer(), everything=Boolean())},
         LATERAL (
-            SELECT message_id FROM message_queue q
-            WHERE user_id = p.user_id AND device_id = p.device_id AND {{which}} AND (p.everything OR {REPEAT_IS_DUE})
-            ORDER BY lane, message_id LIMIT p.room FOR NO KEY UPDATE SKIP LOCKED
+            {{taken}}
         ) q
     )
     UPDATE message_queue q SET offered_at = clock_timestamp()
     FROM again WHERE q.message_id = again.message_id
     RETURNING q.message_id, q.campaign_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, false AS new
 """  # noqa: S608 - constants
-_REPEAT = text(_AGAIN.format(which=f"stage = {Stage.RELEASED} AND NOT cancelling"))
+
+
+def _again_in(stages: Collection[Stage], which: str) -> str:
+    due = f"{which} AND (p.everything OR {REPEAT_IS_DUE})"
+    return taken("p.user_id", "p.device_id", stages, where=due, most="p.room")
+
+
+_REPEAT = text(_AGAIN.format(taken=_again_in([Stage.RELEASED], "NOT q.cancelling")))
 # Also what the phone accepted; and never to an app that would not see the difference.
-_RECALL = text(_AGAIN.format(which=f"stage IN ({Stage.RELEASED}, {Stage.ACCEPTED}) AND cancelling"))
+_RECALL = text(_AGAIN.format(taken=_again_in(AT_A_PHONE, "q.cancelling")))
 
 
 def claim(session: Session, phones: Mapping[int, Phone]) -> list[Row[Any]]:

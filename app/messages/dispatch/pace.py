@@ -13,6 +13,8 @@ from typing import TypedDict
 from app.core.database import interval
 from app.core.lanes import Lane
 from app.devices.models import PhoneRow, PhoneState
+from app.messages.dispatch import marks
+from app.messages.dispatch.marks import in_queue
 from app.messages.states import Stage
 
 # Of a pull: new messages and repeats together.
@@ -59,15 +61,13 @@ IN_HOURS = "COALESCE(closes_at > clock_timestamp(), true)"
 # To be joined to `d`: as `a.ahead`, how many messages the phone has ahead of it, up to `:most`.
 COUNT_AHEAD = f"""
     LATERAL (SELECT count(*) AS ahead FROM (
-        SELECT FROM message_queue q WHERE q.user_id = d.user_id AND q.device_id = d.id AND {AHEAD}
-        LIMIT :most) AS rows) a
+        SELECT FROM {in_queue("d.user_id", "d.id", marks.AHEAD, where=AHEAD, most=":most")} LIMIT :most) AS rows) a
 """  # noqa: S608 - constants
+_SINGLE_AHEAD = f"q.lane = {Lane.SINGLE} AND {AHEAD}"
 # The same, as `b.singles_ahead`, of single sends: they have a lane of their own, and no bulk takes its room.
 COUNT_SINGLES_AHEAD = f"""
     LATERAL (SELECT count(*) AS singles_ahead FROM (
-        SELECT FROM message_queue q
-        WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.lane = {Lane.SINGLE}
-          AND q.stage IN ({Stage.WAITING}, {Stage.RELEASED}, {Stage.ACCEPTED}) AND {AHEAD}
+        SELECT FROM {in_queue("d.user_id", "d.id", marks.AHEAD, where=_SINGLE_AHEAD, most=":most")}
         LIMIT :most) AS rows) b
 """  # noqa: S608 - constants
 # Its limits hold the phone back for longer than it is filled ahead.

@@ -19,10 +19,10 @@ from app.core.arrays import transposed, unnest
 from app.core.lanes import Lane
 from app.devices.health import FAILING, RESTING
 from app.devices.presence import ONLINE, QUIET_FOR
+from app.messages.dispatch.marks import AHEAD, in_queue
 from app.messages.dispatch.pace import COUNT_SINGLES_AHEAD, HELD, MAX_LOOKAHEAD, Pace, lookahead
 from app.messages.dispatch.routing import Candidate, room_of, take_turns
 from app.messages.models import DispatchCursor
-from app.messages.states import Stage
 
 # A batch of more is left to routing, which costs less for many.
 MAX_SENDS = 4
@@ -51,17 +51,14 @@ _CANDIDATES = text(f"""
     WITH cursors AS MATERIALIZED (
         SELECT c.user_id, c.last_device_id FROM dispatch_cursors c JOIN users u ON u.id = c.user_id
         WHERE c.user_id = ANY(:users) AND NOT u.sticky_phone AND NOT EXISTS (
-            SELECT FROM message_queue q
-            WHERE q.user_id = c.user_id AND q.device_id = 0 AND q.stage = {Stage.WAITING} AND q.lane = {Lane.SINGLE})
+            SELECT FROM {in_queue("c.user_id", "0", where=f"q.lane = {Lane.SINGLE}", most="1")})
     )
     SELECT c.user_id, c.last_device_id, d.id, d.send_delay_seconds, d.send_delay_spread_seconds, d.send_window,
            d.failing, d.quiet_for, d.slot_in, b.singles_ahead
     FROM cursors c, LATERAL (
         SELECT d.user_id, d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, {FAILING} AS failing,
                CASE WHEN EXISTS (
-                   SELECT FROM message_queue q
-                   WHERE q.user_id = d.user_id AND q.device_id = d.id
-                     AND q.stage < {Stage.HELD} AND q.lane = {Lane.BULK}
+                   SELECT FROM {in_queue("d.user_id", "d.id", AHEAD, where=f"q.lane = {Lane.BULK}", most="1")}
                ) THEN {QUIET_FOR} ELSE 0 END AS quiet_for,
                CAST(EXTRACT(EPOCH FROM GREATEST(s.next_slot_at - clock_timestamp(), interval '0')) AS float) AS slot_in
         FROM devices d JOIN device_state s ON s.device_id = d.id
@@ -117,8 +114,8 @@ def _turns(phones: list[_Candidate], count: int) -> list[Turn]:
 
 
 _BEFORE = text(f"""
-    SELECT u.sticky_phone, COALESCE(c.last_device_id, 0) AS last, EXISTS (
-        SELECT FROM message_queue q WHERE q.user_id = u.id AND q.device_id = 0 AND q.stage = {Stage.WAITING}) AS queued
+    SELECT u.sticky_phone, COALESCE(c.last_device_id, 0) AS last,
+           EXISTS (SELECT FROM {in_queue("u.id", "0", most="1")}) AS queued
     FROM users u LEFT JOIN dispatch_cursors c ON c.user_id = u.id WHERE u.id = :user
 """)  # noqa: S608 - a constant
 

@@ -17,6 +17,7 @@ from app.devices.health import FAILING, RESTING
 from app.devices.presence import ONLINE
 from app.messages.dispatch import waking
 from app.messages.dispatch.limits import HELD_PARTLY, OF_A_SIM, PERIODS, RECIPIENT_HASH, RECIPIENTS
+from app.messages.dispatch.marks import taken
 from app.messages.dispatch.pace import COUNT_AHEAD, COUNT_SINGLES_AHEAD, HELD, MAX_LOOKAHEAD, Pace, lookahead
 from app.messages.models import QueueEntry
 from app.messages.states import Stage
@@ -50,9 +51,7 @@ _PHONES = text(f"""
 
 _CLAIM = text(f"""
     SELECT q.message_id, p.lane FROM {unnest(QueueEntry.lane, alias="p", room=Integer())}, LATERAL (
-        SELECT message_id FROM message_queue
-        WHERE user_id = :user AND device_id = 0 AND stage = {Stage.WAITING} AND lane = p.lane
-        ORDER BY message_id LIMIT p.room FOR NO KEY UPDATE SKIP LOCKED) q
+        {taken(":user", "0", where="q.lane = p.lane", most="p.room")}) q
 """)  # noqa: S608 - a constant
 
 # What phones may still take that a limit of recipients, or of the SIM card that sends by default, holds back: messages

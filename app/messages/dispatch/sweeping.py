@@ -9,31 +9,33 @@ from app.core import outbound
 from app.core.arrays import unnest
 from app.core.database import step_by_index
 from app.core.task_names import TaskName
+from app.messages.dispatch.marks import in_queue
 from app.messages.dispatch.pace import OVERDUE
 from app.messages.models import QueueEntry
-from app.messages.states import Stage
 from app.webhooks import claims
 
 _MAX_ACCOUNTS = 500
 
-# By skipping from one to the next in the claim index: the cost is that of the accounts, not of the rows.
+# By skipping from one to the next in the claim index: the cost is that of the accounts, not of the rows. Where there
+# are marks, all that have one may have something waiting.
 _ACCOUNTS = text("""
     WITH RECURSIVE accounts AS (
-        (SELECT user_id FROM message_queue WHERE user_id > :after ORDER BY user_id LIMIT 1)
+        (SELECT user_id FROM message_queue WHERE user_id > :after AND NOT EXISTS (SELECT FROM queue_marks)
+         ORDER BY user_id LIMIT 1)
         UNION ALL
         SELECT next.user_id
         FROM accounts a, LATERAL (
             SELECT q.user_id FROM message_queue q WHERE q.user_id > a.user_id ORDER BY q.user_id LIMIT 1
         ) next
     )
-    SELECT user_id FROM accounts LIMIT :most
+    (SELECT user_id FROM accounts LIMIT :most)
+    UNION ALL
+    (SELECT DISTINCT user_id FROM queue_marks WHERE user_id > :after ORDER BY user_id LIMIT :most)
 """)
 
 _OVERDUE = text(f"""
     SELECT a.user_id FROM {unnest(QueueEntry.user_id, alias="a")}, LATERAL (
-        SELECT q.since FROM message_queue q
-        WHERE q.user_id = a.user_id AND q.device_id = 0 AND q.stage = {Stage.WAITING}
-        ORDER BY q.lane, q.message_id LIMIT 1
+        SELECT q.since FROM {in_queue("a.user_id", "0", columns="since, lane", most="1")} ORDER BY q.lane LIMIT 1
     ) first
     WHERE first.since < clock_timestamp() - :overdue
 """)  # noqa: S608 - names of columns and of states

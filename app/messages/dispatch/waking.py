@@ -11,21 +11,18 @@ from app.core.lanes import Lane
 from app.core.task_names import TaskName
 from app.devices.models import DeviceState
 from app.messages.dispatch.limits import HELD_PARTLY
+from app.messages.dispatch.marks import AT_A_PHONE, in_queue
 from app.messages.dispatch.pace import IN_FLIGHT, PACED, REPEAT_IS_DUE, SLOT_IS_FREE, UNREPORTED
 from app.messages.models import QueueEntry
 from app.messages.states import Stage
 
 _STANDING = text(f"""
     SELECT u.user_id, u.device_id,
-           (SELECT q.lane FROM message_queue q
-            WHERE q.user_id = u.user_id AND q.device_id = u.device_id AND q.stage = {Stage.WAITING}
-            ORDER BY q.lane, q.message_id LIMIT 1) AS waiting,
+           (SELECT min(q.lane) FROM {in_queue("u.user_id", "u.device_id", columns="lane", most="1")}) AS waiting,
            (SELECT count(*) FROM (
-               SELECT FROM message_queue q
-               WHERE q.user_id = u.user_id AND q.device_id = u.device_id AND {IN_FLIGHT}
+               SELECT FROM {in_queue("u.user_id", "u.device_id", AT_A_PHONE, where=IN_FLIGHT, most="s.send_window / 2")}
                LIMIT s.send_window / 2) AS released) >= s.send_window / 2 AS busy,
-           EXISTS (SELECT FROM message_queue q
-                   WHERE q.user_id = u.user_id AND q.device_id = 0 AND q.stage = {Stage.WAITING}) AS queued,
+           EXISTS (SELECT FROM {in_queue("u.user_id", "0", most="1")}) AS queued,
            EXTRACT(EPOCH FROM GREATEST(s.next_slot_at - clock_timestamp(), interval '0')) AS slot_in
     FROM {unnest(QueueEntry.user_id, QueueEntry.device_id)}
     LEFT JOIN device_state s ON s.device_id = u.device_id
@@ -63,19 +60,14 @@ _DUE = text(f"""
     LATERAL (SELECT {PACED} AS paced) p
     WHERE d.is_active AND d.removed_at IS NULL AND (COALESCE(s.held_until <= clock_timestamp(), true) OR {HELD_PARTLY})
       AND (NOT p.paced OR {SLOT_IS_FREE})
-      AND ((EXISTS (SELECT FROM message_queue q
-                    WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage = {Stage.WAITING})
+      AND ((EXISTS (SELECT FROM {in_queue("d.user_id", "d.id", most="1")})
             AND CASE WHEN p.paced THEN NOT EXISTS (
-                    SELECT FROM message_queue q
-                    WHERE q.user_id = d.user_id AND q.device_id = d.id AND {UNREPORTED})
+                    SELECT FROM {in_queue("d.user_id", "d.id", [Stage.RELEASED], where=UNREPORTED, most="1")})
                 ELSE s.send_window > (SELECT count(*) FROM (
-                    SELECT FROM message_queue q
-                    WHERE q.user_id = d.user_id AND q.device_id = d.id AND {IN_FLIGHT}
+                    SELECT FROM {in_queue("d.user_id", "d.id", AT_A_PHONE, where=IN_FLIGHT, most="s.send_window")}
                     LIMIT s.send_window) AS released)
                 END)
-           OR EXISTS (SELECT FROM message_queue q
-                      WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage = {Stage.RELEASED}
-                        AND {REPEAT_IS_DUE}))
+           OR EXISTS (SELECT FROM {in_queue("d.user_id", "d.id", [Stage.RELEASED], where=REPEAT_IS_DUE, most="1")}))
 """)  # noqa: S608 - constants
 
 

@@ -16,6 +16,7 @@ from app.devices import presence
 from app.devices.health import RESTING
 from app.devices.presence import ONLINE, SILENT, SUSPECT, WATCHED
 from app.messages.dispatch import waking
+from app.messages.dispatch.marks import in_queue, taken
 from app.messages.dispatch.pace import HELD
 from app.messages.life import transitions
 from app.messages.life.transitions import Change
@@ -27,17 +28,22 @@ BATCH_SIZE = 500
 _WATCHED = text(f"SELECT {WATCHED}")
 
 # The phones that messages of a user wait for, by skipping from one to the next in the claim index: the cost is that of
-# the phones, not of the rows.
+# the phones, not of the rows. Where there are marks, messages may wait for any phone that was not removed long ago.
 _PLACES = """
-    WITH RECURSIVE places AS (
-        (SELECT device_id FROM message_queue WHERE user_id = :user AND device_id > 0 ORDER BY device_id LIMIT 1)
+    WITH RECURSIVE unmarked AS (
+        (SELECT device_id FROM message_queue
+         WHERE user_id = :user AND device_id > 0 AND NOT EXISTS (SELECT FROM queue_marks WHERE user_id = :user)
+         ORDER BY device_id LIMIT 1)
         UNION ALL
         SELECT next.device_id
-        FROM places p, LATERAL (
+        FROM unmarked p, LATERAL (
             SELECT q.device_id FROM message_queue q
             WHERE q.user_id = :user AND q.device_id > p.device_id
             ORDER BY q.device_id LIMIT 1
         ) next
+    ), places AS (
+        SELECT device_id FROM unmarked
+        UNION ALL SELECT device_id FROM queue_marks WHERE user_id = :user AND device_id > 0
     )
 """
 _DEVICES = text(f"{_PLACES} SELECT device_id FROM places")  # noqa: S608 - a constant
@@ -46,9 +52,8 @@ _DEVICES = text(f"{_PLACES} SELECT device_id FROM places")  # noqa: S608 - a con
 _WAIT_SINCE = text(f"""
     SELECT p.device_id, min(first.since) AS since FROM {unnest(QueueEntry.device_id, alias="p")}
     CROSS JOIN (VALUES ({Lane.SINGLE}), ({Lane.BULK})) AS lanes(lane) LEFT JOIN LATERAL (
-        SELECT since FROM message_queue
-        WHERE user_id = :user AND device_id = p.device_id AND stage = {Stage.WAITING} AND lane = lanes.lane
-        ORDER BY message_id LIMIT 1) first ON true
+        SELECT q.since FROM {in_queue(":user", "p.device_id", columns="since", where="q.lane = lanes.lane", most="1")}
+        ORDER BY q.since LIMIT 1) first ON true
     GROUP BY p.device_id
 """)  # noqa: S608 - names of columns and of states
 
@@ -71,9 +76,7 @@ _UNFIT = text(f"""
 _TAKE = text(f"""
     WITH taken AS MATERIALIZED (
         SELECT q.message_id FROM {unnest(QueueEntry.device_id, alias="p")}, LATERAL (
-            SELECT message_id FROM message_queue
-            WHERE user_id = :user AND device_id = p.device_id AND stage = {Stage.WAITING} AND lane = :lane AND NOT named
-            ORDER BY message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED) q
+            {taken(":user", "p.device_id", where="q.lane = :lane AND NOT q.named", most=":most")}) q
         LIMIT :most
     ), unrouted AS (
         UPDATE message_queue q SET device_id = 0, since = clock_timestamp()

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from app.core.database import interval
 from app.devices.android_limit import PARTS, WINDOW_MINUTES
 from app.devices.presence import ONLINE
-from app.messages.states import Stage
+from app.messages.dispatch.marks import AT_A_PHONE, in_queue
 
 MAX_ACCOUNTS = 100
 # About as many parts as Android allows; one that sent many more has no such limit.
@@ -23,15 +23,16 @@ _WITH_NEWEST = " UNION ALL ".join(
     f" AND deleted_at IS NULL ORDER BY created_at DESC, id DESC LIMIT {_MAX_PARTS + 1})"
     for status in ("sent", "delivered")
 )
+_IS_UNREPORTED = (
+    f"q.released_at < clock_timestamp() - {interval(SILENT_FOR)}"
+    f" AND q.released_at > clock_timestamp() - {interval(_WINDOW)}"
+)
 # Those that wait for a report longer than any pause of a working phone, and the newest messages of only these.
 _QUIET = text(f"""
     WITH waiting AS MATERIALIZED (
         SELECT d.id, d.user_id FROM devices d JOIN device_state s ON s.device_id = d.id
         WHERE d.user_id = :user AND d.is_active AND d.removed_at IS NULL AND {ONLINE} AND EXISTS (
-            SELECT FROM message_queue q
-            WHERE q.user_id = d.user_id AND q.device_id = d.id AND q.stage IN ({Stage.RELEASED}, {Stage.ACCEPTED})
-              AND q.released_at < clock_timestamp() - {interval(SILENT_FOR)}
-              AND q.released_at > clock_timestamp() - {interval(_WINDOW)})
+            SELECT FROM {in_queue("d.user_id", "d.id", AT_A_PHONE, where=_IS_UNREPORTED, most="1")})
     ), quiet AS (
         SELECT w.id, last.sent_at AS since FROM waiting w,
         LATERAL (SELECT max(sent_at) AS sent_at FROM ({_WITH_NEWEST}) newest) last,
@@ -54,7 +55,8 @@ _QUIET = text(f"""
 _ACCOUNTS = text("""
     SELECT id FROM users u
     WHERE id > :after AND (
-        EXISTS (SELECT FROM message_queue q WHERE q.user_id = u.id AND q.device_id > 0)
+        EXISTS (SELECT FROM queue_marks w WHERE w.user_id = u.id)
+        OR EXISTS (SELECT FROM message_queue q WHERE q.user_id = u.id AND q.device_id > 0)
         OR EXISTS (SELECT FROM devices d JOIN device_state s ON s.device_id = d.id
                    WHERE d.user_id = u.id AND s.quiet_since IS NOT NULL))
     ORDER BY id LIMIT :most

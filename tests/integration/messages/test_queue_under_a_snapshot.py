@@ -3,22 +3,26 @@
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import psycopg
 import pytest
 from sqlalchemy import text
+from sqlalchemy.orm import Session
 
 from app.accounts.principals import principal_of
+from app.core import vacuuming
 from app.core.database import transaction
 from app.core.security import digest
 from app.core.vacuuming import analyze, vacuum
 from app.devices.enrolling import enroll
 from app.messages.accepting import bulk
-from app.messages.dispatch import handout, routing
-from app.messages.life import opting_out, reports
+from app.messages.dispatch import handout, marks, routing, sweeping
+from app.messages.life import moving, opting_out, reports
 from app.messages.schemas import BulkDraft
+from app.messages.states import Stage
 from tests.conftest import Servers
 from tests.support.waiting import until
 
@@ -97,6 +101,93 @@ def test_a_campaign_is_handed_out_while_a_snapshot_is_open(database: Servers) ->
         assert connection.execute("SELECT count(*) FROM message_queue").fetchone() == (0,)
         connection.execute("VACUUM message_queue")
         assert connection.execute("SELECT pg_relation_size('message_queue')").fetchone() == (0,)
+
+
+# Also of transactions before that the server has not counted yet.
+_READ = text("""
+    SELECT CAST(sum(pg_stat_get_xact_tuples_returned(indexrelid)) AS bigint)
+    FROM pg_index WHERE indrelid = 'message_queue'::regclass
+""")
+
+
+def turn(user_id: int, tokens: list[str]) -> tuple[int, int]:
+    """Route, hand out, report and sweep once: how many were handed out, and how many entries of indexes were read."""
+    read = 0
+
+    def work(session: Session, what: Callable[..., Any], *arguments: object) -> Any:
+        nonlocal read
+        before = session.scalar(_READ)
+        result = what(session, *arguments)
+        read += session.scalar(_READ) - before
+        return result
+
+    with transaction() as session:
+        work(session, routing.route_waiting, user_id)
+    with transaction() as session:
+        answers = work(session, opting_out.hand_out, [handout.Pull(digest(token)) for token in tokens])
+    released = [message for answer in answers for message in answer[1]]
+    told = [reports.Report(reports.wire_name(m.message_id, m.attempt), "Delivered") for m in released]
+    with transaction() as session:
+        work(session, reports.record, [reports.Reported(digest(tokens[0]), told)])
+    with transaction() as session:
+        work(session, sweeping.sweep)
+    with transaction() as session:
+        work(session, moving.move, user_id)
+    return len(released), read
+
+
+@pytest.fixture
+def nothing_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a process of upkeep knows when it starts."""
+    monkeypatch.setattr(marks, "_memory", marks._Memory())
+    monkeypatch.setattr(vacuuming, "_rests_until", {})
+
+
+def marked(*, vacuum: bool = True) -> int:
+    """See to the queue as upkeep does; how many marks there are."""
+    from workers import upkeep
+
+    if vacuum:
+        upkeep.vacuum()
+    upkeep.mark()
+    with transaction() as session:
+        return session.scalar(text("SELECT count(*) FROM queue_marks WHERE user_id > 0"))
+
+
+@pytest.mark.usefixtures("nothing_known")
+def test_what_a_look_reads_does_not_grow_with_what_is_gone(database: Servers) -> None:
+    url = database.postgres.url
+    user_id, tokens = accept(9_000)
+    until(lambda: "message_queue" in analyzed())
+    with snapshot(url):
+        _, at_first = turn(user_id, tokens)
+        for _ in range(14):
+            _, read = turn(user_id, tokens)
+        assert read > 3 * at_first, "without marks it does grow"
+        until(lambda: marked() == PHONES + 1)
+        handed, read = turn(user_id, tokens)
+        assert handed
+        assert read < 1.5 * at_first
+        campaign(user_id, tokens)
+    with psycopg.connect(url) as connection:
+        assert connection.execute("SELECT count(*) FROM message_queue").fetchone() == (0,)
+    until(lambda: not marked())
+
+
+@pytest.mark.usefixtures("nothing_known")
+def test_what_comes_back_with_a_number_from_before_is_found(database: Servers) -> None:
+    url = database.postgres.url
+    user_id, tokens = accept(100)
+    with psycopg.connect(url, autocommit=True) as connection:
+        first = "UPDATE message_queue SET stage = %s WHERE message_id = (SELECT min(id) FROM messages)"
+        connection.execute(first, [Stage.HELD])
+        while turn(user_id, tokens)[0]:
+            pass
+        connection.execute("INSERT INTO queue_marks VALUES (0, 0, '{}')")
+        until(lambda: marked(vacuum=False) == PHONES + 1)
+        connection.execute(first, [Stage.WAITING])
+        assert turn(user_id, tokens)[0] == 0, "no mark leads there"
+        until(lambda: marked(vacuum=False) and turn(user_id, tokens)[0] == 1)
 
 
 def test_a_queue_that_has_filled_is_analyzed_at_once(database: Servers) -> None:
