@@ -18,9 +18,11 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from app.core.settings import get_settings
 from app.core.throttling import network
 
-# From the start of a connection, or the end of the answer before, to the end of a request's head. uvicorn itself ends a
-# connection on which nothing comes after five seconds.
+# From the start of a connection, or the end of the answer before, to the end of a request's head.
 HEAD_SECONDS = 15.0
+# Of a connection on which nothing comes; uvicorn's five seconds are those after which open pages ask again, and after
+# which widely used clients stop to use a connection: perhaps a moment too late.
+KEEP_ALIVE_SECONDS = 10
 MAX_HEAD_BYTES = 64 * 1024
 MAX_PIPELINED = 32
 # An answer of which the client takes nothing.
@@ -132,6 +134,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.timeout_keep_alive = KEEP_ALIVE_SECONDS
         self._crowd = _crowd(self.loop)
         peer = self.client[0] if self.client else ""
         self._address = network(peer)

@@ -205,3 +205,11 @@ def test_an_idle_connection_is_closed_a_moment_after_the_process_is_asked_to_end
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
         _end_the_process(gateway)
         assert is_closed(connection, 10)
+
+
+def test_a_connection_on_which_nothing_comes_any_more_ends(gateway, monkeypatch):
+    monkeypatch.setattr(connections, "KEEP_ALIVE_SECONDS", 0.1)
+    with connect(gateway) as connection:
+        connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        assert is_closed(connection, connections.HEAD_SECONDS - 5)
