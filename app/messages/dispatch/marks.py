@@ -54,7 +54,8 @@ def in_queue(
     """SQL for an item of `FROM`, `q`: the place's rows of the queue in these stages, in no order.
 
     `where` is a condition on a row, and `most` how many there may be of a stage and lane, the first ones; both may name
-    columns of items before, as `user` and `device` may. Each row is looked at only when it is wanted.
+    columns of items before, as `user` and `device` may. Each row is looked at only when it is wanted. `k.lane` leaves
+    out a lane; `q.lane` there would be where the walk begins, before what is marked.
     """
     kinds = [(stage, lane) for stage in stages for lane in Lane]
     return _in_queue(_marked(user, device), user, device, kinds, columns, where, most, lock)

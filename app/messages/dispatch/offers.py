@@ -59,7 +59,7 @@ def places_of(phones: Mapping[int, Phone]) -> dict[str, list[int]]:
     return {"user_id": [phone.state["user_id"] for phone in phones.values()], "device_id": list(phones)}
 
 
-_MAY_GO = f"q.lane <= p.lane AND COALESCE(q.valid_until > clock_timestamp(), true) AND {NOT_PAUSED} AND {IN_HOURS}"
+_MAY_GO = f"k.lane <= p.lane AND COALESCE(q.valid_until > clock_timestamp(), true) AND {NOT_PAUSED} AND {IN_HOURS}"
 _HAVING = (QueueEntry.lane, QueueEntry.sim_slot)
 _CLAIM = text(f"""
     WITH claimed AS MATERIALIZED (

@@ -63,7 +63,7 @@ COUNT_AHEAD = f"""
     LATERAL (SELECT count(*) AS ahead FROM (
         SELECT FROM {in_queue("d.user_id", "d.id", marks.AHEAD, where=AHEAD, most=":most")} LIMIT :most) AS rows) a
 """  # noqa: S608 - constants
-_SINGLE_AHEAD = f"q.lane = {Lane.SINGLE} AND {AHEAD}"
+_SINGLE_AHEAD = f"k.lane = {Lane.SINGLE} AND {AHEAD}"
 # The same, as `b.singles_ahead`, of single sends: they have a lane of their own, and no bulk takes its room.
 COUNT_SINGLES_AHEAD = f"""
     LATERAL (SELECT count(*) AS singles_ahead FROM (

@@ -51,14 +51,14 @@ _CANDIDATES = text(f"""
     WITH cursors AS MATERIALIZED (
         SELECT c.user_id, c.last_device_id FROM dispatch_cursors c JOIN users u ON u.id = c.user_id
         WHERE c.user_id = ANY(:users) AND NOT u.sticky_phone AND NOT EXISTS (
-            SELECT FROM {in_queue("c.user_id", "0", where=f"q.lane = {Lane.SINGLE}", most="1")})
+            SELECT FROM {in_queue("c.user_id", "0", where=f"k.lane = {Lane.SINGLE}", most="1")})
     )
     SELECT c.user_id, c.last_device_id, d.id, d.send_delay_seconds, d.send_delay_spread_seconds, d.send_window,
            d.failing, d.quiet_for, d.slot_in, b.singles_ahead
     FROM cursors c, LATERAL (
         SELECT d.user_id, d.id, d.send_delay_seconds, d.send_delay_spread_seconds, s.send_window, {FAILING} AS failing,
                CASE WHEN EXISTS (
-                   SELECT FROM {in_queue("d.user_id", "d.id", AHEAD, where=f"q.lane = {Lane.BULK}", most="1")}
+                   SELECT FROM {in_queue("d.user_id", "d.id", AHEAD, where=f"k.lane = {Lane.BULK}", most="1")}
                ) THEN {QUIET_FOR} ELSE 0 END AS quiet_for,
                CAST(EXTRACT(EPOCH FROM GREATEST(s.next_slot_at - clock_timestamp(), interval '0')) AS float) AS slot_in
         FROM devices d JOIN device_state s ON s.device_id = d.id

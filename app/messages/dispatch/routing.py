@@ -51,7 +51,7 @@ _PHONES = text(f"""
 
 _CLAIM = text(f"""
     SELECT q.message_id, p.lane FROM {unnest(QueueEntry.lane, alias="p", room=Integer())}, LATERAL (
-        {taken(":user", "0", where="q.lane = p.lane", most="p.room")}) q
+        {taken(":user", "0", where="k.lane = p.lane", most="p.room")}) q
 """)  # noqa: S608 - a constant
 
 # What phones may still take that a limit of recipients, or of the SIM card that sends by default, holds back: messages

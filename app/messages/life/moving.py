@@ -52,7 +52,7 @@ _DEVICES = text(f"{_PLACES} SELECT device_id FROM places")  # noqa: S608 - a con
 _WAIT_SINCE = text(f"""
     SELECT p.device_id, min(first.since) AS since FROM {unnest(QueueEntry.device_id, alias="p")}
     CROSS JOIN (VALUES ({Lane.SINGLE}), ({Lane.BULK})) AS lanes(lane) LEFT JOIN LATERAL (
-        SELECT q.since FROM {in_queue(":user", "p.device_id", columns="since", where="q.lane = lanes.lane", most="1")}
+        SELECT q.since FROM {in_queue(":user", "p.device_id", columns="since", where="k.lane = lanes.lane", most="1")}
         ORDER BY q.since LIMIT 1) first ON true
     GROUP BY p.device_id
 """)  # noqa: S608 - names of columns and of states
@@ -76,7 +76,7 @@ _UNFIT = text(f"""
 _TAKE = text(f"""
     WITH taken AS MATERIALIZED (
         SELECT q.message_id FROM {unnest(QueueEntry.device_id, alias="p")}, LATERAL (
-            {taken(":user", "p.device_id", where="q.lane = :lane AND NOT q.named", most=":most")}) q
+            {taken(":user", "p.device_id", where="k.lane = :lane AND NOT q.named", most=":most")}) q
         LIMIT :most
     ), unrouted AS (
         UPDATE message_queue q SET device_id = 0, since = clock_timestamp()
