@@ -68,13 +68,18 @@ def _beside(figures: list[dict[str, Any]]) -> str:
 
 
 def _origin(reports: list[dict[str, Any]]) -> str:
-    machine = reports[-1]["machine"]
     made = [(run["at"], run["commit"]) for report in reports for run in report["parts"].values()]
     commits = ", ".join(sorted({f"`{commit}`" for _, commit in made}))
-    return (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, Python {machine['python']};"
-        f" from {min(made)[0][:16]} to {max(made)[0][:16]} UTC; commit {commits}."
-    )
+    measured: dict[str, list[str]] = defaultdict(list)
+    for report in reports:
+        measured[_machine(report["machine"])] += report["parts"]
+    usual = max(measured, key=lambda machine: len(measured[machine]))
+    others = [f"{' and '.join(parts)} on {machine}" for machine, parts in measured.items() if machine != usual]
+    return f"{'; '.join([usual, *others, f'from {min(made)[0][:16]} to {max(made)[0][:16]} UTC'])}; commit {commits}."
+
+
+def _machine(machine: dict[str, Any]) -> str:
+    return f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, Python {machine['python']}"
 
 
 def main() -> None:

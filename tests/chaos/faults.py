@@ -69,6 +69,10 @@ def _terminate_backends(run: "Run", random: Random) -> None:
     run.installation.terminate(random.sample(found, len(found) // 2))
 
 
+def _open_transaction(run: "Run", _: Random) -> End:
+    return run.installation.open_transaction()
+
+
 def _drop(link: str, run: "Run", _: Random) -> None:
     run.network.drop(link)
 
@@ -149,6 +153,7 @@ def _faults() -> Iterator[Fault]:
     yield Fault("kill database", "database", partial(_kill, "postgres"))
     yield Fault("kill one backend", "database", _kill_backend)
     yield Fault("terminate half of the backends", "database", _terminate_backends)
+    yield Fault("a transaction stays open", "queue", _open_transaction, (10.0, 20.0))
     for link in LINKS:
         yield Fault(f"{link}: connections dropped", link, partial(_drop, link))
         yield Fault(f"{link}: cut", link, partial(_switch, link, "cut"), (3.0, 8.0))

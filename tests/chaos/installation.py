@@ -2,7 +2,9 @@
 
 import os
 import signal
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -99,6 +101,31 @@ class Breakable(Mortal):
     def terminate(self, pids: list[int]) -> None:
         with psycopg.connect(self.database_url, autocommit=True) as connection:
             connection.execute("SELECT pg_terminate_backend(pid) FROM unnest(%s::int[]) AS pid", [pids])
+
+    def open_transaction(self) -> Callable[[], None]:
+        """Begin a transaction that stays open; what ends it.
+
+        The queue is marked meanwhile, as it would be once a hundred times as much had gone from it (`dispatch.marks`).
+        """
+        ended = threading.Event()
+
+        def hold() -> None:
+            while not ended.wait(0.5):
+                with suppress(psycopg.Error), psycopg.connect(self.database_url) as held:
+                    held.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
+                    while not ended.wait(0.5):
+                        held.execute("SELECT count(*) FROM message_queue")
+                        with psycopg.connect(self.database_url) as other:
+                            other.execute("INSERT INTO queue_marks VALUES (0, 0, '{}') ON CONFLICT DO NOTHING")
+
+        thread = threading.Thread(target=hold)
+        thread.start()
+
+        def end() -> None:
+            ended.set()
+            thread.join()
+
+        return end
 
     def broker(self) -> redis.Redis:
         return redis.Redis.from_url(self.redis_url, socket_timeout=5)
