@@ -58,13 +58,11 @@ MUTATIONS = (
     Mutation(
         "move what a phone was given",
         "app/messages/life/moving.py",
-        """AND stage = {Stage.WAITING} AND lane = :lane AND NOT named
-            ORDER BY message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED) q
+        """{taken(":user", "p.device_id", where="k.lane = :lane AND NOT q.named", most=":most")}) q
         LIMIT :most
     ), unrouted AS (
         UPDATE message_queue q SET device_id = 0,""",
-        """AND stage < {Stage.ACCEPTED} AND lane = :lane AND NOT named
-            ORDER BY message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED) q
+        """{taken(":user", "p.device_id", [0, 1], where="k.lane = :lane AND NOT q.named", most=":most")}) q
         LIMIT :most
     ), unrouted AS (
         UPDATE message_queue q SET stage = 0, device_id = 0,""",

@@ -2,8 +2,8 @@
 of campaigns, in the transaction that writes them.
 
 Nothing is waited for. Where single sends wait already, or a phone has to be tried with care, the message waits for
-routing, which is nudged. Routing may be at work for the account at the same moment: a phone may then get somewhat more
-than its room.
+routing, which is nudged. Routing may be at work on the account's bulk at the same moment: a phone may then get somewhat
+more than its room.
 """
 
 from collections.abc import Mapping, Sequence
@@ -47,11 +47,22 @@ class _Candidate(Pace):
     slot_in: float
 
 
+# The cursor is locked only where it is used, or routing would wait for sends that leave everything to it. Whoever else
+# has it is placing, and takes turns with nobody, or is routing bulk, which has it half of the time.
 _CANDIDATES = text(f"""
-    WITH cursors AS MATERIALIZED (
+    WITH open AS MATERIALIZED (
         SELECT c.user_id, c.last_device_id FROM dispatch_cursors c JOIN users u ON u.id = c.user_id
         WHERE c.user_id = ANY(:users) AND NOT u.sticky_phone AND NOT EXISTS (
             SELECT FROM {in_queue("c.user_id", "0", where=f"k.lane = {Lane.SINGLE}", most="1")})
+    ), own AS MATERIALIZED (
+        SELECT c.user_id, c.last_device_id FROM dispatch_cursors c WHERE c.user_id IN (SELECT user_id FROM open)
+        ORDER BY c.user_id FOR NO KEY UPDATE SKIP LOCKED
+    ), cursors AS MATERIALIZED (
+        SELECT user_id, last_device_id FROM own
+        UNION ALL
+        SELECT o.user_id, o.last_device_id FROM open o
+        WHERE o.user_id NOT IN (SELECT user_id FROM own)
+          AND EXISTS (SELECT FROM {in_queue("o.user_id", "0", where=f"k.lane = {Lane.BULK}", most="1")})
     )
     SELECT c.user_id, c.last_device_id, d.id, d.send_delay_seconds, d.send_delay_spread_seconds, d.send_window,
            d.failing, d.quiet_for, d.slot_in, b.singles_ahead
@@ -69,7 +80,7 @@ _CANDIDATES = text(f"""
     ORDER BY c.user_id
 """)  # noqa: S608 - constants
 
-# Not where routing is at work: it moves the cursor itself.
+# Not where routing has it: it moves the cursor itself.
 _MOVE_ON = text(f"""
     WITH own AS MATERIALIZED (
         SELECT c.user_id, u.last_device_id

@@ -32,6 +32,15 @@ def send(client):
     return post
 
 
+@pytest.fixture
+def bulk_waits(two, sql, ali):
+    """A message of a campaign has no phone yet."""
+    sql.execute(
+        "INSERT INTO message_queue (message_id, user_id, device_id, lane, stage) VALUES (-1, %s, 0, %s, %s)",
+        (ali.id, Lane.BULK, Stage.WAITING),
+    )
+
+
 def places(sql):
     return [device for (device,) in sql.execute("SELECT device_id FROM message_queue ORDER BY message_id").fetchall()]
 
@@ -56,7 +65,14 @@ def test_it_overtakes_no_other_single_send(two, send, sql, ali, work):
     assert send() is not None
 
 
-def test_it_waits_for_no_routing_that_is_under_way(two, send, database):
+def test_while_another_takes_turns_it_is_left_to_routing(two, send, database):
+    with psycopg.connect(database.postgres.url) as held:
+        held.execute("SELECT FROM dispatch_cursors FOR NO KEY UPDATE")
+        assert send() is None, "and the answer does not wait"
+    assert send() is None, "nor does it overtake"
+
+
+def test_it_waits_for_no_routing_of_bulk_that_is_under_way(two, send, bulk_waits, database):
     with psycopg.connect(database.postgres.url) as held:
         held.execute("SELECT FROM dispatch_cursors FOR NO KEY UPDATE")
         assert [send(), send()] == [two[0], two[0]], "whose turn it is next, routing will say"

@@ -14,7 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.principals import principal_of
 from app.core import vacuuming
-from app.core.database import transaction
+from app.core.database import close_engines, transaction
 from app.core.security import digest
 from app.core.vacuuming import analyze, vacuum
 from app.devices.enrolling import enroll
@@ -30,6 +30,12 @@ MESSAGES = 30_000
 PHONES = 20
 
 pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture(autouse=True)
+def own_connections(database: Servers) -> None:
+    """None that was ended by a test before, as the server's administrator would."""
+    close_engines()
 
 
 @contextmanager
