@@ -47,8 +47,8 @@ class _Candidate(Pace):
     slot_in: float
 
 
-# The cursor is locked only where it is used, or routing would wait for sends that leave everything to it. Whoever else
-# has it is placing, and takes turns with nobody, or is routing bulk, which has it half of the time.
+# The cursor is locked only where it is used, or routing would wait for sends that leave everything to it. Where it is
+# locked and bulk waits, that is routing; otherwise another process is placing, and both would take the same turn.
 _CANDIDATES = text(f"""
     WITH open AS MATERIALIZED (
         SELECT c.user_id, c.last_device_id FROM dispatch_cursors c JOIN users u ON u.id = c.user_id
