@@ -1,8 +1,9 @@
 """A load generator in a process of its own: one request over and over on kept connections.
 
 Closed loop (`--connections`): each connection sends its next request when it has its answer; for rates. Open loop
-(`--every`): requests leave at fixed times whatever the answers do, and latency counts from the time a request was due,
-so that a stall is seen by every request that it delays; for latencies.
+(`--every`): requests leave at fixed times whatever the answers do, until there were as many or the process is asked to
+end, and latency counts from the time a request was due, so that a stall is seen by every request that it delays; for
+latencies.
 
 Prints one line of JSON: counts by status, seconds, and of each call when it was due (seconds of the clock that all
 processes of a machine share) and its latency in milliseconds.
@@ -13,6 +14,7 @@ import asyncio
 import hashlib
 import hmac
 import json
+import signal
 import sys
 import time
 import uuid
@@ -114,6 +116,8 @@ async def closed(run: Run, connections: int, requests: int) -> float:
 async def opened(run: Run, every: float, requests: int) -> float:
     """Send a request every `every` seconds, each on a connection that is free; the seconds it took."""
     free: list[Connection] = []
+    asked_to_end = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, asked_to_end.set)
 
     async def one(due: float) -> None:
         while free and free[-1].transport.is_closing():  # the server ends what is idle for long
@@ -127,6 +131,8 @@ async def opened(run: Run, every: float, requests: int) -> float:
     for number in range(requests):
         due = began + number * every
         await asyncio.sleep(max(0.0, due - time.perf_counter()))
+        if asked_to_end.is_set():
+            break
         calls.append(asyncio.create_task(one(due)))
     await asyncio.gather(*calls)
     return time.perf_counter() - began
