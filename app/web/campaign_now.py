@@ -1,8 +1,11 @@
-"""What moves on the page of a campaign that runs, which each open one asks for every few seconds.
+"""What moves on the page of a campaign that runs: sent down the stream of an open page every few seconds, and given to
+one that asks.
 
 In plain ASGI and by one statement: most of what a page costs otherwise is the framework, and transactions to learn who
 asks.
 """
+
+from http import HTTPStatus
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -24,14 +27,21 @@ _PATH = "/now/campaigns/"
 
 async def _serve(scope: Scope, receive: Receive, send: Send) -> None:
     request = Request(scope)
-    response = await run_in_threadpool(_part, request)
+    response = await run_in_threadpool(_part, request, scope["path"].removeprefix(_PATH))
     await secured(request, response)(scope, receive, send)
 
 
-def _part(request: Request) -> Response:
+def pushed(scope: Scope, campaign: str) -> bytes:
+    """The part for the stream of a page, asked for by `scope`; nothing where the page had better ask, because nobody is
+    signed in any more or the campaign is gone.
+    """
+    response = _part(Request(scope), campaign)
+    return bytes(response.body) if response.status_code == HTTPStatus.OK else b""
+
+
+def _part(request: Request, campaign_id: str) -> Response:
     cookie = cookies.read(request.scope, cookies.SESSION) or ""
-    number = row_id(request.scope["path"].removeprefix(_PATH))
-    found = repeat_once(lambda: _read(cookie, number))
+    found = repeat_once(lambda: _read(cookie, row_id(campaign_id)))
     if found is None or found[0].kind != "session":
         return go(sign_in_path(request), is_htmx=True)
     _, language, campaign = found

@@ -1,8 +1,9 @@
 """The event streams of open pages: one a page, in plain ASGI, so that many cost little.
 
-An event names a topic of which something changed and holds no data: the page asks for what it shows. What a user's
-transactions announce (`outbound.announce`) reaches each process that holds a page of theirs. A lost event costs
-seconds, because pages also ask by themselves, and a stream ends after a while, so that its session is judged anew.
+An event names a topic of which something changed and holds no data: the page asks for what it shows. Only what moves of
+a campaign comes with its event, because most of what it costs is to be asked for. What a user's transactions announce
+(`outbound.announce`) reaches each process that holds a page of theirs. A lost event costs seconds, because pages also
+ask by themselves, and a stream ends after a while, so that its session is judged anew.
 """
 
 import asyncio
@@ -16,6 +17,7 @@ from urllib.parse import parse_qs
 import structlog
 from redis.asyncio.client import PubSub
 from redis.exceptions import RedisError
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.types import Receive, Scope, Send
 
 from app.accounts import cookies
@@ -28,6 +30,7 @@ from app.core.places import aside
 from app.core.security import parse_token
 from app.core.task_names import PAGES_CHANNEL
 from app.devices.streams import end_on_signals
+from app.web import campaign_now
 
 KEEP_ALIVE_SECONDS = 20.0
 # A page is told at once, and then no more often than this, by the topics it shows; what comes meanwhile is told at the
@@ -50,9 +53,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(eq=False, slots=True)
 class _Page:
-    """One open page: the topics it shows, and those of which something changed that it was not told yet."""
+    """One open page: the topics it shows, and those of which something changed that it was not told yet.
 
+    `campaign` is the one of which it shows what moves.
+    """
+
+    scope: Scope
     topics: frozenset[str]
+    campaign: str | None = None
     changed: set[str] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     rests_until: float = 0.0
@@ -71,6 +79,24 @@ class _Page:
         """How long it is told nothing; it rests from when it is told, which it is about to be where it can."""
         left = self.rests_until - now
         return self.rest if self.changed and left <= 0 else left
+
+    async def events(self, changed: set[str]) -> bytes:
+        """What tells the page of it."""
+        part = await self._part() if "campaigns" in changed else b""
+        named = changed - {"campaigns"} if part else changed
+        told = [b"event: %s\ndata: 1\n\n" % topic.encode() for topic in sorted(named)]
+        if part:
+            told.append(b"event: part\n%s\n" % b"".join(b"data: %s\n" % line for line in part.splitlines()))
+        return b"".join(told)
+
+    async def _part(self) -> bytes:
+        if self.campaign is None:
+            return b""
+        try:
+            return await aside(campaign_now.pushed, self.scope, self.campaign)
+        except SQLAlchemyError as error:  # the page asks, and is told what it is
+            log.warning("part of a page not read", error=error)
+            return b""
 
 
 class Pages:
@@ -106,8 +132,8 @@ class Pages:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         user = await aside(_user_of, scope)
-        asked = parse_qs(scope["query_string"].decode("latin-1")).get("topics", [""])[0]
-        page = _Page(TOPICS & set(asked.split()))
+        asked = parse_qs(scope["query_string"].decode("latin-1"))
+        page = _Page(scope, TOPICS & set(asked.get("topics", [""])[0].split()), asked.get("campaign", [None])[0])
         if (
             self._closing.is_set()
             or len(self._pages.get(user, ())) >= MAX_PAGES_OF_USER
@@ -136,7 +162,7 @@ class Pages:
                 changed, page.changed = page.changed, set()
                 if changed:
                     page.rests_until = loop.time() + page.rest
-                data = b"".join(b"event: %s\ndata: 1\n\n" % topic.encode() for topic in sorted(changed)) or b":\n\n"
+                data = await page.events(changed) or b":\n\n"
             if not gone.done():
                 await send({"type": "http.response.body", "body": b""})
         except OSError:

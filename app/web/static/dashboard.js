@@ -6,10 +6,18 @@
 
   /* One stream a page. An event names a topic; what shows the topic asks for itself anew. */
   const topics = body.dataset.live;
+  const moving = document.querySelector("[data-campaign]");
+  const told = new WeakMap();
   if (topics && "EventSource" in window) {
-    const stream = new EventSource("/events?topics=" + encodeURIComponent(topics));
+    const asked = new URLSearchParams({ topics, ...moving?.dataset });
+    const stream = new EventSource("/events?" + asked);
     const tell = (topic) => htmx.trigger(body, "live-" + topic);
     for (const topic of topics.split(" ")) stream.addEventListener(topic, () => tell(topic));
+    /* What moves of a campaign comes by itself. */
+    stream.addEventListener("part", (event) => {
+      told.set(moving, Date.now());
+      htmx.swap(moving, event.data, { swapStyle: "innerHTML" });
+    });
     /* After a gap nothing is known: everything asks. */
     let gap = false;
     stream.addEventListener("error", () => { gap = true; });
@@ -21,8 +29,7 @@
     window.addEventListener("pagehide", () => stream.close());
   }
 
-  /* Who asked a moment ago because of news need not ask because it is time. */
-  const told = new WeakMap();
+  /* Who was told a moment ago need not ask because it is time. */
   body.addEventListener("htmx:beforeRequest", (event) => {
     const { elt, requestConfig: { triggeringEvent } } = event.detail;
     if (triggeringEvent?.type.startsWith("live-")) told.set(elt, Date.now());

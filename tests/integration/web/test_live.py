@@ -13,14 +13,14 @@ from tests.integration.conftest import Account, Gateway
 
 
 @contextmanager
-def opened(gateway: Gateway, account: Account) -> Iterator[Iterator[str]]:
-    """The events of a page that shows campaigns and phones."""
+def opened(gateway: Gateway, account: Account, query: str = "topics=campaigns+phones") -> Iterator[Iterator[str]]:
+    """The lines of the stream of a page that shows campaigns and phones, without empty ones."""
     cookies = {"smsfleet_session": account.headers["Authorization"].removeprefix("Bearer ")}
     with (
         httpx.Client(base_url=gateway.url, cookies=cookies, timeout=30) as browser,
-        browser.stream("GET", "/events?topics=campaigns+phones") as stream,
+        browser.stream("GET", f"/events?{query}") as stream,
     ):
-        yield (line for line in stream.iter_lines() if line.startswith("event:"))
+        yield (line for line in stream.iter_lines() if line.strip(":"))
 
 
 def tell(account: Account, topic: str) -> None:
@@ -62,3 +62,28 @@ def test_a_page_that_opens_while_all_others_rest_is_told_at_once(gateway, ali, o
         assert "event: campaigns" in events
         with opened(gateway, late) as late_events, telling(late, "messages"):
             assert "event: campaigns" in late_events
+
+
+def test_what_moves_of_a_campaign_comes_down_its_pages_stream(gateway, ali, client, monkeypatch) -> None:
+    monkeypatch.setattr("app.web.live.RESTS", {"messages": 0.1, "phones": 0.1, "campaigns": 0.1})
+    campaign = client.post("/api/campaigns", json={"name": "Sale", "message": "Hello"}).json()["data"]["id"]
+    with opened(gateway, ali, f"topics=campaigns&campaign={campaign}") as lines, telling(ali, "messages"):
+        assert "event: part" in lines
+        assert "0 of 0" in next(line for line in lines if "<label" in line)
+
+
+@pytest.mark.parametrize("gone", ["the session", "the campaign", "not theirs"])
+def test_a_page_of_which_nothing_can_be_shown_any_more_asks_itself(
+    gateway, ali, other, client, gone, monkeypatch
+) -> None:
+    monkeypatch.setattr("app.web.live.RESTS", {"messages": 0.1, "phones": 0.1, "campaigns": 0.1})
+    campaign = client.post("/api/campaigns", json={"name": "Sale", "message": "Hello"}).json()["data"]["id"]
+    who = other if gone == "not theirs" else ali
+    with opened(gateway, who, f"topics=campaigns&campaign={campaign}") as lines:
+        assert next(lines).startswith("retry:")
+        if gone == "the campaign":
+            client.delete(f"/api/campaigns/{campaign}")
+        elif gone == "the session":
+            client.post("/api/logout")
+        with telling(who, "campaigns"):
+            assert next(line for line in lines if line.startswith("event:")) == "event: campaigns"
