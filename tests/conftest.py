@@ -80,11 +80,18 @@ def empty(servers: Servers) -> None:
 
 def _empty(servers: Servers) -> None:
     with psycopg.connect(servers.postgres.url, autocommit=True, options="-c lock_timeout=30s") as connection:
+        # Of those alone that were written to: to truncate all of them takes ten times as long as many a test.
         names = connection.execute(
-            "SELECT quote_ident(tablename) FROM pg_tables"
-            " WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+            "SELECT quote_ident(relname) FROM pg_class"
+            " WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND relname <> 'alembic_version'"
+            " AND pg_relation_size(oid) > 0"
         ).fetchall()
-        connection.execute(f"TRUNCATE {', '.join(name for (name,) in names)} RESTART IDENTITY CASCADE")
+        if names:
+            connection.execute(f"TRUNCATE {', '.join(name for (name,) in names)} CASCADE")
+        connection.execute(
+            "SELECT setval(format('%I', sequencename), start_value, false) FROM pg_sequences"
+            " WHERE last_value IS NOT NULL"
+        )
         # A stream of the test before may still be noted as seen; it must not be taken for a phone of this one.
         connection.execute("SELECT setval('devices_id_seq', %s)", [next(_DEVICE_IDS)])
     with redis.Redis.from_url(servers.valkey.url) as broker:

@@ -50,20 +50,31 @@ class Code:
 
 def find_account() -> Account:
     """The account, made where there is none."""
-    for command in _MAKING:
-        with contextlib.suppress(KeyError):
-            entry = pwd.getpwnam(NAME)
-            return Account(entry.pw_uid, entry.pw_gid)
-        with contextlib.suppress(OSError):  # not this program here
-            subprocess.run([*command, NAME], capture_output=True, check=False)
+    if found := _account():
+        return found
+    places = os.open("/etc", os.O_RDONLY)
     try:
+        # One at a time: useradd looks for the name before it locks, so the second of two would give it another number.
+        fcntl.flock(places, fcntl.LOCK_EX)
+        for command in _MAKING:
+            if _account() is None:
+                with contextlib.suppress(OSError):  # not this program here
+                    subprocess.run([*command, NAME], capture_output=True, check=False)
+    finally:
+        os.close(places)
+    if found := _account():
+        return found
+    raise LocalError(
+        f"started as root, smsfleet runs as the account {NAME!r}, which cannot be created here: create it, or start"
+        " smsfleet as another user"
+    )
+
+
+def _account() -> Account | None:
+    with contextlib.suppress(KeyError):
         entry = pwd.getpwnam(NAME)
-    except KeyError:
-        raise LocalError(
-            f"started as root, smsfleet runs as the account {NAME!r}, which cannot be created here: create it, or start"
-            " smsfleet as another user"
-        ) from None
-    return Account(entry.pw_uid, entry.pw_gid)
+        return Account(entry.pw_uid, entry.pw_gid)
+    return None
 
 
 def take_over(folder: Path, account: Account) -> None:

@@ -28,7 +28,7 @@ class Prometheus:
 
     def end(self) -> None:
         self._popen.terminate()
-        self._popen.wait(20)
+        self._popen.wait(60)
         self._client.close()
 
     def finds(self, expression: str) -> bool:

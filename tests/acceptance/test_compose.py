@@ -105,7 +105,7 @@ def test_the_proxy_passes_streams_and_addresses(free_port, tmp_path) -> None:
             self.end_headers()
             self.wfile.write(b"event: one\ndata: 1\n\n")
             self.wfile.flush()
-            released.wait(20)
+            released.wait(60)
 
     released = threading.Event()
     server = http.server.ThreadingHTTPServer(("127.0.0.1", back), Backend)
@@ -122,7 +122,7 @@ def test_the_proxy_passes_streams_and_addresses(free_port, tmp_path) -> None:
     finally:
         released.set()
         proxy.terminate()
-        proxy.wait(20)
+        proxy.wait(60)
         server.shutdown()
         server.server_close()
 
@@ -334,6 +334,6 @@ def test_in_a_local_network_a_phone_gets_the_authority_and_trusts_it_from_then_o
             httpx.get(f"https://127.0.0.1:{secured}/README.md")
     finally:
         proxy.terminate()
-        proxy.wait(20)
+        proxy.wait(60)
         server.shutdown()
         server.server_close()

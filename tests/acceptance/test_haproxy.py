@@ -38,7 +38,7 @@ class Application:
                     self.wfile.write(b"event: one\n\n")
                     self.wfile.flush()
                     if self.path == "/stream":
-                        outer.released.wait(20)
+                        outer.released.wait(60)
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
@@ -60,7 +60,7 @@ def proxied(folder: Path, port: int, *applications: Application) -> Iterator[htt
             yield client
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(60)
         for application in applications:
             application.released.set()
             application.server.shutdown()

@@ -197,7 +197,7 @@ def test_a_folder_has_one_supervisor(up) -> None:
     first = up()
     first.ready()
     second = Up(first.data_dir)
-    assert second.popen.wait(20) == 1
+    assert second.popen.wait(60) == 1
     assert "already runs from" in second.output
     assert httpx.get(find_running(first.data_dir).url + "/health/ready").status_code == 200
 
@@ -206,7 +206,7 @@ def test_a_port_that_was_chosen_and_is_taken_is_named(up) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         running = up(SMSFLEET_PORT=str(port))
-        assert running.popen.wait(20) == 1
+        assert running.popen.wait(60) == 1
         assert f"port {port} on 127.0.0.1 is taken" in running.output
         assert "SMSFLEET_PORT" in running.output
         assert processes_of(running.data_dir) == {}
@@ -505,7 +505,7 @@ def test_a_phone_in_the_network_is_paired(up) -> None:
         (token,) = [line.split()[-1] for line in pairing.lines if line.startswith("Private token:")]
         words = ["phones", "simulate", "--phones", "1", "--duration", "5", "--token", token]
         assert command(running.data_dir, *words).returncode == 0
-        assert pairing.popen.wait(20) == 0
+        assert pairing.popen.wait(60) == 0
         assert "is connected, as device " in pairing.output
     finally:
         pairing.popen.kill()
@@ -554,7 +554,7 @@ def test_simulated_phones_receive_come_back_and_are_removed(up) -> None:
 
         removed = command(running.data_dir, "phones", "remove")
         assert (removed.returncode, removed.stdout) == (0, "2 simulated phones are removed\n")
-        assert again.popen.wait(20) == 0
+        assert again.popen.wait(60) == 0
         assert devices() == set()
         assert client.get("/tokens").json()["data"] == [], "the private token ended with them"
 

@@ -31,7 +31,7 @@ def second(api, servers):
             yield client
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def test_revoked_here_is_revoked_there(api, second, ali):

@@ -62,7 +62,7 @@ def api_process(database, tmp_path) -> Callable[..., Iterator[ApiProcess]]:
             yield running
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(60)
 
     return start
 

@@ -109,7 +109,7 @@ async def test_nobody_waits_longer_for_a_transaction_that_hangs(monkeypatch):
 
     def hang(_, items):
         begun.set()
-        assert released.wait(30)
+        assert released.wait(60)
         return items
 
     batcher = Batcher("hang", hang)

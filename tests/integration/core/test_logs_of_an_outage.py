@@ -62,6 +62,6 @@ def _start(command: tuple[str, ...], output: Path) -> Callable[[], None]:
 
     def end() -> None:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
     return end

@@ -41,7 +41,7 @@ def api_process(port: int = 0) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-            assert process.wait(15) is not None
+            assert process.wait(60) is not None
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_streams_end_at_once_when_their_process_is_told_to_stop(phone, send, at)
             process.send_signal(signal.SIGTERM)
             while stream.next(10) is not None:
                 pass
-            assert process.wait(10) is not None
+            assert process.wait(60) is not None
             assert time.monotonic() - began < 5
     send()
     with phone.stream() as stream:

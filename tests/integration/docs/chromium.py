@@ -130,7 +130,7 @@ def chromium(folder: Path) -> Iterator[Page]:
                 yield Page(socket, folder)
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 def _page_address(profile: Path, process: subprocess.Popen[bytes]) -> str:

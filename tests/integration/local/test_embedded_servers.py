@@ -238,6 +238,24 @@ def test_no_lock_is_mended_through_a_link(tmp_path: Path) -> None:
     assert (tmp_path / "victim").read_text() == "999999\n"
 
 
+MAKING = """
+from app.local import account
+account.NAME = "smsfleet-nobody"
+account._MAKING = (("sh", "-c", "echo begins >> {log}; sleep 0.5; echo ends >> {log}"),)
+account.find_account()
+"""
+
+
+def test_of_several_first_starts_one_makes_the_account(tmp_path: Path) -> None:
+    """`useradd` twice at once gives a name one number and then another, and the first is nobody's."""
+    log = tmp_path / "log"
+    command = [sys.executable, "-c", MAKING.format(log=log)]
+    starts = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(3)]
+    for start in starts:
+        assert "cannot be created here" in start.communicate(timeout=60)[1]
+    assert log.read_text().split() == ["begins", "ends"] * 3
+
+
 @as_root_only
 def test_data_of_an_earlier_versions_account_is_taken_over(tmp_path: Path) -> None:
     """Earlier versions ran the servers as `nobody`."""

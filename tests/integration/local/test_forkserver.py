@@ -39,7 +39,7 @@ def parent(tmp_path: Path) -> Iterator[tuple[socket.socket, subprocess.Popen]]:
     assert ours.recv(16) == READY
     yield ours, process
     ours.close()
-    assert process.wait(20) in {0, -signal.SIGKILL}
+    assert process.wait(60) in {0, -signal.SIGKILL}
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def said(child: Child) -> str:
 
 def test_its_output_environment_and_status_are_its_own(start) -> None:
     child = start("exit", "7")
-    assert child.wait(20) == 7
+    assert child.wait(60) == 7
     assert said(child) == "['exit', '7'] marked ready"
     assert "MARK" not in os.environ
 
@@ -83,7 +83,7 @@ def test_it_inherits_a_listener_and_its_parent_keeps_none(start) -> None:
         address = listener.getsockname()
     with socket.create_connection(address, 20) as connection:
         assert connection.recv(5) == b"hello"
-    assert child.wait(20) == 0
+    assert child.wait(60) == 0
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, 20)
 
@@ -94,16 +94,16 @@ def test_all_end_with_the_supervisor(start, parent) -> None:
     assert said(gone)
     assert said(stays)
     control.close()
-    assert process.wait(20) == 0
-    assert gone.wait(20) == -signal.SIGTERM
-    assert stays.wait(20) == -signal.SIGKILL
+    assert process.wait(60) == 0
+    assert gone.wait(60) == -signal.SIGTERM
+    assert stays.wait(60) == -signal.SIGKILL
 
 
 def test_all_end_with_their_parent(start, parent) -> None:
     child = start("stay")
     assert said(child)
     parent[1].kill()
-    assert child.wait(20) == -signal.SIGKILL
+    assert child.wait(60) == -signal.SIGKILL
 
 
 def test_a_parent_that_is_gone_is_named(parent) -> None:

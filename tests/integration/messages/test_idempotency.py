@@ -80,7 +80,7 @@ def processes(database) -> Iterator[list[Running]]:
             running.client.close()
             running.process.terminate()
         for running in started:
-            running.process.wait(20)
+            running.process.wait(60)
 
 
 def messages(sql) -> int:

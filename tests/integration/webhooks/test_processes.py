@@ -93,7 +93,7 @@ def test_stopped_gently_finishes_and_records_the_calls_under_way(slow) -> None:
         write(callback(user, slow.url("/1"), 1), callback(user, slow.url("/2"), 2), callback(user, slow.url("/3"), 3))
         slow.wait_for(2, 40)
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert rows("SELECT count(*) FROM webhook_queue WHERE lease_until IS NOT NULL") == [(0,)]
     assert value("SELECT count(*) FROM webhook_attempts WHERE status_code = 200") == len(slow.received)
 

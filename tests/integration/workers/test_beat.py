@@ -28,7 +28,7 @@ def test_a_damaged_file_of_an_earlier_version_is_of_no_consequence(database, tmp
             assert beat.poll() is None
         finally:
             beat.terminate()
-            beat.wait(20)
+            beat.wait(60)
         assert broker.llen("smsfleet:upkeep") >= 8, "not everything was due at the start"
     assert set(tmp_path.iterdir()) == before
 

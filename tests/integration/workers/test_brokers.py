@@ -64,7 +64,7 @@ def working(configured: Callable[..., None], tmp_path: Path) -> Iterator[subproc
     yield process
     assert process.poll() is None, (tmp_path / "log").read_text()
     process.terminate()
-    assert process.wait(30) == 0, (tmp_path / "log").read_text()
+    assert process.wait(60) == 0, (tmp_path / "log").read_text()
 
 
 @pytest.mark.timeout(180)

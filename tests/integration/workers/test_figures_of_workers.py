@@ -41,4 +41,4 @@ def test_they_are_shown_at_a_port_of_their_own(database, free_port, command: tup
             assert 'smsfleet_task_duration_seconds_count{outcome="done",task="upkeep.sweep"}' in shown()
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)

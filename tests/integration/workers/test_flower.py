@@ -25,7 +25,7 @@ def running(command: tuple[str, ...], **env: str) -> Iterator[subprocess.Popen]:
         yield process
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(60)
 
 
 def tasks(url: str) -> list[tuple[str, str, str]]:

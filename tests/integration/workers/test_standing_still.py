@@ -71,7 +71,7 @@ def test_a_stopped_process_is_ended_by_its_watchdog(broker, tmp_path: Path) -> N
             for process in (api, worker, beat):
                 process.send_signal(signal.SIGSTOP)
             for process in (api, worker, beat):
-                assert process.wait(20) == -signal.SIGKILL
+                assert process.wait(60) == -signal.SIGKILL
     for name in ("api", "worker", "beat"):
         assert "a process that was stopped is ended" in (tmp_path / name).read_text()
 
@@ -93,7 +93,7 @@ def test_a_worker_that_takes_nothing_any_more_ends(database, broker, worker, tmp
         for queue in ("dispatch", pulse):
             app.control.cancel_consumer(queue)
         until(lambda: _consumed(app) == [])
-        assert process.wait(30) == 1
+        assert process.wait(60) == 1
     assert "this worker takes no tasks any more" in (tmp_path / "worker.log").read_text()
 
 

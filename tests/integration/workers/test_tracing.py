@@ -88,7 +88,7 @@ def api_url(collector, database, configured, free_port, tmp_path: Path) -> Itera
         finally:
             for process in processes:
                 process.terminate()
-            codes = [process.wait(30) for process in processes]
+            codes = [process.wait(60) for process in processes]
     assert codes == [-signal.SIGTERM, 0], (tmp_path / "log").read_text()
 
 
