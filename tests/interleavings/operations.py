@@ -17,7 +17,7 @@ from app.core.database import transaction
 from app.core.errors import AppError, Refused
 from app.devices import figures, ownership
 from app.messages.accepting import bulk, intake
-from app.messages.dispatch import handout, releasing
+from app.messages.dispatch import handout, marks, releasing
 from app.messages.life import (
     cancelling,
     expiry,
@@ -66,6 +66,13 @@ def _bulk(world: World, key: str | None) -> None:
 
 def _route(world: World) -> None:
     in_transaction(world.route)
+
+
+def _mark(_: World) -> None:
+    """Twice, because the first look cannot know who is about to write."""
+    in_transaction(lambda session: session.execute(marks._BEGIN))
+    for _ in range(2):
+        in_transaction(marks.mark)
 
 
 def _pull(world: World, phone: int) -> None:
@@ -212,6 +219,7 @@ OPERATIONS = [
         ("bulk", {"queued", "routed"}, partial(_bulk, key=None)),
         ("bulk with a key", {"nothing"}, partial(_bulk, key="key")),
         ("route", {"queued", "routed", "failed", "uncertain", "scheduled", "campaign queued"}, _route),
+        ("mark", {"queued", "routed", "released", "failed", "overdue", "scheduled"} | _CAMPAIGN, _mark),
         (
             "pull",
             {"queued", "routed", "released", "recalled", "overdue", "failed"} | _CAMPAIGN,

@@ -39,6 +39,9 @@ uncertain: retry | report sent
 uncertain: report delivered | retry
 failed: retry | retry
 failed: retry | delete
+failed: mark | retry
+queued: mark | route
+routed: pull | mark
 sent: fold | fold
 sent: claim | claim
 sent: claim | change URL

@@ -24,7 +24,7 @@ from app.core.outbound import get_redis
 from app.core.security import digest, parse_token
 from app.devices import enrolling
 from app.messages.accepting import intake, requests
-from app.messages.dispatch import handout, releasing, routing
+from app.messages.dispatch import handout, marks, releasing, routing
 from app.messages.life import cancelling, expiry, moving, opting_out, reports
 from app.messages.schemas import SmsDraft
 from app.messages.states import Status
@@ -429,6 +429,9 @@ class World:
 
     def _pull_round(self, session: Session) -> None:
         moving.move(session, self.user)
+        for _ in range(3):  # of no phone and of both: what came back with an old number is found by the look at all
+            marks._memory.rests_until = time.monotonic()
+            marks.mark(session)
         self.route(session)
         session.execute(text("UPDATE message_queue SET offered_at = offered_at - interval '1 minute'"))
         self.pull_in(session)
