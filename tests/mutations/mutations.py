@@ -78,6 +78,14 @@ MUTATIONS = (
         "unreported: expire | report sent",
     ),
     Mutation(
+        "never look where no mark leads",
+        "app/messages/dispatch/marks.py",
+        "    while places and time.monotonic() >= _memory.rests_until:",
+        "    while False:",
+        "interleavings",
+        "failed: mark | retry",
+    ),
+    Mutation(
         "call back at each end instead of the first",
         "app/messages/life/transitions.py",
         'first_final = target in {Status.DELIVERED, Status.FAILED} and row["failed_at"] is None',
