@@ -33,7 +33,7 @@ PAGES = (
     "/phones",
     "/messages",
     "/messages?status=failed",
-    "/messages?number=%2B998900000400",
+    "/messages?number=%2B998900000000",
     "/campaigns",
     "/campaigns/{campaign}",
     "/campaigns/{campaign}/course",

@@ -74,6 +74,10 @@ def empty(servers: Servers) -> None:
         except psycopg.errors.DeadlockDetected:
             if not tries_left:
                 raise
+        except psycopg.OperationalError as error:
+            if child := servers.postgres._child:
+                error.add_note("\n".join(["The server said last:", *child.tail]))
+            raise
         else:
             return
 
