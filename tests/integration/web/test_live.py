@@ -86,4 +86,4 @@ def test_a_page_of_which_nothing_can_be_shown_any_more_asks_itself(
         elif gone == "the session":
             client.post("/api/logout")
         with telling(who, "campaigns"):
-            assert next(line for line in lines if line.startswith("event:")) == "event: campaigns"
+            assert "event: campaigns" in lines  # after a part, perhaps, of when there was one
