@@ -52,16 +52,16 @@ def find_account() -> Account:
     """The account, made where there is none."""
     if found := _account():
         return found
-    places = os.open("/etc", os.O_RDONLY)
+    folder = os.open("/etc", os.O_RDONLY)
     try:
         # One at a time: useradd looks for the name before it locks, so the second of two would give it another number.
-        fcntl.flock(places, fcntl.LOCK_EX)
+        fcntl.flock(folder, fcntl.LOCK_EX)
         for command in _MAKING:
             if _account() is None:
                 with contextlib.suppress(OSError):  # not this program here
                     subprocess.run([*command, NAME], capture_output=True, check=False)
     finally:
-        os.close(places)
+        os.close(folder)
     if found := _account():
         return found
     raise LocalError(
