@@ -154,7 +154,9 @@ def _open_for_long(running: Installation, fleet: FleetThread, scale: float) -> I
     after = paces["a minute after its end"] = _pace(fleet, 2 * half)
     for moment, pace in paces.items():
         beside = f"{before:.0f}/s before, {pace:.0f}/s then"
-        yield Figure(f"pace, a transaction left open for ten minutes: {moment}", pace / before, "times", "", beside)
+        yield Figure(
+            f"pace, a transaction left open for ten minutes: {moment}", max(pace / before, 0.001), "times", "", beside
+        )
     without = (before + after) / 2
     beside = f"{during:.0f}/s, and {without:.0f}/s in a minute before it and one after it"
     yield Figure("pace, a transaction left open: all ten minutes", during / without, "times", "≥ 0.9", beside)

@@ -40,7 +40,7 @@ TOPICS = frozenset(RESTS)
 LASTS_SECONDS = 900.0
 MAX_PAGES_OF_USER = 30
 MAX_PAGES = 5000
-_NOBODY = f"{PAGES_CHANNEL}0"
+_NOBODY = 0
 _HEADERS = [
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -178,7 +178,7 @@ class Pages:
             self._listener = asyncio.create_task(self._listen())
         elif is_first and self._subscription:
             with suppress(RedisError, OSError):
-                await self._subscription.subscribe(f"{PAGES_CHANNEL}{user}")
+                await self._subscription.subscribe(_channel(user))
 
     async def _leave(self, user: int, page: _Page) -> None:
         self._pages[user].remove(page)
@@ -186,7 +186,7 @@ class Pages:
             del self._pages[user]
             if self._subscription:
                 with suppress(RedisError, OSError):
-                    await self._subscription.unsubscribe(f"{PAGES_CHANNEL}{user}")
+                    await self._subscription.unsubscribe(_channel(user))
 
     async def _listen(self) -> None:
         while True:
@@ -199,8 +199,11 @@ class Pages:
 
     async def _subscribed(self) -> None:
         async with outbound.subscriber() as client, client.pubsub() as subscription:
-            await subscription.subscribe(_NOBODY, *(f"{PAGES_CHANNEL}{user}" for user in self._pages))
+            users = set(self._pages)
+            await subscription.subscribe(_channel(_NOBODY), *map(_channel, users))
             self._subscription = subscription
+            if entered := self._pages.keys() - users:  # meanwhile; from here on each does it itself
+                await subscription.subscribe(*map(_channel, entered))
             for page in self._every():  # what was said meanwhile is lost
                 page.notify(TOPICS)
             while True:
@@ -237,6 +240,10 @@ async def _until_either(event: asyncio.Event, gone: asyncio.Task[None], seconds:
         await asyncio.wait(either, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     finally:
         waiting.cancel()
+
+
+def _channel(user: int) -> str:
+    return f"{PAGES_CHANNEL}{user}"
 
 
 def _user_of(scope: Scope) -> int:
