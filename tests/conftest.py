@@ -17,6 +17,7 @@ import psycopg
 import pytest
 import redis
 
+from app.core import outbound
 from app.core.settings import get_settings
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey
 from tests.support import parts
@@ -56,6 +57,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
         get_settings.cache_clear()
         migrate()
         yield Servers(postgres, valkey)
+        if outbound.publisher.made:
+            outbound.publisher.made.finish()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import httpx
 import psycopg
 import pytest
 
+from app.core import connecting
 from app.core.database import close_engines
 from tests.support.strict_phone import StrictPhone
 
@@ -38,6 +39,8 @@ def moved_to(configured) -> Iterator[Callable[[str], None]]:
 
     yield move
     close_engines()
+    # That the other one was away a moment ago says nothing about this one.
+    connecting._door = connecting._Door()
 
 
 @pytest.fixture
