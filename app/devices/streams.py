@@ -34,8 +34,12 @@ PRESENCE_SECONDS = 5.0
 # The stock app connects again without closing what it had.
 MAX_STREAMS_OF_A_PHONE = 5
 # The app drops a pull in flight when it is triggered again, answer and all, so the next wake waits for the answer and
-# for its way to the phone (`presence`); or, where no pull comes, for a second.
+# for its way to the phone; or, where no pull comes, for a second.
 ANSWERS_WITHIN_SECONDS = 1.0
+# That way is given twice what passed between a wake and the pull it caused, which is the same way, the app's own time and
+# the way back: at most what any phone is given (`presence`). One quick pull says little, so it shrinks by little.
+LEAST_WAY_SECONDS = 0.02
+SHRINKS_TO = 0.8
 CLOSES_WITHIN_SECONDS = 1.0
 MAX_UNSENT = 20
 KEEP_ALIVE = b":keepalive\n\n"
@@ -83,10 +87,11 @@ class _Stream:
 
 @dataclass(eq=False, slots=True)
 class _Phone:
-    """A phone with streams here: what wakes it, and the wake it has not answered."""
+    """A phone with streams here: what wakes it, the wake it has not answered, and how long an answer may take to it."""
 
     streams: list[_Stream] = field(default_factory=list)
     quiet_until: float = 0.0
+    way: float = ANSWER_ARRIVES_WITHIN_SECONDS
     unanswered_since: float | None = None
     next_wake: asyncio.TimerHandle | None = None
     next_slot: asyncio.TimerHandle | None = None
@@ -157,12 +162,15 @@ class Streams:
                 del self._phones[device_id]
         await stream.close()
 
-    def answered(self, device_id: int) -> None:
-        """A pull of the phone was answered by this process; another one may hold its stream."""
+    def answered(self, device_id: int, asked: float) -> None:
+        """A pull of the phone, which came at `asked` (monotonic), was answered by this process; another one may hold its
+        stream.
+        """
         if phone := self._phones.get(device_id):
-            self._answered(phone)
+            self._answered(phone, asked)
         else:
-            outbound.publisher().put((), (), [(device_id, "pulled", "{}")])
+            took = round(time.monotonic() - asked, 3)
+            outbound.publisher().put((), (), [(device_id, "pulled", json.dumps({"took": took}))])
 
     def on_event(self, device_id: int, event: str, data: dict[str, Any]) -> None:
         """What some process said of a phone; of no interest where the phone has no stream here."""
@@ -172,7 +180,7 @@ class Streams:
         if event == "wake":
             self._wake_in(phone, data.get("after") or 0)
         elif event == "pulled":
-            self._answered(phone)
+            self._answered(phone, time.monotonic() - data.get("took", 0.0))
         elif event == "end":
             for stream in phone.streams:
                 stream.ended.set()
@@ -197,12 +205,21 @@ class Streams:
         phone.unanswered_since = phone.unanswered_since or now
         self._push(phone, MESSAGE_ENQUEUED)
 
-    def _answered(self, phone: _Phone) -> None:
+    def _answered(self, phone: _Phone, asked: float) -> None:
+        """`asked` is when the pull came, which is now answered."""
+        quiet = phone.way
+        if phone.unanswered_since is not None:
+            took = asked - phone.unanswered_since
+            if took < 0:  # it came by itself, and that of the wake is still on its way
+                quiet = ANSWER_ARRIVES_WITHIN_SECONDS
+            else:
+                way = max(2 * took, SHRINKS_TO * phone.way, LEAST_WAY_SECONDS)
+                quiet = phone.way = min(way, ANSWER_ARRIVES_WITHIN_SECONDS)
         phone.unanswered_since = None
-        phone.quiet_until = time.monotonic() + ANSWER_ARRIVES_WITHIN_SECONDS
+        phone.quiet_until = time.monotonic() + quiet
         if phone.next_wake:
             phone.next_wake.cancel()
-            phone.next_wake = self._wake_later(phone, ANSWER_ARRIVES_WITHIN_SECONDS)
+            phone.next_wake = self._wake_later(phone, quiet)
 
     def _wake_later(self, phone: _Phone, seconds: float) -> asyncio.TimerHandle:
         def wake() -> None:

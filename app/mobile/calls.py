@@ -4,6 +4,7 @@ Concurrent calls of one kind share a transaction (`core.batching`).
 """
 
 import asyncio
+import time
 from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import parse_qs
 
@@ -56,10 +57,11 @@ class PhoneCalls:
         order = parse_qs(scope["query_string"].decode("latin-1")).get("order", ["lifo"])[-1]
         if order not in {"lifo", "fifo"}:
             raise BadRequest("order must be lifo or fifo")
+        asked = time.monotonic()
         pull = handout.Pull(_device_token(scope), versions.from_user_agent(header(scope, b"user-agent")))
         device_id, released = await self._pull.submit(pull)
         await respond(send, 200, wire.messages(released))
-        self._streams.answered(device_id)
+        self._streams.answered(device_id, asked)
 
     async def _reports(self, scope: Scope, receive: Receive, send: Send) -> None:
         token = _device_token(scope)

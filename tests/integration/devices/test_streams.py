@@ -136,6 +136,34 @@ def test_wakes_are_coalesced_until_the_pull_was_answered(phone, send):
         assert len(phone.pull()) == 20
 
 
+def test_the_next_wake_waits_for_the_answer_as_long_as_its_way_to_this_phone_takes(phone, send):
+    """One that pulls at once has the answer soon; to one that takes long the answer is on its way for longer."""
+    with phone.stream() as stream:
+        stream.rest()
+
+        def pull(way):
+            """When the phone was woken, and when it had its answer."""
+            stream.until("MessageEnqueued")
+            woken = time.monotonic()
+            time.sleep(way)
+            messages, answered = phone.pull(), time.monotonic()
+            send()
+            for message in messages:
+                phone.report(message["id"], "Sent")
+            return woken, answered
+
+        def pause(way):
+            """Seconds from the answer of one pull to the next wake."""
+            _, answered = pull(way)
+            woken, _ = pull(way)
+            return woken - answered
+
+        send()
+        assert max(pause(way=0.1) for _ in range(3)) > 0.1
+        until(lambda: pause(way=0) < 0.1)
+        assert max(pause(way=0.1) for _ in range(3)) > 0.1
+
+
 def test_a_phone_that_left_something_behind_is_woken_for_it_at_its_slot(phone, send, settings_of):
     settings_of(phone, send_delay_seconds=1)
     first, second = send("1"), send("2")
