@@ -161,13 +161,14 @@ def _ends_at(session: Session, campaign: Campaign, left: int, rate: float, now: 
 
 
 class Moving(NamedTuple):
-    """What changes on the page of a campaign that runs."""
+    """What changes on the page of a campaign that runs; `ran` is since it was started."""
 
     id: int
     status: str
     reason: str | None
     counts: Counts
     rate: float
+    ran: timedelta
 
 
 _MOVING = text(f"""
@@ -213,6 +214,7 @@ def moving(
         sentence(row.reason_code, row.reason),
         _counts(row.recipients, row.left_out, _standing(row.stages, row.results)),
         round(_rate(int(row.lately or 0), row.since, row.started_at, row.now), 1),
+        row.now - (row.started_at or row.now),
     )
     return principal, row.language, found
 

@@ -36,8 +36,8 @@ MAX_STREAMS_OF_A_PHONE = 5
 # The app drops a pull in flight when it is triggered again, answer and all, so the next wake waits for the answer and
 # for its way to the phone; or, where no pull comes, for a second.
 ANSWERS_WITHIN_SECONDS = 1.0
-# That way is given twice what passed between a wake and the pull it caused, which is the same way, the app's own time and
-# the way back: at most what any phone is given (`presence`). One quick pull says little, so it shrinks by little.
+# That way is given twice what passed between a wake and the pull it caused, which is the same way, the app's own time
+# and the way back: at most what any phone is given (`presence`). One quick pull says little, so it shrinks by little.
 LEAST_WAY_SECONDS = 0.02
 SHRINKS_TO = 0.8
 CLOSES_WITHIN_SECONDS = 1.0
@@ -163,9 +163,7 @@ class Streams:
         await stream.close()
 
     def answered(self, device_id: int, asked: float) -> None:
-        """A pull of the phone, which came at `asked` (monotonic), was answered by this process; another one may hold its
-        stream.
-        """
+        """A pull of the phone, which came at `asked`, was answered by this process; another one may hold its stream."""
         if phone := self._phones.get(device_id):
             self._answered(phone, asked)
         else:

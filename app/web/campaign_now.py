@@ -5,8 +5,6 @@ In plain ASGI and by one statement: most of what a page costs otherwise is the f
 asks.
 """
 
-from http import HTTPStatus
-
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
@@ -31,24 +29,37 @@ async def _serve(scope: Scope, receive: Receive, send: Send) -> None:
     await secured(request, response)(scope, receive, send)
 
 
-def pushed(scope: Scope, campaign: str) -> bytes:
-    """The part for the stream of a page, asked for by `scope`; nothing where the page had better ask, because nobody is
-    signed in any more or the campaign is gone.
+def pushed(scope: Scope, campaign: str) -> tuple[bytes, float]:
+    """The part for the stream of a page, asked for by `scope`, and for how many seconds the campaign has run; nothing
+    where the page had better ask, because nobody is signed in any more or the campaign is gone.
     """
-    response = _part(Request(scope), campaign)
-    return bytes(response.body) if response.status_code == HTTPStatus.OK else b""
+    visit, found = _seen(Request(scope), campaign)
+    if visit is None or found is None:
+        return b"", 0.0
+    return bytes(_shown(visit, found).body), found.ran.total_seconds()
 
 
-def _part(request: Request, campaign_id: str) -> Response:
-    cookie = cookies.read(request.scope, cookies.SESSION) or ""
-    found = repeat_once(lambda: _read(cookie, row_id(campaign_id)))
-    if found is None or found[0].kind != "session":
+def _part(request: Request, campaign: str) -> Response:
+    visit, found = _seen(request, campaign)
+    if visit is None:
         return go(sign_in_path(request), is_htmx=True)
-    _, language, campaign = found
-    if campaign is None:  # deleted while one looks
+    if found is None:  # deleted while one looks
         return Response(status_code=204)
-    visit = Visit(request, cookie, wanted_language=language)
+    return _shown(visit, found)
+
+
+def _shown(visit: Visit, campaign: progress.Moving) -> Response:
     return page(visit, "campaign_now.html", campaign=campaign)
+
+
+def _seen(request: Request, campaign: str) -> tuple[Visit | None, progress.Moving | None]:
+    """Who asks, where somebody is signed in, and what moves of the campaign, where it is theirs."""
+    cookie = cookies.read(request.scope, cookies.SESSION) or ""
+    found = repeat_once(lambda: _read(cookie, row_id(campaign)))
+    if found is None or found[0].kind != "session":
+        return None, None
+    _, language, moving = found
+    return Visit(request, cookie, wanted_language=language), moving
 
 
 def _read(cookie: str, campaign: int | None) -> tuple[Principal, str | None, progress.Moving | None] | None:

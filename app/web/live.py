@@ -37,6 +37,9 @@ KEEP_ALIVE_SECONDS = 20.0
 # end of it. What changes all the time is told less often.
 RESTS = {"messages": 2.0, "phones": 2.0, "campaigns": 5.0}
 TOPICS = frozenset(RESTS)
+# A campaign that has run for minutes moves less between two times that a page is told of it.
+SHARE_OF_A_CAMPAIGN = 1 / 60
+MAX_REST_OF_A_CAMPAIGN = 10.0
 LASTS_SECONDS = 900.0
 MAX_PAGES_OF_USER = 30
 MAX_PAGES = 5000
@@ -55,12 +58,13 @@ log = structlog.get_logger(__name__)
 class _Page:
     """One open page: the topics it shows, and those of which something changed that it was not told yet.
 
-    `campaign` is the one of which it shows what moves.
+    `campaign` is the one of which it shows what moves, and has run for `ran` seconds.
     """
 
     scope: Scope
     topics: frozenset[str]
     campaign: str | None = None
+    ran: float = 0.0
     changed: set[str] = field(default_factory=set)
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     rests_until: float = 0.0
@@ -73,7 +77,8 @@ class _Page:
 
     @property
     def rest(self) -> float:
-        return max((RESTS[topic] for topic in self.topics), default=0.0)
+        of_campaign = min(SHARE_OF_A_CAMPAIGN * self.ran, MAX_REST_OF_A_CAMPAIGN)
+        return max([of_campaign, *(RESTS[topic] for topic in self.topics)])
 
     def rest_of(self, now: float) -> float:
         """How long it is told nothing; it rests from when it is told, which it is about to be where it can."""
@@ -93,10 +98,11 @@ class _Page:
         if self.campaign is None:
             return b""
         try:
-            return await aside(campaign_now.pushed, self.scope, self.campaign)
+            part, self.ran = await aside(campaign_now.pushed, self.scope, self.campaign)
         except SQLAlchemyError as error:  # the page asks, and is told what it is
             log.warning("part of a page not read", error=error)
             return b""
+        return part
 
 
 class Pages:

@@ -8,9 +8,12 @@ from contextlib import contextmanager
 import httpx
 import pytest
 from anyio import to_thread
+from sqlalchemy import text
 
+from app.core.database import transaction
 from app.core.outbound import get_redis
 from app.core.task_names import PAGES_CHANNEL
+from app.web import campaign_now
 from app.web.live import TOPICS, Pages, _Page
 from tests.integration.conftest import Account, Gateway
 from tests.support.waiting import until
@@ -101,6 +104,30 @@ def test_what_moves_of_a_campaign_comes_down_its_pages_stream(gateway, ali, clie
     with opened(gateway, ali, f"topics=campaigns&campaign={campaign}") as lines, telling(ali, "messages"):
         assert "event: part" in lines
         assert "0 of 0" in next(line for line in lines if "<label" in line)
+
+
+@pytest.mark.parametrize(("ran", "rest"), [(0.0, 5.0), (480.0, 8.0), (86_400.0, 10.0)])
+def test_a_page_of_a_campaign_that_has_run_for_long_rests_longer(ran, rest) -> None:
+    assert _Page({}, frozenset({"campaigns"}), "1", ran=ran).rest == pytest.approx(rest)
+
+
+def test_a_page_is_told_how_long_its_campaign_has_run(ali, client, database) -> None:
+    campaign = client.post("/api/campaigns", json={"name": "Sale", "message": "Hello"}).json()["data"]["id"]
+    with transaction() as session:
+        session.execute(text("UPDATE campaigns SET started_at = clock_timestamp() - interval '1 hour'"))
+    cookie = f"smsfleet_session={ali.headers['Authorization'].removeprefix('Bearer ')}"
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "scheme": "http",
+        "path": "/events",
+        "query_string": b"",
+        "server": ("127.0.0.1", 80),
+        "headers": [(b"cookie", cookie.encode())],
+    }
+    part, ran = campaign_now.pushed(scope, str(campaign))
+    assert b"0 of 0" in part
+    assert 3600 <= ran < 7200
 
 
 @pytest.mark.parametrize("gone", ["the session", "the campaign", "not theirs"])
