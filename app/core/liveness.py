@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 import redis
 import structlog
 
-from app.core import heartbeat, outages, watchdog
+from app.core import background, heartbeat, outages, watchdog
 from app.core.outbound import get_redis
 
 SIGN_SECONDS = 1.0
@@ -30,9 +30,7 @@ async def signs_of_life() -> AsyncIterator[None]:
     try:
         yield
     finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await background.end(tasks)
         await asyncio.to_thread(_end)
 
 

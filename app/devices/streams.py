@@ -22,7 +22,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 from starlette.types import Receive, Send
 
-from app.core import outbound
+from app.core import background, outbound
 from app.core.database import transaction
 from app.core.task_names import PHONES_CHANNEL
 from app.devices import presence
@@ -126,9 +126,7 @@ class Streams:
             yield
         finally:
             self.end_all()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await background.end(self._tasks)
 
     def end_all(self) -> None:
         """End every stream, and each opened from now on; phones connect again, to another process or the next one."""

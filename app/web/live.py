@@ -22,7 +22,7 @@ from starlette.types import Receive, Scope, Send
 
 from app.accounts import cookies
 from app.accounts.principals import principal_of
-from app.core import outbound
+from app.core import background, outbound
 from app.core.database import transaction
 from app.core.direct import Call
 from app.core.errors import Overloaded, Unauthenticated
@@ -124,9 +124,7 @@ class Pages:
             yield
         finally:
             self.end_all()
-            if self._listener:
-                self._listener.cancel()
-                await asyncio.gather(self._listener, return_exceptions=True)
+            await background.end({self._listener} if self._listener else ())
 
     def end_all(self) -> None:
         self._closing.set()
@@ -235,7 +233,8 @@ class Pages:
                 return
             least = min(rest, least or rest)
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._entered.wait(), least)
+            async with asyncio.timeout(least):
+                await self._entered.wait()
 
 
 async def _until_either(event: asyncio.Event, gone: asyncio.Task[None], seconds: float) -> None:
