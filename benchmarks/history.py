@@ -146,7 +146,11 @@ def _calls(sides: Sequence[Side]) -> dict[str, list[Callable[[], Any]]]:
     """Each call by its name, once for every side."""
     calls: dict[str, list[Callable[[], Any]]] = {}
     middle = datetime.now(UTC) - timedelta(days=DAYS / 2)
-    day = {"from": middle.isoformat(), "to": (middle + timedelta(days=1)).isoformat()}
+    # So long that the shorter history fills a page too.
+    filling = timedelta(days=DAYS * 60 / min(side.messages for side in sides))
+    day, days = (
+        {"from": middle.isoformat(), "to": (middle + span).isoformat()} for span in (timedelta(days=1), filling)
+    )
     month_ago = (datetime.now(UTC) - timedelta(days=30)).isoformat()
     for side in sides:
         phone = str(side.phones[1])
@@ -162,6 +166,7 @@ def _calls(sides: Sequence[Side]) -> dict[str, list[Callable[[], Any]]]:
             "list by number": ("/api/sms", {"number": "+998900000000"}),
             "list by my_id": ("/api/sms", {"my_id": "order-0"}),
             "list of a day": ("/api/sms", day),
+            "list of days that fill a page": ("/api/sms", days),
             "list from a cursor in its middle": ("/api/sms", {"cursor": deep}),
             "list by status from there": ("/api/sms", {"cursor": deep, "status": "delivered"}),
             "list by phone from there": ("/api/sms", {"cursor": deep, "device_id": phone}),
