@@ -123,7 +123,7 @@ def _handle_error(context: ExceptionContext) -> None:
     if loses_connection(context.original_exception):
         context.is_disconnect = True
     if context.is_disconnect:
-        _door.lost()
+        _door().lost()
     drop_details(context.original_exception, context.sqlalchemy_exception)
 
 
@@ -200,9 +200,15 @@ class _Hosts:
         return connection
 
 
-_door = _Door()
-_hosts = _Hosts()
+_door = once(_Door)
+_hosts = once(_Hosts)
+
+
+def forget_servers() -> None:
+    """What is known of the servers until now says nothing about those that are connected to from now on."""
+    _door.cache_clear()
+    _hosts.cache_clear()
 
 
 def _connect(dialect: Any, _: object, arguments: Any, named: dict[str, Any]) -> psycopg.Connection[Any]:
-    return _door.open(lambda: _hosts.connect(partial(dialect.connect, *arguments), named))
+    return _door().open(lambda: _hosts().connect(partial(dialect.connect, *arguments), named))

@@ -117,6 +117,7 @@ def close_engines() -> None:
             event.listen(made.pool, "checkin", _close)  # what is in use comes back to a pool that nobody asks again
             made.dispose()
             engine.cache_clear()
+    connecting.forget_servers()
 
 
 def _close(_: object, record: ConnectionPoolEntry) -> None:

@@ -1,5 +1,6 @@
 """What a database can do to a gateway under traffic: phones that pull and report, clients that send and list."""
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,7 +10,6 @@ import httpx
 import psycopg
 import pytest
 
-from app.core import connecting
 from app.core.database import close_engines
 from tests.support.strict_phone import StrictPhone
 
@@ -32,15 +32,14 @@ def phone(gateway, ali) -> Iterator[StrictPhone]:
 @pytest.fixture
 def moved_to(configured) -> Iterator[Callable[[str], None]]:
     """Let the running gateway find its database elsewhere; afterwards it is back where it was."""
+    own = os.environ["SMSFLEET_DATABASE_URL"]
 
     def move(url: str) -> None:
         configured(DATABASE_URL=url)
         close_engines()
 
     yield move
-    close_engines()
-    # That the other one was away a moment ago says nothing about this one.
-    connecting._door = connecting._Door()
+    move(own)
 
 
 @pytest.fixture

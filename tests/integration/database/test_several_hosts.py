@@ -7,7 +7,6 @@ import psycopg
 import pytest
 from sqlalchemy import create_engine, text
 
-from app.core import connecting
 from app.core.database import get_engine
 from app.core.settings import get_settings
 from app.local import doctor
@@ -36,12 +35,6 @@ class Silent:
         self.listener.close()
         for connection in self.taken:
             connection.close()
-
-
-@pytest.fixture(autouse=True)
-def _first_host_first(monkeypatch):
-    """Whatever host answered in a test before."""
-    monkeypatch.setattr(connecting, "_hosts", connecting._Hosts())
 
 
 def test_a_host_that_is_silent_is_not_asked_by_each_connection(moved_to, database):
