@@ -161,12 +161,12 @@ class Streams:
         await stream.close()
 
     def answered(self, device_id: int, asked: float) -> None:
-        """A pull of the phone, which came at `asked`, was answered by this process; another one may hold its stream."""
+        """A pull of the phone that came at `asked` was answered by this process; another one may hold its stream."""
         if phone := self._phones.get(device_id):
             self._answered(phone, asked)
         else:
-            took = round(time.monotonic() - asked, 3)
-            outbound.publisher().put((), (), [(device_id, "pulled", json.dumps({"took": took}))])
+            ago = round(time.monotonic() - asked, 3)
+            outbound.publisher().put((), (), [(device_id, "pulled", json.dumps({"ago": ago}))])
 
     def on_event(self, device_id: int, event: str, data: dict[str, Any]) -> None:
         """What some process said of a phone; of no interest where the phone has no stream here."""
@@ -176,7 +176,7 @@ class Streams:
         if event == "wake":
             self._wake_in(phone, data.get("after") or 0)
         elif event == "pulled":
-            self._answered(phone, time.monotonic() - data.get("took", 0.0))
+            self._answered(phone, time.monotonic() - data.get("ago", 0.0))
         elif event == "end":
             for stream in phone.streams:
                 stream.ended.set()
@@ -202,7 +202,7 @@ class Streams:
         self._push(phone, MESSAGE_ENQUEUED)
 
     def _answered(self, phone: _Phone, asked: float) -> None:
-        """`asked` is when the pull came, which is now answered."""
+        """`asked` is when the pull came that is now answered, by this process's monotonic clock."""
         quiet = phone.way
         if phone.unanswered_since is not None:
             took = asked - phone.unanswered_since
