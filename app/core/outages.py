@@ -29,6 +29,8 @@ _OF_CELERY = (
     "beat: Connection error",
     "Failed to capture events",  # Flower
 )
+# And how they begin where a process ends by an error, which is told whole whatever else is away.
+_OF_AN_END = ("Unrecoverable error", "beat raised exception")
 _BROKER_ERRORS = (
     redis.ConnectionError, redis.TimeoutError, kombu.exceptions.OperationalError, amqp.exceptions.ConnectionError
 )  # fmt: skip
@@ -112,7 +114,7 @@ class OutageFilter(logging.Filter):
     """The same for lines of libraries; and no trace of what is tried again, an aborted transaction, say."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.msg, dict):  # structlog's
+        if isinstance(record.msg, dict) or record.getMessage().startswith(_OF_AN_END):  # a dict is structlog's
             return True
         error = record.exc_info[1] if record.exc_info else None
         part = _part_of_line(record) or part_of(error)

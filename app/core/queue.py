@@ -1,5 +1,6 @@
 """The Celery application: queues, broker and worker settings. Tasks are defined in `workers/` and called by name."""
 
+from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -76,6 +77,12 @@ class _Connection(Connection):
 
     def ensure_connection(self, *args: Any, **options: Any) -> Connection:
         return super().ensure_connection(*args, **{"interval_max": RECONNECT_SECONDS, **options})
+
+    def maybe_close_channel(self, channel: Any) -> None:
+        # Celery drops the transport of a lost connection before it closes that. A channel that then wants to give back
+        # a task that is not acknowledged yet finds no transport, and the worker would end.
+        with suppress(AttributeError):
+            super().maybe_close_channel(channel)
 
 
 class _Amqp(AMQP):

@@ -3,12 +3,14 @@
 import os
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
+from kombu import Exchange, Message, Queue
 
-from app.core.queue import celery_app
+from app.core.queue import celery_app, celery_at
 from app.core.settings import get_settings
 from app.local import commands, doctor
 from app.local.servers import EmbeddedValkey
@@ -105,6 +107,27 @@ def test_messages_and_webhooks_go_through_it_and_on_when_it_was_away(
     assert findings["broker"].good
     assert "smsfleet_broker_up 1.0" in httpx.get(f"{gateway.url}/metrics").text
     assert 'smsfleet_broker_queue_length{queue="dispatch"}' in httpx.get(f"{gateway.url}/metrics").text
+
+
+def test_a_connection_lost_with_a_task_not_acknowledged_is_closed_without_an_error(tmp_path: Path) -> None:
+    """A worker has tasks and, in a queue of its own that ends with it, commands."""
+    tasks = Queue("tasks", Exchange("tasks"), routing_key="tasks")
+    orders = Queue("orders", Exchange("orders", type="fanout", durable=False), durable=False, auto_delete=True)
+    taken: list[Message] = []
+    with EmbeddedValkey(tmp_path, durable=False) as server:
+        connection = celery_at(server.url).connection_for_read()
+        for queue, no_ack in ((tasks, False), (orders, True)):
+            connection.Consumer([queue], on_message=taken.append, no_ack=no_ack).consume()
+        connection.Producer().publish({}, exchange=tasks.exchange, routing_key="tasks")
+        until(lambda: taken or connection.drain_events(timeout=5))
+        with suppress(TimeoutError):
+            while True:  # until it waits for the server
+                connection.drain_events(timeout=0.1)
+        server.kill()
+        # As Celery does it.
+        connection.collect(socket_timeout=1)
+        connection.close()
+    assert not connection.connected
 
 
 @pytest.mark.timeout(180)

@@ -1,6 +1,8 @@
-"""A collector of traces that is away is told of like a database or a broker: once, whatever its library says."""
+"""What libraries log of an outage is told once; what ends a process, whole."""
 
 import logging
+
+import kombu.exceptions
 
 from app.core import outages
 
@@ -21,3 +23,15 @@ def test_it_is_said_once_and_again_after_it_was_back() -> None:
     outages.over("collector")
     assert kept.filter(record())
     outages.over("collector")
+
+
+def test_a_worker_that_ends_says_why_while_its_broker_is_away() -> None:
+    kept = outages.OutageFilter()
+    error = kombu.exceptions.OperationalError("connection refused")
+    told = logging.LogRecord(
+        "celery.worker", logging.CRITICAL, __file__, 1, "Unrecoverable error: %r", (error,), (type(error), error, None)
+    )
+    assert kept.filter(told)
+    assert kept.filter(told)
+    assert told.exc_info
+    assert told.getMessage() == "Unrecoverable error: OperationalError('connection refused')"
