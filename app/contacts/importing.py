@@ -120,6 +120,8 @@ _PREPARE = (
 )
 _MERGE = (
     "ANALYZE imported",
+    # Where the statistics know of no contact, as after all were deleted, to compare each row with each seems as cheap.
+    "SET LOCAL enable_nestloop = off",
     f"""
     INSERT INTO contacts (user_id, phone_number, {", ".join(TEXTS)})
     SELECT :user, phone_number, {", ".join(TEXTS)} FROM imported
