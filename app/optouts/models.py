@@ -29,7 +29,7 @@ class OptOut(Base):
     __table_args__ = (
         Index("uq_opt_outs_user_number", "user_id", "phone_number", unique=True),
         Index(None, "user_id", "id"),
-        Index(None, "look_at", postgresql_where=text("look_at IS NOT NULL")),
+        Index(None, "user_id", "look_at", postgresql_where=text("look_at IS NOT NULL")),
         one_of("by", By),
     )
 

@@ -30,8 +30,8 @@ MAX_ACCOUNTS = 500
 STRAGGLING = timedelta(seconds=90)
 
 _DUE = text("""
-    SELECT id, phone_number FROM opt_outs WHERE user_id = :user AND look_at <= clock_timestamp()
-    ORDER BY id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
+    SELECT id, phone_number FROM opt_outs WHERE user_id = :user AND look_at <= (SELECT clock_timestamp())
+    ORDER BY look_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
 """)
 _PENDING = text(f"""
     SELECT m.id, d.app_version
