@@ -171,8 +171,8 @@ def seconds_of(retry_after: str | None) -> int | None:
     """Seconds that a `Retry-After` header asks for (RFC 9110: a number or a date), a day at most; None if neither."""
     if retry_after is None:
         return None
-    if re.fullmatch(r"[0-9]{1,9}", retry_after.strip()):
-        return min(int(retry_after), MAX_RETRY_AFTER)
+    if re.fullmatch(r"[0-9]{1,9}", written := retry_after.strip(" \t")):
+        return min(int(written), MAX_RETRY_AFTER)
     try:
         moment = parsedate_to_datetime(retry_after)
     except (ValueError, OverflowError):

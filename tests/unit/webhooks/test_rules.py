@@ -180,7 +180,8 @@ def test_the_schedule_is_the_promised_one_and_ends() -> None:
     [
         (None, None),
         ("30", 30),
-        (" 5 ", 5),
+        (" 5\t", 5),
+        ("5\x1f", None),
         ("0", 0),
         ("-1", None),
         ("1.5", None),
