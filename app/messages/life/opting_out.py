@@ -33,11 +33,15 @@ _DUE = text("""
     SELECT id, phone_number FROM opt_outs WHERE user_id = :user AND look_at <= (SELECT clock_timestamp())
     ORDER BY look_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
 """)
+# The queue's row is looked for by its message's number alone: to the statistics of a moment ago the queue may be empty,
+# and to compare all that is in it with all that the account ever sent costs nothing.
 _PENDING = text(f"""
-    SELECT m.id, d.app_version
-    FROM messages m JOIN message_queue q ON q.message_id = m.id LEFT JOIN devices d ON d.id = q.device_id
+    SELECT m.id, q.app_version
+    FROM messages m CROSS JOIN LATERAL (
+        SELECT d.app_version FROM message_queue q LEFT JOIN devices d ON d.id = q.device_id
+        WHERE q.message_id = m.id AND NOT q.cancelling LIMIT 1) q
     WHERE m.user_id = :user AND m.recipient_number = ANY({array(OptOut.phone_number, "numbers")})
-      AND m.direction = 'outbound' AND m.deleted_at IS NULL AND NOT m.ignores_opt_out AND NOT q.cancelling
+      AND m.direction = 'outbound' AND m.status = 'pending' AND m.deleted_at IS NULL AND NOT m.ignores_opt_out
     ORDER BY m.id LIMIT :most
 """)  # noqa: S608 - a name of a column
 _LOOKED = text(f"""

@@ -3,7 +3,10 @@
 import io
 
 import pytest
+from sqlalchemy import text
 
+from app.core.database import transaction
+from app.messages.life import opting_out
 from tests.support.guards import is_not_found, refuses_strangers
 
 ALI, LAYLO, TIMUR = "+998901112233", "+998901112234", "+998901112235"
@@ -185,3 +188,27 @@ def test_what_waits_is_withdrawn_and_phones_are_asked_for_the_rest(client, phone
     work(opting_out.withdraw, ali.id)
     assert sql.execute("SELECT look_at FROM opt_outs").fetchone() == (None,)
     assert (asked_for["status"], other["status"]) == ("pending", "pending")
+
+
+def test_statistics_of_an_empty_queue_do_not_make_the_look_for_what_waits_slow(api, ali, sql) -> None:
+    """They know neither what is in the queue nor the account, which has sent much."""
+    made = (
+        "INSERT INTO messages (message_id, user_id, direction, status, recipient_number, message, delivered_at)"
+        " SELECT uuidv7(), %s, 'outbound', %s, '+99890' || lpad(n::text, 7, '0'), 'x', now()"
+        " FROM generate_series(1, %s) n"
+    )
+    queued = "INSERT INTO message_queue (message_id, user_id, lane) SELECT id, user_id, 1 FROM messages"
+    sql.execute(made, (0, "delivered", 50_000))
+    sql.execute(queued)
+    sql.execute("DELETE FROM message_queue")
+    sql.execute("ANALYZE messages, message_queue")
+    sql.execute(made, (ali.id, "delivered", 100_000))
+    sql.execute(made, (ali.id, "pending", 8000))
+    sql.execute(f"{queued} WHERE status = 'pending'")
+    numbers = [f"+99890{n:07}" for n in range(1, 501)]
+    assert api.post("/api/opt-outs/import", json={"opt_outs": numbers}, headers=ali.headers).status_code == 201
+    with transaction() as session:
+        session.execute(text("SET LOCAL statement_timeout = '5s'"))
+        opting_out.withdraw(session, ali.id)
+    [(cancelled,)] = sql.execute("SELECT count(*) FROM messages WHERE status = 'cancelled'").fetchall()
+    assert cancelled == 500
