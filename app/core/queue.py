@@ -1,6 +1,5 @@
 """The Celery application: queues, broker and worker settings. Tasks are defined in `workers/` and called by name."""
 
-from contextlib import suppress
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -78,11 +77,11 @@ class _Connection(Connection):
     def ensure_connection(self, *args: Any, **options: Any) -> Connection:
         return super().ensure_connection(*args, **{"interval_max": RECONNECT_SECONDS, **options})
 
-    def maybe_close_channel(self, channel: Any) -> None:
-        # Celery drops the transport of a lost connection before it closes that. A channel that then wants to give back
-        # a task that is not acknowledged yet finds no transport, and the worker would end.
-        with suppress(AttributeError):
-            super().maybe_close_channel(channel)
+    def _do_close_transport(self) -> None:
+        # Without taking from the transport what it needs to connect, as kombu does: Celery drops the transport of a
+        # lost connection, and only then do its channels give back, or acknowledge, what they had taken. They found
+        # nothing to connect to, which is no error of a connection, and the worker ended.
+        self._transport = None
 
 
 class _Amqp(AMQP):

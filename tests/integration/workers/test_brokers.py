@@ -109,7 +109,9 @@ def test_messages_and_webhooks_go_through_it_and_on_when_it_was_away(
     assert 'smsfleet_broker_queue_length{queue="dispatch"}' in httpx.get(f"{gateway.url}/metrics").text
 
 
-def test_a_connection_lost_with_a_task_not_acknowledged_is_closed_without_an_error(tmp_path: Path) -> None:
+def test_a_connection_lost_with_a_task_not_acknowledged_is_closed_and_the_task_acknowledged_later(
+    tmp_path: Path,
+) -> None:
     """A worker has tasks and, in a queue of its own that ends with it, commands."""
     tasks = Queue("tasks", Exchange("tasks"), routing_key="tasks")
     orders = Queue("orders", Exchange("orders", type="fanout", durable=False), durable=False, auto_delete=True)
@@ -127,7 +129,11 @@ def test_a_connection_lost_with_a_task_not_acknowledged_is_closed_without_an_err
         # As Celery does it.
         connection.collect(socket_timeout=1)
         connection.close()
-    assert not connection.connected
+        with pytest.raises(connection.connection_errors):
+            taken[0].ack()
+        server.start()
+        taken[0].ack()
+        assert taken[0].acknowledged
 
 
 @pytest.mark.timeout(180)
