@@ -44,11 +44,11 @@ _ACCEPTED_AT_ONCE = text(f"""
            LEAST((SELECT min(id) FROM old), min(id) FILTER (WHERE NOT is_old), max(id) + 1) - 1 AS place
     FROM next
 """)  # noqa: S608 - a constant
+# Where they lie, and not joined by their keys, with which each may be compared with each.
 _TARGETS = text("""
-    DELETE FROM webhook_targets t USING (
-        SELECT user_id, origin FROM webhook_targets
-        WHERE last_served_at < clock_timestamp() - CAST(:kept AS interval) LIMIT :batch FOR UPDATE SKIP LOCKED) old
-    WHERE t.user_id = old.user_id AND t.origin = old.origin
+    DELETE FROM webhook_targets WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM webhook_targets WHERE last_served_at < (SELECT clock_timestamp() - CAST(:kept AS interval))
+        LIMIT :batch FOR UPDATE SKIP LOCKED))
 """)
 
 

@@ -42,7 +42,7 @@ _HELD = text(f"""
 _OTHERS = text(f"""
     SELECT u.place, o.id, o.message_id,
            CAST(ceil(EXTRACT(epoch FROM o.created_at - clock_timestamp()) + 60 * u.minutes) AS integer) AS seconds
-    FROM {
+    FROM (SELECT u.*, clock_timestamp() - make_interval(mins => u.minutes) AS since FROM {
     unnest(
         Message.user_id,
         Message.recipient_number,
@@ -51,10 +51,10 @@ _OTHERS = text(f"""
         place=Integer(),
         minutes=Integer(),
     )
-}, LATERAL (
+}) u, LATERAL (
         SELECT m.id, m.message_id, m.created_at FROM messages m
         WHERE m.user_id = u.user_id AND m.recipient_number = u.recipient_number AND {WENT}
-          AND m.created_at > clock_timestamp() - make_interval(mins => u.minutes)
+          AND m.created_at > u.since
           AND m.message = u.message AND m.message_id <> u.message_id
         ORDER BY m.created_at DESC LIMIT 1) o
 """)  # noqa: S608 - names of columns and of states

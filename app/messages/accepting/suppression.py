@@ -45,7 +45,7 @@ _HAD = text(f"""
     SELECT u.recipient_number, count(*) AS had FROM {unnest(Message.recipient_number)}, LATERAL (
         SELECT FROM messages m
         WHERE m.user_id = :user AND m.recipient_number = u.recipient_number AND {WENT} AND m.lane = {Lane.BULK}
-          AND m.created_at > clock_timestamp() - make_interval(days => :days)
+          AND m.created_at > (SELECT clock_timestamp() - make_interval(days => :days))
         LIMIT :most) h
     GROUP BY u.recipient_number
 """)  # noqa: S608 - constants
@@ -53,7 +53,7 @@ _SAME = text(f"""
     SELECT u.place FROM {unnest(Message.recipient_number, Message.message, place=Integer())} WHERE EXISTS (
         SELECT FROM messages m
         WHERE m.user_id = :user AND m.recipient_number = u.recipient_number AND {WENT} AND m.message = u.message
-          AND m.created_at > clock_timestamp() - make_interval(mins => :minutes))
+          AND m.created_at > (SELECT clock_timestamp() - make_interval(mins => :minutes)))
 """)  # noqa: S608 - constants
 
 

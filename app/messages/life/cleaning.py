@@ -16,52 +16,45 @@ DELETED_KEPT = timedelta(days=7)
 EVENTS_KEPT = timedelta(days=7)
 RELEASES_KEPT = PERIODS["per_month"] + timedelta(days=1)
 HOURS_KEPT = timedelta(days=8)
+# Shown for 30 days, of days that have ended.
+FIGURES_KEPT = timedelta(days=32)
 KEYS_KEPT = KEYS_HOLD_FOR + timedelta(hours=1)
+
+
+def _older(table: str, time: str, age: timedelta, condition: str = "true") -> str:
+    """A batch of a table's rows past their age, found by the index of that time, each once where it lies.
+
+    By their keys, as a join of the table with itself, they may be compared each with each: to statistics that know of
+    no rows that costs nothing.
+    """
+    return f"""
+        ctid = ANY(ARRAY(
+            SELECT ctid FROM {table} WHERE {time} < (SELECT clock_timestamp() - {interval(age)}) AND {condition}
+            ORDER BY {time} LIMIT :most FOR UPDATE SKIP LOCKED))
+    """  # noqa: S608 - constants
+
 
 STATEMENTS = (
     # One that waits for a report stays until it ended.
     f"""
     WITH gone AS (
-        DELETE FROM messages WHERE id IN (
-            SELECT id FROM messages
-            WHERE deleted_at < clock_timestamp() - {interval(DELETED_KEPT)} AND status <> 'pending'
-            ORDER BY deleted_at LIMIT :most FOR UPDATE SKIP LOCKED)
-        RETURNING id
+        DELETE FROM messages WHERE {_older("messages", "deleted_at", DELETED_KEPT, "status <> 'pending'")} RETURNING id
     ), parts AS (
         DELETE FROM message_attachments WHERE message_id IN (SELECT id FROM gone)
     )
     DELETE FROM message_steps WHERE message_id IN (SELECT id FROM gone)
     """,  # noqa: S608 - constants
-    f"""
-    DELETE FROM inbound_seen WHERE (device_id, event_id) IN (
-        SELECT device_id, event_id FROM inbound_seen WHERE created_at < clock_timestamp() - {interval(EVENTS_KEPT)}
-        LIMIT :most)
-    """,  # noqa: S608 - constants
-    f"""
-    DELETE FROM device_releases WHERE id IN (
-        SELECT id FROM device_releases WHERE released_at < clock_timestamp() - {interval(RELEASES_KEPT)}
-        ORDER BY released_at LIMIT :most)
-    """,  # noqa: S608 - constants
-    f"""
-    DELETE FROM usage_hours WHERE (user_id, hour, kind) IN (
-        SELECT user_id, hour, kind FROM usage_hours WHERE hour < clock_timestamp() - {interval(HOURS_KEPT)} LIMIT :most)
-    """,  # noqa: S608 - constants
-    # Figures of phones are shown for 30 days.
-    """
-    DELETE FROM device_totals WHERE (device_id, day, sim_slot, kind, detail) IN (
-        SELECT device_id, day, sim_slot, kind, detail FROM device_totals
-        WHERE day < CAST(clock_timestamp() AT TIME ZONE 'UTC' AS date) - 31 LIMIT :most)
-    """,
-    f"""
-    DELETE FROM opt_out_replies WHERE (user_id, phone_number) IN (
-        SELECT user_id, phone_number FROM opt_out_replies
-        WHERE sent_at < clock_timestamp() - {interval(ANSWERED_EVERY)} LIMIT :most)
-    """,  # noqa: S608 - constants
-    f"""
-    DELETE FROM idempotency_keys WHERE (user_id, route, key) IN (
-        SELECT user_id, route, key FROM idempotency_keys WHERE created_at < clock_timestamp() - {interval(KEYS_KEPT)}
-        LIMIT :most)
-    """,  # noqa: S608 - constants
+    *(
+        f"DELETE FROM {table} WHERE {_older(table, time, age)}"  # noqa: S608 - constants
+        for table, time, age in (
+            ("inbound_seen", "created_at", EVENTS_KEPT),
+            ("device_releases", "released_at", RELEASES_KEPT),
+            ("usage_hours", "hour", HOURS_KEPT),
+            ("device_totals", "day", FIGURES_KEPT),
+            ("opt_out_replies", "sent_at", ANSWERED_EVERY),
+            ("idempotency_keys", "created_at", KEYS_KEPT),
+        )
+    ),
 )
 
 

@@ -49,7 +49,10 @@ _LOOKED = text(f"""
     SET look_at = CASE WHEN look_at < since + {interval(STRAGGLING)} THEN since + {interval(STRAGGLING)} END
     WHERE id = ANY(:ids)
 """)  # noqa: S608 - a constant
-_OVERDUE = text("SELECT DISTINCT user_id FROM opt_outs WHERE look_at < clock_timestamp() - :overdue LIMIT :most")
+_OVERDUE = text("""
+    SELECT DISTINCT user_id FROM opt_outs WHERE look_at < (SELECT clock_timestamp() - CAST(:overdue AS interval))
+    LIMIT :most
+""")
 
 
 def withdraw(session: Session, user_id: int) -> None:
