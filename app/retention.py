@@ -104,12 +104,12 @@ _OVER = text(f"""
 """)  # noqa: S608 - names of states
 _DELETE_RECIPIENTS = (
     text("""
-        DELETE FROM campaign_recipients WHERE campaign_id = :campaign AND place IN (
-            SELECT place FROM campaign_recipients WHERE campaign_id = :campaign ORDER BY place LIMIT :most)
+        DELETE FROM campaign_recipients WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM campaign_recipients WHERE campaign_id = :campaign ORDER BY place LIMIT :most))
     """),
     text("""
-        DELETE FROM campaign_left_out WHERE id IN (
-            SELECT id FROM campaign_left_out WHERE campaign_id = :campaign ORDER BY id LIMIT :most)
+        DELETE FROM campaign_left_out WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM campaign_left_out WHERE campaign_id = :campaign ORDER BY id LIMIT :most))
     """),
 )
 _EMPTIED = text("UPDATE campaigns SET recipients_deleted_at = clock_timestamp() WHERE id = :campaign")

@@ -140,9 +140,9 @@ def as_its_owner_sees(entry: Entry, user_id: int) -> Entry:
 
 BATCH_SIZE = 2000
 _OLD = text("""
-    DELETE FROM audit_events WHERE id IN (
-        SELECT id FROM audit_events WHERE created_at < (SELECT clock_timestamp() - CAST(:kept AS interval))
-        ORDER BY created_at LIMIT :most)
+    DELETE FROM audit_events WHERE ctid = ANY(ARRAY(
+        SELECT ctid FROM audit_events WHERE created_at < (SELECT clock_timestamp() - CAST(:kept AS interval))
+        ORDER BY created_at LIMIT :most))
 """)
 
 

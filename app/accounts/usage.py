@@ -74,7 +74,7 @@ def count(session: Session, deltas: Iterable[Delta]) -> None:
 _FOLD = text("""
     WITH taken AS (
         DELETE FROM usage_deltas
-        WHERE id IN (SELECT id FROM usage_deltas ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED)
+        WHERE ctid = ANY(ARRAY(SELECT ctid FROM usage_deltas ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED))
         RETURNING user_id, day, kind, n, amount),
     added AS (
         INSERT INTO usage_totals (user_id, day, kind, n, amount)

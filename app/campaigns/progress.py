@@ -279,8 +279,8 @@ def course(session: Session, campaign_id: int) -> list[tuple[datetime, Counter[s
 # One folds a campaign at a time: who has its row locked.
 _FOLD = text(f"""
     WITH taken AS (
-        DELETE FROM campaign_deltas
-        WHERE id IN (SELECT id FROM campaign_deltas WHERE campaign_id = ANY({_IDS}) ORDER BY id LIMIT :most)
+        DELETE FROM campaign_deltas WHERE ctid = ANY(ARRAY(
+            SELECT ctid FROM campaign_deltas WHERE campaign_id = ANY({_IDS}) ORDER BY id LIMIT :most))
         RETURNING campaign_id, device_id, result, reason, minute, n
     ), added AS (
         INSERT INTO campaign_totals (campaign_id, device_id, result, reason, n)

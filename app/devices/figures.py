@@ -58,7 +58,7 @@ def time_class(begin: datetime | None, end: datetime | None) -> str:
 _FOLD = text("""
     WITH taken AS (
         DELETE FROM device_deltas
-        WHERE id IN (SELECT id FROM device_deltas ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED)
+        WHERE ctid = ANY(ARRAY(SELECT ctid FROM device_deltas ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED))
         RETURNING device_id, sim_slot, day, kind, detail, n),
     added AS (
         INSERT INTO device_totals (device_id, day, sim_slot, kind, detail, n)
