@@ -26,6 +26,7 @@ OTHERS = {
     "RELEASES_KEPT": "a day more than limits count",
     "KEYS_KEPT": "an hour more than keys hold",
     "HOURS_KEPT": "how long figures by the hour are drawn",
+    "FIGURES_KEPT": "how long figures of phones by the day are shown",
 }
 MODULES = sorted(path for path in FOLDER.rglob("*.py") if path != PACE)
 
