@@ -267,9 +267,9 @@ def _wake_again(session: Session, device_id: int, phone: Phone) -> None:
 
 
 _NEVER_REPEAT = text(f"""
-    UPDATE message_queue SET stage = {Stage.ACCEPTED} WHERE message_id IN (
+    UPDATE message_queue SET stage = {Stage.ACCEPTED} WHERE message_id = ANY(ARRAY(
         SELECT message_id FROM message_queue WHERE user_id = :user AND device_id = :device AND stage = {Stage.RELEASED}
-        ORDER BY message_id FOR NO KEY UPDATE)
+        ORDER BY message_id FOR NO KEY UPDATE))
 """)  # noqa: S608 - constants
 
 

@@ -18,5 +18,6 @@ def downgrade() -> None:
 
 
 def _replace(old: str, new: str, columns: list[str]) -> None:
-    op.drop_index(old, "opt_outs")
+    # In this order, because nobody may even read the table from when an index is dropped until the commit.
     op.create_index(new, "opt_outs", columns, postgresql_where=sa.text("look_at IS NOT NULL"))
+    op.drop_index(old, "opt_outs")
