@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.accounts import usage
 from app.accounts.usage import UsageKind
 from app.campaigns.states import CampaignStatus
+from app.core.database import in_place
 from app.core.settings import get_settings
 from app.messages.states import Status
 
@@ -102,15 +103,9 @@ _OVER = text(f"""
       AND finished_at < :before AND next_look_at IS NULL AND recipients_deleted_at IS NULL
     ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
 """)  # noqa: S608 - names of states
-_DELETE_RECIPIENTS = (
-    text("""
-        DELETE FROM campaign_recipients WHERE ctid = ANY(ARRAY(
-            SELECT ctid FROM campaign_recipients WHERE campaign_id = :campaign ORDER BY place LIMIT :most))
-    """),
-    text("""
-        DELETE FROM campaign_left_out WHERE ctid = ANY(ARRAY(
-            SELECT ctid FROM campaign_left_out WHERE campaign_id = :campaign ORDER BY id LIMIT :most))
-    """),
+_DELETE_RECIPIENTS = tuple(
+    text(f"DELETE FROM {table} WHERE {in_place(table, f'WHERE campaign_id = :campaign ORDER BY {order} LIMIT :most')}")  # noqa: S608 - constants
+    for table, order in (("campaign_recipients", "place"), ("campaign_left_out", "id"))
 )
 _EMPTIED = text("UPDATE campaigns SET recipients_deleted_at = clock_timestamp() WHERE id = :campaign")
 

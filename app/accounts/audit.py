@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.models import AuditEvent
 from app.core import caller
+from app.core.database import in_place
 from app.core.settings import get_settings
 from app.core.validation import MAX_ID
 
@@ -139,11 +140,10 @@ def as_its_owner_sees(entry: Entry, user_id: int) -> Entry:
 
 
 BATCH_SIZE = 2000
-_OLD = text("""
-    DELETE FROM audit_events WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM audit_events WHERE created_at < (SELECT clock_timestamp() - CAST(:kept AS interval))
-        ORDER BY created_at LIMIT :most))
-""")
+_IS_OLD = "created_at < (SELECT clock_timestamp() - CAST(:kept AS interval))"
+_OLD = text(f"""
+    DELETE FROM audit_events WHERE {in_place("audit_events", f"WHERE {_IS_OLD} ORDER BY created_at LIMIT :most")}
+""")  # noqa: S608 - constants
 
 
 def clean(session: Session) -> int:

@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from app.accounts.models import UsageDelta
 from app.core import metrics
 from app.core.arrays import columns_named, transposed, unnest
+from app.core.database import in_place
 from app.core.envelope import plain_number
 
 
@@ -71,10 +72,9 @@ def count(session: Session, deltas: Iterable[Delta]) -> None:
 
 
 # Sorted by key, so that two workers lock the totals in one order and never deadlock.
-_FOLD = text("""
+_FOLD = text(f"""
     WITH taken AS (
-        DELETE FROM usage_deltas
-        WHERE ctid = ANY(ARRAY(SELECT ctid FROM usage_deltas ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED))
+        DELETE FROM usage_deltas WHERE {in_place("usage_deltas", "ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED")}
         RETURNING user_id, day, kind, n, amount),
     added AS (
         INSERT INTO usage_totals (user_id, day, kind, n, amount)
@@ -88,7 +88,7 @@ _FOLD = text("""
         WHERE kind IN ('sent', 'delivered', 'failed') GROUP BY user_id, kind ORDER BY user_id, kind
         ON CONFLICT (user_id, hour, kind) DO UPDATE SET n = usage_hours.n + excluded.n)
     SELECT count(*) FROM taken
-""")
+""")  # noqa: S608 - constants
 
 
 def fold(session: Session, limit: int) -> int:

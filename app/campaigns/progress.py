@@ -27,7 +27,7 @@ from app.campaigns.schemas import CampaignFailure, CampaignPhone, CampaignProgre
 from app.campaigns.sentences import sentence
 from app.campaigns.states import CampaignStatus
 from app.core.arrays import array
-from app.core.database import interval, step_by_index
+from app.core.database import in_place, interval, step_by_index
 from app.devices.failures import REASONS
 from app.messages.life.results import NOT_TAKEN
 from app.messages.states import Stage
@@ -279,8 +279,8 @@ def course(session: Session, campaign_id: int) -> list[tuple[datetime, Counter[s
 # One folds a campaign at a time: who has its row locked.
 _FOLD = text(f"""
     WITH taken AS (
-        DELETE FROM campaign_deltas WHERE ctid = ANY(ARRAY(
-            SELECT ctid FROM campaign_deltas WHERE campaign_id = ANY({_IDS}) ORDER BY id LIMIT :most))
+        DELETE FROM campaign_deltas
+        WHERE {in_place("campaign_deltas", f"WHERE campaign_id = ANY({_IDS}) ORDER BY id LIMIT :most")}
         RETURNING campaign_id, device_id, result, reason, minute, n
     ), added AS (
         INSERT INTO campaign_totals (campaign_id, device_id, result, reason, n)

@@ -198,6 +198,15 @@ def interval(period: timedelta) -> str:
     return f"interval '{int(period.total_seconds())} seconds'"
 
 
+def in_place(table: str, which: str) -> str:
+    """SQL for a condition on a table's rows, to delete batches: those that `which`, all behind `FROM table`, selects.
+
+    By where they lie, and not by their keys: in a join of the table with itself each may be compared with each, which
+    costs nothing by the statistics of a table that was empty a moment ago. What somebody just wrote anew stays.
+    """
+    return f"ctid = ANY(ARRAY(SELECT ctid FROM {table} {which}))"  # noqa: S608 - the caller's constants
+
+
 def step_by_index(session: Session) -> None:
     """For statements that step through an index from place to place, for the rest of this transaction.
 

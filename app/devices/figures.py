@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.usage import delivery_rate
 from app.core.arrays import transposed, unnest
+from app.core.database import in_place
 from app.devices import health
 from app.devices.failures import OF_PHONE, REASONS
 from app.devices.models import DeviceDelta
@@ -55,10 +56,9 @@ def time_class(begin: datetime | None, end: datetime | None) -> str:
 
 
 # Sorted by key, so that two workers lock the totals in one order and never deadlock.
-_FOLD = text("""
+_FOLD = text(f"""
     WITH taken AS (
-        DELETE FROM device_deltas
-        WHERE ctid = ANY(ARRAY(SELECT ctid FROM device_deltas ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED))
+        DELETE FROM device_deltas WHERE {in_place("device_deltas", "ORDER BY id LIMIT :most FOR UPDATE SKIP LOCKED")}
         RETURNING device_id, sim_slot, day, kind, detail, n),
     added AS (
         INSERT INTO device_totals (device_id, day, sim_slot, kind, detail, n)
@@ -70,7 +70,7 @@ _FOLD = text("""
            CAST(COALESCE(sum(n) FILTER (WHERE kind = 'failed' AND detail = ANY(:of_phone)), 0) AS bigint) AS failed,
            mode() WITHIN GROUP (ORDER BY detail) FILTER (WHERE kind = 'failed' AND detail = ANY(:of_phone)) AS reason
     FROM taken GROUP BY device_id, sim_slot
-""")
+""")  # noqa: S608 - constants
 
 
 def fold(session: Session, limit: int) -> int:

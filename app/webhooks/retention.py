@@ -5,6 +5,7 @@ from datetime import timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
+from app.core.database import in_place
 from app.core.once import once
 from app.core.settings import get_settings
 
@@ -44,12 +45,11 @@ _ACCEPTED_AT_ONCE = text(f"""
            LEAST((SELECT min(id) FROM old), min(id) FILTER (WHERE NOT is_old), max(id) + 1) - 1 AS place
     FROM next
 """)  # noqa: S608 - a constant
-# Where they lie, and not joined by their keys, with which each may be compared with each.
-_TARGETS = text("""
-    DELETE FROM webhook_targets WHERE ctid = ANY(ARRAY(
-        SELECT ctid FROM webhook_targets WHERE last_served_at < (SELECT clock_timestamp() - CAST(:kept AS interval))
-        LIMIT :batch FOR UPDATE SKIP LOCKED))
-""")
+_NOT_SERVED = "last_served_at < (SELECT clock_timestamp() - CAST(:kept AS interval))"
+_TARGETS = text(f"""
+    DELETE FROM webhook_targets
+    WHERE {in_place("webhook_targets", f"WHERE {_NOT_SERVED} LIMIT :batch FOR UPDATE SKIP LOCKED")}
+""")  # noqa: S608 - constants
 
 
 class Walk:

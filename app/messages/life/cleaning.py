@@ -5,7 +5,7 @@ from datetime import timedelta
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.core.database import interval
+from app.core.database import in_place, interval
 from app.messages.dispatch.limits import PERIODS
 from app.messages.storing import KEYS_HOLD_FOR
 from app.optouts.replies import ANSWERED_EVERY
@@ -16,22 +16,15 @@ DELETED_KEPT = timedelta(days=7)
 EVENTS_KEPT = timedelta(days=7)
 RELEASES_KEPT = PERIODS["per_month"] + timedelta(days=1)
 HOURS_KEPT = timedelta(days=8)
-# Shown for 30 days, of days that have ended.
+# Shown for 30 days; a day is as old as its beginning.
 FIGURES_KEPT = timedelta(days=32)
 KEYS_KEPT = KEYS_HOLD_FOR + timedelta(hours=1)
 
 
 def _older(table: str, time: str, age: timedelta, condition: str = "true") -> str:
-    """A batch of a table's rows past their age, found by the index of that time, each once where it lies.
-
-    By their keys, as a join of the table with itself, they may be compared each with each: to statistics that know of
-    no rows that costs nothing.
-    """
-    return f"""
-        ctid = ANY(ARRAY(
-            SELECT ctid FROM {table} WHERE {time} < (SELECT clock_timestamp() - {interval(age)}) AND {condition}
-            ORDER BY {time} LIMIT :most FOR UPDATE SKIP LOCKED))
-    """  # noqa: S608 - constants
+    """A condition for a batch of a table's rows past their age, found by the index of that time."""
+    is_old = f"{time} < (SELECT clock_timestamp() - {interval(age)}) AND {condition}"
+    return in_place(table, f"WHERE {is_old} ORDER BY {time} LIMIT :most FOR UPDATE SKIP LOCKED")
 
 
 STATEMENTS = (
