@@ -40,6 +40,10 @@ SEARCH_DAYS = 31
 _searches = Shares(16)
 _COLUMNS = columns_of(Message, "m")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NEWEST_FIRST = " ORDER BY created_at DESC, id DESC"
+
+# Where a row stands in the order of the list.
+_Place = tuple[datetime, int]
 
 
 class MessageFilter(Filter):
@@ -113,10 +117,12 @@ def _page(session: Session, user: Principal, wanted: MessageFilter, paging: Pagi
     rows = _rows(session, walks, after, paging)
     shown, more = rows[: paging.per_page], len(rows) > paging.per_page
     exact = True
+    reached = paging.offset + len(rows)
     if not more and not after and (rows or not paging.offset):
-        total = paging.offset + len(rows)
+        total = reached
     elif total is None:
-        total, exact = _count(session, walks)
+        behind = rows[-1] if rows and not after else None
+        total, exact = _count(session, walks, behind, reached)
     next_cursor = _cursor(shown[-1]) if more else None
     fields = paging.fields([MessageOut.model_validate(dict(row)) for row in shown], total)
     if after:
@@ -255,28 +261,40 @@ def _total_by_figures(session: Session, user_id: int, wanted: MessageFilter, sta
     return sum(by_status[status] for status in statuses)
 
 
-def _count(session: Session, walks: _Walks) -> tuple[int, bool]:
-    found = walks.sql(" LIMIT :most")
+def _count(session: Session, walks: _Walks, behind: RowMapping | None, reached: int) -> tuple[int, bool]:
+    """How many there are, where the first `reached` of them are known to end at the row `behind`.
+
+    From there on and in the order of the list: a search has looked at what comes before, and many matches end it soon.
+    """
+    known = 0 if behind is None else reached
+    if behind is not None:
+        walks = _from(walks, (behind["created_at"], behind["id"]))
+    found = walks.sql(f"{_NEWEST_FIRST} LIMIT :most")
     statement = f"SELECT count(*) FROM (SELECT FROM ({found}) walked LIMIT :most) counted"  # noqa: S608 - constants
-    counted: int = session.execute(text(statement), {**walks.values, "most": MAX_COUNTED + 1}).scalar_one()
+    values = {**walks.values, "most": max(MAX_COUNTED + 1 - known, 0)}
+    counted: int = known + session.execute(text(statement), values).scalar_one()
     return min(counted, MAX_COUNTED), counted <= MAX_COUNTED
 
 
-def _rows(session: Session, walks: _Walks, after: tuple[datetime, int] | None, paging: Paging) -> Sequence[RowMapping]:
+def _from(walks: _Walks, place: _Place) -> _Walks:
+    values = {**walks.values, "after": place[0], "after_id": place[1]}
+    return _Walks(walks.each, [*walks.common, "(created_at, id) < (:after, :after_id)"], values)
+
+
+def _rows(session: Session, walks: _Walks, after: _Place | None, paging: Paging) -> Sequence[RowMapping]:
     """The rows of the page, and one more where there is more."""
     offset = 0 if after else paging.offset
     most = paging.per_page + 1
-    values = {**walks.values, "most": most, "offset": offset, "reach": offset + most}
     if after:
-        walks = replace(walks, common=[*walks.common, "(created_at, id) < (:after, :after_id)"])
-        values |= {"after": after[0], "after_id": after[1]}
+        walks = _from(walks, after)
     # Ordered and limited one by one: the planner merges walks only where each is a query of its own.
-    walked = walks.sql(" ORDER BY created_at DESC, id DESC LIMIT :reach")
+    walked = walks.sql(f"{_NEWEST_FIRST} LIMIT :reach")
     statement = (
         f"SELECT {_COLUMNS} FROM (SELECT created_at, id FROM ({walked}) walked"  # noqa: S608 - constants
-        " ORDER BY created_at DESC, id DESC LIMIT :most OFFSET :offset) shown"
+        f"{_NEWEST_FIRST} LIMIT :most OFFSET :offset) shown"
         " JOIN messages m ON m.id = shown.id ORDER BY shown.created_at DESC, shown.id DESC"
     )
+    values = {**walks.values, "most": most, "offset": offset, "reach": offset + most}
     return session.execute(text(statement), values).mappings().all()
 
 
@@ -285,7 +303,7 @@ def _cursor(row: RowMapping) -> str:
     return base64.urlsafe_b64encode(f"{microseconds}.{row['id']}".encode()).decode().rstrip("=")
 
 
-def _parse_cursor(cursor: str | None) -> tuple[datetime, int] | None:
+def _parse_cursor(cursor: str | None) -> _Place | None:
     if cursor is None:
         return None
     try:

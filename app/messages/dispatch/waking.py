@@ -17,15 +17,15 @@ from app.messages.models import QueueEntry
 from app.messages.states import Stage
 
 _STANDING = text(f"""
-    SELECT u.user_id, u.device_id,
-           (SELECT min(q.lane) FROM {in_queue("u.user_id", "u.device_id", columns="lane", most="1")}) AS waiting,
-           (SELECT count(*) FROM (
-               SELECT FROM {in_queue("u.user_id", "u.device_id", AT_A_PHONE, where=IN_FLIGHT, most="s.send_window / 2")}
-               LIMIT s.send_window / 2) AS released) >= s.send_window / 2 AS busy,
-           EXISTS (SELECT FROM {in_queue("u.user_id", "0", most="1")}) AS queued,
+    SELECT p.*, w.lane AS waiting,
+           CASE WHEN w.lane = {Lane.BULK} THEN s.send_window / 2 <= (SELECT count(*) FROM (
+               SELECT FROM {in_queue("p.user_id", "p.device_id", AT_A_PHONE, where=IN_FLIGHT, most="s.send_window / 2")}
+               LIMIT s.send_window / 2) AS released) ELSE false END AS busy,
+           w.lane IS NULL AND EXISTS (SELECT FROM {in_queue("p.user_id", "0", most="1")}) AS queued,
            EXTRACT(EPOCH FROM GREATEST(s.next_slot_at - clock_timestamp(), interval '0')) AS slot_in
-    FROM {unnest(QueueEntry.user_id, QueueEntry.device_id)}
-    LEFT JOIN device_state s ON s.device_id = u.device_id
+    FROM {unnest(QueueEntry.user_id, QueueEntry.device_id, alias="p")}
+    LEFT JOIN device_state s ON s.device_id = p.device_id,
+    LATERAL (SELECT min(q.lane) AS lane FROM {in_queue("p.user_id", "p.device_id", columns="lane", most="1")}) w
 """)  # noqa: S608 - constants
 
 

@@ -1,5 +1,7 @@
 """Lists walk their indexes: no list may sort or scan a user's whole history."""
 
+from datetime import UTC, datetime, timedelta
+
 import pytest
 from sqlalchemy import event
 
@@ -15,7 +17,7 @@ ROWS = 200_000
 
 @pytest.fixture
 def history(sql, ali):
-    """A long history, mostly delivered, of two phones."""
+    """A long history, mostly delivered, of two phones; the texts of the last days are others than those before."""
     sql.execute(
         """
         INSERT INTO messages (message_id, user_id, device_id, direction, status, recipient_number, sender_number,
@@ -23,7 +25,8 @@ def history(sql, ali):
         SELECT gen_random_uuid(), %s, 1 + i %% 2, d,
                CASE WHEN d = 'inbound' THEN 'received' WHEN i %% 1000 = 0 THEN 'failed' ELSE 'delivered' END,
                CASE WHEN d = 'outbound' THEN '+99890' || lpad((i %% 1000)::text, 7, '0') END,
-               CASE WHEN d = 'inbound' THEN '+99891' || lpad((i %% 1000)::text, 7, '0') END, 'Hello',
+               CASE WHEN d = 'inbound' THEN '+99891' || lpad((i %% 1000)::text, 7, '0') END,
+               CASE WHEN i > 150000 THEN 'Newest' ELSE 'Hello' END,
                CASE WHEN i %% 2 = 0 THEN 'order-' || i %% 5 END, now() - (%s - i) * interval '10 seconds',
                now(), now(), now()
         FROM generate_series(1, %s) i, LATERAL (SELECT CASE WHEN i %% 20 = 7 THEN 'inbound' ELSE 'outbound' END) x(d)
@@ -59,6 +62,7 @@ LISTS = [
     {"my_id": "order-2"},
     {"my_id": "order-2", "number": "+998900000002"},
     {"from": "2026-01-01"},
+    {"search": "newest", "from": (datetime.now(UTC) - timedelta(days=30)).isoformat()},
 ]
 
 

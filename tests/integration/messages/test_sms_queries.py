@@ -202,6 +202,12 @@ def test_totals_are_exact_to_ten_thousand(get, ali, sql):
         data = get(**query).json()["data"]
         told[str(query)] = (data["total"], data["total_exact"])
     assert list(told.values()) == [(20001, True), (20001, True), (20001, True), (10000, True), (10000, False)]
+    for page in (1, 7, 100, 200, 201):
+        data = get(my_id="even", page=page).json()["data"]
+        assert (data["total"], data["total_exact"], len(data["data"])) == (10000, True, 50 * (page < 201)), page
+    for page in (1, 200, 202):
+        data = get(my_id="odd", page=page).json()["data"]
+        assert (data["total"], data["total_exact"]) == (10000, False), page
     # Behind the last counted page there is one more, and a way to it.
     last = get(my_id="odd", page=200).json()["data"]
     assert (len(last["data"]), last["last_page"]) == (50, 200)
