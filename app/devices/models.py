@@ -113,6 +113,7 @@ class PhoneState(TypedDict):
 class PhoneRow(PhoneState):
     """With what decides what the phone may have; `sim_cards` only where it sends by all of them in turn."""
 
+    token_hash: bytes
     user_id: int
     is_active: bool
     send_delay_seconds: int

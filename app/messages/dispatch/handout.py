@@ -4,12 +4,12 @@ The pace is kept here, in the database, under the lock of the phone's state row,
 a phone asks and however many processes answer, a slot is given once.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Integer, RowMapping, text
+from sqlalchemy import Integer, text
 from sqlalchemy.orm import Session
 
 from app.core import metrics, outbound, trace_notes
@@ -56,11 +56,12 @@ class Released:
 
 _LOCK = text(f"""
     SELECT {columns_of(DeviceState, "s")},
-           d.user_id, d.is_active, d.send_delay_seconds, d.send_delay_spread_seconds, d.default_sim_slot,
+           d.token_hash, d.user_id, d.is_active, d.send_delay_seconds, d.send_delay_spread_seconds, d.default_sim_slot,
            d.app_version, d.limits, d.sim_selection,
            CASE d.sim_selection WHEN 'alternate' THEN d.sim_cards END AS sim_cards
     FROM device_state s JOIN devices d ON d.id = s.device_id
-    WHERE s.device_id = ANY(:ids) ORDER BY s.device_id FOR NO KEY UPDATE OF s SKIP LOCKED
+    WHERE d.token_hash = ANY(:tokens) AND d.removed_at IS NULL
+    ORDER BY s.device_id FOR NO KEY UPDATE OF s SKIP LOCKED
 """)  # noqa: S608 - constants
 
 _PHONE = ("p.user_id", "p.device_id")
@@ -85,16 +86,6 @@ _TEXTS = text(f"""
     FROM messages m WHERE m.id = ANY(:ids)
 """)  # noqa: S608 - constants
 
-_LEFT = text(f"""
-    SELECT p.device_id,
-           EXISTS (SELECT FROM {in_queue(*_PHONE, most="1")}) AS waiting,
-           (SELECT count(*) FROM (
-               SELECT FROM {in_queue(*_PHONE, AHEAD, where=pace.AHEAD, most="p.enough")} LIMIT p.enough) AS ahead
-           ) < p.enough AS needs_refill,
-           EXISTS (SELECT FROM {in_queue("p.user_id", "0", most="1")}) AS queued
-    FROM {unnest(*PLACE, alias="p", enough=Integer())}
-""")  # noqa: S608 - constants
-
 _SAVED = (
     DeviceState.last_release_at,
     DeviceState.next_slot_at,
@@ -106,12 +97,22 @@ _SAVED = (
     DeviceState.held_until,
     DeviceState.held_by,
 )
+# The phone's row is written, and what is left behind is looked for: what it was given waits no more.
 _SAVE = text(f"""
-    UPDATE device_state s
-    SET pulled_at = clock_timestamp(), seen_at = clock_timestamp(), woken_at = NULL,
-        {", ".join(f"{column.key} = u.{column.key}" for column in _SAVED)}
-    FROM {unnest(DeviceState.device_id, *_SAVED)} WHERE s.device_id = u.device_id
-""")  # noqa: S608 - names of columns
+    WITH saved AS (
+        UPDATE device_state s
+        SET pulled_at = clock_timestamp(), seen_at = clock_timestamp(), woken_at = NULL,
+            {", ".join(f"{column.key} = u.{column.key}" for column in _SAVED)}
+        FROM {unnest(DeviceState.device_id, *_SAVED)} WHERE s.device_id = u.device_id
+    )
+    SELECT p.device_id,
+           EXISTS (SELECT FROM {in_queue(*_PHONE, most="1")}) AS waiting,
+           (SELECT count(*) FROM (
+               SELECT FROM {in_queue(*_PHONE, AHEAD, where=pace.AHEAD, most="p.enough")} LIMIT p.enough) AS ahead
+           ) < p.enough AS needs_refill,
+           EXISTS (SELECT FROM {in_queue("p.user_id", "0", most="1")}) AS queued
+    FROM {unnest(*PLACE, alias="p", enough=Integer())}
+""")  # noqa: S608 - constants
 
 
 # Cancels messages of people who have opted out; what it takes for that lies above dispatch.
@@ -124,37 +125,40 @@ def hand_out(session: Session, pulls: list[Pull], cancel: Cancel) -> Sequence[tu
     The outcome of one pull is the phone and its messages, `Unauthenticated`, or `Later` where another process is
     answering the same phone at this moment.
     """
-    devices = devices_by_token(session, {pull.token for pull in pulls})
-    ids = sorted({device["id"] for device in devices.values() if not device["removed"]})
-    phones = _lock(session, ids)
-    _learn_versions(session, pulls, devices, phones)
+    tokens = {pull.token for pull in pulls}
+    phones = _lock(session, tokens)
+    device_of = {phone.state["token_hash"]: device_id for device_id, phone in phones.items()}
+    _learn_versions(session, pulls, device_of, phones)
     answers = _release(session, phones, cancel)
-    return [_outcome(devices.get(pull.token), answers) for pull in pulls]
+    locked_elsewhere = _still_enrolled(session, tokens - device_of.keys())
+    outcomes: list[tuple[int, list[Released]] | Exception] = []
+    for pull in pulls:
+        if (device_id := device_of.get(pull.token)) is not None:
+            outcomes.append((device_id, answers[device_id]))
+        else:
+            outcomes.append(Later() if pull.token in locked_elsewhere else Unauthenticated())
+    return outcomes
 
 
-def _outcome(
-    device: RowMapping | None, answers: Mapping[int, list[Released]]
-) -> tuple[int, list[Released]] | Exception:
-    if device is None or device["removed"]:
-        return Unauthenticated()
-    answer = answers.get(device["id"])
-    return Later() if answer is None else (device["id"], answer)
+def _still_enrolled(session: Session, tokens: Collection[bytes]) -> set[bytes]:
+    if not tokens:
+        return set()
+    return {token for token, device in devices_by_token(session, tokens).items() if not device["removed"]}
 
 
 def _learn_versions(
-    session: Session, pulls: list[Pull], devices: Mapping[bytes, RowMapping], phones: Mapping[int, Phone]
+    session: Session, pulls: list[Pull], device_of: Mapping[bytes, int], phones: Mapping[int, Phone]
 ) -> None:
     told: dict[int, str] = {}
     for pull in pulls:
-        device = devices.get(pull.token)
-        phone = phones.get(device["id"]) if device else None
-        if phone and pull.app_version and pull.app_version != phone.state["app_version"]:
-            phone.state["app_version"] = told[phone.state["device_id"]] = pull.app_version
+        device_id = device_of.get(pull.token)
+        if device_id and pull.app_version and pull.app_version != phones[device_id].state["app_version"]:
+            phones[device_id].state["app_version"] = told[device_id] = pull.app_version
     versions.learn(session, told)
 
 
-def _lock(session: Session, ids: list[int]) -> dict[int, Phone]:
-    rows = session.execute(_LOCK, {"ids": ids}).mappings()
+def _lock(session: Session, tokens: Collection[bytes]) -> dict[int, Phone]:
+    rows = session.execute(_LOCK, {"tokens": list(tokens)}).mappings()
     states = {row["device_id"]: cast("PhoneRow", dict(row)) for row in rows}
     if not states:
         return {}
@@ -188,7 +192,6 @@ def _release(session: Session, phones: dict[int, Phone], cancel: Cancel) -> dict
         _take_slot(phone, new)
     if phones:
         _save(session, phones)
-        _tell(session, phones)
     return answers
 
 
@@ -234,18 +237,10 @@ def _take_slot(phone: Phone, released: int) -> None:
 
 
 def _save(session: Session, phones: Mapping[int, Phone]) -> None:
-    session.execute(_SAVE, arrays_of((phone.state for phone in phones.values()), DeviceState.device_id, *_SAVED))
-
-
-def _tell(session: Session, phones: Mapping[int, Phone]) -> None:
     """Wake a phone that leaves something behind when it may have it; let routing or campaigns fill one that is low."""
-    rows = session.execute(
-        _LEFT,
-        {
-            **places_of(phones),
-            "enough": [max(1, pace.lookahead(phone.state) // 2) for phone in phones.values()],
-        },
-    )
+    states = arrays_of((phone.state for phone in phones.values()), DeviceState.device_id, *_SAVED)
+    enough = [max(1, pace.lookahead(phone.state) // 2) for phone in phones.values()]
+    rows = session.execute(_SAVE, {**states, **places_of(phones), "enough": enough})
     for device_id, waiting, needs_refill, queued in rows:
         phone = phones[device_id]
         if waiting and not phone.idle:
