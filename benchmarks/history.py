@@ -24,7 +24,8 @@ SMALL, LARGE = 10_000, 10_000_000
 DAYS = 365
 PHONES = 5
 # What finds other rows, or more of them, behind a longer history.
-WITHOUT_A_LIMIT = {"list of a day", "text search in 30 days"}
+NOTHING = "text search in 30 days, no match"
+WITHOUT_A_LIMIT = {"list of a day", "text search in 30 days", NOTHING}
 
 
 @dataclass(frozen=True)
@@ -171,6 +172,7 @@ def _calls(sides: Sequence[Side]) -> dict[str, list[Callable[[], Any]]]:
             "list by status from there": ("/api/sms", {"cursor": deep, "status": "delivered"}),
             "list by phone from there": ("/api/sms", {"cursor": deep, "device_id": phone}),
             "text search in 30 days": ("/api/sms", {"search": "order 99", "from": month_ago}),
+            NOTHING: ("/api/sms", {"search": "in no text", "from": month_ago}),
             "account": ("/api/account", {}),
             "delivery-stats": ("/api/sms/delivery-stats", {}),
         }
