@@ -237,7 +237,9 @@ def _take_slot(phone: Phone, released: int) -> None:
 
 
 def _save(session: Session, phones: Mapping[int, Phone]) -> None:
-    """Wake a phone that leaves something behind when it may have it; let routing or campaigns fill one that is low."""
+    """Write the phones' rows. One that leaves something behind is woken when it may have it; one that is low is filled
+    by routing or by campaigns.
+    """
     states = arrays_of((phone.state for phone in phones.values()), DeviceState.device_id, *_SAVED)
     enough = [max(1, pace.lookahead(phone.state) // 2) for phone in phones.values()]
     rows = session.execute(_SAVE, {**states, **places_of(phones), "enough": enough})
