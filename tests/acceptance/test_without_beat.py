@@ -110,12 +110,13 @@ def test_what_waits_for_a_removed_phone_goes_to_another(account, sql):
     with account.phones(2, SLOW) as fleet:
         removed, other = device_of(account, fleet, 0), device_of(account, fleet, 1)
         account.send_bulk(70)
-        waiting = "SELECT count(*) FROM message_queue WHERE device_id = %s AND stage = 0"
-        until(lambda: sql.execute(waiting, [removed]).fetchone()[0] > 0, AT_ONCE)
-        before = sql.execute(waiting, [other]).fetchone()[0]
+        here = "SELECT count(*) FROM message_queue WHERE device_id = %s"
+        waits = f"{here} AND stage = 0"
+        until(lambda: sql.execute(waits, [removed]).fetchone()[0] > 0, AT_ONCE)
+        before = sql.execute(here, [other]).fetchone()[0]
         account.client.delete(f"/api/devices/{removed}").raise_for_status()
-        until(lambda: sql.execute(waiting, [removed]).fetchone()[0] == 0, AT_ONCE)
-        until(lambda: sql.execute(waiting, [other]).fetchone()[0] > before, AT_ONCE)
+        until(lambda: sql.execute(waits, [removed]).fetchone()[0] == 0, AT_ONCE)
+        until(lambda: sql.execute(here, [other]).fetchone()[0] > before, AT_ONCE)
 
 
 def test_a_failed_message_is_tried_again(account, sql, statuses):
