@@ -121,8 +121,8 @@ def _page(session: Session, user: Principal, wanted: MessageFilter, paging: Pagi
     if not more and not after and (rows or not paging.offset):
         total = reached
     elif total is None:
-        behind = rows[-1] if rows and not after else None
-        total, exact = _count(session, walks, behind, reached)
+        known, rest = (reached, _behind(walks, _place(rows[-1]))) if rows and not after else (0, walks)
+        total, exact = _count(session, rest, known)
     next_cursor = _cursor(shown[-1]) if more else None
     fields = paging.fields([MessageOut.model_validate(dict(row)) for row in shown], total)
     if after:
@@ -261,14 +261,11 @@ def _total_by_figures(session: Session, user_id: int, wanted: MessageFilter, sta
     return sum(by_status[status] for status in statuses)
 
 
-def _count(session: Session, walks: _Walks, behind: RowMapping | None, reached: int) -> tuple[int, bool]:
-    """How many there are, where the first `reached` of them are known to end at the row `behind`.
+def _count(session: Session, walks: _Walks, known: int) -> tuple[int, bool]:
+    """How many the walks find, and the `known` ones that the page has passed.
 
-    From there on and in the order of the list: a search has looked at what comes before, and many matches end it soon.
+    In the order of the list: a search ends at its newest matches, where they are enough.
     """
-    known = 0 if behind is None else reached
-    if behind is not None:
-        walks = _from(walks, (behind["created_at"], behind["id"]))
     found = walks.sql(f"{_NEWEST_FIRST} LIMIT :most")
     statement = f"SELECT count(*) FROM (SELECT FROM ({found}) walked LIMIT :most) counted"  # noqa: S608 - constants
     values = {**walks.values, "most": max(MAX_COUNTED + 1 - known, 0)}
@@ -276,7 +273,11 @@ def _count(session: Session, walks: _Walks, behind: RowMapping | None, reached: 
     return min(counted, MAX_COUNTED), counted <= MAX_COUNTED
 
 
-def _from(walks: _Walks, place: _Place) -> _Walks:
+def _place(row: RowMapping) -> _Place:
+    return row["created_at"], row["id"]
+
+
+def _behind(walks: _Walks, place: _Place) -> _Walks:
     values = {**walks.values, "after": place[0], "after_id": place[1]}
     return _Walks(walks.each, [*walks.common, "(created_at, id) < (:after, :after_id)"], values)
 
@@ -286,7 +287,7 @@ def _rows(session: Session, walks: _Walks, after: _Place | None, paging: Paging)
     offset = 0 if after else paging.offset
     most = paging.per_page + 1
     if after:
-        walks = _from(walks, after)
+        walks = _behind(walks, after)
     # Ordered and limited one by one: the planner merges walks only where each is a query of its own.
     walked = walks.sql(f"{_NEWEST_FIRST} LIMIT :reach")
     statement = (

@@ -21,8 +21,7 @@ _STANDING = text(f"""
            CASE WHEN w.lane = {Lane.BULK} THEN s.send_window / 2 <= (SELECT count(*) FROM (
                SELECT FROM {in_queue("p.user_id", "p.device_id", AT_A_PHONE, where=IN_FLIGHT, most="s.send_window / 2")}
                LIMIT s.send_window / 2) AS released) ELSE false END AS busy,
-           (w.lane IS NULL OR p.device_id = 0) AND EXISTS (
-               SELECT FROM {in_queue("p.user_id", "0", most="1")}) AS queued,
+           w.lane IS NULL AND EXISTS (SELECT FROM {in_queue("p.user_id", "0", most="1")}) AS queued,
            EXTRACT(EPOCH FROM GREATEST(s.next_slot_at - clock_timestamp(), interval '0')) AS slot_in
     FROM {unnest(QueueEntry.user_id, QueueEntry.device_id, alias="p")}
     LEFT JOIN device_state s ON s.device_id = p.device_id,
@@ -49,7 +48,7 @@ def wake_or_route(session: Session, places: Collection[tuple[int, int]]) -> None
         if device_id and waiting is not None:
             if not busy or waiting == Lane.SINGLE:
                 wake(session, device_id, slot_in or 0)
-        elif queued:
+        elif queued or waiting is not None:  # at no phone what waits is what is queued
             outbound.nudge(session, TaskName.ROUTE, user_id)
 
 
