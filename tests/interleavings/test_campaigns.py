@@ -2,7 +2,6 @@
 
 from collections import Counter
 
-import psycopg
 import pytest
 from sqlalchemy import select, text
 
@@ -270,14 +269,8 @@ failed: feed | retry all
 
 
 @pytest.fixture(scope="module")
-def world(servers):
+def world(emptied):
     return CampaignWorld()
-
-
-@pytest.fixture(scope="module")
-def observer(servers):
-    with psycopg.connect(servers.postgres.url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.mark.parametrize("pair", PAIRS.strip().splitlines())

@@ -1,7 +1,6 @@
 """The pairs that meet most often, each statement of the first against the whole of the second; `make interleavings`
 tries all."""
 
-import psycopg
 import pytest
 
 from tests.interleavings.harness import interleave
@@ -79,14 +78,8 @@ def chosen():
 
 
 @pytest.fixture(scope="module")
-def world(servers):
+def world(emptied):
     return World()
-
-
-@pytest.fixture(scope="module")
-def observer(servers):
-    with psycopg.connect(servers.postgres.url, autocommit=True) as connection:
-        yield connection
 
 
 @pytest.mark.parametrize("pair", list(chosen()), ids=str)
