@@ -61,6 +61,17 @@ _FINISH = text(f"""
     FROM finished f WHERE d.id = f.delivery_id AND (f.state = 'failed' OR d.attempts > 0)
 """)  # noqa: S608 - names of columns
 
+# Whoever changes one of the URLs at this moment is waited for: `_RETRY` is to see the new one. What waits is locked
+# first, all of it, then URLs, then targets: the order of everything here.
+_LOCK_URLS = text(f"""
+    WITH mine AS MATERIALIZED (
+        SELECT q.user_id, q.hook FROM webhook_queue q JOIN {unnest(*_LEASE)}
+            ON u.delivery_id = q.delivery_id AND u.lease_id = q.lease_id
+        ORDER BY q.delivery_id FOR NO KEY UPDATE OF q
+    )
+    SELECT FROM (SELECT DISTINCT user_id, hook FROM mine) m JOIN webhook_urls w USING (user_id, hook)
+    ORDER BY w.user_id, w.hook FOR NO KEY UPDATE OF w
+""")  # noqa: S608 - names of columns
 # A call to a URL that was changed while it was under way says nothing about the new one: that is tried at once.
 _RETRY = text(f"""
     WITH mine AS (
@@ -258,6 +269,7 @@ def _end_or_retry(session: Session, results: Iterable[Result]) -> list[float]:
             "lease_id": [result.call.lease_id for result, _ in waiting],
             "wait": [wait for _, wait in waiting],
         }
+        session.execute(_LOCK_URLS, again)
         session.execute(_RETRY, again)
     return [wait for _, wait in waiting]
 

@@ -58,7 +58,6 @@ _DISARM = (
     text("DELETE FROM webhook_secrets WHERE user_id = :user"),
 )
 _REMOVE = text("DELETE FROM webhook_urls WHERE user_id = :user AND hook = ANY(:hooks)")
-# In the order in which everything here locks: what waits, then URLs, then targets.
 _HASTEN = text("""
     WITH waiting AS (
         SELECT delivery_id FROM webhook_queue
@@ -72,10 +71,10 @@ _HASTEN = text("""
 """)
 MAX_HASTENED = 10_000
 _RESET = text("""
-    UPDATE webhook_targets t SET next_try_at = NULL, asked_until = NULL, fail_count = 0, failing_since = NULL
-    FROM (SELECT user_id, origin FROM webhook_targets WHERE user_id = :user AND origin = ANY(:origins)
-          ORDER BY origin FOR NO KEY UPDATE) locked
-    WHERE t.user_id = locked.user_id AND t.origin = locked.origin
+    UPDATE webhook_targets SET next_try_at = NULL, asked_until = NULL, fail_count = 0, failing_since = NULL
+    WHERE user_id = :user AND origin = ANY(ARRAY(
+        SELECT origin FROM webhook_targets WHERE user_id = :user AND origin = ANY(:origins)
+        ORDER BY origin FOR NO KEY UPDATE))
 """)
 _REPLAYABLE = text("""
     SELECT count(*) FROM webhook_deliveries WHERE user_id = :user AND state = 'failed' AND hook = ANY(:hooks)
@@ -94,13 +93,14 @@ def change(session: Session, user_id: int, urls: Mapping[AccountHook, str | None
     10,000 the rest by its schedule.
     """
     given = {hook: url for hook, url in urls.items() if url is not None}
-    waiting = {"user": user_id, "hooks": list(given), "most": MAX_HASTENED}
-    hastened = session.scalars(_HASTEN, waiting).all()
     before = session.scalars(_ORIGINS, {"user": user_id, "hooks": list(given)}).all()
     origins = {hook: origin_of(url) for hook, url in given.items()}
     for hook, url in sorted(given.items()):
         session.execute(_SET, {"user": user_id, "hook": hook, "url": url, "origin": origins[hook]})
     session.execute(_REMOVE, {"user": user_id, "hooks": [hook for hook in urls if hook not in given]})
+    # A call that is under way finds the new URL when it is recorded, because a record waits for the lock of the URL.
+    waiting = {"user": user_id, "hooks": list(given), "most": MAX_HASTENED}
+    hastened = session.scalars(_HASTEN, waiting).all()
     session.execute(_RESET, {"user": user_id, "origins": [*hastened, *before, *origins.values()]})
     audit.record(session, Action.WEBHOOKS_CHANGED, user_id, set=sorted(given), removed=sorted(urls.keys() - given))
     nudge(session, TaskName.DELIVER)

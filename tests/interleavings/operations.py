@@ -202,6 +202,7 @@ def _clean_deliveries(world: World) -> None:
 
 def _set_url(world: World, url: str | None) -> None:
     world.tells &= url is not None
+    world.moved |= url is not None
     plain(urls.change, world.user, {"status": url})
 
 

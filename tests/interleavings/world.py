@@ -49,7 +49,7 @@ DEADLOCK = "40P01"
 _EMPTIED = (
     "messages", "message_queue", "message_steps", "usage_deltas", "usage_totals", "device_deltas", "device_totals",
     "webhook_deliveries", "webhook_queue", "webhook_attempts", "webhook_targets", "webhook_urls", "idempotency_keys",
-    "dispatch_cursors", "device_state", "device_health", "opt_outs", "held_campaigns", "campaigns",
+    "queue_marks", "dispatch_cursors", "device_state", "device_health", "opt_outs", "held_campaigns", "campaigns",
     "campaign_recipients", "campaign_left_out", "campaign_totals", "campaign_minutes", "campaign_deltas",
 )  # fmt: skip
 
@@ -153,6 +153,7 @@ class World:
         self.answers: dict[str, set[tuple[int, ...]]] = defaultdict(set)  # of sends with a key, by route
         self.may_go_twice = False  # by the owner's own retry of what is uncertain
         self.tells = True
+        self.moved = False  # what its status webhooks are posted to
         self.owner_spoke = False
         self.campaign = 0
         self.opted_out = False
@@ -381,7 +382,8 @@ class World:
     def _deliveries(self, session: Session) -> list[str]:
         rows = self.rows(
             session,
-            "SELECT COALESCE(d.id, q.delivery_id) AS id, d.state, q.delivery_id, q.lease_id, EXISTS ("
+            "SELECT COALESCE(d.id, q.delivery_id) AS id, d.state, q.delivery_id, q.lease_id,"
+            " q.hook = 'status' AND q.lease_id IS NULL AND q.next_attempt_at > clock_timestamp() AS is_later, EXISTS ("
             "    SELECT FROM webhook_attempts a WHERE a.delivery_id = d.id AND a.status_code = 200) AS accepted"
             " FROM webhook_deliveries d FULL JOIN webhook_queue q ON q.delivery_id = d.id ORDER BY 1",
         )
@@ -390,6 +392,8 @@ class World:
             for row in rows
             if (row.state != "pending" if row.delivery_id else row.state == "pending" and not row.accepted)
         ]
+        if self.moved:
+            wrong += [f"delivery {row.id} does not go to the new URL at once" for row in rows if row.is_later]
         holders = {row.id: row.lease_id for row in rows}
         twice = [
             number
