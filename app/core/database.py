@@ -31,6 +31,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 
 from app.core import connecting, metrics, outbound
 from app.core.errors import is_deadlock
+from app.core.hot_session import HotSession
 from app.core.once import once
 from app.core.settings import get_settings
 from app.core.sizes import KEPT_CONNECTIONS, KEPT_HOT_CONNECTIONS
@@ -156,7 +157,8 @@ def transaction(*, hot: bool = False, autocommit: bool = False) -> Iterator[Sess
     connection too. With `autocommit`, for hot ones, each statement is a transaction of its own, and two round trips are
     saved: for work that writes in one statement and needs nothing to hold still before it.
     """
-    with Session(get_hot_engine() if hot else get_engine(), expire_on_commit=False) as session:
+    kind, engine = (HotSession, get_hot_engine()) if hot else (Session, get_engine())
+    with kind(engine, expire_on_commit=False) as session:
         if autocommit:
             session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
         if not hot:
