@@ -13,13 +13,14 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.accounts.models import UsageDelta
 from app.core import metrics
-from app.core.arrays import columns_named, transposed, unnest
+from app.core.arrays import transposed, unnest
 from app.core.database import in_place
 from app.core.envelope import plain_number
 
@@ -52,13 +53,21 @@ _EVENTS = {UsageKind.ACCEPTED, UsageKind.CANCELLED, UsageKind.RECEIVED}
 Delta = tuple[int, date, UsageKind, int, Decimal | int]
 
 _DELTA = ("user_id", "day", "kind", "n", "amount")
-_COUNT = text(f"""
-    INSERT INTO usage_deltas ({", ".join(_DELTA)}) SELECT * FROM {unnest(*columns_named(UsageDelta, _DELTA))}
-""")  # noqa: S608 - names of columns
+_DELTAS = {f"usage_{name}": getattr(UsageDelta, name) for name in _DELTA}
+# Also to be put in front of a statement that changes messages.
+INSERT = f"INSERT INTO usage_deltas ({', '.join(_DELTA)}) SELECT * FROM {unnest(**_DELTAS)}"  # noqa: S608 - names of columns
+_COUNT = text(INSERT)
 
 
 def count(session: Session, deltas: Iterable[Delta]) -> None:
     """Note changes: (user, UTC day, kind, how many, money), the changes of a whole batch in one insert."""
+    counted = parameters(session, deltas)
+    if counted["usage_n"]:
+        session.execute(_COUNT, counted)
+
+
+def parameters(session: Session, deltas: Iterable[Delta]) -> dict[str, list[Any]]:
+    """What `INSERT` takes for these changes, which it has to be given then: metrics count them."""
     sums: dict[tuple[int, date, UsageKind], tuple[int, Decimal]] = {}
     for user_id, day, kind, n, amount in deltas:
         had_n, had_amount = sums.get((user_id, day, kind), (0, Decimal(0)))
@@ -66,9 +75,7 @@ def count(session: Session, deltas: Iterable[Delta]) -> None:
     for (_, _, kind), (n, _) in sums.items():
         if kind in _EVENTS:
             metrics.count(session, kind, n)
-    rows = [(*key, n, amount) for key, (n, amount) in sums.items() if n or amount]
-    if rows:
-        session.execute(_COUNT, transposed(rows, *_DELTA))
+    return transposed([(*key, n, amount) for key, (n, amount) in sums.items() if n or amount], *_DELTAS)
 
 
 # Sorted by key, so that two workers lock the totals in one order and never deadlock.

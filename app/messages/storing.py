@@ -4,7 +4,7 @@ New messages come few at a time, in one statement that also counts them (`insert
 COPY (`copy_many`). What `transitions` decided about those that are there is written by the functions below.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
@@ -15,7 +15,8 @@ from uuid import UUID
 from sqlalchemy import Integer, TextClause, text
 from sqlalchemy.orm import Session
 
-from app.accounts.usage import UsageKind, count
+from app.accounts import usage
+from app.accounts.usage import UsageKind
 from app.core import metrics, outbound
 from app.core.arrays import arrays_of, columns_named, copy_rows, transposed, unnest
 from app.core.database import interval
@@ -220,7 +221,7 @@ def copy_many(session: Session, messages: Sequence[NewMessage]) -> list[int]:
     today = now.astimezone(UTC).date()
     for user, group in groupby(messages, key=attrgetter("user_id")):
         prices = [new.price for new in group]
-        count(session, [(user, today, UsageKind.ACCEPTED, len(prices), sum(prices, Decimal()))])
+        usage.count(session, [(user, today, UsageKind.ACCEPTED, len(prices), sum(prices, Decimal()))])
         outbound.announce(session, [user], MESSAGES)
     return ids
 
@@ -263,7 +264,8 @@ _OF_CAMPAIGNS = f"""
     SELECT u.*, date_trunc('minute', clock_timestamp()) FROM {unnest(**_CAMPAIGN_DELTA)}
 """  # noqa: S608 - names of columns
 _UPDATE = text(f"""
-    WITH counted AS ({figures.INSERT}), of_campaigns AS ({_OF_CAMPAIGNS})
+    WITH counted AS ({figures.INSERT}), of_campaigns AS ({_OF_CAMPAIGNS}), used AS ({usage.INSERT}),
+    dequeued AS (DELETE FROM message_queue WHERE message_id = ANY(:left_queue))
     UPDATE messages m SET {", ".join(f"{column.key} = u.{column.key}" for column in _WRITTEN)}
     FROM {unnest(Message.id, *_WRITTEN)} WHERE m.id = u.id
 """)  # noqa: S608 - names of columns
@@ -274,13 +276,19 @@ def update(
     rows: Sequence[MessageRow],
     results: Mapping[figures.Key, int],
     of_campaigns: Mapping[CampaignKey, int],
+    used: Iterable[usage.Delta],
+    left_queue: Sequence[int],
 ) -> None:
-    """Write the messages, and with them what the figures of their phones and campaigns gain: one statement."""
+    """Write the messages, and with them what phones, campaigns and accounts count and who leaves the queue, in one
+    statement.
+    """
     if rows:
         counted = transposed([(*key, n) for key, n in of_campaigns.items() if n], *_CAMPAIGN_DELTA)
         for (_, _, _, kind, detail), n in results.items():
             metrics.count(session, kind, n, detail if kind == figures.Kind.FAILED else "")
-        session.execute(_UPDATE, {**arrays_of(rows, Message.id, *_WRITTEN), **figures.parameters(results), **counted})
+        counted |= figures.parameters(results) | usage.parameters(session, used)
+        written = arrays_of(rows, Message.id, *_WRITTEN)
+        session.execute(_UPDATE, {**written, **counted, "left_queue": left_queue})
         outbound.announce(session, {row["user_id"] for row in rows}, MESSAGES)
 
 
@@ -325,11 +333,6 @@ def reroute(session: Session, queued: Sequence[QueuedRow]) -> None:
     """Let the queue rows wait for another phone."""
     if queued:
         session.execute(_REROUTE, arrays_of(queued, *_REROUTED))
-
-
-def dequeue(session: Session, message_ids: Sequence[int]) -> None:
-    if message_ids:
-        session.execute(text("DELETE FROM message_queue WHERE message_id = ANY(:ids)"), {"ids": message_ids})
 
 
 _REQUEUED = (

@@ -15,7 +15,7 @@ from typing import Final, Literal, NamedTuple, cast
 from sqlalchemy import TextClause, text
 from sqlalchemy.orm import Session
 
-from app.accounts.usage import UsageKind, count
+from app.accounts.usage import UsageKind
 from app.core import trace_notes
 from app.core.database import columns_of
 from app.messages import steps, storing
@@ -386,16 +386,16 @@ def _notice(row: MessageRow, work: _Work, *, callback: bool) -> None:
 
 
 def _write(session: Session, changed: list[Applied], work: _Work) -> None:
-    storing.update(session, [applied.row for applied in changed], work.figures, work.of_campaigns)
+    used = [(*key, n, 0) for key, n in work.usage.items() if n]
+    rows = [applied.row for applied in changed]
+    storing.update(session, rows, work.figures, work.of_campaigns, used, work.left_queue)
     storing.accept(session, set(work.accepted).difference(work.left_queue, work.rerouted), work.now)
     storing.recall(session, work.recalled)
     storing.reroute(session, list(work.rerouted.values()))
-    storing.dequeue(session, work.left_queue)
     if work.requeued:
         storing.enqueue(session, work.requeued)
         waking.wake_or_route(session, {(row["user_id"], row["device_id"] or 0) for row in work.requeued})
     steps.write(session, work.past)
-    count(session, [(*key, n, 0) for key, n in work.usage.items() if n])
     trace_notes.tell(session, ((status, one.row["id"]) for one in changed for status in one.passed))
     outbox.write(session, work.notices)
     waking.wake_or_route(session, work.freed)
