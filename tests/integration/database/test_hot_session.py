@@ -1,5 +1,8 @@
 """What is said to psycopg directly is what SQLAlchemy would have said, and fails as it would."""
 
+import os
+import signal
+import threading
 from uuid import UUID, uuid4
 
 import psycopg
@@ -11,6 +14,7 @@ from app.core import metrics
 from app.core.database import get_hot_engine, repeat_once, transaction
 from app.core.hot_session import HotSession
 from app.messages.models import Template
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("gateway")
 
@@ -102,6 +106,34 @@ def test_a_lost_connection_says_that_it_is():
         session.execute(text("SELECT pg_terminate_backend(pg_backend_pid())"))
     assert failed.value.connection_invalidated
     assert isinstance(failed.value.orig, psycopg.OperationalError)
+
+
+def test_a_connection_is_given_up_where_its_process_is_told_to_end(sql):
+    def end(*_):
+        raise SystemExit
+
+    def tell():
+        active = "SELECT count(*) FROM pg_stat_activity WHERE query ~ '^SELECT pg_sleep'"
+        until(lambda: sql.execute(active).fetchone()[0])
+        os.kill(os.getpid(), signal.SIGUSR1)
+
+    pids, before = [], signal.signal(signal.SIGUSR1, end)
+    teller = threading.Thread(target=tell)
+
+    def work():
+        with transaction(hot=True) as session:
+            pids.append(session.scalar(_BACKEND))
+            teller.start()
+            session.execute(text("SELECT pg_sleep(30)"))
+
+    try:
+        with pytest.raises(SystemExit):
+            work()
+    finally:
+        teller.join()
+        signal.signal(signal.SIGUSR1, before)
+    with transaction(hot=True) as session:
+        assert session.scalar(_BACKEND) not in pids
 
 
 def test_its_statements_are_measured():
