@@ -46,7 +46,10 @@ _SHOW = text("""
     SELECT hook, url, failing_since, disabled_at, disabled_reason FROM webhook_urls WHERE user_id = :user
     ORDER BY disabled_at NULLS FIRST
 """)
-_ORIGINS = text("SELECT origin FROM webhook_urls WHERE user_id = :user AND hook = ANY(:hooks)")
+# In the order in which records of calls lock them.
+_LOCK = text("""
+    SELECT hook, origin FROM webhook_urls WHERE user_id = :user AND hook = ANY(:hooks) ORDER BY hook FOR NO KEY UPDATE
+""")
 _SET = text("""
     INSERT INTO webhook_urls (user_id, hook, url, origin) VALUES (:user, :hook, :url, :origin)
     ON CONFLICT (user_id, hook) DO UPDATE
@@ -93,7 +96,8 @@ def change(session: Session, user_id: int, urls: Mapping[AccountHook, str | None
     10,000 the rest by its schedule.
     """
     given = {hook: url for hook, url in urls.items() if url is not None}
-    before = session.scalars(_ORIGINS, {"user": user_id, "hooks": list(given)}).all()
+    present = session.execute(_LOCK, {"user": user_id, "hooks": list(urls)}).all()
+    before = [row.origin for row in present if row.hook in given]
     origins = {hook: origin_of(url) for hook, url in given.items()}
     for hook, url in sorted(given.items()):
         session.execute(_SET, {"user": user_id, "hook": hook, "url": url, "origin": origins[hook]})

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
 from uuid import uuid4
 
 import pytest
@@ -236,6 +237,21 @@ def test_all_failed_of_a_time_are_replayed_once_the_url_is_set_again(mine, ali, 
     assert replayed.json()["data"] == {"replayed": 5}
     until(lambda: states()["delivered"] == 5)
     assert mine.post("/api/webhooks/deliveries/replay", json=span).json()["data"] == {"replayed": 0}
+
+
+def test_a_change_of_both_urls_locks_them_in_the_order_that_records_do(mine, ali, sql) -> None:
+    both = {"webhook_url_status": "https://example.com/s", "webhook_url_incoming": "https://example.com/i"}
+    assert mine.put("/api/webhooks", json=both).status_code == 200
+
+    def lock(hook: str) -> None:
+        sql.execute("SELECT FROM webhook_urls WHERE user_id = %s AND hook = %s FOR NO KEY UPDATE", [ali.id, hook])
+
+    with ThreadPoolExecutor(1) as pool, sql.transaction():
+        lock("incoming")
+        changed = pool.submit(mine.put, "/api/webhooks", json=both | {"webhook_url_incoming": None})
+        until(lambda: value("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+        lock("status")
+    assert changed.result().status_code == 200
 
 
 def test_a_corrected_url_gets_what_waits_at_once(mine, ali, receiver, deliverer) -> None:
