@@ -67,7 +67,7 @@ def count(session: Session, deltas: Iterable[Delta]) -> None:
 
 
 def parameters(session: Session, deltas: Iterable[Delta]) -> dict[str, list[Any]]:
-    """What `INSERT` takes for these changes, which it has to be given then: metrics count them."""
+    """What `INSERT` takes for these changes; that they were asked for is counted by metrics."""
     sums: dict[tuple[int, date, UsageKind], tuple[int, Decimal]] = {}
     for user_id, day, kind, n, amount in deltas:
         had_n, had_amount = sums.get((user_id, day, kind), (0, Decimal(0)))

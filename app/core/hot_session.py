@@ -5,6 +5,7 @@ than psycopg takes for the statement. Connections, transactions, events and erro
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from types import SimpleNamespace
 from typing import Any
@@ -40,15 +41,13 @@ class HotSession(Session):
         return self.execute(statement, params, **options).scalar()
 
 
+@dataclass(slots=True)
 class _Prepared:
     """A statement as PostgreSQL reads it, the names of its parameters, and its columns once they are known."""
 
-    __slots__ = ("columns", "names", "sql")
-
-    def __init__(self, sql: str, names: tuple[str, ...]) -> None:
-        self.sql = sql
-        self.names = names
-        self.columns: SimpleResultMetaData | None = None
+    sql: str
+    names: tuple[str, ...]
+    columns: SimpleResultMetaData | None = None
 
 
 @lru_cache(_MAX_STATEMENTS)
