@@ -17,7 +17,7 @@ from app.campaigns.models import Campaign
 from app.campaigns.states import ALLOWED, CampaignStatus, PausedBy, RecipientState, Verb
 from app.campaigns.texts import template_of
 from app.core import outbound
-from app.core.database import interval
+from app.core.database import among, interval
 from app.core.errors import Refused
 from app.core.refusals import CAMPAIGN_NOT_ALLOWED, END_HAS_PASSED, NO_RECIPIENTS, NOTHING_TO_RETRY
 from app.core.task_names import TaskName
@@ -138,9 +138,8 @@ _RELEASE = text(f"""
         WHERE campaign_id = :id AND stage = {Stage.HELD} AND due_at IS NULL
         ORDER BY message_id FOR NO KEY UPDATE
     )
-    UPDATE message_queue q SET stage = {Stage.WAITING}, since = clock_timestamp()
-    FROM held WHERE q.message_id = held.message_id
-    RETURNING q.user_id, q.device_id
+    UPDATE message_queue SET stage = {Stage.WAITING}, since = clock_timestamp() WHERE {among("message_id", "held")}
+    RETURNING user_id, device_id
 """)  # noqa: S608 - constants
 
 
@@ -223,7 +222,7 @@ _WITHHOLD = text(f"""
         SELECT message_id FROM message_queue WHERE campaign_id = :id AND stage = {Stage.WAITING}
         ORDER BY message_id FOR NO KEY UPDATE
     )
-    UPDATE message_queue q SET stage = {Stage.HELD} FROM waiting WHERE q.message_id = waiting.message_id
+    UPDATE message_queue SET stage = {Stage.HELD} WHERE {among("message_id", "waiting")}
 """)  # noqa: S608 - constants
 
 

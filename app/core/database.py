@@ -209,6 +209,15 @@ def in_place(table: str, which: str) -> str:
     return f"ctid = ANY(ARRAY(SELECT ctid FROM {table} {which}))"  # noqa: S608 - the caller's constants
 
 
+def among(key: str, chosen: str) -> str:
+    """SQL for a condition on a table's key: it is one of the `chosen` rows'. Wanted beside a join, or in its place.
+
+    An array leads to the key's index. A join alone may read all there is and compare it with each of the rows, which
+    costs nothing by the statistics of a queue that was empty a moment ago.
+    """
+    return f"{key} = ANY(ARRAY(SELECT {key.rpartition('.')[2]} FROM {chosen}))"  # noqa: S608 - the caller's constants
+
+
 def step_by_index(session: Session) -> None:
     """For statements that step through an index from place to place, for the rest of this transaction.
 

@@ -15,7 +15,7 @@ from sqlalchemy import BigInteger, Integer, text
 from sqlalchemy.orm import Session
 
 from app.core.arrays import array, transposed, unnest
-from app.core.database import step_by_index
+from app.core.database import among, step_by_index
 from app.core.lanes import Lane
 from app.webhooks.guard import host_of
 from app.webhooks.models import WebhookQueueEntry, WebhookTarget
@@ -141,6 +141,7 @@ _CANDIDATES = text(f"""
     SELECT user_id, origin, NULL, NULL FROM waiting WHERE n = :most_of_user
 """)  # noqa: S608 - names of columns
 
+_LEASED = "q.delivery_id, q.lease_id, q.user_id, q.message_id, q.hook, q.url, q.origin, q.attempt"
 # Looks at the first due rows of each target. A row is blocked while an earlier one of its message for the same URL
 # waits: behind one in flight it stays as it is; behind one that has its retry later it is set aside to that time, so
 # that blocked rows never fill the window. The time is a hint: whether a row is blocked is decided here, each time anew.
@@ -177,34 +178,36 @@ _CLAIM = text(f"""
     ), fitting AS (
         SELECT *, sum(weight) OVER (PARTITION BY user_id ORDER BY place, delivery_id) - weight + taken AS before_of_user
         FROM weighed
-    ), chosen AS (
-        SELECT delivery_id, CAST(NULL AS timestamptz) AS retry_at FROM (
+    ), chosen AS MATERIALIZED (
+        SELECT delivery_id FROM (
             SELECT delivery_id, weight, sum(weight) OVER (ORDER BY place, delivery_id) - weight AS before
             FROM fitting WHERE weight = 0 OR before_of_user < :most_of_user) fair
         WHERE weight = 0 OR before < :bytes_left
-        UNION ALL
+    ), early AS MATERIALIZED (
         SELECT delivery_id, retry_at FROM judged WHERE retry_at IS NOT NULL
-    ), held AS (
-        SELECT q.delivery_id, c.retry_at, clock_timestamp() + :lease AS until
-        FROM webhook_queue q JOIN chosen c USING (delivery_id)
-        WHERE q.next_attempt_at <= (SELECT clock_timestamp())
-        ORDER BY q.delivery_id FOR NO KEY UPDATE OF q SKIP LOCKED
+    ), held AS MATERIALIZED (
+        SELECT delivery_id FROM webhook_queue
+        WHERE {among("delivery_id", "(TABLE chosen UNION ALL SELECT delivery_id FROM early) c")}
+          AND next_attempt_at <= (SELECT clock_timestamp())
+        ORDER BY delivery_id FOR NO KEY UPDATE SKIP LOCKED
     ), leased AS (
-        UPDATE webhook_queue q
-        SET lease_id = CASE WHEN h.retry_at IS NULL THEN CAST(:lease_id AS uuid) END,
-            lease_until = CASE WHEN h.retry_at IS NULL THEN h.until END,
-            next_attempt_at = COALESCE(h.retry_at, h.until)
-        FROM held h WHERE q.delivery_id = h.delivery_id
-        RETURNING q.delivery_id, q.lease_id, q.user_id, q.message_id, q.hook, q.url, q.origin, q.attempt
+        UPDATE webhook_queue q SET lease_id = :lease_id, lease_until = l.until, next_attempt_at = l.until
+        FROM (SELECT clock_timestamp() + :lease AS until) l
+        WHERE {among("q.delivery_id", "held WHERE delivery_id IN (TABLE chosen)")}
+        RETURNING {_LEASED}
+    ), set_aside AS (
+        UPDATE webhook_queue q SET lease_id = NULL, lease_until = NULL, next_attempt_at = e.retry_at
+        FROM early e WHERE q.delivery_id = e.delivery_id AND {among("q.delivery_id", "held")}
+        RETURNING {_LEASED}
     ), served AS (
         INSERT INTO webhook_targets (user_id, origin, last_served_at)
         SELECT user_id, origin, clock_timestamp()
-        FROM (SELECT DISTINCT user_id, origin FROM leased WHERE lease_id IS NOT NULL) s ORDER BY user_id, origin
+        FROM (SELECT DISTINCT user_id, origin FROM leased) s ORDER BY user_id, origin
         ON CONFLICT (user_id, origin) DO UPDATE SET last_served_at = excluded.last_served_at
     )
     SELECT q.*, d.webhook_id, d.body, w.url AS account_url, w.origin AS account_origin, s.secrets,
         EXISTS (SELECT FROM users u WHERE u.id = q.user_id AND u.blocked_at IS NOT NULL) AS is_blocked
-    FROM leased q JOIN webhook_deliveries d ON d.id = q.delivery_id
+    FROM (TABLE leased UNION ALL TABLE set_aside) q JOIN webhook_deliveries d ON d.id = q.delivery_id
         LEFT JOIN webhook_urls w ON w.user_id = d.user_id AND w.hook = d.hook AND w.disabled_at IS NULL
         LEFT JOIN (SELECT user_id, {VALID_SECRETS} AS secrets FROM webhook_secrets) s ON s.user_id = q.user_id
 """)  # noqa: S608 - names of columns
@@ -214,7 +217,9 @@ _MOVE = text(f"""
         UPDATE webhook_queue q
         SET url = u.url, origin = u.origin, lease_id = NULL, lease_until = NULL, next_attempt_at = clock_timestamp()
         FROM {unnest(WebhookQueueEntry.delivery_id, WebhookQueueEntry.url, WebhookQueueEntry.origin)}
-        WHERE q.delivery_id = u.delivery_id RETURNING u.delivery_id, u.url
+        WHERE q.delivery_id = u.delivery_id
+          AND q.delivery_id = ANY({array(WebhookQueueEntry.delivery_id, "delivery_id")})
+        RETURNING u.delivery_id, u.url
     )
     UPDATE webhook_deliveries d SET url = m.url FROM moved m WHERE d.id = m.delivery_id
 """)  # noqa: S608 - names of columns

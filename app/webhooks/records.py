@@ -10,7 +10,8 @@ import structlog
 from sqlalchemy import Boolean, Float, text
 from sqlalchemy.orm import Session
 
-from app.core.arrays import columns_named, transposed, unnest
+from app.core.arrays import array, columns_named, transposed, unnest
+from app.core.database import among
 from app.core.lanes import Lane
 from app.webhooks.claims import BREAKER_FAILURES, Call, Target
 from app.webhooks.models import WebhookAttempt, WebhookDelivery, WebhookQueueEntry, WebhookTarget, WebhookUrl
@@ -45,28 +46,29 @@ _ATTEMPTS = text(f"""
 """)  # noqa: S608 - names of columns
 
 _LEASE = (WebhookQueueEntry.delivery_id, WebhookQueueEntry.lease_id)
+_IS_MINE = f"""
+    u.delivery_id = q.delivery_id AND u.lease_id = q.lease_id
+        AND q.delivery_id = ANY({array(WebhookQueueEntry.delivery_id, "delivery_id")})
+"""
 # A delivery that was accepted at its first call is not written again: that it no longer waits says so.
 _FINISH = text(f"""
     WITH mine AS (
         SELECT q.delivery_id, u.state, u.error
-        FROM webhook_queue q JOIN {unnest(*_LEASE, WebhookDelivery.state, WebhookDelivery.error)}
-            ON u.delivery_id = q.delivery_id AND u.lease_id = q.lease_id
+        FROM webhook_queue q JOIN {unnest(*_LEASE, WebhookDelivery.state, WebhookDelivery.error)} ON {_IS_MINE}
         ORDER BY q.delivery_id FOR UPDATE OF q
     ), finished AS (
-        DELETE FROM webhook_queue q USING mine m WHERE q.delivery_id = m.delivery_id
-        RETURNING m.delivery_id, m.state, m.error
+        DELETE FROM webhook_queue WHERE {among("delivery_id", "mine")}
     )
     UPDATE webhook_deliveries d
-    SET state = f.state, error = f.error, attempts = d.attempts + 1, finished_at = clock_timestamp()
-    FROM finished f WHERE d.id = f.delivery_id AND (f.state = 'failed' OR d.attempts > 0)
+    SET state = m.state, error = m.error, attempts = d.attempts + 1, finished_at = clock_timestamp()
+    FROM mine m WHERE d.id = m.delivery_id AND (m.state = 'failed' OR d.attempts > 0)
 """)  # noqa: S608 - names of columns
 
 # Whoever changes one of the URLs at this moment is waited for: `_RETRY` is to see the new one. What waits is locked
 # first, all of it, then URLs, then targets: the order of everything here.
 _LOCK_URLS = text(f"""
     WITH mine AS MATERIALIZED (
-        SELECT q.user_id, q.hook FROM webhook_queue q JOIN {unnest(*_LEASE)}
-            ON u.delivery_id = q.delivery_id AND u.lease_id = q.lease_id
+        SELECT q.user_id, q.hook FROM webhook_queue q JOIN {unnest(*_LEASE)} ON {_IS_MINE}
         ORDER BY q.delivery_id FOR NO KEY UPDATE OF q
     )
     SELECT FROM (SELECT DISTINCT user_id, hook FROM mine) m JOIN webhook_urls w USING (user_id, hook)
@@ -76,15 +78,14 @@ _LOCK_URLS = text(f"""
 _RETRY = text(f"""
     WITH mine AS (
         SELECT q.delivery_id, CASE WHEN w.url <> q.url THEN 0 ELSE u.wait END AS wait
-        FROM webhook_queue q JOIN {unnest(*_LEASE, wait=Float())}
-                ON u.delivery_id = q.delivery_id AND u.lease_id = q.lease_id
+        FROM webhook_queue q JOIN {unnest(*_LEASE, wait=Float())} ON {_IS_MINE}
             LEFT JOIN webhook_urls w ON w.user_id = q.user_id AND w.hook = q.hook
         ORDER BY q.delivery_id FOR NO KEY UPDATE OF q
     ), waiting AS (
         UPDATE webhook_queue q
         SET attempt = q.attempt + 1, lease_id = NULL, lease_until = NULL,
             next_attempt_at = clock_timestamp() + m.wait * interval '1 second'
-        FROM mine m WHERE q.delivery_id = m.delivery_id RETURNING q.delivery_id
+        FROM mine m WHERE q.delivery_id = m.delivery_id AND {among("q.delivery_id", "mine")} RETURNING q.delivery_id
     )
     UPDATE webhook_deliveries d SET attempts = d.attempts + 1 FROM waiting w WHERE d.id = w.delivery_id
 """)  # noqa: S608 - names of columns
@@ -144,7 +145,7 @@ _GONE_CALLBACKS = text(f"""
         WHERE q.hook = 'callback' AND q.lease_id IS NULL AND q.lane IN ({Lane.SINGLE}, {Lane.BULK})
         LIMIT 5000 FOR UPDATE OF q SKIP LOCKED
     ), dropped AS (
-        DELETE FROM webhook_queue q USING gone g WHERE q.delivery_id = g.delivery_id RETURNING q.delivery_id
+        DELETE FROM webhook_queue WHERE {among("delivery_id", "gone")} RETURNING delivery_id
     )
     UPDATE webhook_deliveries d SET state = 'failed', error = :reason, finished_at = clock_timestamp()
     FROM dropped WHERE d.id = dropped.delivery_id
@@ -159,7 +160,7 @@ _GIVE_UP = text(f"""
                   AND w.hook = 'callback' AND w.lease_id IS NULL
                 LIMIT 5000 FOR UPDATE SKIP LOCKED) q
     ), dropped AS (
-        DELETE FROM webhook_queue q USING given_up g WHERE q.delivery_id = g.delivery_id RETURNING q.delivery_id
+        DELETE FROM webhook_queue WHERE {among("delivery_id", "given_up")} RETURNING delivery_id
     )
     UPDATE webhook_deliveries d SET state = 'failed', error = :reason, finished_at = clock_timestamp()
     FROM dropped WHERE d.id = dropped.delivery_id

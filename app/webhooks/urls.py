@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts import audit
 from app.accounts.audit import Action
+from app.core.database import among
 from app.core.envelope import Timestamp
 from app.core.outbound import nudge
 from app.core.task_names import TaskName
@@ -61,17 +62,17 @@ _DISARM = (
     text("DELETE FROM webhook_secrets WHERE user_id = :user"),
 )
 _REMOVE = text("DELETE FROM webhook_urls WHERE user_id = :user AND hook = ANY(:hooks)")
-_HASTEN = text("""
+_HASTEN = text(f"""
     WITH waiting AS (
         SELECT delivery_id FROM webhook_queue
         WHERE user_id = :user AND hook = ANY(:hooks) AND lease_id IS NULL AND next_attempt_at > clock_timestamp()
         ORDER BY delivery_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
     ), hastened AS (
-        UPDATE webhook_queue q SET next_attempt_at = clock_timestamp() FROM waiting w
-        WHERE q.delivery_id = w.delivery_id RETURNING q.origin
+        UPDATE webhook_queue SET next_attempt_at = clock_timestamp() WHERE {among("delivery_id", "waiting")}
+        RETURNING origin
     )
     SELECT DISTINCT origin FROM hastened
-""")
+""")  # noqa: S608 - a constant
 MAX_HASTENED = 10_000
 _RESET = text("""
     UPDATE webhook_targets SET next_try_at = NULL, asked_until = NULL, fail_count = 0, failing_since = NULL

@@ -65,11 +65,14 @@ def needs_care(state: PhoneRow) -> bool:
 
 _CANDIDATES = text(f"""
     SELECT q.message_id, q.lane, q.sim_slot, COALESCE(m.segments, 1) AS segments, m.recipient_number
-    FROM message_queue q JOIN messages m ON m.id = q.message_id
-    WHERE q.user_id = :user AND q.device_id = :device AND q.stage = {Stage.WAITING}
-      AND (q.lane, q.message_id) > (CAST(:lane AS smallint), CAST(:after AS bigint))
-      AND COALESCE(q.valid_until > clock_timestamp(), true) AND {NOT_PAUSED} AND {IN_HOURS}
-    ORDER BY q.lane, q.message_id LIMIT :most FOR NO KEY UPDATE OF q SKIP LOCKED
+    FROM (
+        SELECT q.message_id, q.lane, q.sim_slot FROM message_queue q
+        WHERE q.user_id = :user AND q.device_id = :device AND q.stage = {Stage.WAITING}
+          AND (q.lane, q.message_id) > (CAST(:lane AS smallint), CAST(:after AS bigint))
+          AND COALESCE(q.valid_until > clock_timestamp(), true) AND {NOT_PAUSED} AND {IN_HOURS}
+        ORDER BY q.lane, q.message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
+    ) q JOIN messages m ON m.id = q.message_id
+    ORDER BY q.lane, q.message_id
 """)  # noqa: S608 - names of columns and of states
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from sqlalchemy import Boolean, Integer, Row, text
 from sqlalchemy.orm import Session
 
-from app.core.arrays import unnest
+from app.core.arrays import array, unnest
+from app.core.database import among
 from app.core.lanes import Lane
 from app.core.settings import get_settings
 from app.devices import versions
@@ -62,18 +63,18 @@ def places_of(phones: Mapping[int, Phone]) -> dict[str, list[int]]:
 _MAY_GO = f"k.lane <= p.lane AND COALESCE(q.valid_until > clock_timestamp(), true) AND {NOT_PAUSED} AND {IN_HOURS}"
 _HAVING = (QueueEntry.lane, QueueEntry.sim_slot)
 _CLAIM = text(f"""
-    WITH claimed AS MATERIALIZED (
-        SELECT q.message_id, p.sim_slot, p.now
-        FROM {unnest(*PLACE, *_HAVING, alias="p", room=Integer(), now=QueueEntry.released_at)},
-        LATERAL (
+    WITH phone AS MATERIALIZED (
+        SELECT * FROM {unnest(*PLACE, *_HAVING, room=Integer(), now=QueueEntry.released_at)}
+    ), claimed AS MATERIALIZED (
+        SELECT q.message_id FROM phone p, LATERAL (
             {taken("p.user_id", "p.device_id", where=_MAY_GO, most="p.room")}
         ) q
     )
     UPDATE message_queue q
-    SET stage = {Stage.RELEASED}, released_at = claimed.now, offered_at = claimed.now,
-        valid_until = COALESCE(q.valid_until, claimed.now + CAST(:validity AS interval)),
-        sim_slot = COALESCE(q.sim_slot, claimed.sim_slot)
-    FROM claimed WHERE q.message_id = claimed.message_id
+    SET stage = {Stage.RELEASED}, released_at = p.now, offered_at = p.now,
+        valid_until = COALESCE(q.valid_until, p.now + CAST(:validity AS interval)),
+        sim_slot = COALESCE(q.sim_slot, p.sim_slot)
+    FROM phone p WHERE {among("q.message_id", "claimed")} AND q.device_id = p.device_id
     RETURNING q.message_id, q.campaign_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, true AS new
 """)  # noqa: S608 - constants
 
@@ -81,7 +82,8 @@ _CLAIM_CHOSEN = text(f"""
     UPDATE message_queue q
     SET stage = {Stage.RELEASED}, released_at = :now, offered_at = :now, sim_slot = u.sim_slot,
         valid_until = COALESCE(q.valid_until, CAST(:now AS timestamptz) + CAST(:validity AS interval))
-    FROM {unnest(QueueEntry.message_id, QueueEntry.sim_slot)} WHERE q.message_id = u.message_id
+    FROM {unnest(QueueEntry.message_id, QueueEntry.sim_slot)}
+    WHERE q.message_id = u.message_id AND q.message_id = ANY({array(QueueEntry.message_id, "message_id")})
     RETURNING q.message_id, q.campaign_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, true AS new
 """)  # noqa: S608 - constants
 
@@ -94,7 +96,7 @@ _AGAIN = f"""
         ) q
     )
     UPDATE message_queue q SET offered_at = clock_timestamp()
-    FROM again WHERE q.message_id = again.message_id
+    WHERE {among("q.message_id", "again")}
     RETURNING q.message_id, q.campaign_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, false AS new
 """  # noqa: S608 - constants
 

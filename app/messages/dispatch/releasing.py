@@ -15,7 +15,8 @@ from sqlalchemy.orm import Session
 from app.accounts import hours
 from app.core import outbound
 from app.core.allowed_hours import Keeper, common_window
-from app.core.arrays import transposed, unnest
+from app.core.arrays import array, transposed, unnest
+from app.core.database import among
 from app.core.lanes import Lane
 from app.core.task_names import TaskName
 from app.messages.dispatch import waking
@@ -51,7 +52,8 @@ _SETTLE = text(f"""
         SET stage = u.stage, due_at = u.due_at, closes_at = u.closes_at,
             since = CASE WHEN q.stage = u.stage THEN q.since ELSE clock_timestamp() END,
             valid_until = q.valid_until + (COALESCE(u.due_at, u.now) - COALESCE(q.due_at, u.now))
-        FROM {unnest(*_SETTLED, now=DateTime(timezone=True))} WHERE q.message_id = u.message_id
+        FROM {unnest(*_SETTLED, now=DateTime(timezone=True))}
+        WHERE q.message_id = u.message_id AND q.message_id = ANY({array(QueueEntry.message_id, "message_id")})
         RETURNING q.message_id, q.valid_until
     )
     UPDATE messages m SET valid_until = settled.valid_until
@@ -110,10 +112,10 @@ _REEVALUATE = text(f"""
           AND (stage = {Stage.WAITING} OR (stage = {Stage.HELD} AND closes_at IS NOT NULL))
         ORDER BY message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
     ), marked AS (
-        UPDATE message_queue q
-        SET closes_at = clock_timestamp(), due_at = CASE q.stage WHEN {Stage.HELD} THEN clock_timestamp() END
-        FROM known WHERE q.message_id = known.message_id
-        RETURNING q.message_id
+        UPDATE message_queue
+        SET closes_at = clock_timestamp(), due_at = CASE stage WHEN {Stage.HELD} THEN clock_timestamp() END
+        WHERE {among("message_id", "known")}
+        RETURNING message_id
     )
     SELECT count(*) AS n, max(message_id) AS last FROM marked
 """)  # noqa: S608 - constants

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.core import outbound
 from app.core.arrays import unnest
-from app.core.database import step_by_index
+from app.core.database import among, step_by_index
 from app.core.lanes import Lane
 from app.core.task_names import TaskName
 from app.devices import presence
@@ -79,8 +79,7 @@ _TAKE = text(f"""
             {taken(":user", "p.device_id", where="k.lane = :lane AND NOT q.named", most=":most")}) q
         LIMIT :most
     ), unrouted AS (
-        UPDATE message_queue q SET device_id = 0, since = clock_timestamp()
-        FROM taken WHERE q.message_id = taken.message_id
+        UPDATE message_queue SET device_id = 0, since = clock_timestamp() WHERE {among("message_id", "taken")}
     ), kept AS (
         INSERT INTO message_steps (message_id, attempt, step, at, device_id)
         SELECT m.id, m.attempt, v.step, COALESCE(v.at, clock_timestamp()), m.device_id
