@@ -11,6 +11,7 @@ import psycopg
 from app.core.settings import get_settings
 from app.local.servers import EmbeddedPostgres, EmbeddedValkey
 from app.migrations.config import migrate
+from tests.conftest import Servers, empty
 from tests.interleavings.operations import pairs
 from tests.interleavings.trying import Finding, try_pair
 from tests.interleavings.world import World
@@ -27,10 +28,11 @@ def main(word: str) -> int:
         os.environ["SMSFLEET_DATABASE_URL"], os.environ["SMSFLEET_REDIS_URL"] = postgres.url, valkey.url
         get_settings.cache_clear()
         migrate()
-        world = World()
         chosen = [pair for pair in pairs() if word in str(pair)]
         with psycopg.connect(postgres.url, autocommit=True) as observer:
             for pair in chosen:
+                empty(Servers(postgres, valkey))  # the phones of others would take the turns in which marks are made
+                world = World()
                 for finding in try_pair(world, pair, observer):
                     tried += 1
                     if finding:

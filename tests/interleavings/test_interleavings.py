@@ -21,6 +21,7 @@ routed: cancel | pull
 routed: pull | switch off
 routed: switch off | pull
 routed: remove phone | pull
+routed: remove phone | mark
 routed: delete | pull
 released: report sent | cancel
 released: cancel | report sent

@@ -12,6 +12,7 @@ is found when all is looked at, which may take a twentieth of the time.
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from heapq import nlargest
 from itertools import pairwise
 
@@ -20,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from app.core import vacuuming
 from app.core.arrays import transposed, unnest
+from app.core.database import interval
 from app.core.lanes import Lane
 from app.messages.models import QueueEntry, QueueMark
 from app.messages.states import Stage
@@ -95,10 +97,13 @@ _LOOKED_AT, _CLOSE = 1000, 200
 _SHARE = 20
 
 _KEY = (QueueMark.user_id, QueueMark.device_id)
-_PLACES = text("""
-    SELECT user_id, id AS device_id FROM devices WHERE removed_at IS NULL
+# So long a phone that was removed may still have something waiting, which whoever moves it away has to find.
+REMOVED_FOR = timedelta(days=1)
+_PLACES = text(f"""
+    SELECT user_id, id AS device_id FROM devices
+    WHERE removed_at IS NULL OR removed_at > clock_timestamp() - {interval(REMOVED_FOR)}
     UNION ALL SELECT DISTINCT user_id, 0 FROM devices ORDER BY user_id, device_id
-""")
+""")  # noqa: S608 - a constant
 
 
 def _look(numbers: str) -> TextClause:

@@ -20,6 +20,7 @@ OTHERS = {
     "SAME_WITHIN": "how far apart two reports of one inbound SMS may put it",
     "KEYS_HOLD_FOR": "the promise about idempotency keys",
     "LEASE": "how long a bulk send may be written",
+    "REMOVED_FOR": "how long a removed phone may still have something waiting",
     "STRAGGLING": "longer than that: until when an opt-out may be missed by what was being accepted",
     "DELETED_KEPT": "how long deleted messages stay",
     "EVENTS_KEPT": "how long repeated events are known",
