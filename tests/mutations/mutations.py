@@ -42,8 +42,8 @@ MUTATIONS = (
     Mutation(
         "end a webhook by whoever called last, whose lease it is or not",
         "app/webhooks/records.py",
-        "            ON u.delivery_id = q.delivery_id AND u.lease_id = q.lease_id\n        ORDER BY q.delivery_id FOR UPDATE OF q",
-        "            ON u.delivery_id = q.delivery_id\n        ORDER BY q.delivery_id FOR UPDATE OF q",
+        "    u.delivery_id = q.delivery_id AND u.lease_id = q.lease_id\n        AND",
+        "    u.delivery_id = q.delivery_id AND",
         "interleavings",
         "lapsed: record taken | claim",
     ),
@@ -61,11 +61,11 @@ MUTATIONS = (
         """{taken(":user", "p.device_id", where="k.lane = :lane AND NOT q.named", most=":most")}) q
         LIMIT :most
     ), unrouted AS (
-        UPDATE message_queue q SET device_id = 0,""",
+        UPDATE message_queue SET device_id = 0,""",
         """{taken(":user", "p.device_id", [0, 1], where="k.lane = :lane AND NOT q.named", most=":most")}) q
         LIMIT :most
     ), unrouted AS (
-        UPDATE message_queue q SET stage = 0, device_id = 0,""",
+        UPDATE message_queue SET stage = 0, device_id = 0,""",
         "interleavings",
         "released: switch off | pull of the other",
     ),
