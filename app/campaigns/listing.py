@@ -53,7 +53,7 @@ _WALK = text(f"""
                 ELSE 'given' END AS state
     FROM campaign_recipients r
     LEFT JOIN messages m ON m.id = r.message_id
-    LEFT JOIN message_queue q ON q.message_id = m.id
+    LEFT JOIN LATERAL (SELECT k.stage FROM message_queue k WHERE k.message_id = m.id LIMIT 1) q ON true
     WHERE r.campaign_id = :campaign AND r.place > :after ORDER BY r.place LIMIT :most
 """)  # noqa: S608 - names of states
 

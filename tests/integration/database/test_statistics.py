@@ -6,11 +6,13 @@ To it each way then costs the same, comparing each row with each too, for which 
 import importlib
 import pkgutil
 
+import psycopg
 import pytest
 from sqlalchemy import TextClause
 from sqlalchemy.dialects import postgresql
 
 import app
+from app.migrations.config import migrate
 
 ROWS = 20_000
 # What fills a table with rows that a task takes out.
@@ -76,25 +78,33 @@ def statements():
 
 
 @pytest.fixture
-def queues(sql):
-    """Both queues, full and, to the planner, empty."""
-    for queue, rows in QUEUES.items():
-        fill = f"INSERT INTO {queue} {rows} FROM generate_series(1, {ROWS}) n"
-        sql.execute(fill)
-        sql.execute(f"DELETE FROM {queue}")
-        sql.execute(f"VACUUM (ANALYZE, TRUNCATE off) {queue}")
-        known = sql.execute(f"SELECT reltuples, relpages > 0 FROM pg_class WHERE relname = '{queue}'").fetchone()
-        assert known == (0, True)
-        sql.execute(fill)
+def queues(servers, configured):
+    """A database in which nothing is known of other tables, and both queues are full and, to the planner, empty."""
+    with psycopg.connect(servers.postgres.url_of("postgres"), autocommit=True) as owner:
+        owner.execute("DROP DATABASE IF EXISTS queues")
+        owner.execute("CREATE DATABASE queues")
+        configured(DATABASE_URL=servers.postgres.url_of("queues"))
+        migrate()
+        with psycopg.connect(servers.postgres.url_of("queues"), autocommit=True) as sql:
+            for queue, rows in QUEUES.items():
+                fill = f"INSERT INTO {queue} {rows} FROM generate_series(1, {ROWS}) n"
+                sql.execute(f"ALTER TABLE {queue} SET (autovacuum_enabled = off)")
+                sql.execute(fill)
+                sql.execute(f"DELETE FROM {queue}")
+                sql.execute(f"VACUUM (ANALYZE, TRUNCATE off) {queue}")
+                sizes = f"SELECT reltuples, relpages > 0 FROM pg_class WHERE relname = '{queue}'"
+                assert sql.execute(sizes).fetchone() == (0, True)
+                sql.execute(fill)
+            yield sql
+        owner.execute("DROP DATABASE queues WITH (FORCE)")
 
 
-@pytest.mark.usefixtures("queues")
-def test_statements_are_led_to_their_rows_of_a_queue(sql):
+def test_statements_are_led_to_their_rows_of_a_queue(queues):
     """None reads all there is for a message or a call; they are planned once, as hot ones are."""
-    sql.execute("SET plan_cache_mode = force_generic_plan")
+    queues.execute("SET plan_cache_mode = force_generic_plan")
     known = statements()
     assert READERS.keys() <= known.keys()
-    unled = {name: scans for name, statement in known.items() if (scans := unled_scans(sql, statement))}
+    unled = {name: scans for name, statement in known.items() if (scans := unled_scans(queues, statement))}
     assert sorted(unled.keys() - READERS.keys()) == [], unled
 
 
