@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.campaigns import fleet
 from app.campaigns.models import Campaign
-from app.core.arrays import array, unnest
+from app.core.arrays import array, by_key, unnest
 from app.messages import steps
 from app.messages.dispatch import routing, waking
 from app.messages.models import QueueEntry
@@ -26,11 +26,11 @@ _TAKE = text(f"""
       AND q.device_id <> ALL ({array(BigInteger(), "fit")})
     ORDER BY q.message_id LIMIT :most FOR NO KEY UPDATE OF q SKIP LOCKED
 """)  # noqa: S608 - constants
-_MOVED, _IDS = unnest(QueueEntry.message_id, QueueEntry.device_id), array(QueueEntry.message_id, "message_id")
+_MOVED = unnest(QueueEntry.message_id, QueueEntry.device_id)
 _MOVE = text(f"""
     WITH moved AS (
         UPDATE message_queue q SET device_id = u.device_id, since = clock_timestamp()
-        FROM {_MOVED} WHERE q.message_id = u.message_id AND q.message_id = ANY({_IDS})
+        FROM {_MOVED} WHERE {by_key(QueueEntry.message_id)}
     )
     UPDATE messages m SET device_id = u.device_id, routed_at = clock_timestamp()
     FROM {_MOVED} WHERE m.id = u.message_id

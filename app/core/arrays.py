@@ -33,6 +33,15 @@ def unnest(*columns: Column, alias: str = "u", ordinality: str = "", **more: Col
     return f"unnest({arrays}){' WITH ORDINALITY' if ordinality else ''} AS {alias}({names})"
 
 
+def by_key(column: Column) -> str:
+    """SQL for a join of the column's table, `q`, with the rows of `unnest`, `u`, by its key.
+
+    The array leads to the key's index, as in `core.database.among`: a join alone may read all of the table.
+    """
+    key = column.key
+    return f"q.{key} = u.{key} AND q.{key} = ANY({array(column, key)})"
+
+
 def array(kind: Column | TypeEngine[Any], name: str) -> str:
     """SQL for one array parameter."""
     return f"CAST(:{name} AS {sql_type(kind)}[])"

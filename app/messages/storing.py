@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from app.accounts import usage
 from app.accounts.usage import UsageKind
 from app.core import metrics, outbound
-from app.core.arrays import array, arrays_of, columns_named, copy_rows, transposed, unnest
+from app.core.arrays import arrays_of, by_key, columns_named, copy_rows, transposed, unnest
 from app.core.database import interval
 from app.core.lanes import Lane
 from app.core.settings import get_settings
@@ -195,13 +195,13 @@ _ENTRY_COLUMNS = (
     QueueEntry.since,
     QueueEntry.valid_until,
 )
-_NUMBERS = text("SELECT nextval('messages_id_seq') FROM generate_series(1, :n)")
+_IDS = text("SELECT nextval('messages_id_seq') FROM generate_series(1, :n)")
 
 
 def copy_many(session: Session, messages: Sequence[NewMessage]) -> list[int]:
     """Store bulk messages, count them, and return the number of each, in their order."""
     now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
-    ids: list[int] = list(session.scalars(_NUMBERS, {"n": len(messages)}))
+    ids: list[int] = list(session.scalars(_IDS, {"n": len(messages)}))
     queued: list[tuple[Any, ...]] = []
 
     def rows() -> Iterator[tuple[Any, ...]]:
@@ -320,13 +320,12 @@ _WAITING_OR_HELD = (
     f"CASE WHEN EXISTS (SELECT FROM held_campaigns h WHERE h.campaign_id = {{}}) THEN {Stage.HELD}"
     f" ELSE {Stage.WAITING} END"
 )
-_IDS = array(QueueEntry.message_id, "message_id")
 _REROUTED = (QueueEntry.message_id, QueueEntry.device_id, QueueEntry.sim_slot, QueueEntry.valid_until)
 _REROUTE = text(f"""
     UPDATE message_queue q
     SET stage = {_WAITING_OR_HELD.format("q.campaign_id")}, device_id = u.device_id, since = clock_timestamp(),
         sim_slot = u.sim_slot, valid_until = u.valid_until, released_at = NULL, offered_at = NULL, accepted_at = NULL
-    FROM {unnest(*_REROUTED)} WHERE q.message_id = u.message_id AND q.message_id = ANY({_IDS})
+    FROM {unnest(*_REROUTED)} WHERE {by_key(QueueEntry.message_id)}
 """)  # noqa: S608 - names of columns
 
 
@@ -361,7 +360,7 @@ _ENQUEUE = text(f"""
 _CLOSING = (QueueEntry.message_id, QueueEntry.closes_at)
 _CLOSE = text(f"""
     UPDATE message_queue q SET closes_at = u.closes_at FROM {unnest(*_CLOSING)}
-    WHERE q.message_id = u.message_id AND q.message_id = ANY({_IDS}) AND q.due_at IS NULL
+    WHERE {by_key(QueueEntry.message_id)} AND q.due_at IS NULL
 """)  # noqa: S608 - names of columns
 
 

@@ -14,7 +14,7 @@ from uuid import UUID, uuid4
 from sqlalchemy import BigInteger, Integer, text
 from sqlalchemy.orm import Session
 
-from app.core.arrays import array, transposed, unnest
+from app.core.arrays import array, by_key, transposed, unnest
 from app.core.database import among, step_by_index
 from app.core.lanes import Lane
 from app.webhooks.guard import host_of
@@ -217,9 +217,7 @@ _MOVE = text(f"""
         UPDATE webhook_queue q
         SET url = u.url, origin = u.origin, lease_id = NULL, lease_until = NULL, next_attempt_at = clock_timestamp()
         FROM {unnest(WebhookQueueEntry.delivery_id, WebhookQueueEntry.url, WebhookQueueEntry.origin)}
-        WHERE q.delivery_id = u.delivery_id
-          AND q.delivery_id = ANY({array(WebhookQueueEntry.delivery_id, "delivery_id")})
-        RETURNING u.delivery_id, u.url
+        WHERE {by_key(WebhookQueueEntry.delivery_id)} RETURNING u.delivery_id, u.url
     )
     UPDATE webhook_deliveries d SET url = m.url FROM moved m WHERE d.id = m.delivery_id
 """)  # noqa: S608 - names of columns

@@ -10,7 +10,7 @@ import structlog
 from sqlalchemy import Boolean, Float, text
 from sqlalchemy.orm import Session
 
-from app.core.arrays import array, columns_named, transposed, unnest
+from app.core.arrays import by_key, columns_named, transposed, unnest
 from app.core.database import among
 from app.core.lanes import Lane
 from app.webhooks.claims import BREAKER_FAILURES, Call, Target
@@ -46,10 +46,7 @@ _ATTEMPTS = text(f"""
 """)  # noqa: S608 - names of columns
 
 _LEASE = (WebhookQueueEntry.delivery_id, WebhookQueueEntry.lease_id)
-_IS_MINE = f"""
-    u.delivery_id = q.delivery_id AND u.lease_id = q.lease_id
-        AND q.delivery_id = ANY({array(WebhookQueueEntry.delivery_id, "delivery_id")})
-"""
+_IS_MINE = f"{by_key(WebhookQueueEntry.delivery_id)} AND u.lease_id = q.lease_id"
 # A delivery that was accepted at its first call is not written again: that it no longer waits says so.
 _FINISH = text(f"""
     WITH mine AS (

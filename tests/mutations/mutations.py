@@ -42,8 +42,8 @@ MUTATIONS = (
     Mutation(
         "end a webhook by whoever called last, whose lease it is or not",
         "app/webhooks/records.py",
-        "    u.delivery_id = q.delivery_id AND u.lease_id = q.lease_id\n        AND",
-        "    u.delivery_id = q.delivery_id AND",
+        '_IS_MINE = f"{by_key(WebhookQueueEntry.delivery_id)} AND u.lease_id = q.lease_id"',
+        '_IS_MINE = f"{by_key(WebhookQueueEntry.delivery_id)}"',
         "interleavings",
         "lapsed: record taken | claim",
     ),

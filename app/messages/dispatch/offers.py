@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Boolean, Integer, Row, text
 from sqlalchemy.orm import Session
 
-from app.core.arrays import array, unnest
+from app.core.arrays import by_key, unnest
 from app.core.database import among
 from app.core.lanes import Lane
 from app.core.settings import get_settings
@@ -83,7 +83,7 @@ _CLAIM_CHOSEN = text(f"""
     SET stage = {Stage.RELEASED}, released_at = :now, offered_at = :now, sim_slot = u.sim_slot,
         valid_until = COALESCE(q.valid_until, CAST(:now AS timestamptz) + CAST(:validity AS interval))
     FROM {unnest(QueueEntry.message_id, QueueEntry.sim_slot)}
-    WHERE q.message_id = u.message_id AND q.message_id = ANY({array(QueueEntry.message_id, "message_id")})
+    WHERE {by_key(QueueEntry.message_id)}
     RETURNING q.message_id, q.campaign_id, q.device_id, q.lane, q.sim_slot, q.valid_until, q.cancelling, true AS new
 """)  # noqa: S608 - constants
 

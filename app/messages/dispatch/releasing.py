@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.accounts import hours
 from app.core import outbound
 from app.core.allowed_hours import Keeper, common_window
-from app.core.arrays import array, transposed, unnest
+from app.core.arrays import by_key, transposed, unnest
 from app.core.database import among
 from app.core.lanes import Lane
 from app.core.task_names import TaskName
@@ -53,7 +53,7 @@ _SETTLE = text(f"""
             since = CASE WHEN q.stage = u.stage THEN q.since ELSE clock_timestamp() END,
             valid_until = q.valid_until + (COALESCE(u.due_at, u.now) - COALESCE(q.due_at, u.now))
         FROM {unnest(*_SETTLED, now=DateTime(timezone=True))}
-        WHERE q.message_id = u.message_id AND q.message_id = ANY({array(QueueEntry.message_id, "message_id")})
+        WHERE {by_key(QueueEntry.message_id)}
         RETURNING q.message_id, q.valid_until
     )
     UPDATE messages m SET valid_until = settled.valid_until

@@ -9,7 +9,7 @@ from sqlalchemy import Integer, text
 from sqlalchemy.orm import Session
 
 from app.core import metrics, outbound
-from app.core.arrays import array, unnest
+from app.core.arrays import by_key, unnest
 from app.core.database import interval
 from app.core.lanes import Lane
 from app.core.task_names import TaskName
@@ -91,11 +91,11 @@ _LAST_PHONES = text("""
     WHERE m.id = ANY(:messages)
 """)
 
-_ROUTED, _IDS = unnest(QueueEntry.message_id, QueueEntry.device_id), array(QueueEntry.message_id, "message_id")
+_ROUTED = unnest(QueueEntry.message_id, QueueEntry.device_id)
 _ASSIGN = text(f"""
     WITH routed AS (
         UPDATE message_queue q SET device_id = u.device_id, since = clock_timestamp()
-        FROM {_ROUTED} WHERE q.message_id = u.message_id AND q.message_id = ANY({_IDS})
+        FROM {_ROUTED} WHERE {by_key(QueueEntry.message_id)}
     )
     UPDATE messages m SET device_id = u.device_id, routed_at = clock_timestamp()
     FROM {_ROUTED} WHERE m.id = u.message_id
