@@ -118,7 +118,7 @@ def _ask(url: str, id_token: str) -> dict[str, Any]:
         if answer.status_code in _REJECTED:
             raise _invalid()
         claims = answer.json() if answer.is_success else None
-    except (HTTPError, InvalidURL, ValueError) as error:
+    except (HTTPError, InvalidURL, ValueError, RecursionError) as error:
         log.warning("Google cannot be reached", error=type(error).__name__)
         raise _unavailable() from error
     if not isinstance(claims, dict):

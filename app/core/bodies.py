@@ -215,17 +215,38 @@ def _multipart(raw: bytes, content_type: str) -> Iterable[tuple[str, str]]:
 
 def unflatten(fields: Iterable[tuple[str, str]]) -> dict[str, Any]:
     """A form's fields as the object their names describe: `recipients[0][number]`, `abilities[]`."""
-    root: dict[str, Any] = {}
+    root = _Node()
     for name, value in fields:
         *parents, last = _steps(name)
         node = root
         for step in parents:
-            child = node.setdefault(_place(node, step), {})
-            if not isinstance(child, dict):
-                child = node[step] = {}
-            node = child
-        node[_place(node, last)] = value
+            node = node.child(step)
+        node[node.place(last)] = value
     return {key: _with_lists(child) for key, child in root.items()}
+
+
+class _Node(dict[str, Any]):
+    """An object or a list of a form; `[]` is the place behind the highest index, as PHP counts."""
+
+    __slots__ = ("_next",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._next = 0
+
+    def place(self, step: str) -> str:
+        if not step:
+            step = str(self._next)
+        if _is_index(step):
+            self._next = max(self._next, int(step) + 1)
+        return step
+
+    def child(self, step: str) -> "_Node":
+        place = self.place(step)
+        found = self.get(place)
+        if not isinstance(found, _Node):
+            found = self[place] = _Node()
+        return found
 
 
 def _steps(name: str) -> Iterator[str]:
@@ -240,14 +261,14 @@ def _steps(name: str) -> Iterator[str]:
     yield from steps
 
 
-def _place(node: Mapping[str, Any], step: str) -> str:
-    return step or str(len(node))
+def _is_index(step: str) -> bool:
+    return step.isascii() and step.isdigit() and len(step) < 10  # noqa: PLR2004 - 9 digits
 
 
 def _with_lists(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     children = {key: _with_lists(child) for key, child in value.items()}
-    if children and all(key.isascii() and key.isdigit() and len(key) < 10 for key in children):  # noqa: PLR2004 - an index
+    if children and all(map(_is_index, children)):
         return [children[key] for key in sorted(children, key=int)]
     return children

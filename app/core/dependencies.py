@@ -15,7 +15,7 @@ from app.core.heavy import Heavy
 from app.core.links import base_url
 from app.core.pages import MAX_PER_PAGE, PER_PAGE, Paging, page_number
 from app.core.throttling import hit, network
-from app.core.validation import Model, read
+from app.core.validation import Integer, Model, read
 
 
 def get_session() -> Iterator[Session]:
@@ -30,7 +30,7 @@ SessionDep = Annotated[Session, Depends(get_session, scope="function")]
 def _paging(
     request: Request,
     page: Annotated[int, BeforeValidator(page_number), Query(description="From 1; invalid values mean page 1")] = 1,
-    per_page: Annotated[int, Query(ge=1, le=MAX_PER_PAGE, description="Items per page")] = PER_PAGE,
+    per_page: Annotated[Integer, Query(ge=1, le=MAX_PER_PAGE, description="Items per page")] = PER_PAGE,
 ) -> Paging:
     query = request.scope["query_string"].decode("latin-1")
     others = tuple(pair for pair in parse_qsl(query, keep_blank_values=True) if pair[0] != "page")

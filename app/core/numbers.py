@@ -12,8 +12,8 @@ _E164 = re.compile(r"\+[1-9][0-9]{6,14}")
 _SEPARATORS = re.compile(r"[\-.()]+")
 _DIGITS = re.compile(r"\+?[0-9]+")
 _NATIONAL = re.compile(r"[0-9]{3,17}")
-# A spreadsheet's number: digits without any separator, and a fraction.
-_DECIMAL = re.compile(r"(\+?[0-9]{7,})[.,]([0-9]+)")
+# A spreadsheet's number: digits without any separator or blank, and a fraction too short for a group of digits.
+_DECIMAL = re.compile(r"(\+?[0-9]{7,})[.,]([0-9]{1,2})")
 _SCIENTIFIC = re.compile(r"\+?[0-9]+([.,][0-9]+)?[eE]\+?[0-9]+")
 # "+44 (0)20 …": the zero that is dialled at home only, or in some countries always.
 _TRUNK_ZERO = "(0)"
@@ -31,7 +31,7 @@ def normalize_number(text: str, region: str | None = None) -> str | None:
     if _E164.fullmatch(text):
         return text
     cleaned = _clean(text)
-    if decimal := _DECIMAL.fullmatch(cleaned):
+    if decimal := _decimal(text, cleaned):
         if decimal[2].strip("0"):
             return None
         cleaned = decimal[1]
@@ -60,7 +60,7 @@ def explain_refusal(text: str, region: str | None = None) -> str:
             "The spreadsheet rounded this number: its last digits are lost. Format the column as text.",
         ),
         (
-            (decimal := _DECIMAL.fullmatch(cleaned)) and decimal[2].strip("0"),
+            (decimal := _decimal(text, cleaned)) and decimal[2].strip("0"),
             "The phone number has a decimal fraction.",
         ),
         (not _DIGITS.fullmatch(number), "The phone number contains characters that are not digits."),
@@ -94,6 +94,10 @@ def _clean(text: str) -> str:
         for character in text.translate(_FULL_WIDTH)
         if (category := unicodedata.category(character)) not in {"Cf", "Zs"} and not character.isspace()
     )
+
+
+def _decimal(text: str, cleaned: str) -> re.Match[str] | None:
+    return _DECIMAL.fullmatch(cleaned) if len(text.split()) == 1 else None
 
 
 def _parse(number: str, region: str | None) -> str | None:

@@ -137,7 +137,8 @@ def test_not_configured(api, configured):
 
 
 @pytest.mark.parametrize(
-    ("status", "body"), [(500, None), (404, None), (302, None), (200, b"<html>"), (200, b"[]"), (200, b"\xff")]
+    ("status", "body"),
+    [(500, None), (404, None), (302, None), (200, b"<html>"), (200, b"[]"), (200, b"[" * 100_000), (200, b"\xff")],
 )
 def test_google_that_talks_nonsense(api, google, status, body):
     google.status, google.body = status, body

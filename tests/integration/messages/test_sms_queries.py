@@ -135,6 +135,7 @@ def test_filters(api, get, ali, other, sql):
         ({"status[]": "pending"}, {"status": ["The selected status is invalid."]}),
         ({"number[0]": "+1"}, {"number": ["The number field must be a string."]}),
         ({"per_page": "0"}, {"per_page": ["The per page field must be at least 1."]}),
+        ({"per_page": "1_0"}, {"per_page": ["The per page field must be an integer."]}),
         ({"from": "soon"}, {"from": ["The from field must be a valid date."]}),
         ({"from": "2026-06-02", "to": "2026-06-01"}, {"to": ["The to field must be a date after or equal to from."]}),
         (

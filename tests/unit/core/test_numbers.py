@@ -23,6 +23,12 @@ from app.core.numbers import explain_refusal, is_region, normalize_number
         ("+998901234567,00", None, "+998901234567"),
         ("998901112233.0", "UZ", "+998901112233"),
         ("015112345678.0", "DE", "+4915112345678"),
+        # A person's last group of digits is none.
+        ("+1 202 555.0000", None, "+12025550000"),
+        ("+1 202 555.0100", None, "+12025550100"),
+        ("+1202555.0000", None, "+12025550000"),
+        ("+9989011122 .00", None, "+998901112200"),
+        ("+49 89 1234567.0", None, "+498912345670"),
         # The zero that is dialled at home, and the country that always dials it.
         ("+44 (0)20 7946 0958", None, "+442079460958"),
         ("+49 (0) 30 123456", None, "+4930123456"),
