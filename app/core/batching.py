@@ -26,7 +26,8 @@ MAX_BATCH_ITEMS = 1000
 MAX_WAITING = 2000
 WAIT_SECONDS = 5.0
 # Callers that were just answered are about to call again. A transaction costs milliseconds, so a busy queue waits until
-# as many have, at most this long; a call that comes alone never does.
+# they have, at most this long, even where others wait already: else the callers part into two halves that take turns. A
+# call that comes alone never waits.
 PEER_WAIT_SECONDS = 0.004
 EXPIRE_SECONDS = 1.0
 # Where items are tried one after the other, each holds what it locked until the last is done.
@@ -126,8 +127,8 @@ class Batcher(Generic[Item, Outcome]):
             self._waiting.extendleft(reversed(again))
             if len(again) == len(batch):
                 await asyncio.sleep(0.01)
-            elif len(batch) > 1 and len(self._waiting) < len(batch):
-                await self._wait_for_peers(len(batch))
+            elif len(batch) > 1:
+                await self._wait_for_peers(len(self._waiting) + len(batch))
 
     async def _wait_for_peers(self, expected: int) -> None:
         """Return when `expected` items wait, or the time for it is over."""

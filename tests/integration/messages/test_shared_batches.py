@@ -108,3 +108,32 @@ async def test_a_queue_waits_for_those_it_has_just_answered_and_no_longer(draw, 
     for task in callers:
         task.cancel()
     assert sizes[-1] == 6, "all of them, each time"
+
+
+async def test_callers_in_two_halves_come_to_share_a_batch(draw, monkeypatch):
+    monkeypatch.setattr(batching, "PEER_WAIT_SECONDS", 1000)
+    sizes: list[int] = []
+    others_came = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def accept(session, sends):
+        sizes.append(len(sends))
+        if sizes == [3]:
+            asyncio.run_coroutine_threadsafe(others_came.wait(), loop).result(10)
+        return intake.accept(session, sends)
+
+    batcher = Batcher("accept", accept, intake.is_one_statement)
+
+    async def caller(times: int) -> None:
+        for _ in range(times):
+            await batcher.submit(draw(1)[0])
+
+    first = [asyncio.create_task(caller(2)) for _ in range(3)]
+    while not sizes:
+        await asyncio.sleep(0)
+    second = [asyncio.create_task(caller(1)) for _ in range(3)]
+    await asyncio.sleep(0)
+    others_came.set()
+    async with asyncio.timeout(10):
+        await asyncio.gather(*first, *second)
+    assert sizes == [3, 6]
