@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from app.campaigns import eligibility
 from app.campaigns.models import Campaign
+from app.campaigns.rate import interval
 from app.campaigns.recipient_schemas import DryRunPhone
 from app.core.allowed_hours import OF_ACCOUNT, OF_RECIPIENT, Keeper
 from app.core.arrays import array
@@ -159,11 +160,11 @@ def ends_at(
             if (month := months[phone.id]) is not None:
                 months[phone.id] = max(month - int(sent * each), 0)
         if campaign.rate_per_minute:
-            total = min(total, campaign.rate_per_minute / 60 * seconds)
+            total = min(total, timedelta(seconds=seconds) / interval(campaign.rate_per_minute))
         if total >= left:
             rate = sum(phone.per_second for phone in phones)
             if campaign.rate_per_minute:
-                rate = min(rate, campaign.rate_per_minute / 60)
+                rate = min(rate, timedelta(seconds=1) / interval(campaign.rate_per_minute))
             return _within(spans, left / rate)
         left -= total
         at += _DAY

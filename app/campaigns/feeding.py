@@ -15,7 +15,7 @@ from typing import NamedTuple
 from sqlalchemy import Integer, text
 from sqlalchemy.orm import Session
 
-from app.campaigns import eligibility, fleet, rules
+from app.campaigns import eligibility, fleet, rate, rules
 from app.campaigns.eligibility import Candidate
 from app.campaigns.fleet import Choice, Phone
 from app.campaigns.models import Campaign, CampaignLeftOut, CampaignRecipient
@@ -37,8 +37,8 @@ from app.messages.states import Event
 
 # How soon a running campaign is looked at again by itself; phones that run low see to it earlier.
 LOOK_EVERY = timedelta(seconds=2)
-# One with a rate gets what that allows for so long.
-RATED_EVERY = timedelta(seconds=1)
+# One with a rate is looked at by each tick, which come once a second: it is due a little before.
+RATED_EVERY = timedelta(seconds=0.5)
 WAITS_FOR_PHONES = timedelta(seconds=10)
 MAX_RETRIED = 500
 MAX_LISTED = 10_000
@@ -86,7 +86,9 @@ def feed(
 
 def _asked(session: Session, campaign: Campaign, counts: Counts, now: datetime) -> Fed:
     opening = eligibility.opening(session, campaign, now)
-    wanted = min(_allowed_by_rate(campaign, counts.waiting, now), fleet.MAX_STOCK)
+    wanted = fleet.MAX_STOCK
+    if campaign.rate_per_minute is not None:
+        wanted = min(wanted, rate.allowed(campaign, campaign.rate_per_minute, counts.waiting, now))
     most = rules.first(campaign)
     if most is not None:
         wanted = min(wanted, max(0, most - (counts.recipients - counts.not_made)))
@@ -96,26 +98,6 @@ def _asked(session: Session, campaign: Campaign, counts: Counts, now: datetime) 
     closed = wanted == 0 and opening.until is not None and opening.until > now + WAITS_FOR_PHONES
     campaign.next_look_at = now + (WAITS_FOR_PHONES if closed else LOOK_EVERY)
     return Fed(campaign, fleet.choice_of(campaign), counts.waiting, wanted, opening.zones, opening.closings)
-
-
-def _burst(rate: int) -> int:
-    """How many messages may be made at once at so many a minute."""
-    return max(1, int(rate * RATED_EVERY.total_seconds() / 60))
-
-
-def _cost(rate: int) -> timedelta:
-    """The time that one message takes of the rate: with two bursts in it no minute has more than the rate."""
-    return timedelta(minutes=1) / (rate - 2 * (_burst(rate) - 1))
-
-
-def _allowed_by_rate(campaign: Campaign, waiting: int, now: datetime) -> int:
-    """How many more messages the campaign's rate allows now. What waits while no phone takes it must not gather."""
-    rate = campaign.rate_per_minute
-    if rate is None:
-        return fleet.MAX_STOCK
-    start = max(campaign.next_slot_at or now, now)
-    free = int((now + _burst(rate) * _cost(rate) - start) / _cost(rate))
-    return max(0, min(free, 2 * _burst(rate) - waiting))
 
 
 def _rooms(fed: Sequence[Fed], phones: Sequence[Phone], now: datetime) -> dict[int, int]:
@@ -231,15 +213,15 @@ def _make(
         return 0
     named = _named(campaigns, new, phones)
     placed = placing.place_many(session, user_id, phones, named.count(None))
-    rates = {phone["id"]: phone["sms_rate"] for phone in phones}
-    rate = account_rate(session, user_id) if None in named else Decimal()
+    prices = {phone["id"]: phone["sms_rate"] for phone in phones}
+    price = account_rate(session, user_id) if None in named else Decimal()
     makers = {number: _maker(campaign) for number, campaign in campaigns.items()}
     turns = iter(placed)
     messages = [
         makers[one.candidate.campaign_id](
             one,
             device or next(turns, None),
-            rates.get(device, rate) if device else rate,
+            prices.get(device, price) if device else price,
             _closing(closings[one.candidate.campaign_id], one.candidate.zone),
             named=device is not None,
         )
@@ -300,7 +282,7 @@ def _maker(campaign: Campaign) -> Callable[..., storing.NewMessage]:
     ignores_opt_out = False
 
     def make(
-        new: _New, device: int | None, rate: Decimal, closes_at: datetime | None, *, named: bool
+        new: _New, device: int | None, usual: Decimal, closes_at: datetime | None, *, named: bool
     ) -> storing.NewMessage:
         body = new.text
         if body not in parts:
@@ -308,7 +290,7 @@ def _maker(campaign: Campaign) -> Callable[..., storing.NewMessage]:
         length, encoding = parts[body]
         # By place, as the fields stand.
         return storing.NewMessage(
-            uuid7(), user, device, named, new.candidate.number, body, rate if price is None else price, my_id,
+            uuid7(), user, device, named, new.candidate.number, body, usual if price is None else price, my_id,
             callback_url, sim_slot, length, encoding, number, ignores_opt_out, validity, None, None, closes_at,
         )  # fmt: skip
 
@@ -336,10 +318,10 @@ def _retry(
 
 def _note(session: Session, fed: Sequence[Fed], now: datetime) -> None:
     for one in fed:
-        rate = one.campaign.rate_per_minute
-        if rate is not None and one.taken:
-            start = max(one.campaign.next_slot_at or now, now)
-            one.campaign.next_slot_at = start + len(one.taken) * _cost(rate)
-        if rate is not None and one.campaign.next_look_at == now + LOOK_EVERY:
+        if one.campaign.rate_per_minute is None:
+            continue
+        if one.taken:
+            rate.spend(one.campaign, one.campaign.rate_per_minute, len(one.taken), now)
+        if one.campaign.next_look_at == now + LOOK_EVERY:
             one.campaign.next_look_at = now + RATED_EVERY
     session.flush()

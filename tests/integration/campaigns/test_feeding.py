@@ -53,7 +53,7 @@ def test_a_rate_is_kept(phone, campaign, ask, look, counts, sql):
     ask(number, "start")
     look()
     look()
-    assert 10 <= counts(number)["waiting"] <= 20, "a second's worth, and never more than two wait"
+    assert 10 <= counts(number)["waiting"] <= 20, "two seconds' worth, and no more than that waits"
     began, made = time.monotonic(), 10
     for _ in range(30):
         sql.execute("UPDATE campaigns SET next_slot_at = next_slot_at - interval '1 second'")

@@ -1,6 +1,7 @@
 """Sends that share a transaction: written once whatever becomes of it, and gathered while their callers are busy."""
 
 import asyncio
+import threading
 
 import pytest
 from sqlalchemy import text
@@ -113,13 +114,14 @@ async def test_a_queue_waits_for_those_it_has_just_answered_and_no_longer(draw, 
 async def test_callers_in_two_halves_come_to_share_a_batch(draw, monkeypatch):
     monkeypatch.setattr(batching, "PEER_WAIT_SECONDS", 1000)
     sizes: list[int] = []
-    others_came = asyncio.Event()
+    begun = asyncio.Event()
+    others_came = threading.Event()
     loop = asyncio.get_running_loop()
 
     def accept(session, sends):
         sizes.append(len(sends))
-        if sizes == [3]:
-            asyncio.run_coroutine_threadsafe(others_came.wait(), loop).result(10)
+        loop.call_soon_threadsafe(begun.set)
+        assert others_came.wait(10)
         return intake.accept(session, sends)
 
     batcher = Batcher("accept", accept, intake.is_one_statement)
@@ -129,8 +131,7 @@ async def test_callers_in_two_halves_come_to_share_a_batch(draw, monkeypatch):
             await batcher.submit(draw(1)[0])
 
     first = [asyncio.create_task(caller(2)) for _ in range(3)]
-    while not sizes:
-        await asyncio.sleep(0)
+    await begun.wait()
     second = [asyncio.create_task(caller(1)) for _ in range(3)]
     await asyncio.sleep(0)
     others_came.set()
