@@ -18,7 +18,7 @@ from app.campaigns.states import ALLOWED, CampaignStatus, PausedBy, RecipientSta
 from app.campaigns.texts import template_of
 from app.core import outbound
 from app.core.database import among, interval
-from app.core.errors import Refused
+from app.core.errors import Invalid, Refused
 from app.core.refusals import CAMPAIGN_NOT_ALLOWED, END_HAS_PASSED, NO_RECIPIENTS, NOTHING_TO_RETRY
 from app.core.task_names import TaskName
 from app.devices import versions
@@ -49,6 +49,7 @@ _DONE = {
     Verb.RETRY: "retried",
 }
 _HOLD = text("INSERT INTO held_campaigns (campaign_id) VALUES (:id) ON CONFLICT DO NOTHING")
+# Waits for those who have seen that it is held and are writing what they hold: the next statement finds it.
 _LET_GO = text("DELETE FROM held_campaigns WHERE campaign_id = :id")
 
 
@@ -86,6 +87,16 @@ def start(session: Session, campaign: Campaign, at: datetime | None) -> None:
         _run(session, campaign, now)
     session.flush()
     audit.record(session, Action.CAMPAIGN_STARTED, campaign.user_id, campaign.id, recipients=campaign.recipients)
+
+
+def reschedule(session: Session, campaign: Campaign) -> None:
+    """Let the locked scheduled campaign start at its new `start_at`. Raises `Refused` and `Invalid`."""
+    if campaign.start_at is None:
+        raise Invalid({"start_at": ["The start at field is required once the campaign is scheduled."]})
+    now = clock(session)
+    _refuse_past_end(campaign, max(campaign.start_at, now))
+    campaign.next_look_at = campaign.start_at
+    session.flush()
 
 
 def _refuse_past_end(campaign: Campaign, now: datetime) -> None:
@@ -154,10 +165,12 @@ def resume(session: Session, campaign: Campaign) -> None:
         campaign.canary_passed = True
     campaign.newest_results = ""
     _run(session, campaign, now)
-    session.execute(_LET_GO, {"id": campaign.id})
+    let_go(session, campaign)
     audit.record(session, Action.CAMPAIGN_RESUMED, campaign.user_id, campaign.id)
     places = {(row.user_id, row.device_id) for row in session.execute(_RELEASE, {"id": campaign.id})}
     waking.wake_or_route(session, places)
+    # The hours of some may have begun or ended meanwhile: they are judged before they are given out.
+    outbound.nudge(session, TaskName.RELEASE)
     session.flush()
 
 
@@ -271,6 +284,8 @@ def stop_all(session: Session, user_id: int, before: datetime) -> None:
     session.execute(_STOP_ALL, {"user": user_id, "before": before})
 
 
+# As `_LET_GO` waits, before the queue's rows are locked, which those who saw it may wait for.
+_KEEP_HELD = text("SELECT FROM held_campaigns WHERE campaign_id = :id FOR UPDATE")
 _NOT_GIVEN = text(f"""
     SELECT message_id FROM message_queue WHERE campaign_id = :id AND stage IN ({Stage.WAITING}, {Stage.HELD})
     ORDER BY message_id LIMIT :most
@@ -292,6 +307,7 @@ _ANY_LEFT = text("SELECT EXISTS (SELECT FROM message_queue WHERE campaign_id = :
 
 def _withdraw(session: Session, campaign: Campaign) -> bool:
     """What no phone was given is cancelled; for what phones have they are asked, as for a single message."""
+    session.execute(_KEEP_HELD, {"id": campaign.id})
     waiting = session.scalars(_NOT_GIVEN, {"id": campaign.id, "most": BATCH_SIZE}).all()
     transitions.apply(session, [Change(number, Event.WITHDRAWN) for number in waiting])
     if len(waiting) == BATCH_SIZE:
@@ -312,11 +328,22 @@ def _withdraw(session: Session, campaign: Campaign) -> bool:
     return False
 
 
+def is_in_queue(session: Session, campaign: Campaign) -> bool:
+    """Whether messages of it are still to be sent or cancelled."""
+    left: bool = session.scalar(_ANY_LEFT, {"id": campaign.id})
+    return left
+
+
+def let_go(session: Session, campaign: Campaign) -> None:
+    """Hold nothing back of the locked campaign any more."""
+    session.execute(_LET_GO, {"id": campaign.id})
+
+
 def _close(session: Session, campaign: Campaign) -> None:
     """Nothing of it is held back any more once nothing of it can come to wait again."""
-    if session.scalar(_ANY_LEFT, {"id": campaign.id}):
+    if is_in_queue(session, campaign):
         campaign.next_look_at = clock(session) + LOOKS_FOR_STRAGGLERS
     else:
-        session.execute(_LET_GO, {"id": campaign.id})
+        let_go(session, campaign)
         campaign.next_look_at = None
     session.flush()

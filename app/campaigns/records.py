@@ -9,17 +9,18 @@ from sqlalchemy.orm import Session
 from app.accounts import audit
 from app.accounts.audit import Action
 from app.accounts.principals import Principal, hold, require
-from app.campaigns import progress
+from app.campaigns import life, progress
 from app.campaigns.models import Campaign, CampaignLeftOut, CampaignMinute, CampaignRecipient, CampaignTotal
 from app.campaigns.schemas import CampaignChange, CampaignDetail, CampaignDraft, CampaignFilter, CampaignOut
 from app.campaigns.sentences import sentence
-from app.campaigns.states import AT_REST, OPEN, RecipientState
+from app.campaigns.states import AT_REST, OPEN, CampaignStatus, RecipientState
 from app.core.errors import Invalid, NotFound, Refused
 from app.core.owned import find_owned, rows_of_page
 from app.core.pages import Page, Paging
-from app.core.refusals import ONLY_AT_REST
+from app.core.refusals import ONLY_AT_REST, STILL_CANCELLING
 from app.core.validation import row_id
 from app.messages import templates
+from app.messages.dispatch import releasing
 
 MODEL = "Campaign"
 ACTIVE = "active"
@@ -91,6 +92,10 @@ def change(session: Session, user: Principal, campaign: Campaign, wanted: Campai
     _refuse_callback(user, wanted)
     for name, value in _columns(session, user.user_id, wanted, given).items():
         setattr(campaign, name, value)
+    if "start_at" in given and campaign.status == CampaignStatus.SCHEDULED:
+        life.reschedule(session, campaign)
+    if "hours" in given and campaign.status not in OPEN:
+        releasing.reevaluate_campaign(session, campaign.id)
     campaign.updated_at = session.execute(select(func.clock_timestamp())).scalar_one()
     session.flush()
 
@@ -176,6 +181,9 @@ def remove(session: Session, campaign: Campaign) -> None:
     """Delete the locked campaign; its messages stay. Raises `Refused` for one that is under way."""
     if campaign.status not in AT_REST:
         raise Refused(ONLY_AT_REST)
+    life.let_go(session, campaign)
+    if life.is_in_queue(session, campaign):
+        raise Refused(STILL_CANCELLING)
     session.execute(_UNHURRIED)
     for table in (CampaignRecipient, CampaignLeftOut, CampaignTotal, CampaignMinute):
         session.execute(delete(table).where(table.campaign_id == campaign.id))

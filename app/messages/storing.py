@@ -315,9 +315,10 @@ def recall(session: Session, message_ids: Sequence[int]) -> None:
         )
 
 
-# What comes to wait again while its campaign is paused.
+# What comes to wait again while its campaign is paused. The lock is for who lets the campaign go: they wait for those
+# who saw it held, and find what these wrote.
 _WAITING_OR_HELD = (
-    f"CASE WHEN EXISTS (SELECT FROM held_campaigns h WHERE h.campaign_id = {{}}) THEN {Stage.HELD}"
+    f"CASE WHEN EXISTS (SELECT FROM held_campaigns h WHERE h.campaign_id = {{}} FOR KEY SHARE) THEN {Stage.HELD}"
     f" ELSE {Stage.WAITING} END"
 )
 _REROUTED = (QueueEntry.message_id, QueueEntry.device_id, QueueEntry.sim_slot, QueueEntry.valid_until)

@@ -207,6 +207,7 @@ def _set_url(world: World, url: str | None) -> None:
 
 
 _CAMPAIGN = {"campaign queued", "campaign routed", "campaign released", "campaign paused"}
+_PAUSED = {"campaign paused and due", "campaign paused at phones", "campaign paused after failures"}
 _WITH_A_PHONE = {"released", "accepted", "recalled", "sent", "unreported", "uncertain", "campaign released"}
 _PENDING = {"queued", "routed", "released", "accepted", "recalled", "overdue", "unreported", "scheduled"} | _CAMPAIGN
 _POSTED = {"sent", "claimed", "lapsed", "given up"}
@@ -230,10 +231,14 @@ OPERATIONS = [
         ("report taken", _WITH_A_PHONE, partial(_report, state="Processed")),
         ("report sent", _WITH_A_PHONE, partial(_report, state="Sent")),
         ("report delivered", _WITH_A_PHONE | {"claimed"}, partial(_report, state="Delivered")),
-        ("report failed", _WITH_A_PHONE, partial(_report, state="Failed", error=NO_SERVICE)),
+        (
+            "report failed",
+            _WITH_A_PHONE | {"campaign paused at phones"},
+            partial(_report, state="Failed", error=NO_SERVICE),
+        ),
         ("report cancelled", {"recalled"}, partial(_report, state="Cancelled")),
         ("cancel", _PENDING, _cancel),
-        ("retry", {"failed", "uncertain"}, _retry),
+        ("retry", {"failed", "uncertain", "campaign paused after failures"}, _retry),
         ("expire", {"overdue", "unreported"}, _expire),
         ("switch off", {"queued", "routed", "released", "overdue", "campaign routed"}, _switch_off),
         ("remove phone", {"routed", "released"}, _remove),
@@ -241,12 +246,12 @@ OPERATIONS = [
         ("owner says sent", {"routed", "released", "accepted"}, partial(_change, event=Event.SENT)),
         ("owner says failed", {"routed", "released", "accepted"}, partial(_change, event=Event.FAILED)),
         ("delete", _PENDING | {"sent", "failed", "uncertain"}, partial(_change, event=Event.DELETED)),
-        ("release", {"scheduled"}, _release),
+        ("release", {"scheduled", "campaign paused and due"}, _release),
         ("reschedule", {"scheduled"}, _reschedule),
         ("opt out", {"queued", "routed", "released", "scheduled", "campaign", "campaign routed"}, _opt_out),
         ("look after campaigns", {"campaign", "campaign failed"} | _CAMPAIGN, _look),
         ("pause", {"campaign", "campaign failed"} | _CAMPAIGN, _pause),
-        ("resume", {"campaign paused"}, _resume),
+        ("resume", {"campaign paused"} | _PAUSED, _resume),
         ("cancel campaign", {"campaign", "campaign failed"} | _CAMPAIGN, _cancel_campaign),
         ("retry campaign", {"campaign failed"}, _retry_campaign),
         ("fold campaigns", {"campaign released", "campaign failed"}, _fold_campaigns),

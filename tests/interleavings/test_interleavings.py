@@ -66,6 +66,12 @@ campaign routed: pause | pull
 campaign routed: pull | pause
 campaign routed: cancel campaign | pull
 campaign paused: resume | pause
+campaign paused and due: release | resume
+campaign paused and due: resume | release
+campaign paused at phones: report failed | resume
+campaign paused at phones: resume | report failed
+campaign paused after failures: retry | resume
+campaign paused after failures: resume | retry
 campaign failed: retry campaign | look after campaigns
 campaign failed: look after campaigns | retry campaign
 """

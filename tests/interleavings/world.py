@@ -617,6 +617,26 @@ def _campaign_failed(world: World, session: Session) -> None:
 
 def _campaign_paused(world: World, session: Session) -> None:
     _campaign_routed(world, session)
+    _pause(world, session)
+
+
+def _campaign_paused_and_due(world: World, session: Session) -> None:
+    """What its hours held when it was paused, and let go now."""
+    _campaign_paused(world, session)
+    session.execute(text("UPDATE message_queue SET due_at = clock_timestamp(), closes_at = clock_timestamp()"))
+
+
+def _campaign_paused_at_phones(world: World, session: Session) -> None:
+    _campaign_released(world, session)
+    _pause(world, session)
+
+
+def _campaign_paused_after_failures(world: World, session: Session) -> None:
+    _campaign_failed(world, session)
+    _pause(world, session)
+
+
+def _pause(world: World, session: Session) -> None:
     campaign = campaigns.find(session, world.user, str(world.campaign), lock=True)
     life.pause(session, campaign)
     life.settle(session, campaign)
@@ -645,4 +665,7 @@ STARTS: dict[str, Callable[[World, Session], None]] = {
     "campaign released": _campaign_released,
     "campaign failed": _campaign_failed,
     "campaign paused": _campaign_paused,
+    "campaign paused and due": _campaign_paused_and_due,
+    "campaign paused at phones": _campaign_paused_at_phones,
+    "campaign paused after failures": _campaign_paused_after_failures,
 }

@@ -104,7 +104,10 @@ def test_every_table_belongs_to_a_package_that_names_it() -> None:
 
 
 # One row by its key, or a join that is locked by one.
-BY_KEY = re.compile(r"(?:WHERE|AND)\s+(?:[a-z]+\.)?(?:id|user_id|device_id|message_id|code|token_id)\s*=\s*:[a-z_]+")
+BY_KEY = re.compile(
+    r"(?:WHERE|AND)\s+(?:[a-z]+\.)?(?:id|user_id|device_id|message_id|code|token_id)\s*=\s*:[a-z_]+"
+    r"|held_campaigns(?: h)? WHERE (?:h\.)?campaign_id ="
+)
 LOCK = re.compile(r"\bFOR (?:NO KEY UPDATE|UPDATE|SHARE|KEY SHARE)\b(?: OF \w+)?( SKIP LOCKED| NOWAIT)?")
 
 

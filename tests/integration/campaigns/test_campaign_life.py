@@ -82,6 +82,39 @@ def test_a_draft_starts_at_its_time(campaign, ask, look, show, sql, phone):
     assert show(number)["status"] == "running"
 
 
+def test_a_scheduled_campaign_starts_at_its_changed_time(campaign, ask, client, look, show, sql):
+    number = campaign()
+
+    def change(status=200, **values):
+        answer = client.patch(f"/api/campaigns/{number}", json=values)
+        assert answer.status_code == status, answer.text
+        return answer.json()
+
+    ask(number, "start", start_at="2999-01-01T00:00:00Z")
+    change(start_at="2999-02-01T00:00:00Z", end_at="2999-03-01T00:00:00Z")
+    assert sql.execute("SELECT next_look_at = start_at FROM campaigns").fetchone() == (True,)
+    assert change(422, start_at=None)["errors"].keys() == {"start_at"}
+    assert change(422, start_at="2999-03-01T00:00:00Z")["reason_code"] == "end_has_passed"
+    change(start_at="2026-01-01T00:00:00Z")
+    look()
+    assert show(number)["status"] == "running"
+
+
+def test_a_cancelled_campaign_stays_until_no_phone_has_a_message_of_it(phone, campaign, ask, look, client, sql):
+    number = campaign(recipients=2)
+    ask(number, "start")
+    look()
+    first, second = phone.pull()
+    ask(number, "cancel")
+    refused = client.delete(f"/api/campaigns/{number}")
+    assert (refused.status_code, refused.json()["reason_code"]) == (422, "still_cancelling")
+    assert sql.execute("SELECT count(*) FROM held_campaigns").fetchone() == (1,)
+    for message in (first, second):
+        phone.report(message["id"], "Delivered")
+    assert client.delete(f"/api/campaigns/{number}").status_code == 200
+    assert sql.execute("SELECT count(*) FROM held_campaigns").fetchone() == (0,)
+
+
 def test_what_cannot_be_asked_is_refused(campaign, ask, client, phone):
     number = campaign(recipients=0)
     assert ask(number, "start", 422)["reason_code"] == "no_recipients"
