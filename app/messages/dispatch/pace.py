@@ -41,6 +41,8 @@ OVERDUE = timedelta(seconds=2)
 ROUTED_WITHIN = timedelta(seconds=10)
 # An expectation that was not met by then is over.
 EXPECTED_WITHIN = timedelta(seconds=15)
+# Longer than any transaction that writes messages may take: what it wrote by what held before is looked for after it.
+STRAGGLING = timedelta(seconds=90)
 # Nothing is foretold beyond it.
 FORESEEN = timedelta(days=366)
 

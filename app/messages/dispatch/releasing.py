@@ -16,10 +16,11 @@ from app.accounts import hours
 from app.core import outbound
 from app.core.allowed_hours import Keeper, common_window
 from app.core.arrays import by_key, transposed, unnest
-from app.core.database import among
+from app.core.database import among, interval
 from app.core.lanes import Lane
 from app.core.task_names import TaskName
 from app.messages.dispatch import waking
+from app.messages.dispatch.pace import STRAGGLING
 from app.messages.models import QueueEntry
 from app.messages.states import Stage
 
@@ -33,8 +34,7 @@ _LOOK = f"""
         SELECT message_id, user_id, device_id, stage, lane, campaign_id, due_at FROM message_queue
         WHERE {{which}} LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
     )
-    SELECT q.*, clock_timestamp() AS now, m.recipient_number, c.time_zone,
-           q.campaign_id = ANY (ARRAY(SELECT h.campaign_id FROM held_campaigns h)) AS paused
+    SELECT q.*, clock_timestamp() AS now, m.recipient_number, c.time_zone
     FROM looked q LEFT JOIN messages m ON m.id = q.message_id AND q.lane = {Lane.BULK}
     LEFT JOIN contacts c ON c.user_id = q.user_id AND c.phone_number = m.recipient_number
 """  # noqa: S608 - constants
@@ -43,6 +43,11 @@ _LOOK = f"""
 _NOW = "(SELECT clock_timestamp())"
 _DUE = text(_LOOK.format(which=f"due_at <= {_NOW} AND (stage = {Stage.HELD}) IS TRUE ORDER BY due_at, message_id"))
 _CLOSED = text(_LOOK.format(which=f"closes_at <= {_NOW} AND stage = {Stage.WAITING} ORDER BY closes_at"))
+
+# Locked as in `storing`.
+_PAUSED = text("""
+    SELECT campaign_id FROM held_campaigns WHERE campaign_id = ANY(:campaigns) ORDER BY campaign_id FOR KEY SHARE
+""")
 
 # The validity of `valid_until` is counted from when the message may go, and moves with it.
 _SETTLED = (QueueEntry.message_id, QueueEntry.stage, QueueEntry.due_at, QueueEntry.closes_at)
@@ -75,10 +80,16 @@ def _settle(session: Session, rows: Sequence[Row[Any]], of_campaigns: OfCampaign
         return
     bulk = [row for row in rows if row.lane == Lane.BULK]
     of_users = hours.keepers(session, {row.user_id for row in bulk})
-    campaigns = of_campaigns(session, {row.campaign_id for row in bulk if row.campaign_id is not None})
-    settled = []
+    numbers = {row.campaign_id for row in bulk if row.campaign_id is not None}
+    campaigns = of_campaigns(session, numbers)
+    paused = set(session.scalars(_PAUSED, {"campaigns": list(numbers)})) if numbers else set()
+    settled: list[tuple[int, Stage, datetime | None, datetime | None, datetime]] = []
     now = max(row.now for row in rows)
     for row in rows:
+        if row.campaign_id in paused:
+            # It stays held for its campaign's sake alone, and its hours are judged when that goes on.
+            settled.append((row.message_id, Stage.HELD, None, now, now))
+            continue
         keepers = [keeper for keeper in (of_users.get(row.user_id), campaigns.get(row.campaign_id)) if keeper]
         settled.append((row.message_id, *_evaluate(row, keepers if row.lane == Lane.BULK else [], now), now))
     session.execute(_SETTLE, transposed(settled, *(column.key for column in _SETTLED), "now"))
@@ -90,8 +101,6 @@ def _evaluate(
     row: Row[Any], keepers: Sequence[Keeper], now: datetime
 ) -> tuple[Stage, datetime | None, datetime | None]:
     """Stage, due time and end of the hours."""
-    if row.paused:  # It stays held for its campaign's sake alone.
-        return Stage.HELD, None, None
     if not keepers:
         return Stage.WAITING, None, None
     window = common_window(keepers, row.recipient_number, row.time_zone, now)
@@ -100,28 +109,44 @@ def _evaluate(
     return Stage.WAITING, None, window.closing
 
 
-_CHANGED = text("""
-    SELECT id, COALESCE(hours_judged_to, 0) AS judged_to FROM users WHERE hours_set_at IS NOT NULL ORDER BY id LIMIT 1
-    FOR NO KEY UPDATE SKIP LOCKED
-""")
-# What a hand-out holds at this moment goes to its phone.
+# Twice: at once, and when whatever was being written by the hours before has ended. `hours_judged_to` is null between
+# the two, and `hours_set_at` is long ago while the second is under way.
+_CHANGED = text(f"""
+    SELECT id, COALESCE(hours_judged_to, 0) AS judged_to, hours_judged_to IS NULL AS again FROM users
+    WHERE hours_set_at IS NOT NULL
+      AND (hours_judged_to IS NOT NULL OR hours_set_at < clock_timestamp() - {interval(STRAGGLING)})
+    ORDER BY id LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
+""")  # noqa: S608 - a constant
+_JUDGED_ANEW = """
+    closes_at = clock_timestamp(), due_at = CASE WHEN due_at IS NOT NULL THEN clock_timestamp() END
+"""
+# What a hand-out holds at this moment goes to its phone. What its sender scheduled is judged when it is due.
 _REEVALUATE = text(f"""
     WITH known AS MATERIALIZED (
         SELECT message_id FROM message_queue
         WHERE user_id = :user AND lane = {Lane.BULK} AND message_id > :after
-          AND (stage = {Stage.WAITING} OR (stage = {Stage.HELD} AND closes_at IS NOT NULL))
+          AND (stage = {Stage.WAITING} OR (stage = {Stage.HELD} AND (closes_at IS NOT NULL OR due_at IS NULL)))
         ORDER BY message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
     ), marked AS (
-        UPDATE message_queue
-        SET closes_at = clock_timestamp(), due_at = CASE stage WHEN {Stage.HELD} THEN clock_timestamp() END
-        WHERE {among("message_id", "known")}
+        UPDATE message_queue SET {_JUDGED_ANEW} WHERE {among("message_id", "known")}
         RETURNING message_id
     )
     SELECT count(*) AS n, max(message_id) AS last FROM marked
 """)  # noqa: S608 - constants
 _REEVALUATED = text("""
-    UPDATE users SET hours_judged_to = :last, hours_set_at = CASE WHEN :more THEN hours_set_at END WHERE id = :user
+    UPDATE users SET hours_judged_to = :last,
+        hours_set_at = CASE WHEN NOT (:again OR hours_set_at = to_timestamp(0)) THEN hours_set_at
+                            WHEN :more THEN to_timestamp(0) END
+    WHERE id = :user
 """)
+_REEVALUATE_CAMPAIGN = text(f"""
+    WITH known AS MATERIALIZED (
+        SELECT message_id FROM message_queue
+        WHERE campaign_id = :campaign AND stage IN ({Stage.WAITING}, {Stage.HELD})
+        ORDER BY message_id FOR NO KEY UPDATE
+    )
+    UPDATE message_queue SET {_JUDGED_ANEW} WHERE {among("message_id", "known")}
+""")  # noqa: S608 - constants
 
 
 def reevaluate_hours(session: Session) -> bool:
@@ -134,6 +159,13 @@ def reevaluate_hours(session: Session) -> bool:
     values = {"user": changed.id, "after": changed.judged_to, "most": BATCH_SIZE}
     marked = session.execute(_REEVALUATE, values).one()
     more = marked.n == BATCH_SIZE
-    session.execute(_REEVALUATED, {"user": changed.id, "last": marked.last if more else None, "more": more})
+    values = {"user": changed.id, "last": marked.last if more else None, "more": more, "again": changed.again}
+    session.execute(_REEVALUATED, values)
     outbound.nudge(session, TaskName.RELEASE)
     return True
+
+
+def reevaluate_campaign(session: Session, campaign_id: int) -> None:
+    """Have what waits of a campaign whose hours were changed judged again by the next tick, and given out only then."""
+    session.execute(_REEVALUATE_CAMPAIGN, {"campaign": campaign_id})
+    outbound.nudge(session, TaskName.RELEASE)

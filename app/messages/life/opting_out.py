@@ -5,7 +5,6 @@ What is given out meanwhile is looked at by hand-out, which cancels what it find
 """
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -17,7 +16,7 @@ from app.core.database import interval
 from app.core.task_names import TaskName
 from app.devices import versions
 from app.messages.dispatch import handout, waking
-from app.messages.dispatch.pace import OVERDUE
+from app.messages.dispatch.pace import OVERDUE, STRAGGLING
 from app.messages.life import transitions
 from app.messages.life.reports import wire_name
 from app.messages.life.transitions import Change
@@ -26,8 +25,6 @@ from app.optouts.models import OptOut
 
 BATCH_SIZE = 500
 MAX_ACCOUNTS = 500
-# Longer than any transaction that writes messages may take.
-STRAGGLING = timedelta(seconds=90)
 
 _DUE = text("""
     SELECT id, phone_number FROM opt_outs WHERE user_id = :user AND look_at <= (SELECT clock_timestamp())

@@ -135,6 +135,7 @@ def test_what_comes_due_while_its_campaign_is_paused_goes_when_it_is_resumed(pho
     release()
     assert phone.pull() == []
     ask(number, "resume")
+    release()
     assert len(phone.pull()) == 1
 
 
@@ -187,3 +188,59 @@ def test_what_is_sent_again_keeps_to_them(client, phone, campaign, ask, look, se
     assert phone.pull() == []
     release()
     assert queued(sql) == [HELD]
+
+
+def test_changed_hours_hold_for_what_waits_already(phone, campaign, ask, look, set_hours, release, sql):
+    number = campaign(3)
+    ask(number, "start")
+    look()
+    assert set_hours(number, **around_now(*CLOSED)).status_code == 200
+    assert phone.pull() == []
+    release()
+    assert queued(sql) == [HELD] * 3
+    set_hours(number)
+    release()
+    assert len(phone.pull()) == 3
+
+
+def test_hours_that_were_set_during_a_pause_hold_when_it_goes_on(phone, campaign, ask, look, set_hours, release, sql):
+    number = campaign(3)
+    ask(number, "start")
+    look()
+    ask(number, "pause")
+    set_hours(number, **around_now(*CLOSED))
+    release()
+    ask(number, "resume")
+    assert phone.pull() == []
+    release()
+    assert queued(sql) == [HELD] * 3
+
+
+def test_so_do_the_accounts(phone, campaign, ask, look, client, release, sql):
+    number = campaign(3)
+    ask(number, "start")
+    look()
+    ask(number, "pause")
+    client.put("/api/settings", json={"allowed_hours": around_now(*CLOSED)})
+    release()
+    ask(number, "resume")
+    assert phone.pull() == []
+    release()
+    assert queued(sql) == [HELD] * 3
+
+
+def test_a_pause_that_outlasts_what_the_hours_held_does_not_let_it_go(
+    phone, campaign, ask, look, set_hours, release, sql
+):
+    number = campaign(3)
+    ask(number, "start")
+    look()
+    set_hours(number, **around_now(*CLOSED))
+    release()
+    ask(number, "pause")
+    sql.execute("UPDATE message_queue SET due_at = clock_timestamp()")
+    release()
+    ask(number, "resume")
+    assert phone.pull() == []
+    release()
+    assert queued(sql) == [HELD] * 3

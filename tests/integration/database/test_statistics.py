@@ -55,6 +55,7 @@ QUEUES = {
 READERS = {
     "app.campaigns.life._GIVEN": "a batch of a cancelled campaign",
     "app.campaigns.life._NOT_GIVEN": "a batch of a cancelled campaign",
+    "app.messages.dispatch.releasing._REEVALUATE_CAMPAIGN": "a campaign whose hours are changed",
     "app.messages.dispatch.handout._NEVER_REPEAT": "a phone that enrolls again",
     "app.messages.measuring._WEBHOOKS": "metrics: the first of all",
     "app.messages.queries._HELD": "a list of what is scheduled",

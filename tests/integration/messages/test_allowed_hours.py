@@ -266,3 +266,28 @@ def test_of_two_that_judge_one_account_anew_one_does(client, bulk, set_hours, sq
     client.put("/api/settings", json={"allowed_hours": around_now(*CLOSED)})
     with transaction() as one, transaction() as two:
         assert (releasing.reevaluate_hours(one), releasing.reevaluate_hours(two)) == (True, False)
+
+
+def test_what_was_being_written_by_the_hours_before_is_judged_when_it_has_ended(client, bulk, set_hours, work, sql):
+    bulk(TO)
+    set_hours(allowed_hours=around_now(*CLOSED))
+    # As a bulk writes it that had read the hours before.
+    sql.execute("UPDATE message_queue SET stage = 0, due_at = NULL, closes_at = NULL")
+    assert not work(releasing.reevaluate_hours), "it may not have ended yet"
+    sql.execute("UPDATE users SET hours_set_at = hours_set_at - interval '91 seconds'")
+    assert [work(releasing.reevaluate_hours) for _ in range(2)] == [True, False]
+    work(releasing.release, no_campaigns)
+    assert stages(sql) == [HELD]
+    assert sql.execute("SELECT count(*) FROM users WHERE hours_set_at IS NOT NULL").fetchone() == (0,)
+
+
+def test_the_second_look_at_many_goes_on_where_the_last_ended(client, bulk, set_hours, work, sql, monkeypatch):
+    monkeypatch.setattr(releasing, "BATCH_SIZE", 2)
+    bulk(*[f"+9989011122{number:02}" for number in range(5)])
+    set_hours(allowed_hours=around_now(*CLOSED))
+    sql.execute("UPDATE message_queue SET stage = 0, due_at = NULL, closes_at = NULL")
+    sql.execute("UPDATE users SET hours_set_at = hours_set_at - interval '91 seconds'")
+    assert [work(releasing.reevaluate_hours) for _ in range(4)] == [True, True, True, False]
+    while work(releasing.release, no_campaigns):
+        pass
+    assert stages(sql) == [HELD] * 5

@@ -21,7 +21,6 @@ OTHERS = {
     "KEYS_HOLD_FOR": "the promise about idempotency keys",
     "LEASE": "how long a bulk send may be written",
     "REMOVED_FOR": "how long a removed phone may still have something waiting",
-    "STRAGGLING": "longer than that: until when an opt-out may be missed by what was being accepted",
     "DELETED_KEPT": "how long deleted messages stay",
     "EVENTS_KEPT": "how long repeated events are known",
     "RELEASES_KEPT": "a day more than limits count",
