@@ -310,8 +310,10 @@ def _retry(
         for one in new
         if one.candidate.message_id is not None
     }
-    transitions.apply(session, [Change(number, Event.RETRIED) for number in again])
-    storing.close(session, {number: closes_at for number, closes_at in again.items() if closes_at is not None})
+    applied = transitions.apply(session, [Change(number, Event.RETRIED) for number in again])
+    # Not of what its owner sent again in this moment: its queue row is not locked here.
+    retried = (number for number, message in applied.items() if message.changed)
+    storing.close(session, {number: closes_at for number in retried if (closes_at := again[number]) is not None})
     _mark(session, [(one.campaign_id, one.place, RecipientState.MADE, None) for one in failed])
     return len(again)
 
