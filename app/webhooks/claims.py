@@ -15,13 +15,15 @@ from sqlalchemy import BigInteger, Integer, text
 from sqlalchemy.orm import Session
 
 from app.core.arrays import array, by_key, transposed, unnest
-from app.core.database import among, step_by_index
+from app.core.database import among, interval, step_by_index
 from app.core.lanes import Lane
 from app.webhooks.guard import host_of
 from app.webhooks.models import WebhookQueueEntry, WebhookTarget
 from app.webhooks.signing import VALID_SECRETS, ensure_secrets
 
 LEASE = timedelta(seconds=30)
+# What waits behind a retry is looked at again by then: the retry may have been hastened meanwhile.
+ASIDE_FOR = timedelta(minutes=15)
 BATCH_SIZE = 500
 HOST_ROOM = 128
 USER_ROOM = 128
@@ -196,7 +198,8 @@ _CLAIM = text(f"""
         WHERE {among("q.delivery_id", "held WHERE delivery_id IN (TABLE chosen)")}
         RETURNING {_LEASED}
     ), set_aside AS (
-        UPDATE webhook_queue q SET lease_id = NULL, lease_until = NULL, next_attempt_at = e.retry_at
+        UPDATE webhook_queue q SET lease_id = NULL, lease_until = NULL,
+            next_attempt_at = LEAST(e.retry_at, clock_timestamp() + {interval(ASIDE_FOR)})
         FROM early e WHERE q.delivery_id = e.delivery_id AND {among("q.delivery_id", "held")}
         RETURNING {_LEASED}
     ), served AS (

@@ -224,3 +224,18 @@ def test_rows_that_wait_behind_others_never_hide_those_that_do_not(receiver, del
         assert not (r.json["data"]["status"] == "sent" and "delivered" in states)
         states.append(r.json["data"]["status"])
     assert all(set(states) == {"sent", "delivered"} for states in accepted.values())
+
+
+def test_what_waits_behind_a_late_retry_is_looked_at_again_long_before_it() -> None:
+    """A new URL hastens the retry, but not what a claim sets aside behind it at that moment."""
+    user = make_user()
+    set_url(user, "http://example.org/")
+    write(status(user, 1, status="sent"), status(user, 1, status="delivered"))
+    execute(
+        "UPDATE webhook_queue SET next_attempt_at = clock_timestamp() + interval '6 hours'"
+        " WHERE delivery_id = (SELECT min(delivery_id) FROM webhook_queue)"
+    )
+    with transaction() as session:
+        assert claims.claim(session, 100).calls == []
+    behind = "SELECT next_attempt_at - clock_timestamp() FROM webhook_queue ORDER BY delivery_id DESC LIMIT 1"
+    assert timedelta(minutes=14) < value(behind) <= claims.ASIDE_FOR
