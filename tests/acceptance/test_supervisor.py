@@ -380,10 +380,8 @@ def test_servers_of_the_operator_are_used(database, tmp_path: Path) -> None:
         assert "SMSFLEET_WEBHOOK_ALLOWED_NETWORKS" not in installation.environment
 
 
-@pytest.mark.parametrize("url", ["//127.0.0.1:1/0", "nonsense"])
-def test_the_doctor_says_what_is_down(tmp_path: Path, url: str) -> None:
-    broker = url.replace("//", "redis://")
-    database = url.replace("//", "postgresql://nobody@")
+def test_the_doctor_says_what_is_down(tmp_path: Path) -> None:
+    broker, database = "redis://127.0.0.1:1/0", "postgresql://nobody@127.0.0.1:1/0"
     done = command(tmp_path, "doctor", SMSFLEET_DATABASE_URL=database, SMSFLEET_REDIS_URL=broker)
     assert done.returncode == 2
     assert [line.partition(":")[0] for line in done.stdout.splitlines() if line.startswith("BAD")] == [
