@@ -185,6 +185,7 @@ def restore(
 @contextmanager
 def _database(*, empty: bool = False) -> Iterator[None]:
     """The database of the installation: the operator's own, that of the one that runs, or the embedded one alone."""
+    from app.core.logs import configure_logging
     from app.core.settings import get_settings
     from app.local import offline
     from app.local.folder import find_running
@@ -197,6 +198,7 @@ def _database(*, empty: bool = False) -> Iterator[None]:
     if not empty and not settings.data_dir.is_dir():
         attach(broker=False)  # which says that nothing runs there
     with offline.database(settings.data_dir, create=empty):
+        configure_logging()
         yield
 
 
@@ -310,23 +312,25 @@ def attach(*, broker: bool = True) -> None:
 
     Where the operator names the database (and the broker, for a command that needs it), that is the installation.
     """
+    from app.core.logs import configure_logging
     from app.core.settings import get_settings
     from app.local.folder import find_running
 
     settings = get_settings()
     runtime = find_running(settings.data_dir)
     database = settings.database_url.get_secret_value() if settings.database_url else None
-    if database and (settings.redis_url or not broker) and (runtime is None or runtime.database_url != database):
-        return
-    if runtime is None or not runtime.settings:  # or it is of an earlier version
-        _refuse(
-            f"smsfleet is not running from {Path(settings.data_dir).resolve()}: start it with `make up`,"
-            " or set SMSFLEET_DATA_DIR"
-        )
-    for name, value in runtime.settings.items():
-        os.environ.setdefault(name, value)
-    os.environ["SMSFLEET_DATA_DIR"] = runtime.settings["SMSFLEET_DATA_DIR"]  # of its processes: as root another one
-    get_settings.cache_clear()
+    is_named = database and (settings.redis_url or not broker)
+    if not is_named or (runtime is not None and runtime.database_url == database):
+        if runtime is None or not runtime.settings:  # or it is of an earlier version
+            _refuse(
+                f"smsfleet is not running from {Path(settings.data_dir).resolve()}: start it with `make up`,"
+                " or set SMSFLEET_DATA_DIR"
+            )
+        for name, value in runtime.settings.items():
+            os.environ.setdefault(name, value)
+        os.environ["SMSFLEET_DATA_DIR"] = runtime.settings["SMSFLEET_DATA_DIR"]  # of its processes: as root another one
+        get_settings.cache_clear()
+    configure_logging()
 
 
 def _refuse(reason: str) -> NoReturn:
