@@ -108,11 +108,14 @@ def up(
         raise typer.Exit(0) from None
     try:
         if installation.flower_url:
-            told = f", password {password} (shown once)" if (password := installation.first_flower_password) else ""
-            print(f"Flower shows the tasks at {installation.flower_url}, user smsfleet{told}")
+            password = "" if installation.settings.flower_password else f", password in {installation.flower_file}"
+            print(f"Flower shows the tasks at {installation.flower_url}, user smsfleet{password}")
         for sentence in statements(installation.settings):
             print(sentence)
-        print(f"Sign in, once and within ten minutes: {installation.sign_in_link()}")
+        if sys.stdout.isatty():
+            print(f"Sign in, once and within ten minutes: {installation.sign_in_link()}")
+        else:  # a log, where a secret has no place
+            print("To sign in, `smsfleet user link` prints a link")
         print(f"smsfleet is ready at {installation.url}", flush=True)
         installation.wait()
     finally:
