@@ -1,23 +1,61 @@
 """The `smsfleet` command. Each command imports what it needs, so that the first letter of help comes at once."""
 
 import os
-import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from app.core import caller
 from app.features import PACKAGES
 from app.local.errors import LocalError
 
+
+class _Commands(TyperGroup):
+    """Ends a command with a line that an operator understands, where it is his settings or machine that are wrong."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:  # who read the output has had enough
+            raise
+        except (LocalError, OSError) as error:  # OSError: a full disk, a folder that may not be written
+            _refuse(str(error))
+        except Exception as error:
+            if (reason := _reason(error)) is None:
+                raise
+            _refuse(reason)
+
+
+def _reason(error: Exception) -> str | None:
+    """Why the command failed, unless that is for a developer."""
+    import psycopg
+    from pydantic import ValidationError
+
+    from app.core.settings import Settings, explain
+    from app.migrations.revisions import refuse_older
+
+    if isinstance(error, ValidationError) and error.title == Settings.__name__:
+        return explain(error)
+    told = getattr(error, "orig", error)  # by the database, under SQLAlchemy's error
+    if isinstance(told, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+        refuse_older()
+    if isinstance(told, psycopg.ProgrammingError) and "percent-encoded" in str(told):  # which repeats the password
+        return "SMSFLEET_DATABASE_URL cannot be made out: a % in its password is written as %25"
+    if isinstance(told, psycopg.OperationalError) and told.sqlstate is None:
+        return f"the database cannot be reached: {str(told).strip()}"
+    return None
+
+
 app = typer.Typer(
     name="smsfleet",
+    cls=_Commands,
     help="An SMS gateway made of your own phones.",
     no_args_is_help=True,
     add_completion=False,
@@ -43,9 +81,8 @@ def _prepare(
     from app.local.environment import explain_unknown, load_dotenv, unknown_names
 
     caller.begin(caller.Caller("command"))
-    with _plain_refusals():
-        if context.invoked_subcommand != "demo":  # which has nothing of the operator's own installation
-            load_dotenv()
+    if context.invoked_subcommand != "demo":  # which has nothing of the operator's own installation
+        load_dotenv()
     for name in unknown_names():
         print(explain_unknown(name), file=sys.stderr)
         del os.environ[name]  # told once, not by each process that is started
@@ -62,21 +99,23 @@ def up(
     from app.local.exposure import statements
     from app.local.installation import Installation, Interrupted
 
-    with _plain_refusals():
-        try:
-            installation = Installation(Settings().data_dir, lan=lan)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-                signal.signal(number, lambda *_: installation.request_stop())
-            installation.start()
-        except Interrupted:
-            raise typer.Exit(0) from None
+    try:
+        installation = Installation(Settings().data_dir, lan=lan)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, lambda *_: installation.request_stop())
+        installation.start()
+    except Interrupted:
+        raise typer.Exit(0) from None
     try:
         if installation.flower_url:
-            told = f", password {password} (shown once)" if (password := installation.first_flower_password) else ""
-            print(f"Flower shows the tasks at {installation.flower_url}, user smsfleet{told}")
+            password = "" if installation.settings.flower_password else f", password in {installation.flower_file}"
+            print(f"Flower shows the tasks at {installation.flower_url}, user smsfleet{password}")
         for sentence in statements(installation.settings):
             print(sentence)
-        print(f"Sign in, once and within ten minutes: {installation.sign_in_link()}")
+        if sys.stdout.isatty():
+            print(f"Sign in, once and within ten minutes: {installation.sign_in_link()}")
+        else:  # a log, where a secret has no place
+            print("To sign in, `smsfleet user link` prints a link")
         print(f"smsfleet is ready at {installation.url}", flush=True)
         installation.wait()
     finally:
@@ -88,7 +127,6 @@ def migrate() -> None:
     """Update the database to the newest schema."""
     attach(broker=False)
     from alembic.util import CommandError
-    from sqlalchemy.exc import ArgumentError, OperationalError
 
     from app.migrations.config import migrate
 
@@ -96,12 +134,6 @@ def migrate() -> None:
         migrate()
     except CommandError as error:
         _refuse(str(error))
-    except ArgumentError:
-        _refuse("SMSFLEET_DATABASE_URL must have the form postgresql://user:password@host:5432/database")
-    except OperationalError as error:
-        if error.statement:  # it was reached; what a step of the migration met is for a developer
-            raise
-        _refuse(f"the database cannot be reached: {str(error.orig).strip()}")
 
 
 BackupFile = Annotated[Path, typer.Argument(help="The file, such as smsfleet.zip; - for standard output.")]
@@ -113,7 +145,7 @@ def backup(file: BackupFile) -> None:
     from app.checks.finding import size
     from app.local import backup
 
-    with _plain_refusals(), _database():
+    with _database():
         to_output = str(file) == "-"
         manifest = backup.write(sys.stdout.buffer) if to_output else backup.take(file)
     for name in manifest.missing:
@@ -144,7 +176,7 @@ def restore(
     """
     from app.local import restore
 
-    with _plain_refusals(), _database(empty=True):
+    with _database(empty=True):
         done = restore.restore(file, key=key, send_again=send_again, keep_scheduled=keep_scheduled)
     print(f"{done.rows} rows restored, as of {done.manifest.taken_at:%Y-%m-%d %H:%M:%S} UTC")
     if done.uncertain:
@@ -156,6 +188,7 @@ def restore(
 @contextmanager
 def _database(*, empty: bool = False) -> Iterator[None]:
     """The database of the installation: the operator's own, that of the one that runs, or the embedded one alone."""
+    from app.core.logs import configure_logging
     from app.core.settings import get_settings
     from app.local import offline
     from app.local.folder import find_running
@@ -168,6 +201,7 @@ def _database(*, empty: bool = False) -> Iterator[None]:
     if not empty and not settings.data_dir.is_dir():
         attach(broker=False)  # which says that nothing runs there
     with offline.database(settings.data_dir, create=empty):
+        configure_logging()
         yield
 
 
@@ -183,12 +217,10 @@ def doctor(
     from app.local import doctor
     from app.local.folder import find_running
 
-    with _plain_refusals():
-        data_dir = get_settings().data_dir
+    data_dir = get_settings().data_dir
     attach()
-    with _plain_refusals():
-        settings = get_settings()
-        findings = doctor.examine(settings, find_running(data_dir))
+    settings = get_settings()
+    findings = doctor.examine(settings, find_running(data_dir))
     report = doctor.as_json(findings) if as_json else doctor.as_text(findings)
     print(doctor.shareable(report, settings) if share else report)
     raise typer.Exit(doctor.worst(findings).exit_code)
@@ -203,8 +235,7 @@ def demo(
     """Run a gateway with virtual phones, send a campaign through it, and print the results."""
     from app.local.demo import run_demo
 
-    with _plain_refusals():
-        complete = run_demo(messages, phones, keep=keep)
+    complete = run_demo(messages, phones, keep=keep)
     raise typer.Exit(0 if complete else 1)
 
 
@@ -264,9 +295,8 @@ def _running_address() -> str:
     from app.core.settings import get_settings
     from app.local.folder import find_running
 
-    with _plain_refusals():
-        data_dir = get_settings().data_dir
-        runtime = find_running(data_dir)
+    data_dir = get_settings().data_dir
+    runtime = find_running(data_dir)
     if runtime is None:
         _refuse(
             f"smsfleet is not running from {Path(data_dir).resolve()}: start it with `make up`, or give the address of"
@@ -285,43 +315,25 @@ def attach(*, broker: bool = True) -> None:
 
     Where the operator names the database (and the broker, for a command that needs it), that is the installation.
     """
+    from app.core.logs import configure_logging
     from app.core.settings import get_settings
     from app.local.folder import find_running
 
-    with _plain_refusals():
-        settings = get_settings()
-        runtime = find_running(settings.data_dir)
+    settings = get_settings()
+    runtime = find_running(settings.data_dir)
     database = settings.database_url.get_secret_value() if settings.database_url else None
-    if database and (settings.redis_url or not broker) and (runtime is None or runtime.database_url != database):
-        return
-    if runtime is None or not runtime.settings:  # or it is of an earlier version
-        _refuse(
-            f"smsfleet is not running from {Path(settings.data_dir).resolve()}: start it with `make up`,"
-            " or set SMSFLEET_DATA_DIR"
-        )
-    for name, value in runtime.settings.items():
-        os.environ.setdefault(name, value)
-    os.environ["SMSFLEET_DATA_DIR"] = runtime.settings["SMSFLEET_DATA_DIR"]  # of its processes: as root another one
-    get_settings.cache_clear()
-
-
-@contextmanager
-def _plain_refusals() -> Iterator[None]:
-    """End the command with a line that an operator understands, where it is his settings or machine that are wrong."""
-    from pydantic import ValidationError
-
-    try:
-        yield
-    except ValidationError as error:
-        _refuse("\n".join(_said_of(one) for one in error.errors()))
-    except (LocalError, OSError) as error:  # OSError: a full disk, a folder that may not be written
-        _refuse(str(error))
-
-
-def _said_of(error: Mapping[str, Any]) -> str:
-    name = f"SMSFLEET_{str(error['loc'][0]).upper()}"
-    given = re.sub("://.*", "://…", str(error["input"]))  # what follows may be a password
-    return f"{name}={given}: {error['msg']}"
+    is_named = database and (settings.redis_url or not broker)
+    if not is_named or (runtime is not None and runtime.database_url == database):
+        if runtime is None or not runtime.settings:  # or it is of an earlier version
+            _refuse(
+                f"smsfleet is not running from {Path(settings.data_dir).resolve()}: start it with `make up`,"
+                " or set SMSFLEET_DATA_DIR"
+            )
+        for name, value in runtime.settings.items():
+            os.environ.setdefault(name, value)
+        os.environ["SMSFLEET_DATA_DIR"] = runtime.settings["SMSFLEET_DATA_DIR"]  # of its processes: as root another one
+        get_settings.cache_clear()
+    configure_logging()
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import signal
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -44,9 +45,9 @@ async def run(
     state: Path,
     memory: Memory,
 ) -> None:
-    """Run a fleet until `duration` seconds are over, a signal or a command ends it, with a line of figures a second.
+    """Run a fleet until `duration` seconds are over, a signal or a command ends it; figures, at a terminal each second.
 
-    Raises FleetError if the phones cannot connect, or are to end before they have.
+    Raises FleetError if the phones cannot connect, or are to end before they have, or the ledger cannot be written.
     """
     stop = asyncio.Event()
     starting = asyncio.current_task()
@@ -58,7 +59,10 @@ async def run(
 
     for number in (signal.SIGINT, signal.SIGTERM):
         asyncio.get_running_loop().add_signal_handler(number, end)
-    book = Ledger(ledger)
+    try:
+        book = Ledger(ledger)
+    except OSError as error:
+        raise FleetError(f"the ledger {ledger} cannot be written ({error.strerror})") from None
     fleet = Fleet(server, token, count=phones, behaviour=behaviour, ledger=book, memory=memory)
 
     async def carry_out(order: Command) -> str:
@@ -75,7 +79,9 @@ async def run(
             if (others := len(memory.phones) - phones) > 0:
                 typer.echo(f"{others} more of {state} stay off")
             await _watch(fleet, stop, duration)
-            typer.echo(f"\n{_summary(fleet, 0.0)}")
+            if sys.stdout.isatty():
+                typer.echo()
+            typer.echo(_summary(fleet, 0.0))
             typer.echo(f"sent twice: {len(book.sent_twice())}, reports not taken: {fleet.stats.gave_up}")
     except asyncio.CancelledError:
         raise FleetError("ended before the phones were connected") from None
@@ -132,7 +138,8 @@ async def _watch(fleet: Fleet, stop: asyncio.Event, duration: float | None) -> N
             async with asyncio.timeout(left):
                 await stop.wait()
         except TimeoutError:
-            typer.echo(f"\r{_summary(fleet, (fleet.stats.sent - before) / _BETWEEN_LINES)}", nl=False)
+            if sys.stdout.isatty():
+                typer.echo(f"\r{_summary(fleet, (fleet.stats.sent - before) / _BETWEEN_LINES)}", nl=False)
             before = fleet.stats.sent
 
 

@@ -96,7 +96,17 @@ def _key(kind: str) -> str:
     return f"alive:{kind}"
 
 
-if __name__ == "__main__":  # a container's health check: `python -m app.core.heartbeat KIND [NAME]`
-    from app.core.outbound import get_redis
+def _exit_code(words: list[str]) -> bool | str:
+    """Of a container's health check, `python -m app.core.heartbeat KIND [NAME]`; a sentence makes it 1 too."""
+    from app.core.outbound import get_redis  # noqa: PLC0415 - for the check alone
 
-    sys.exit(not is_working(get_redis(), *sys.argv[1:3]))
+    if not words:
+        return f"name what is to work, one of {', '.join(NEEDED)}, and which of them"
+    try:
+        return not is_working(get_redis(), *words)
+    except redis.RedisError as error:
+        return f"Valkey cannot be reached: {error}"
+
+
+if __name__ == "__main__":
+    sys.exit(_exit_code(sys.argv[1:3]))

@@ -53,6 +53,7 @@ def configure_logging() -> None:
     root.setLevel(level)
     for noisy in (
         "httpx",
+        "alembic",
         "celery.beat",
         "httpcore",
         "celery.worker.strategy",

@@ -1,13 +1,16 @@
 """Settings, read from the environment (prefix `SMSFLEET_`)."""
 
 import re
+import sys
+from collections.abc import Callable
 from datetime import timedelta
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from pathlib import Path
 from typing import Annotated, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, AnyHttpUrl, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.core.sizes import SizeName
@@ -16,7 +19,16 @@ from app.core.sizes import SizeName
 Feature = Literal["api", "webhooks", "bulk"]
 FEATURES: tuple[Feature, ...] = get_args(Feature)
 
-BROKER_SCHEMES = ("redis", "rediss", "sentinel", "amqp", "amqps")
+_REDIS_SCHEMES = ("redis", "rediss", "valkey", "valkeys")
+_BROKER_SCHEMES = (*_REDIS_SCHEMES, "sentinel", "amqp", "amqps")
+# What speaks the protocol knows the older names alone.
+_OLDER_NAMES = {"valkey": "redis", "valkeys": "rediss"}
+# As SQLAlchemy takes it apart.
+_POSTGRES = re.compile(
+    r"postgres(ql(\+psycopg)?)?://([^:/]*(:[^@]*)?@)?(\[[^/?]+\]|[^/:?]+)?(:\d*)?(/[^?]*)?(\?.*)?", re.DOTALL
+)
+# Of settings with such names, what was given is not repeated: it may hold a password.
+_PRIVATE = ("_url", "_endpoint", "_password", "_token", "_key")
 
 
 def _comma_separated(value: object) -> object:
@@ -42,22 +54,74 @@ def _host_name(value: str) -> str:
     return name
 
 
-def _broker_scheme(value: SecretStr) -> SecretStr:
-    if value.get_secret_value().partition("://")[0] not in BROKER_SCHEMES:
-        raise ValueError(f"it begins with one of {', '.join(f'{scheme}://' for scheme in BROKER_SCHEMES)}")
+def _network(value: object) -> object:
+    try:
+        return ip_network(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise ValueError(f"an address or a network is expected ({error})") from None
+
+
+def _refused(value: object) -> object:
+    try:
+        return _network(value)
+    except ValueError:
+        return _host_name(str(value))
+
+
+def _at_least_a_day(value: timedelta) -> timedelta:
+    if value < timedelta(days=1):
+        raise ValueError("at least a day is expected, in seconds or as ISO 8601: 86400 or P1D")
+    return value
+
+
+def _url_of(*schemes: str) -> Callable[[SecretStr], SecretStr]:
+    def check(value: SecretStr) -> SecretStr:
+        scheme, _, rest = value.get_secret_value().partition("://")
+        if scheme not in schemes:
+            raise ValueError(f"it begins with one of {', '.join(f'{one}://' for one in schemes)}")
+        try:
+            for server in re.split(r";\w+://", rest):
+                urlsplit(f"//{server}").port  # noqa: B018 - reading it raises
+        except ValueError:
+            raise ValueError(
+                "its host or port cannot be made out; of a user and a password the characters / ? # are written as"
+                " %2F %3F %23"
+            ) from None
+        return SecretStr(f"{_OLDER_NAMES.get(scheme, scheme)}://{rest}")
+
+    return check
+
+
+def _postgres_url(value: SecretStr) -> SecretStr:
+    if not _POSTGRES.fullmatch(value.get_secret_value()):
+        raise ValueError("it must have the form postgresql://user:password@host:5432/database")
+    return value
+
+
+def _key_of_age(value: str) -> str:
+    import pyrage  # noqa: PLC0415 - only who encrypts backups holds it in memory
+
+    try:
+        pyrage.x25519.Recipient.from_str(value)
+    except pyrage.RecipientError:
+        raise ValueError("it is not a public key of age, which begins with age1") from None
     return value
 
 
 OptionalUrl = Annotated[AnyHttpUrl | None, BeforeValidator(_empty_is_unset)]
 Duration = Annotated[timedelta, BeforeValidator(_seconds)]
 # How long something is kept; less than a day would take what is still under way.
-KeptFor = Annotated[timedelta, BeforeValidator(_seconds), Field(ge=timedelta(days=1))]
+KeptFor = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_at_least_a_day)]
 OptionalKeptFor = Annotated[KeptFor | None, BeforeValidator(_empty_is_unset)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_unset)]
+PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_url_of(*_REDIS_SCHEMES))]
+BrokerUrl = Annotated[SecretStr, AfterValidator(_url_of(*_BROKER_SCHEMES))]
+SmtpUrl = Annotated[SecretStr, AfterValidator(_url_of("smtp", "smtps"))]
+BackupKey = Annotated[str, AfterValidator(_key_of_age)]
 
-Refused = Annotated[
-    IPv4Network | IPv6Network | Annotated[str, AfterValidator(_host_name)], Field(union_mode="left_to_right")
-]
+Network = Annotated[IPv4Network | IPv6Network, BeforeValidator(_network)]
+Refused = Annotated[IPv4Network | IPv6Network | str, BeforeValidator(_refused)]
 
 
 def is_loopback(host: str) -> bool:
@@ -74,23 +138,21 @@ def is_loopback(host: str) -> bool:
 class Settings(BaseSettings):
     """Everything an operator may set. Unset `DATABASE_URL` and `REDIS_URL` mean embedded servers."""
 
-    model_config = SettingsConfigDict(env_prefix="SMSFLEET_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="SMSFLEET_", extra="ignore", hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)
     public_url: OptionalUrl = None
     # Host names for links where there is no public URL; none: whatever the request names.
     allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
-    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
+    trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
     data_dir: Path = Path(".smsfleet")
     # Public key of age, `age1…`, that `smsfleet backup` encrypts for.
-    backup_key: Annotated[str | None, BeforeValidator(_empty_is_unset)] = None
-    database_url: OptionalSecret = None
-    redis_url: OptionalSecret = None
+    backup_key: Annotated[BackupKey | None, BeforeValidator(_empty_is_unset)] = None
+    database_url: Annotated[PostgresUrl | None, BeforeValidator(_empty_is_unset)] = None
+    redis_url: Annotated[RedisUrl | None, BeforeValidator(_empty_is_unset)] = None
     # Of Celery's tasks alone; unset: the server of limits and wakes is their broker too.
-    broker_url: Annotated[
-        Annotated[SecretStr, AfterValidator(_broker_scheme)] | None, BeforeValidator(_empty_is_unset)
-    ] = None
+    broker_url: Annotated[BrokerUrl | None, BeforeValidator(_empty_is_unset)] = None
     database_prepared_statements: bool = True
     # "small": fewer processes and connections, smaller caches, for a Raspberry Pi or a server of 1 GB.
     size: SizeName = "default"
@@ -127,7 +189,7 @@ class Settings(BaseSettings):
 
     google_client_id: str = ""
     google_tokeninfo_url: str = "https://oauth2.googleapis.com/tokeninfo"
-    smtp_url: OptionalSecret = None
+    smtp_url: Annotated[SmtpUrl | None, BeforeValidator(_empty_is_unset)] = None
     mail_from: str = "smsfleet@localhost"
 
     message_validity: Duration = timedelta(hours=24)
@@ -139,9 +201,7 @@ class Settings(BaseSettings):
     keep_failed_deliveries: KeptFor = timedelta(days=30)
     keep_audit_log: KeptFor = timedelta(days=365)
     attachment_storage_mb: int = Field(default=1024, ge=0)
-    webhook_allowed_networks: Annotated[
-        tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_comma_separated)
-    ] = ()
+    webhook_allowed_networks: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
     webhook_refused_hosts: Annotated[tuple[Refused, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
 
     @property
@@ -171,7 +231,20 @@ class Settings(BaseSettings):
         return self.broker_url.get_secret_value() if self.broker_url else self.redis_dsn
 
 
+def explain(error: ValidationError) -> str:
+    """A sentence about each setting that is wrong, for the operator."""
+    return "\n".join(_explain(str(one["loc"][0]), one["input"], one["msg"]) for one in error.errors())
+
+
+def _explain(name: str, given: object, reason: str) -> str:
+    shown = "" if name.endswith(_PRIVATE) else f"={given}"
+    return f"SMSFLEET_{name.upper()}{shown}: {reason.removeprefix('Value error, ')}"
+
+
 @lru_cache
 def get_settings() -> Settings:
-    """The process's settings, read once."""
-    return Settings()
+    """The process's settings, read once. Ends a process whose settings are wrong, with a sentence about each."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        sys.exit(explain(error))

@@ -70,8 +70,13 @@ Connection = psycopg.Connection[Any]
 
 def take(target: Path) -> Manifest:
     """Write an archive of the database that the settings name. The file appears when it is whole."""
-    # A name that nobody knows before: somebody else's link may be in the folder, or another backup under way.
-    descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    if target.exists() and not target.is_file():  # a device would be replaced
+        raise LocalError(f"{target} is no regular file: name one, or - for standard output")
+    try:
+        # A name that nobody knows before: somebody else's link may be in the folder, or another backup under way.
+        descriptor, name = tempfile.mkstemp(prefix=f".{target.name}-", dir=target.parent)
+    except OSError as error:
+        raise LocalError(f"{target} cannot be written ({error.strerror})") from None
     new = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:

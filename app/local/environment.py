@@ -7,6 +7,7 @@ from pathlib import Path
 from dotenv import dotenv_values
 
 from app.core.settings import Settings
+from app.local.errors import LocalError
 
 _PREFIX = "SMSFLEET_"
 # Read by docker-compose.yml, by the simulated phones, and by `smsfleet campaign`.
@@ -15,11 +16,19 @@ _KNOWN = {_PREFIX + field.upper() for field in Settings.model_fields} | _OTHERS
 
 
 def load_dotenv(path: Path = Path(".env")) -> None:
-    """Take our settings from the file, as Compose does: what the environment has goes before them."""
-    if path.is_file():
-        for name, value in dotenv_values(path).items():
-            if name.upper().startswith(_PREFIX) and value is not None:
-                os.environ.setdefault(name, value)
+    """Take our settings from the file, as Compose does: what the environment has goes before them.
+
+    Raises `LocalError`.
+    """
+    if not path.is_file():
+        return
+    try:
+        values = dotenv_values(path)
+    except UnicodeDecodeError:
+        raise LocalError(f"{path.resolve()} is not in UTF-8: save it in that encoding") from None
+    for name, value in values.items():
+        if name.upper().startswith(_PREFIX) and value is not None:
+            os.environ.setdefault(name, value)
 
 
 def unknown_names() -> list[str]:

@@ -105,7 +105,6 @@ class Installation:
         self.processes: dict[str, Child] = {}
         self.url = ""
         self.flower_url = ""
-        self.first_flower_password: str | None = None
         self._overrides = {
             f"SMSFLEET_{name.upper()}": str(value) for name, value in settings.items() if value is not None
         }
@@ -426,11 +425,14 @@ class Installation:
         """The operator's, else one made at the first start and kept in the data folder."""
         if self.settings.flower_password:
             return self.settings.flower_password.get_secret_value()
-        path = self._data_dir / "flower.password"
-        if not path.exists():
-            self.first_flower_password = secrets.token_urlsafe(18)
-            write_private(path, self.first_flower_password)
-        return path.read_text()
+        if not self.flower_file.exists():
+            write_private(self.flower_file, secrets.token_urlsafe(18))
+        return self.flower_file.read_text()
+
+    @property
+    def flower_file(self) -> Path:
+        """Where the password that was made is kept."""
+        return self._data_dir / "flower.password"
 
     # Keeping it alive
 

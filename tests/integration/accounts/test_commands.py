@@ -1,6 +1,9 @@
 """`smsfleet user` and `smsfleet promo`."""
 
+import json
 import re
+import subprocess
+import sys
 from urllib.parse import urlsplit
 
 import pytest
@@ -55,6 +58,13 @@ def test_an_account_is_blocked_and_no_longer(api, ali):
     assert api.get("/api/user", headers=ali.headers).status_code == 401
     assert run(user_app, "block", "ali@example.com", "--undo").stdout == "user ali@example.com is no longer blocked\n"
     assert api.get("/api/user", headers=ali.token()).status_code == 200
+
+
+def test_what_is_logged_of_it_is_no_part_of_the_output(ali):
+    command = [sys.executable, "-m", "app.cli", "user", "block", ali.email]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == "user ali@example.com is blocked\n"
+    assert [json.loads(line)["event"] for line in done.stderr.splitlines()] == ["account blocked"]
 
 
 def test_a_lost_second_factor_is_taken_away(api, ali, sql):

@@ -114,6 +114,21 @@ async def test_ends_by_itself_after_its_duration(server: ReferenceServer, simula
     assert time.monotonic() - began < 20
 
 
+async def test_its_output_holds_figures_once_where_it_is_no_terminal(server: ReferenceServer, simulate: Start) -> None:
+    _, output, _ = await ended(simulate(server.url, "--duration", "1.5"))
+    first, figures, last = output.splitlines()
+    assert first.startswith("2 phones are connected")
+    assert figures.startswith("connected 2  received 0")
+    assert last.startswith("sent twice: 0")
+
+
+async def test_a_ledger_that_cannot_be_written(server: ReferenceServer, simulate: Start) -> None:
+    code, _, errors = await ended(simulate(server.url, "--ledger", "/nonexistent/x"))
+    assert (code, errors) == (
+        1, "smsfleet: the ledger /nonexistent/x cannot be written (No such file or directory)\n"
+    )  # fmt: skip
+
+
 async def test_a_signal_ends_it_before_its_phones_are_connected(simulate: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent, anyio.fail_after(30):
         process = simulate(f"http://127.0.0.1:{silent.getsockname()[1]}")
