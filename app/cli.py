@@ -112,10 +112,7 @@ def up(
             print(f"Flower shows the tasks at {installation.flower_url}, user smsfleet{password}")
         for sentence in statements(installation.settings):
             print(sentence)
-        if sys.stdout.isatty():
-            print(f"Sign in, once and within ten minutes: {installation.sign_in_link()}")
-        else:  # a log, where a secret has no place
-            print("To sign in, `smsfleet user link` prints a link")
+        print(f"Sign in, once and within ten minutes: {installation.sign_in_link()}")
         print(f"smsfleet is ready at {installation.url}", flush=True)
         installation.wait()
     finally:

@@ -1,18 +1,21 @@
 """What operators see of a real installation whose parts die."""
 
 import os
+import re
 import signal
 
 import httpx
 import pytest
 from playwright.sync_api import Browser
 
-from tests.acceptance.running import Up, processes_of
+from tests.acceptance.running import processes_of
 from tests.support.browser import SIZES, Visitor
 from tests.support.strict_phone import StrictPhone
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.needs_browser
+
+LINK = re.compile(r"Sign in, once and within ten minutes: (\S+)")
 
 
 def test_a_worker_that_is_killed_and_a_phone_that_goes_silent_are_told_in_words(up, chromium: Browser) -> None:
@@ -21,9 +24,7 @@ def test_a_worker_that_is_killed_and_a_phone_that_goes_silent_are_told_in_words(
     page = chromium.new_context(viewport=SIZES["wide"]).new_page()
     visitor = Visitor(page, url, "wide")
     page.set_default_timeout(90_000)
-    printed = Up(running.data_dir, command="user link")
-    assert printed.popen.wait(60) == 0
-    page.goto(until(lambda: [line for line in printed.lines if line.startswith(f"{url}/start/")])[0])
+    page.goto(until(lambda: LINK.search(running.output))[1])
     for field, value in {"name": "Ali", "email": "ali@example.com", "password": "correct horse"}.items():
         page.fill(f"#{field}", value)
     page.fill("#password_confirmation", "correct horse")
