@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -117,6 +117,7 @@ def _campaign(
             tried=tried,
             columns=found.columns,
             course=None if is_open else _course(visit, session, found),
+            rest=_rest(found),
             **(_for_draft(session, visit, found.id, shown.message) if is_open else {}),
         )
 
@@ -141,12 +142,38 @@ def _filled(session: Session, visit: Visit, message: str, row: Any) -> Any:
         return error
 
 
-@router.get("/campaigns/{campaign}/course")
-def campaign_course(visit: SignedIn, campaign: str) -> Response:
+@router.get("/campaigns/{campaign}/rest")
+def campaign_rest(visit: SignedIn, campaign: str) -> Response:
     with transaction() as session:
         found = records.find(session, visit.me.user_id, campaign)
-        shown = records.detail(session, found)
-        return page(visit, "campaign_course.html", campaign=shown, course=_course(visit, session, found))
+        shown, course = records.detail(session, found), _course(visit, session, found)
+        return page(visit, "campaign_rest.html", campaign=shown, course=course, rest=_rest(found))
+
+
+@router.get("/campaigns/{campaign}/figures")
+def campaign_figures(visit: SignedIn, campaign: str) -> Response:
+    with transaction() as session:
+        found = records.find(session, visit.me.user_id, campaign)
+        return page(visit, "campaign_figures.html", campaign=records.detail(session, found), rest=_rest(found))
+
+
+@router.get("/campaigns/{campaign}/begun")
+def begun(visit: SignedIn, campaign: str) -> Response:
+    """Where the page of a scheduled campaign looks whether it has begun, and is led to what it is then."""
+    with transaction() as session:
+        found = records.find(session, visit.me.user_id, campaign)
+        waits = visit.is_htmx and found.status in OPEN
+    return Response(status_code=204) if waits else go(f"/campaigns/{row_id(campaign)}", is_htmx=visit.is_htmx)
+
+
+# After so many seconds the page of a running campaign asks for its figures again, or a share of the time it has run.
+_MIN_REST, _MAX_REST, _SHARE_OF_RUN = 10, 120, 1 / 5
+
+
+def _rest(campaign: Campaign) -> int:
+    now = datetime.now(UTC)
+    ran = (now - (campaign.started_at or now)).total_seconds()
+    return round(min(max(ran * _SHARE_OF_RUN, _MIN_REST), _MAX_REST))
 
 
 _RESULTS = (
@@ -386,7 +413,7 @@ async def try_out(visit: Posts, campaign: str, request: Request) -> Response:
     try:
         number = await run_in_threadpool(_number, visit, campaign)
         tried = await request.state.heavy.run(dry_run.count, visit.me, number)
-    except Invalid as error:
+    except AppError as error:
         return await run_in_threadpool(_campaign, visit, campaign, error)
     return await run_in_threadpool(partial(_campaign, visit, campaign, tried=tried))
 
@@ -398,7 +425,7 @@ def test(visit: Posts, campaign: str) -> Response:
         draft = visit.read(TestDraft)
         with transaction() as session:
             sent = trial.send(session, visit.me, records.find(session, visit.me.user_id, campaign), draft)
-    except Invalid as error:
+    except AppError as error:
         return _campaign(visit, campaign, error)
     return go(f"/messages/{sent['id']}")
 
@@ -418,47 +445,79 @@ def start(visit: Posts, campaign: str) -> Response:
 
 @router.post("/campaigns/{campaign}/pause")
 def pause(visit: Posts, campaign: str) -> Response:
-    stopping.pause(visit.me.user_id, campaign)
+    try:
+        stopping.pause(visit.me.user_id, campaign)
+    except AppError as error:
+        return _campaign(visit, campaign, error)
     return go(f"/campaigns/{row_id(campaign)}")
 
 
 @router.post("/campaigns/{campaign}/cancel")
 def cancel(visit: Posts, campaign: str) -> Response:
-    stopping.cancel(visit.me.user_id, campaign)
+    try:
+        stopping.cancel(visit.me.user_id, campaign)
+    except AppError as error:
+        return _campaign(visit, campaign, error)
     return go(f"/campaigns/{row_id(campaign)}?done=cancelled")
 
 
 @router.post("/campaigns/{campaign}/resume")
 def resume(visit: Posts, campaign: str) -> Response:
-    require(visit.me, "campaigns", "bulk")
-    with transaction() as session:
-        hold(session, visit.me)
-        life.resume(session, records.find(session, visit.me.user_id, campaign, lock=True))
+    try:
+        require(visit.me, "campaigns", "bulk")
+        with transaction() as session:
+            hold(session, visit.me)
+            life.resume(session, records.find(session, visit.me.user_id, campaign, lock=True))
+    except AppError as error:
+        return _campaign(visit, campaign, error)
     return go(f"/campaigns/{row_id(campaign)}")
 
 
 @router.post("/campaigns/{campaign}/retry")
 def retry(visit: Posts, campaign: str) -> Response:
-    require(visit.me, "campaigns", "bulk")
-    wanted_retry = visit.read(Retry)
-    with transaction() as session:
-        hold(session, visit.me)
-        found = records.find(session, visit.me.user_id, campaign, lock=True)
-        life.retry_failed(session, found, uncertain=wanted_retry.uncertain)
+    try:
+        require(visit.me, "campaigns", "bulk")
+        wanted_retry = visit.read(Retry)
+        with transaction() as session:
+            hold(session, visit.me)
+            found = records.find(session, visit.me.user_id, campaign, lock=True)
+            life.retry_failed(session, found, uncertain=wanted_retry.uncertain)
+    except AppError as error:
+        return _campaign(visit, campaign, error)
     return go(f"/campaigns/{row_id(campaign)}?done=queued")
 
 
 @router.post("/campaigns/{campaign}/duplicate")
 def duplicate(visit: Posts, campaign: str) -> Response:
-    require(visit.me, "campaigns", "bulk")
-    with transaction() as session:
-        hold(session, visit.me)
-        made = records.duplicate(session, records.find(session, visit.me.user_id, campaign)).id
+    try:
+        require(visit.me, "campaigns", "bulk")
+        with transaction() as session:
+            hold(session, visit.me)
+            made = records.duplicate(session, records.find(session, visit.me.user_id, campaign)).id
+    except AppError as error:
+        return _campaign(visit, campaign, error)
     return go(f"/campaigns/{made}")
 
 
 @router.post("/campaigns/{campaign}/delete")
 def delete(visit: Posts, campaign: str) -> Response:
-    with transaction() as session:
-        records.remove(session, records.find(session, visit.me.user_id, campaign, lock=True))
+    try:
+        with transaction() as session:
+            records.remove(session, records.find(session, visit.me.user_id, campaign, lock=True))
+    except AppError as error:
+        return _campaign(visit, campaign, error)
     return go("/campaigns?done=removed")
+
+
+@router.get("/campaigns/{campaign}/dry-run")
+@router.get("/campaigns/{campaign}/test")
+@router.get("/campaigns/{campaign}/start")
+@router.get("/campaigns/{campaign}/pause")
+@router.get("/campaigns/{campaign}/cancel")
+@router.get("/campaigns/{campaign}/resume")
+@router.get("/campaigns/{campaign}/retry")
+@router.get("/campaigns/{campaign}/duplicate")
+@router.get("/campaigns/{campaign}/delete")
+def asked_already(visit: SignedIn, campaign: str) -> Response:
+    """The address of a form's answer, entered again: the campaign's page."""
+    return go(f"/campaigns/{_number(visit, campaign)}")

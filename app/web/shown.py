@@ -64,6 +64,7 @@ CAMPAIGN_STATUSES = {
 RECIPIENT_STATES = {
     **STATUSES,
     "not_made": marked("not made yet"),
+    "not_sent": marked("not sent"),
     "not_kept": marked("message deleted"),
     "waiting": marked("waiting"),
     "held": marked("held"),

@@ -2,6 +2,9 @@
 
 import pytest
 
+from app.core.outbound import get_redis
+from app.core.task_names import PAGES_CHANNEL
+from tests.integration.web.test_safety import browser, token_of
 from tests.support.messages_of import add_phone
 
 pytestmark = pytest.mark.needs_browser
@@ -36,6 +39,26 @@ def make(client):
         return f"/campaigns/{number}"
 
     return made
+
+
+@pytest.fixture
+def happens(ali, sql):
+    """Something happens to the campaign, and open pages are told."""
+
+    def done(path, *, status="running", phone=0, **results):
+        number = int(path.rpartition("/")[2])
+        sql.execute(
+            "UPDATE campaigns SET status = %s, started_at = COALESCE(started_at, now()) WHERE id = %s", (status, number)
+        )
+        for result, n in results.items():
+            sql.execute(
+                "INSERT INTO campaign_deltas (campaign_id, device_id, result, reason, minute, n)"
+                " VALUES (%s, %s, %s, '', date_trunc('minute', now()), %s)",
+                (number, phone, result, n),
+            )
+        get_redis().publish(f"{PAGES_CHANNEL}{ali.id}", "messages")
+
+    return done
 
 
 @pytest.fixture
@@ -119,3 +142,85 @@ def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_is_kept(browse, a
     assert page.locator(".note.bad").count() == 0
     visitor.complaints.clear()
     visitor.is_accessible()
+
+
+NUMBERS = [f"+9989011122{n}" for n in range(10, 20)]
+
+
+def test_all_of_a_running_campaigns_page_follows_what_happens(browse, ali, make, happens, sql, monkeypatch) -> None:
+    monkeypatch.setattr("app.web.campaigns._MIN_REST", 1)
+    phone = add_phone(sql, ali, name="Pixel")
+    path = make(*NUMBERS)
+    happens(path)
+    visitor = browse(ali)
+    page = visitor.page
+    row, over = page.get_by_role("row", name="Pixel"), page.get_by_text("Delete the campaign").first
+    visitor.open(path)
+    visitor.is_live()
+    page.get_by_text("Cancel the campaign").first.click()
+    visitor.says("For good: 10 messages are not sent")
+    happens(path, phone=phone, delivered=3)
+    visitor.says("3 of 10")
+    visitor.says("For good: 7 messages are not sent")
+    row.get_by_role("cell", name="3").wait_for()
+    visitor.says("The last one is expected to leave")
+    page.locator(".chart").wait_for()
+    happens(path, phone=phone, uncertain=1)
+    page.get_by_text("Also send again those that may have been sent").first.click()
+    visitor.says("Nobody knows whether 1 of the failed were sent.")
+    happens(path, phone=phone, uncertain=1)
+    visitor.says("Nobody knows whether 2 of the failed were sent.")
+    visitor.is_accessible()
+    happens(path, status="finished", phone=phone, delivered=5)
+    over.wait_for()
+    assert page.get_by_text("Cancel the campaign").first.is_hidden()
+    row.get_by_role("cell", name="8").wait_for()
+    page.get_by_text("expected to leave").wait_for(state="detached")
+    over.click()
+    happens(path, status="finished", phone=phone, uncertain=-1, delivered=1)
+    row.get_by_role("cell", name="9").wait_for()
+    assert page.get_by_role("button", name="Delete the campaign").is_visible()
+
+
+def test_the_page_of_a_scheduled_campaign_becomes_that_of_a_running_one(browse, ali, client, make, happens) -> None:
+    path = make(*NUMBERS, start_at="2050-01-01T09:00:00Z")
+    assert client.post(f"/api{path}/start", json={}).json()["data"]["status"] == "scheduled"
+    visitor = browse(ali)
+    visitor.open(path)
+    visitor.is_live()
+    happens(path, status="scheduled")
+    visitor.says("1. Recipients")
+    happens(path)
+    visitor.says("0 of 10")
+
+
+@pytest.mark.parametrize(("verb", "done"), [("cancel", "cancelled"), ("pause", "paused"), ("resume", "resumed")])
+def test_what_can_no_longer_be_done_is_said_on_the_campaigns_page(gateway, ali, make, happens, verb, done) -> None:
+    path = make(*NUMBERS)
+    happens(path, status="finished")
+    with browser(gateway, ali) as client:
+        answer = client.post(f"{path}/{verb}", data={"form_token": token_of(client, path)})
+    assert answer.status_code == 422
+    assert f"The campaign is finished and cannot be {done}." in answer.text
+    assert "0 of 10" in answer.text
+
+
+def test_an_address_of_a_forms_answer_leads_to_the_campaign(gateway, ali, other, make) -> None:
+    path = make()
+    for verb in ("dry-run", "test", "start", "pause", "cancel", "resume", "retry", "duplicate", "delete"):
+        with browser(gateway, ali) as mine, browser(gateway, other) as theirs:
+            answer = mine.get(f"{path}/{verb}")
+            assert (answer.status_code, answer.headers["location"]) == (303, path)
+            assert theirs.get(f"{path}/{verb}").status_code == 404
+
+
+def test_who_got_nothing_of_a_cancelled_campaign_is_not_sent(gateway, ali, make, happens) -> None:
+    path = make(*NUMBERS)
+    with browser(gateway, ali) as client:
+        happens(path)
+        assert "not made yet" in client.get(path).text
+        happens(path, status="cancelled")
+        for address in (path, f"{path}/recipients", f"/now{path}"):
+            page = client.get(address).text
+            assert "not sent" in page
+            assert "not made yet" not in page
