@@ -339,6 +339,7 @@ async def add_recipients(visit: SignedIn, campaign: str, request: Request) -> Re
         added = await request.state.heavy.run(_add, visit, campaign)
     except AppError as error:
         return await run_in_threadpool(_campaign, visit, campaign, error)
+    visit.form = {}  # what was typed is done with
     return await run_in_threadpool(partial(_campaign, visit, campaign, added=added))
 
 
@@ -346,6 +347,7 @@ def _add(visit: Visit, campaign: str) -> Added:
     require(visit.me, "campaigns", "bulk")
     if has_file(visit):
         with posted_file(visit) as upload:
+            visit.form = dict(upload.fields)
             columns = read(FileColumns, upload.fields)
             source = sources.of_file(upload.file, upload.charset, columns, visit.me.default_region)
             with transaction() as session:

@@ -1,5 +1,7 @@
 """Pages of campaigns: what their forms keep, what they say is wrong, and what they tell while a campaign runs."""
 
+import re
+
 import pytest
 
 from app.core.outbound import get_redis
@@ -224,3 +226,49 @@ def test_who_got_nothing_of_a_cancelled_campaign_is_not_sent(gateway, ali, make,
             page = client.get(address).text
             assert "not sent" in page
             assert "not made yet" not in page
+
+
+def test_an_upload_keeps_what_was_typed_and_leaves_the_preview_alive(browse, ali, make, sql, tmp_path) -> None:
+    phone = add_phone(sql, ali, name="Pixel")
+    file = tmp_path / "people.csv"
+    file.write_text("phone,town\n+998901112233,Tashkent\n", encoding="utf-8")
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open(make())
+    visitor.says("SMS parts: 1")
+    page.fill("#message", "A" * 170)
+    page.fill("#hours-from", "09:00")
+    page.select_option("#hours-zone", "recipient")
+    page.uncheck("#day-sun")
+    page.check(f"#phone-{phone}")
+    page.get_by_text("Which columns").click()
+    page.fill("#number_column", "mobile")
+    page.set_input_files("#file", file)
+    page.get_by_role("button", name="Upload").click()
+    visitor.says("The number column is none of the file's columns: phone, town.")
+    visitor.complaints.clear()
+    assert page.input_value("#number_column") == "mobile"
+    visitor.is_accessible()
+    page.fill("#number_column", "phone")
+    page.set_input_files("#file", file)
+    page.get_by_role("button", name="Upload").click()
+    visitor.says("1 added, 0 left out.")
+    assert page.input_value("#number_column") == ""
+    assert (page.input_value("#message"), page.input_value("#hours-from")) == ("A" * 170, "09:00")
+    assert page.input_value("#hours-zone") == "recipient"
+    assert (page.is_checked("#day-sun"), page.is_checked(f"#phone-{phone}")) == (False, True)
+    page.locator("#preview").get_by_text("SMS parts: 2").wait_for()
+    page.fill("#message", "A" * 400)
+    page.locator("#preview").get_by_text("SMS parts: 3").wait_for()
+
+
+def test_numbers_that_are_refused_stay_in_their_field(gateway, ali, make, client) -> None:
+    group = client.post("/api/contact-groups", json={"name": "Customers"}).json()["data"]["id"]
+    path = make()
+    with browser(gateway, ali) as mine:
+        form = {"form_token": token_of(mine, path), "recipients": "+998901112233\n12", "group_ids[]": [group, 77]}
+        answer = mine.post(f"{path}/recipients", data=form)
+    assert answer.status_code == 422
+    assert re.search(r"<details open><summary>Paste numbers", answer.text)
+    assert "+998901112233\n12</textarea>" in answer.text
+    assert re.search(rf'id="group-{group}" name="group_ids\[\]" value="{group}" checked', answer.text)
