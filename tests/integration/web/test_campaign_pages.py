@@ -272,3 +272,20 @@ def test_numbers_that_are_refused_stay_in_their_field(gateway, ali, make, client
     assert re.search(r"<details open><summary>Paste numbers", answer.text)
     assert "+998901112233\n12</textarea>" in answer.text
     assert re.search(rf'id="group-{group}" name="group_ids\[\]" value="{group}" checked', answer.text)
+
+
+def test_a_dry_run_tells_lines_reasons_sims_and_what_budgets_allow(browse, ali, client, make, sql) -> None:
+    phone = add_phone(sql, ali, name="Pixel")
+    sql.execute("""UPDATE devices SET limits = '{"per_day": 200}' WHERE id = %s""", (phone,))
+    path = make(message="Hello from {town}")
+    towns = [{"number": number, "fields": {"town": "Khiva"} if n > 1 else {}} for n, number in enumerate(NUMBERS)]
+    client.put(f"/api{path}/recipients", json={"recipients": [*towns, NUMBERS[0], "12"]})
+    visitor = browse(ali)
+    visitor.open(path)
+    visitor.submit("Dry run")
+    visitor.says("2 recipients have nothing for town. Lines: 1, 2")
+    visitor.says("there already: 1")
+    visitor.says("not a phone number: 1")
+    cells = visitor.page.get_by_role("row", name="Pixel (offline)").get_by_role("cell").all_inner_texts()
+    assert [cells[0], *cells[2:]] == ["1", "200", "no limit"]
+    visitor.is_accessible()
