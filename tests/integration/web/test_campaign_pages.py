@@ -274,6 +274,42 @@ def test_numbers_that_are_refused_stay_in_their_field(gateway, ali, make, client
     assert re.search(rf'id="group-{group}" name="group_ids\[\]" value="{group}" checked', answer.text)
 
 
+def test_a_running_campaign_is_changed_and_one_that_is_over_renamed(browse, ali, make, happens, shown) -> None:
+    path = make(*NUMBERS, **EVERYTHING)
+    before = shown(path)
+    happens(path)
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open(path)
+    page.get_by_text("Change the campaign").click()
+    visitor.is_accessible()
+    page.fill("#name", "Summer sale")
+    page.fill("#rate_per_minute", "20")
+    page.check("#day-sun")
+    page.fill("#hours-to", "")
+    visitor.submit("Save")
+    visitor.says("Fill this in too, or empty the other fields here.")
+    visitor.complaints.clear()
+    assert (page.input_value("#rate_per_minute"), page.is_checked("#day-sun")) == ("20", True)
+    page.fill("#hours-to", "21:00")
+    visitor.submit("Save")
+    visitor.says("Saved.")
+    after = shown(path)
+    assert (after["name"], after["rate_per_minute"]) == ("Summer sale", 20)
+    assert after["hours"] == {"from": "09:00", "to": "21:00", "days": ["mon", "tue", "sun"], "zone": "Europe/London"}
+    assert [after[name] for name in ("end_at", "message", "canary")] == [
+        before[name] for name in ("end_at", "message", "canary")
+    ]
+    happens(path, status="finished")
+    visitor.open(path)
+    page.get_by_text("Change the campaign").click()
+    assert not page.locator("#rate_per_minute").is_visible()
+    page.fill("#name", "Last summer")
+    visitor.submit("Save")
+    visitor.says("Saved.")
+    assert shown(path)["name"] == "Last summer"
+
+
 def test_a_dry_run_tells_lines_reasons_sims_and_what_budgets_allow(browse, ali, client, make, sql) -> None:
     phone = add_phone(sql, ali, name="Pixel")
     sql.execute("""UPDATE devices SET limits = '{"per_day": 200}' WHERE id = %s""", (phone,))
