@@ -7,6 +7,7 @@ news all the time, and asks for what the page asks by itself. What the API proce
 before and after, is the page's.
 """
 
+import re
 import threading
 import time
 from collections.abc import Iterator
@@ -36,7 +37,8 @@ PAGES = (
     "/messages?number=%2B998900000000",
     "/campaigns",
     "/campaigns/{campaign}",
-    "/campaigns/{campaign}/course",
+    "/campaigns/{campaign}/rest",
+    "/campaigns/{campaign}/figures",
     "/now/campaigns/{campaign}",
     "/campaigns/{campaign}/recipients",
     "/conversations",
@@ -47,8 +49,10 @@ PAGES = (
 NEWS_SECONDS = SAME_NEWS_SECONDS / 4
 # Times a page is open, two minutes each, with as much before, between and after them.
 WINDOWS = 2
-# What the page asks for by itself, and how often. The counts it does not while it is told of them.
-COURSE, COURSE_SECONDS = "/campaigns/{campaign}/course", 120
+# What the page asks for by itself, and first after so many seconds; then as its answer says. The counts it does not
+# while it is told of them.
+ASKED = {"/campaigns/{campaign}/rest": 60, "/campaigns/{campaign}/figures": 10}
+_DELAY = re.compile(r"delay:(\d+)s")
 
 
 def run(*, smoke: bool = False, messages: int = MESSAGES) -> list[Figure]:
@@ -155,12 +159,15 @@ def _open_page(redis_url: str, user: int, client: Client, campaign: int, seconds
     with ThreadPoolExecutor() as pool:
         pool.submit(_tell_news, redis_url, user, ended)
         follows = pool.submit(_follow, client, campaign, ended)
-        asks = pool.submit(_ask, client, COURSE.format(campaign=campaign), min(COURSE_SECONDS, seconds), ended)
+        asks = [
+            pool.submit(_ask, client, path.format(campaign=campaign), min(first, seconds / 2), ended)
+            for path, first in ASKED.items()
+        ]
         try:
             yield
         finally:
             ended.set()
-        if not follows.result() or not asks.result():
+        if not all(each.result() for each in (follows, *asks)):
             raise CheckFailedError("the page was not told, or did not ask")
 
 
@@ -195,11 +202,14 @@ def _follow(client: Client, campaign: int, ended: threading.Event) -> int:
     return came
 
 
-def _ask(client: Client, page: str, every: float, ended: threading.Event) -> int:
-    """Ask as often, first after half of the time; how often it asked."""
-    asked = 0
-    wait = every / 2
+def _ask(client: Client, page: str, first: float, ended: threading.Event) -> int:
+    """Ask, and then as often as the answer says; how often it asked."""
+    asked, wait = 0, first
     while not ended.wait(wait):
-        check(page, client.get(page).status_code, 200)
-        asked, wait = asked + 1, every
+        answer = client.get(page)
+        check(page, answer.status_code, 200)
+        delay = _DELAY.search(answer.text)
+        if delay is None:
+            raise CheckFailedError(f"{page} does not say when to ask again")
+        asked, wait = asked + 1, float(delay[1])
     return asked

@@ -49,7 +49,7 @@ def _part(request: Request, campaign: str) -> Response:
 
 
 def _shown(visit: Visit, campaign: progress.Moving) -> Response:
-    return page(visit, "campaign_now.html", campaign=campaign)
+    return page(visit, "campaign_now.html", campaign=campaign, anew=True)
 
 
 def _seen(request: Request, campaign: str) -> tuple[Visit | None, progress.Moving | None]:

@@ -1,8 +1,9 @@
 """Campaigns: made step by step, tried without sending, started, watched, paused and gone on with."""
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
@@ -18,11 +19,14 @@ from app.campaigns.recipient_schemas import Added, DryRun, FileColumns, Recipien
 from app.campaigns.schemas import CampaignChange, CampaignDraft, CampaignFilter, Retry
 from app.campaigns.states import OPEN
 from app.contacts import groups
+from app.core.allowed_hours import OF_ACCOUNT
 from app.core.database import transaction
 from app.core.errors import AppError, Invalid
+from app.core.hours import DAYS
 from app.core.pages import Paging
 from app.core.validation import read, row_id
 from app.devices import ownership
+from app.devices.ownership import PhoneName
 from app.messages.accepting.preview import preview
 from app.messages.schemas import PreviewDraft
 from app.web import texts
@@ -30,6 +34,7 @@ from app.web.charts import Chart, Series
 from app.web.lists import paging, wanted
 from app.web.messages import SEPARATORS
 from app.web.pages import PageRoute, go, page
+from app.web.shown import local
 from app.web.visits import Posts, SignedIn, Visit, has_file, posted, posted_file
 from app.web.words import gettext, marked, speaking
 
@@ -90,12 +95,15 @@ def _campaign(
     campaign: str,
     error: AppError | None = None,
     *,
+    typed: bool = False,
     added: Added | None = None,
     tried: DryRun | None = None,
 ) -> Response:
+    """`typed`: the settings show what was typed, not what is stored."""
     with transaction() as session:
         found = records.find(session, visit.me.user_id, campaign)
         shown = records.detail(session, found)
+        phones = _phones(session, visit, found)
         is_open = found.status in OPEN
         return page(
             visit,
@@ -103,20 +111,22 @@ def _campaign(
             error=error,
             live="campaigns",
             campaign=shown,
+            phones=phones,
+            settings=_stored(visit, found, phones) | (_typed(visit) if typed else {}),
             added=added,
             tried=tried,
             columns=found.columns,
             course=None if is_open else _course(visit, session, found),
+            rest=_rest(found),
             **(_for_draft(session, visit, found.id, shown.message) if is_open else {}),
         )
 
 
 def _for_draft(session: Session, visit: Visit, number: int, message: str) -> dict[str, Any]:
-    """What a draft's page shows besides: the text on real rows, phones and groups to choose from."""
+    """What a draft's page shows besides: the text on real rows, and groups to choose from."""
     rows = listing.recipients(session, number, RecipientFilter(per_page=_ROWS_SHOWN)).data
     return {
         "rows": [(row, _filled(session, visit, message, row)) for row in rows],
-        "phones": ownership.names(session, visit.me.user_id, active=True),
         "groups": groups.page(session, visit.me.user_id, None, Paging(1, _GROUPS_SHOWN, "", ())).data,
         "templates": texts.choices(session, visit),
         "taken": texts.taken(session, visit),
@@ -132,12 +142,38 @@ def _filled(session: Session, visit: Visit, message: str, row: Any) -> Any:
         return error
 
 
-@router.get("/campaigns/{campaign}/course")
-def campaign_course(visit: SignedIn, campaign: str) -> Response:
+@router.get("/campaigns/{campaign}/rest")
+def campaign_rest(visit: SignedIn, campaign: str) -> Response:
     with transaction() as session:
         found = records.find(session, visit.me.user_id, campaign)
-        shown = records.detail(session, found)
-        return page(visit, "campaign_course.html", campaign=shown, course=_course(visit, session, found))
+        shown, course = records.detail(session, found), _course(visit, session, found)
+        return page(visit, "campaign_rest.html", campaign=shown, course=course, rest=_rest(found))
+
+
+@router.get("/campaigns/{campaign}/figures")
+def campaign_figures(visit: SignedIn, campaign: str) -> Response:
+    with transaction() as session:
+        found = records.find(session, visit.me.user_id, campaign)
+        return page(visit, "campaign_figures.html", campaign=records.detail(session, found), rest=_rest(found))
+
+
+@router.get("/campaigns/{campaign}/begun")
+def begun(visit: SignedIn, campaign: str) -> Response:
+    """Where the page of a scheduled campaign looks whether it has begun, and is led to what it is then."""
+    with transaction() as session:
+        found = records.find(session, visit.me.user_id, campaign)
+        waits = visit.is_htmx and found.status in OPEN
+    return Response(status_code=204) if waits else go(f"/campaigns/{row_id(campaign)}", is_htmx=visit.is_htmx)
+
+
+# After so many seconds the page of a running campaign asks for its figures again, or a share of the time it has run.
+_MIN_REST, _MAX_REST, _SHARE_OF_RUN = 10, 120, 1 / 5
+
+
+def _rest(campaign: Campaign) -> int:
+    now = datetime.now(UTC)
+    ran = (now - (campaign.started_at or now)).total_seconds()
+    return round(min(max(ran * _SHARE_OF_RUN, _MIN_REST), _MAX_REST))
 
 
 _RESULTS = (
@@ -168,43 +204,132 @@ def _course(visit: Visit, session: Session, campaign: Campaign) -> Chart | None:
 @router.post("/campaigns/{campaign}")
 def change(visit: Posts, campaign: str) -> Response:
     try:
-        new_values = read(CampaignChange, _values(visit))
         with transaction() as session:
             found = records.find(session, visit.me.user_id, campaign, lock=True)
-            records.change(session, visit.me, found, new_values)
+            stored = _stored(visit, found, _phones(session, visit, found))
+            records.change(session, visit.me, found, read(CampaignChange, _changed(visit, stored)))
     except Invalid as error:
-        return _campaign(visit, campaign, error)
+        return _campaign(visit, campaign, _at_its_field(visit, error), typed=True)
     return go(f"/campaigns/{campaign}?done=saved")
 
 
-_WHEN = ("start_at", "end_at")
+def _phones(session: Session, visit: Visit, campaign: Campaign) -> list[PhoneName]:
+    """The phones to choose from: those that may send, and those that are chosen already."""
+    active = ownership.names(session, visit.me.user_id, active=True)
+    chosen = _chosen(campaign)
+    return [each for each in ownership.names(session, visit.me.user_id) if each in active or each.id in chosen]
 
 
-def _values(visit: Visit) -> dict[str, Any]:
-    """The fields of a form as the API takes them: shares in per cent, times by the account's clock."""
-    form = visit.form
-    values: dict[str, Any] = {name: form[name] for name in CampaignChange.model_fields if name in form}
-    values |= {name: visit.moment(name) or None for name in _WHEN if name in form}
-    if isinstance(devices := values.get("device_id"), list):
-        values["device_id"] = [each for each in devices if each] or None
-    if isinstance(hours := form.get("hours"), dict):
-        is_set = bool(hours.get("from") or hours.get("to"))
-        values["hours"] = {name: value for name, value in hours.items() if value} if is_set else None
-    if isinstance(rule := form.get("stop_rule"), dict):
-        values["stop_rule"] = _shared(rule, "failed_share")
-    if isinstance(canary := form.get("canary"), dict):
-        values["canary"] = _shared(canary, "delivered_share")
-    return values
+def _chosen(campaign: Campaign) -> list[Any]:
+    return campaign.devices if isinstance(campaign.devices, list) else [campaign.devices]
 
 
-def _shared(rule: dict[str, Any], share: str) -> dict[str, Any] | None:
+_TEXTS = ("name", "message", "rate_per_minute", "start_at", "end_at")
+_RULES = ("hours", "stop_rule", "canary")
+
+
+def _stored(visit: Visit, campaign: Campaign, phones: Sequence[PhoneName]) -> dict[str, Any]:
+    """The settings as the fields of their form."""
+    hours, rule, canary = campaign.hours or {}, campaign.stop_rule or {}, campaign.canary or {}
+    of = "sent_share" if canary.get("sent_share") else "delivered_share"
+    days = hours.get("days", DAYS)
+    return {
+        "name": campaign.name,
+        "message": campaign.message.replace("\r\n", "\n").replace("\r", "\n"),
+        "device_id": [str(phone.id) for phone in phones if phone.id in _chosen(campaign)],
+        "rate_per_minute": str(campaign.rate_per_minute or ""),
+        "start_at": local(campaign.start_at, visit.zone),
+        "end_at": local(campaign.end_at, visit.zone),
+        "hours": {
+            "from": hours.get("from", ""),
+            "to": hours.get("to", ""),
+            "zone": hours.get("zone", OF_ACCOUNT),
+            "days": [day for day in DAYS if day in days],
+        },
+        "stop_rule": {"failed_share": _per_cent(rule.get("failed_share")), "of_last": str(rule.get("of_last", ""))},
+        "canary": {
+            "first": str(canary.get("first", "")),
+            "of": of,
+            "share": _per_cent(canary.get(of)),
+            "within_minutes": str(canary.get("within_minutes", "")),
+        },
+    }
+
+
+def _per_cent(share: float | None) -> str:
+    return "" if share is None else f"{share * _PER_CENT:.10g}"
+
+
+def _typed(visit: Visit) -> dict[str, Any]:
+    """As `_stored`, of what was typed; only of the fields that the form has."""
+    typed: dict[str, Any] = {name: visit.given(name) for name in _TEXTS}
+    typed |= {name: visit.nested(name) for name in _RULES}
+    typed["device_id"] = _ticked(visit.form.get("device_id"))
+    typed["hours"] = {**typed["hours"], "days": _ticked(typed["hours"].get("days"))}
+    return {name: value for name, value in typed.items() if name in visit.form}
+
+
+def _ticked(boxes: Any) -> list[Any]:
+    return [each for each in boxes if each] if isinstance(boxes, list) else []
+
+
+def _changed(visit: Visit, stored: dict[str, Any]) -> dict[str, Any]:
+    """What was typed anew, as the API takes it. The form shows less than the API can set: seconds of a time, say."""
+    typed = _typed(visit)
+    values: dict[str, Any] = {name: visit.form[name] for name in typed}
+    values |= {name: visit.moment(name) or None for name in ("start_at", "end_at") if name in typed}
+    if isinstance(values.get("device_id"), list):
+        values["device_id"] = typed["device_id"] or None
+    if isinstance(values.get("hours"), dict):
+        hours = typed["hours"]
+        values["hours"] = hours if hours.get("from") or hours.get("to") else None
+    if isinstance(values.get("stop_rule"), dict):
+        values["stop_rule"] = _rule(typed["stop_rule"], "failed_share")
+    if isinstance(values.get("canary"), dict):
+        values["canary"] = _canary(typed["canary"])
+    return {name: value for name, value in values.items() if typed[name] != stored[name]}
+
+
+def _canary(typed: dict[str, Any]) -> dict[str, Any] | None:
+    share = "sent_share" if typed.get("of") == "sent_share" else "delivered_share"
+    rule = {name: typed.get(name) for name in ("first", "within_minutes")}
+    return _rule({**rule, share: typed.get("share")}, share)
+
+
+def _rule(typed: dict[str, Any], share: str) -> dict[str, Any] | None:
     """A rule with its share as a part of one; None where nothing of it is given."""
-    given = {name: value for name, value in rule.items() if value}
+    given = {name: value for name, value in typed.items() if value}
     if not given:
         return None
-    with suppress(KeyError, ValueError):
+    with suppress(KeyError, TypeError, ValueError):
         given[share] = float(given[share]) / _PER_CENT
     return given
+
+
+_MISSING = marked("Fill this in too, or empty the other fields here.")
+_PHONE_GONE = marked("One of these phones was removed; choose again.")
+_NO_SHARE = marked("Enter more than 0 and at most 100 per cent.")
+_WRONG = {"days": marked("Choose at least one day."), "share": _NO_SHARE, "failed_share": _NO_SHARE}
+
+
+def _at_its_field(visit: Visit, error: Invalid) -> Invalid:
+    """The form has one field for all phones and one for all days, and its shares are in per cent."""
+    told: dict[str, list[str]] = {}
+    for name, sentences in error.errors.items():
+        rule, _, part = name.partition(".")
+        field = {"delivered_share": "share", "sent_share": "share"}.get(part, part.partition(".")[0])
+        if rule == "device_id":
+            told[rule] = [_PHONE_GONE]
+        elif rule not in _RULES or not part:
+            told[name] = list(sentences)
+        elif not visit.nested(rule).get(field):
+            told[f"{rule}.{field}"] = [_MISSING]
+        elif field in _WRONG:
+            told[f"{rule}.{field}"] = [_WRONG[field]]
+        else:
+            spoken, short = name.replace("_", " "), field.replace("_", " ")
+            told[f"{rule}.{field}"] = [each.replace(spoken, short) for each in sentences]
+    return Invalid(told)
 
 
 @router.post("/campaigns/{campaign}/recipients")
@@ -214,6 +339,7 @@ async def add_recipients(visit: SignedIn, campaign: str, request: Request) -> Re
         added = await request.state.heavy.run(_add, visit, campaign)
     except AppError as error:
         return await run_in_threadpool(_campaign, visit, campaign, error)
+    visit.form = {}  # what was typed is done with
     return await run_in_threadpool(partial(_campaign, visit, campaign, added=added))
 
 
@@ -221,6 +347,7 @@ def _add(visit: Visit, campaign: str) -> Added:
     require(visit.me, "campaigns", "bulk")
     if has_file(visit):
         with posted_file(visit) as upload:
+            visit.form = dict(upload.fields)
             columns = read(FileColumns, upload.fields)
             source = sources.of_file(upload.file, upload.charset, columns, visit.me.default_region)
             with transaction() as session:
@@ -288,7 +415,7 @@ async def try_out(visit: Posts, campaign: str, request: Request) -> Response:
     try:
         number = await run_in_threadpool(_number, visit, campaign)
         tried = await request.state.heavy.run(dry_run.count, visit.me, number)
-    except Invalid as error:
+    except AppError as error:
         return await run_in_threadpool(_campaign, visit, campaign, error)
     return await run_in_threadpool(partial(_campaign, visit, campaign, tried=tried))
 
@@ -300,7 +427,7 @@ def test(visit: Posts, campaign: str) -> Response:
         draft = visit.read(TestDraft)
         with transaction() as session:
             sent = trial.send(session, visit.me, records.find(session, visit.me.user_id, campaign), draft)
-    except Invalid as error:
+    except AppError as error:
         return _campaign(visit, campaign, error)
     return go(f"/messages/{sent['id']}")
 
@@ -320,47 +447,79 @@ def start(visit: Posts, campaign: str) -> Response:
 
 @router.post("/campaigns/{campaign}/pause")
 def pause(visit: Posts, campaign: str) -> Response:
-    stopping.pause(visit.me.user_id, campaign)
+    try:
+        stopping.pause(visit.me.user_id, campaign)
+    except AppError as error:
+        return _campaign(visit, campaign, error)
     return go(f"/campaigns/{row_id(campaign)}")
 
 
 @router.post("/campaigns/{campaign}/cancel")
 def cancel(visit: Posts, campaign: str) -> Response:
-    stopping.cancel(visit.me.user_id, campaign)
+    try:
+        stopping.cancel(visit.me.user_id, campaign)
+    except AppError as error:
+        return _campaign(visit, campaign, error)
     return go(f"/campaigns/{row_id(campaign)}?done=cancelled")
 
 
 @router.post("/campaigns/{campaign}/resume")
 def resume(visit: Posts, campaign: str) -> Response:
-    require(visit.me, "campaigns", "bulk")
-    with transaction() as session:
-        hold(session, visit.me)
-        life.resume(session, records.find(session, visit.me.user_id, campaign, lock=True))
+    try:
+        require(visit.me, "campaigns", "bulk")
+        with transaction() as session:
+            hold(session, visit.me)
+            life.resume(session, records.find(session, visit.me.user_id, campaign, lock=True))
+    except AppError as error:
+        return _campaign(visit, campaign, error)
     return go(f"/campaigns/{row_id(campaign)}")
 
 
 @router.post("/campaigns/{campaign}/retry")
 def retry(visit: Posts, campaign: str) -> Response:
-    require(visit.me, "campaigns", "bulk")
-    wanted_retry = visit.read(Retry)
-    with transaction() as session:
-        hold(session, visit.me)
-        found = records.find(session, visit.me.user_id, campaign, lock=True)
-        life.retry_failed(session, found, uncertain=wanted_retry.uncertain)
+    try:
+        require(visit.me, "campaigns", "bulk")
+        wanted_retry = visit.read(Retry)
+        with transaction() as session:
+            hold(session, visit.me)
+            found = records.find(session, visit.me.user_id, campaign, lock=True)
+            life.retry_failed(session, found, uncertain=wanted_retry.uncertain)
+    except AppError as error:
+        return _campaign(visit, campaign, error)
     return go(f"/campaigns/{row_id(campaign)}?done=queued")
 
 
 @router.post("/campaigns/{campaign}/duplicate")
 def duplicate(visit: Posts, campaign: str) -> Response:
-    require(visit.me, "campaigns", "bulk")
-    with transaction() as session:
-        hold(session, visit.me)
-        made = records.duplicate(session, records.find(session, visit.me.user_id, campaign)).id
+    try:
+        require(visit.me, "campaigns", "bulk")
+        with transaction() as session:
+            hold(session, visit.me)
+            made = records.duplicate(session, records.find(session, visit.me.user_id, campaign)).id
+    except AppError as error:
+        return _campaign(visit, campaign, error)
     return go(f"/campaigns/{made}")
 
 
 @router.post("/campaigns/{campaign}/delete")
 def delete(visit: Posts, campaign: str) -> Response:
-    with transaction() as session:
-        records.remove(session, records.find(session, visit.me.user_id, campaign, lock=True))
+    try:
+        with transaction() as session:
+            records.remove(session, records.find(session, visit.me.user_id, campaign, lock=True))
+    except AppError as error:
+        return _campaign(visit, campaign, error)
     return go("/campaigns?done=removed")
+
+
+@router.get("/campaigns/{campaign}/dry-run")
+@router.get("/campaigns/{campaign}/test")
+@router.get("/campaigns/{campaign}/start")
+@router.get("/campaigns/{campaign}/pause")
+@router.get("/campaigns/{campaign}/cancel")
+@router.get("/campaigns/{campaign}/resume")
+@router.get("/campaigns/{campaign}/retry")
+@router.get("/campaigns/{campaign}/duplicate")
+@router.get("/campaigns/{campaign}/delete")
+def asked_already(visit: SignedIn, campaign: str) -> Response:
+    """The address of a form's answer, entered again: the campaign's page."""
+    return go(f"/campaigns/{_number(visit, campaign)}")

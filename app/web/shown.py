@@ -64,11 +64,23 @@ CAMPAIGN_STATUSES = {
 RECIPIENT_STATES = {
     **STATUSES,
     "not_made": marked("not made yet"),
+    "not_sent": marked("not sent"),
     "not_kept": marked("message deleted"),
     "waiting": marked("waiting"),
     "held": marked("held"),
     "given": marked("at phones"),
     "left_out": marked("left out"),
+}
+# Why recipients are left out of a campaign.
+LEFT_OUT_REASONS = {
+    "invalid": marked("not a phone number"),
+    "empty": marked("no number"),
+    "duplicate": marked("there already"),
+    "opted_out": marked("opted out"),
+    "over_cap": marked("over the cap"),
+    "same_content": marked("had the same text"),
+    "too_long": marked("too long"),
+    "no_text": marked("nothing to send"),
 }
 
 
@@ -142,6 +154,10 @@ def recipient_state(word: str) -> Markup:
     return badge(word, RECIPIENT_STATES)
 
 
+def left_out_reason(code: str) -> str:
+    return gettext(LEFT_OUT_REASONS.get(code, code))
+
+
 def local(moment: datetime | None, zone: ZoneInfo) -> str:
     """As a field of a form has it."""
     return "" if moment is None else moment.astimezone(zone).strftime("%Y-%m-%dT%H:%M")
@@ -169,6 +185,7 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "stage": stage,
     "campaign_status": campaign_status,
     "recipient_state": recipient_state,
+    "left_out_reason": left_out_reason,
     "local": local,
     "reason": reason,
     "said": said,

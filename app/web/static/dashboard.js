@@ -74,7 +74,14 @@
       request.addEventListener("load", () => {
         if (request.responseURL !== form.action) { location.assign(request.responseURL); return; }
         const page = new DOMParser().parseFromString(request.responseText, "text/html");
-        document.querySelector("main").replaceWith(page.querySelector("main"));
+        const before = document.querySelector("main"), main = page.querySelector("main");
+        before.replaceWith(main);
+        /* What was typed into other forms and is not saved yet stays. */
+        for (const field of before.querySelectorAll("[name][id]")) {
+          const same = document.getElementById(field.id);
+          if (same && !form.contains(field)) Object.assign(same, { value: field.value, checked: field.checked });
+        }
+        htmx.process(main);
         document.querySelectorAll("form[data-upload]").forEach(uploads);
       });
       request.addEventListener("error", () => form.submit());
