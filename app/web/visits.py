@@ -5,7 +5,7 @@ import hmac
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
@@ -98,6 +98,14 @@ class Visit:
         typed = self.given(name)
         try:
             return datetime.fromisoformat(typed).replace(tzinfo=self.zone).isoformat() if typed else ""
+        except ValueError:
+            return typed
+
+    def end_of_day(self, name: str) -> str:
+        """As `moment`, the last one of a day that was typed."""
+        typed = self.given(name)
+        try:
+            return datetime.combine(date.fromisoformat(typed), time.max, self.zone).isoformat()
         except ValueError:
             return typed
 
