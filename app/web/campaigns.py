@@ -20,7 +20,6 @@ from app.campaigns.states import OPEN
 from app.contacts import groups
 from app.core.database import transaction
 from app.core.errors import AppError, Invalid
-from app.core.pages import Paging
 from app.core.validation import read, row_id
 from app.devices import ownership
 from app.messages.accepting.preview import preview
@@ -36,7 +35,6 @@ from app.web.words import gettext, marked, speaking
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _ROWS_SHOWN = 3
-_GROUPS_SHOWN = 200
 _PER_CENT = 100
 
 
@@ -117,7 +115,7 @@ def _for_draft(session: Session, visit: Visit, number: int, message: str) -> dic
     return {
         "rows": [(row, _filled(session, visit, message, row)) for row in rows],
         "phones": ownership.names(session, visit.me.user_id, active=True),
-        "groups": groups.page(session, visit.me.user_id, None, Paging(1, _GROUPS_SHOWN, "", ())).data,
+        "groups": groups.every(session, visit.me.user_id),
         "templates": texts.choices(session, visit),
         "taken": texts.taken(session, visit),
     }

@@ -93,6 +93,11 @@ class Visit:
         value = self.form.get(name)
         return value if isinstance(value, dict) else {}
 
+    def listed(self, name: str) -> list[Any]:
+        """The fields of the form that have names like `name[]`, but for empty ones."""
+        value = self.form.get(name)
+        return [each for each in value if each] if isinstance(value, list) else []
+
     def moment(self, name: str) -> str:
         """A time that was typed by the account's clock, as the schemas read it; as it is where it is none."""
         typed = self.given(name)
