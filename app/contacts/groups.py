@@ -64,6 +64,21 @@ def page(session: Session, user_id: int, search: str | None, paging: Paging) -> 
     return Page(**paging.fields(shown(session, found), total))
 
 
+def names(session: Session, user_id: int) -> list[GroupBrief]:
+    """All of the user's groups, by name."""
+    return [GroupBrief(id=group.id, name=group.name) for group in _every(session, user_id)]
+
+
+def every(session: Session, user_id: int) -> list[GroupOut]:
+    """As `names`, each with how many contacts it has."""
+    return shown(session, _every(session, user_id))
+
+
+def _every(session: Session, user_id: int) -> Sequence[ContactGroup]:
+    query = select(ContactGroup).where(ContactGroup.user_id == user_id)
+    return session.scalars(query.order_by(func.lower(ContactGroup.name), ContactGroup.id)).all()
+
+
 def shown(session: Session, found: Sequence[ContactGroup]) -> list[GroupOut]:
     """Groups as they are shown."""
     counted = (

@@ -23,7 +23,6 @@ from app.core.allowed_hours import OF_ACCOUNT
 from app.core.database import transaction
 from app.core.errors import AppError, Invalid
 from app.core.hours import DAYS
-from app.core.pages import Paging
 from app.core.validation import read, row_id
 from app.devices import ownership
 from app.devices.ownership import PhoneName
@@ -41,7 +40,6 @@ from app.web.words import gettext, marked, speaking
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _ROWS_SHOWN = 3
-_GROUPS_SHOWN = 200
 _PER_CENT = 100
 
 
@@ -127,7 +125,7 @@ def _for_draft(session: Session, visit: Visit, number: int, message: str) -> dic
     rows = listing.recipients(session, number, RecipientFilter(per_page=_ROWS_SHOWN)).data
     return {
         "rows": [(row, _filled(session, visit, message, row)) for row in rows],
-        "groups": groups.page(session, visit.me.user_id, None, Paging(1, _GROUPS_SHOWN, "", ())).data,
+        "groups": groups.every(session, visit.me.user_id),
         "templates": texts.choices(session, visit),
         "taken": texts.taken(session, visit),
     }

@@ -1,7 +1,5 @@
 """Contacts and groups."""
 
-from typing import Any
-
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
@@ -23,18 +21,12 @@ from app.contacts.schemas import (
 from app.core.database import transaction
 from app.core.errors import AppError, Invalid
 from app.core.pages import Paging
-from app.core.validation import read
+from app.core.validation import read, row_id
 from app.web.lists import paging, wanted
 from app.web.pages import PageRoute, go, page
 from app.web.visits import Posts, SignedIn, Visit, posted_file
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
-
-_GROUPS_SHOWN = 200
-
-
-def _all_groups(session: Any, visit: Visit) -> Any:
-    return groups.page(session, visit.me.user_id, None, Paging(1, _GROUPS_SHOWN, "", ())).data
 
 
 def _contacts(visit: Visit, error: AppError | None = None) -> Response:
@@ -48,7 +40,7 @@ def _contacts(visit: Visit, error: AppError | None = None) -> Response:
             "contacts.html",
             error=error,
             data=book.page(session, visit.me.user_id, found, paging(visit)),
-            groups=_all_groups(session, visit),
+            groups=groups.names(session, visit.me.user_id),
             search=visit.query("search"),
             group=visit.query("group_id"),
             imported=None,
@@ -103,7 +95,7 @@ def _imported(visit: Visit, imported: Imported) -> Response:
             visit,
             "contacts.html",
             data=book.page(session, visit.me.user_id, ContactFilter(), paging(visit)),
-            groups=_all_groups(session, visit),
+            groups=groups.names(session, visit.me.user_id),
             search="",
             group="",
             imported=imported,
@@ -118,16 +110,30 @@ def contact(visit: SignedIn, contact: str) -> Response:
 def _contact(visit: Visit, contact: str, error: AppError | None = None) -> Response:
     with transaction() as session:
         found = book.shown(session, [book.find(session, visit.me.user_id, contact)])[0]
-        return page(visit, "contact.html", error=error, contact=found, groups=_all_groups(session, visit))
+        mine = [group.id for group in found.groups]
+        return page(
+            visit,
+            "contact.html",
+            error=error,
+            contact=found,
+            groups=groups.names(session, visit.me.user_id),
+            was_in=visit.listed("was_in") if error else mine,
+            chosen=[str(group) for group in (visit.listed("group_ids") if error else mine)],
+        )
 
 
 @router.post("/contacts/{contact}")
 def change(visit: Posts, contact: str) -> Response:
     try:
-        values = {**visit.form, "group_ids": [each for each in visit.form.get("group_ids") or [] if each]}
-        new = read(ContactChange, values)
+        new = read(ContactChange, {**visit.form, "group_ids": visit.listed("group_ids")})
+        was_in = {row_id(str(group)) for group in visit.listed("was_in")}
         with transaction() as session:
-            book.change(session, visit.me, book.find(session, visit.me.user_id, contact, lock=True), new)
+            found = book.find(session, visit.me.user_id, contact, lock=True)
+            # The page may be an old one: groups that the contact was put into meanwhile it keeps.
+            now_in = {group.id for group in groups.of_contacts(session, [found.id])[found.id]}
+            chosen = set(new.group_ids or ())
+            new.group_ids = sorted((now_in - (was_in - chosen)) | (chosen - was_in))
+            book.change(session, visit.me, found, new)
     except Invalid as error:
         return _contact(visit, contact, error)
     return go("/contacts?done=saved")

@@ -65,7 +65,7 @@ def create(visit: Posts) -> Response:
         values = {
             "name": visit.given("name"),
             "abilities": _chosen(visit) or None,
-            "expires_at": visit.given("expires_at"),
+            "expires_at": visit.end_of_day("expires_at"),
         }
         wanted = read(NewKey, values)
         with login_limits.of_password(visit.me.user_id):

@@ -16,7 +16,6 @@ from app.contacts import book, groups
 from app.core.database import transaction
 from app.core.errors import AppError, Invalid, NotFound
 from app.core.numbers import normalize_number
-from app.core.pages import Paging
 from app.core.security import parse_token, random_text
 from app.core.validation import read
 from app.devices import ownership
@@ -36,7 +35,6 @@ from app.web.visits import Posts, SignedIn, Visit
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-_GROUPS_SHOWN = 200
 _LEFT_OUT_SHOWN = 200
 KEY_LENGTH = 32
 SEPARATORS = re.compile(r"[\n,;]+")
@@ -52,25 +50,19 @@ def send_page(visit: SignedIn) -> Response:
 
 def _send(visit: Visit, error: AppError | None = None) -> Response:
     with transaction() as session:
-        every = Paging(1, _GROUPS_SHOWN, "", ())
         return page(
             visit,
             "send.html",
             error=error,
             phones=ownership.names(session, visit.me.user_id, active=True),
-            groups=groups.page(session, visit.me.user_id, None, every).data,
+            groups=groups.every(session, visit.me.user_id),
             templates=texts.choices(session, visit),
             taken=texts.taken(session, visit),
-            chosen=[str(group) for group in _groups(visit)],
+            chosen=[str(group) for group in visit.listed("group_ids")],
             to=visit.given("recipients") or visit.query("to"),
             # Of this page: sending it twice sends once.
             key=visit.given("key") or random_text(KEY_LENGTH),
         )
-
-
-def _groups(visit: Visit) -> list[Any]:
-    given = visit.form.get("group_ids")
-    return given if isinstance(given, list) else []
 
 
 @router.post("/send/preview")
@@ -95,7 +87,7 @@ async def send(visit: Posts, request: Request) -> Response:
     # Nothing of a template's text is sent unfilled.
     shared |= {"fields": {}} if visit.given("template") else {}
     try:
-        if len(recipients) == 1 and not _groups(visit):
+        if len(recipients) == 1 and not visit.listed("group_ids"):
             message = await run_in_threadpool(send_one, visit, {**shared, "recipient_number": recipients[0]})
             return go(f"/messages/{message}")
         draft = read(
@@ -103,7 +95,7 @@ async def send(visit: Posts, request: Request) -> Response:
             {
                 **shared,
                 "recipients": recipients or None,
-                "group_ids": _groups(visit) or None,
+                "group_ids": visit.listed("group_ids") or None,
                 "skip_invalid": visit.given("skip_invalid") or None,
             },
         )

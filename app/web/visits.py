@@ -5,7 +5,7 @@ import hmac
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import date, datetime, time
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 from zoneinfo import ZoneInfo
@@ -93,11 +93,24 @@ class Visit:
         value = self.form.get(name)
         return value if isinstance(value, dict) else {}
 
+    def listed(self, name: str) -> list[Any]:
+        """The fields of the form that have names like `name[]`, but for empty ones."""
+        value = self.form.get(name)
+        return [each for each in value if each] if isinstance(value, list) else []
+
     def moment(self, name: str) -> str:
         """A time that was typed by the account's clock, as the schemas read it; as it is where it is none."""
         typed = self.given(name)
         try:
             return datetime.fromisoformat(typed).replace(tzinfo=self.zone).isoformat() if typed else ""
+        except ValueError:
+            return typed
+
+    def end_of_day(self, name: str) -> str:
+        """As `moment`, the last one of a day that was typed."""
+        typed = self.given(name)
+        try:
+            return datetime.combine(date.fromisoformat(typed), time.max, self.zone).isoformat()
         except ValueError:
             return typed
 
