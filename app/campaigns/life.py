@@ -165,7 +165,7 @@ def resume(session: Session, campaign: Campaign) -> None:
         campaign.canary_passed = True
     campaign.newest_results = ""
     _run(session, campaign, now)
-    let_go(session, campaign)
+    session.execute(_LET_GO, {"id": campaign.id})
     audit.record(session, Action.CAMPAIGN_RESUMED, campaign.user_id, campaign.id)
     places = {(row.user_id, row.device_id) for row in session.execute(_RELEASE, {"id": campaign.id})}
     waking.wake_or_route(session, places)
@@ -258,7 +258,9 @@ def settle(session: Session, campaign: Campaign) -> bool:
             session.execute(_WITHHOLD, {"id": campaign.id})
             campaign.next_look_at = session.scalar(_LOOK_AGAIN, {"id": campaign.id})
         case CampaignStatus.CANCELLED:
-            return _withdraw(session, campaign)
+            if _withdraw(session, campaign.id):
+                return True
+            _close(session, campaign)
         case _:
             pass
     session.flush()
@@ -305,16 +307,18 @@ _GIVEN = text(f"""
 _ANY_LEFT = text("SELECT EXISTS (SELECT FROM message_queue WHERE campaign_id = :id)")
 
 
-def _withdraw(session: Session, campaign: Campaign) -> bool:
-    """What no phone was given is cancelled; for what phones have they are asked, as for a single message."""
-    session.execute(_KEEP_HELD, {"id": campaign.id})
-    waiting = session.scalars(_NOT_GIVEN, {"id": campaign.id, "most": BATCH_SIZE}).all()
+def _withdraw(session: Session, campaign: int) -> bool:
+    """What no phone was given is cancelled; for what phones have they are asked, as for a single message. Whether there
+    is more to do at once.
+    """
+    session.execute(_KEEP_HELD, {"id": campaign})
+    waiting = session.scalars(_NOT_GIVEN, {"id": campaign, "most": BATCH_SIZE}).all()
     transitions.apply(session, [Change(number, Event.WITHDRAWN) for number in waiting])
     if len(waiting) == BATCH_SIZE:
         return True
-    holders = session.execute(_HOLDERS, {"id": campaign.id})
+    holders = session.execute(_HOLDERS, {"id": campaign})
     able = [phone.id for phone in holders if versions.can_cancel(phone.app_version)]
-    given = session.execute(_GIVEN, {"id": campaign.id, "devices": able, "most": BATCH_SIZE}).all()
+    given = session.execute(_GIVEN, {"id": campaign, "devices": able, "most": BATCH_SIZE}).all()
     applied = transitions.apply(session, [Change(row.message_id, Event.RECALLED) for row in given])
     for row in given:
         if applied[row.message_id].queued is not None:
@@ -322,28 +326,27 @@ def _withdraw(session: Session, campaign: Campaign) -> bool:
             outbound.signal(session, row.device_id, "MessageCancelled", messageId=name)
     for device in {row.device_id for row in given if row.stage == Stage.RELEASED}:
         waking.wake(session, device)
-    if len(given) == BATCH_SIZE:
-        return True
-    _close(session, campaign)
-    return False
-
-
-def is_in_queue(session: Session, campaign: Campaign) -> bool:
-    """Whether messages of it are still to be sent or cancelled."""
-    left: bool = session.scalar(_ANY_LEFT, {"id": campaign.id})
-    return left
-
-
-def let_go(session: Session, campaign: Campaign) -> None:
-    """Hold nothing back of the locked campaign any more."""
-    session.execute(_LET_GO, {"id": campaign.id})
+    return len(given) == BATCH_SIZE
 
 
 def _close(session: Session, campaign: Campaign) -> None:
     """Nothing of it is held back any more once nothing of it can come to wait again."""
-    if is_in_queue(session, campaign):
+    if session.scalar(_ANY_LEFT, {"id": campaign.id}):
         campaign.next_look_at = clock(session) + LOOKS_FOR_STRAGGLERS
     else:
-        let_go(session, campaign)
+        session.execute(_LET_GO, {"id": campaign.id})
         campaign.next_look_at = None
-    session.flush()
+
+
+# Whoever is writing what is held looks at the row too: another tick finds it.
+_FORGOTTEN = text("""
+    SELECT campaign_id FROM held_campaigns h WHERE NOT EXISTS (SELECT FROM campaigns c WHERE c.id = h.campaign_id)
+    ORDER BY campaign_id LIMIT :most FOR UPDATE SKIP LOCKED
+""")
+
+
+def withdraw_forgotten(session: Session) -> None:
+    """Cancel what is left of campaigns that were deleted after their cancel: phones may have some of it for days."""
+    for campaign in session.scalars(_FORGOTTEN, {"most": BATCH_SIZE}).all():
+        if not _withdraw(session, campaign) and not session.scalar(_ANY_LEFT, {"id": campaign}):
+            session.execute(_LET_GO, {"id": campaign})

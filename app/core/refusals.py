@@ -116,9 +116,6 @@ END_HAS_PASSED = Refusal("end_has_passed", "The campaign's end has passed; chang
 NOTHING_TO_RETRY = Refusal(
     "nothing_to_retry", "No message of the campaign has failed, except for those that may have been sent."
 )
-STILL_CANCELLING = Refusal(
-    "still_cancelling", "Phones still have messages of this campaign; it can be deleted once they have answered."
-)
 ONLY_AT_REST = Refusal("only_at_rest", "Only drafts and campaigns that are finished or cancelled can be deleted.")
 
 # Webhooks.

@@ -80,7 +80,7 @@ def _settle(session: Session, rows: Sequence[Row[Any]], of_campaigns: OfCampaign
         return
     bulk = [row for row in rows if row.lane == Lane.BULK]
     of_users = hours.keepers(session, {row.user_id for row in bulk})
-    numbers = {row.campaign_id for row in bulk if row.campaign_id is not None}
+    numbers = {row.campaign_id for row in rows if row.campaign_id is not None}
     campaigns = of_campaigns(session, numbers)
     paused = set(session.scalars(_PAUSED, {"campaigns": list(numbers)})) if numbers else set()
     settled: list[tuple[int, Stage, datetime | None, datetime | None, datetime]] = []
