@@ -2,6 +2,8 @@
 
 import re
 
+import pytest
+
 from tests.integration.web.test_safety import browser, token_of
 
 CONTACTS = (
@@ -44,3 +46,21 @@ def test_older_leads_on_from_the_answer_to_a_form(gateway, ali, sql, database) -
             answered = client.post(path, data={**token, **fields}, files=files)
             following = client.get(older(answered), headers={"Accept": "text/html"})
             assert (following.status_code, 'rel="prev"' in following.text) == (200, True), path
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "Accept-Language": "ru"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"), [("GET", "/nosuch", 404), ("GET", "/settings/password", 405), ("POST", "/docs", 405)]
+)
+def test_an_address_that_is_no_page_is_told_in_a_page(gateway, database, method, path, status) -> None:
+    with browser(gateway) as client:
+        shown = client.request(method, path, headers=BROWSER)
+        assert (shown.status_code, shown.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert "Такой страницы нет" in shown.text
+        assert '<a href="/">' in shown.text
+        assert "default-src 'none'" in shown.headers["Content-Security-Policy"]
+        assert ("allow" in shown.headers) == (status == 405)
+        for told in (client.request(method, path), client.request(method, f"/api{path}", headers=BROWSER)):
+            assert told.json()["success"] is False
