@@ -74,6 +74,20 @@
     else if (!triggeringEvent && Date.now() - told.get(elt) < 7000) event.preventDefault();
   });
 
+  /* Where a session ended while somebody types, what was typed is there again when the page is: in this tab alone. */
+  const TYPED = "textarea[id], select[id], input[id]:not([type=password], [type=file], [type=hidden], [readonly])";
+  const here = location.pathname + location.search;
+  body.addEventListener("htmx:beforeOnLoad", (event) => {
+    if (!event.detail.xhr.getResponseHeader("HX-Redirect")) return;
+    const typed = [...document.querySelectorAll(TYPED)].map(({ id, value, checked }) => ({ id, value, checked }));
+    sessionStorage.setItem("typed", JSON.stringify({ here, typed }));
+  });
+  const left = JSON.parse(sessionStorage.getItem("typed"));
+  if (left?.here === here) {
+    for (const { id, ...typed } of left.typed) Object.assign(document.getElementById(id) ?? {}, typed);
+    sessionStorage.removeItem("typed");
+  }
+
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
     if (!button) return;

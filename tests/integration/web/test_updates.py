@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.accounts.passwords import hash_password
 from app.core.outbound import get_redis
 from app.core.task_names import PAGES_CHANNEL
 from tests.support.messages_of import add_message, add_phone
@@ -65,3 +66,32 @@ def test_a_campaigns_button_keeps_the_focus_and_what_is_open_stays_open(browse, 
         get_redis().publish(f"{PAGES_CHANNEL}{ali.id}", "campaigns")
         visitor.says(f"3 of {shown}")
         assert page.evaluate(FOCUSED) == name
+
+
+@pytest.mark.parametrize("page_of", ["send", "conversation"])
+def test_what_was_typed_when_the_session_ended_is_there_after_signing_in(browse, ali, client, sql, page_of) -> None:
+    sql.execute("UPDATE users SET password_hash = %s WHERE id = %s", (hash_password("correct horse"), ali.id))
+    group = client.post("/api/contact-groups", json={"name": "All"}).json()["data"]["id"]
+    add_message(sql, ali, direction="inbound", sender_number="+998901112200", message="Hello?")
+    path = {"send": "/send?to=%2B998901112200", "conversation": "/conversations/%2B998901112200"}[page_of]
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open(path)
+    page.fill("#message", "Yes")
+    if page_of == "send":
+        page.check(f"#group-{group}")
+        visitor.says("SMS parts")
+    client.post("/api/logout")
+    with page.expect_navigation(url="**/sign-in?**"):
+        page.press("#message", "!")
+        tell(visitor, "messages")
+    page.fill("#email", ali.email)
+    page.fill("#password", "correct horse")
+    visitor.submit("Sign in")
+    assert page.url == visitor.url + path
+    assert page.input_value("#message") == "Yes!"
+    if page_of == "send":
+        assert page.input_value("#recipients") == "+998901112200"
+        assert page.is_checked(f"#group-{group}")
+    page.reload()
+    assert page.input_value("#message") == ""
