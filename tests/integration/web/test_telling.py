@@ -188,3 +188,18 @@ def test_a_sender_of_any_name_has_a_conversation(browse, ali, sql, sender) -> No
     visitor.says("And tomorrow")
     visitor.open("/conversations")
     assert visitor.page.locator(".unread").count() == 0
+
+
+# How wide the narrowest cell is, and how much of the table is cut off.
+FIT = """table => [Math.min(...[...table.querySelectorAll('tbody :is(th, td)')].map((cell) => cell.offsetWidth)),
+    table.parentElement.scrollWidth - table.parentElement.clientWidth]"""
+
+
+def test_figures_fit_on_a_phones_screen_in_longer_words(browse, ali, sql) -> None:
+    phone = add_phone(sql, ali)
+    visitor = browse(ali, size="narrow", locale="ru-RU")
+    for path in ("/", f"/phones/{phone}"):
+        visitor.open(path)
+        table = visitor.page.locator("table", has_text="Сегодня").first
+        narrowest, cut = table.evaluate(FIT)
+        assert (narrowest > 60, cut) == (True, 0), path
