@@ -37,6 +37,7 @@ from app.migrations.revisions import refuse_older
 from app.mobile.calls import PhoneCalls
 from app.web import campaign_now
 from app.web.live import Pages
+from app.web.pages import error_page, secured
 
 log = structlog.get_logger(__name__)
 
@@ -131,10 +132,18 @@ def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     path, method = request.scope["path"], request.scope["method"]
     if error.status_code == 404:  # noqa: PLR2004 - no route
-        return _answer(RouteNotFound(path))
+        return _no_route(request, RouteNotFound(path))
     if error.status_code == 405:  # noqa: PLR2004 - a route, with other methods
-        return _answer(MethodNotAllowed(method, path, _supported(request)))
+        return _no_route(request, MethodNotAllowed(method, path, _supported(request)))
     return JSONResponse({"success": False, "message": str(error.detail)}, error.status_code, error.headers)
+
+
+def _no_route(request: Request, error: AppError) -> Response:
+    """A page to a browser that strayed."""
+    is_api = f"{request.scope['path']}/".startswith("/api/")
+    if is_api or "text/html" not in request.headers.get("accept", ""):
+        return _answer(error)
+    return secured(request, error_page(request, error))
 
 
 def _supported(request: Request) -> list[str]:

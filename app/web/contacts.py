@@ -39,7 +39,7 @@ def _contacts(visit: Visit, error: AppError | None = None) -> Response:
             visit,
             "contacts.html",
             error=error,
-            data=book.page(session, visit.me.user_id, found, paging(visit)),
+            data=book.page(session, visit.me.user_id, found, paging(visit, path="/contacts")),
             groups=groups.names(session, visit.me.user_id),
             search=visit.query("search"),
             group=visit.query("group_id"),
@@ -94,7 +94,7 @@ def _imported(visit: Visit, imported: Imported) -> Response:
         return page(
             visit,
             "contacts.html",
-            data=book.page(session, visit.me.user_id, ContactFilter(), paging(visit)),
+            data=book.page(session, visit.me.user_id, ContactFilter(), paging(visit, path="/contacts")),
             groups=groups.names(session, visit.me.user_id),
             search="",
             group="",
@@ -182,7 +182,8 @@ def group(visit: SignedIn, group: str) -> Response:
 def _group(visit: Visit, group: str, error: AppError | None = None) -> Response:
     with transaction() as session:
         found = groups.find(session, visit.me.user_id, group)
-        members = book.page(session, visit.me.user_id, ContactFilter(group_id=found.id), paging(visit))
+        paged = paging(visit, path=f"/groups/{found.id}")
+        members = book.page(session, visit.me.user_id, ContactFilter(group_id=found.id), paged)
         candidates: list[ContactOut] = []
         if search := visit.query("add").strip():
             filtered = ContactFilter(search=search[:255])

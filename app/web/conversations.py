@@ -1,9 +1,10 @@
 """Conversations: the list, one of them, and answering."""
 
-from typing import Any
-from urllib.parse import quote
+from typing import Annotated, Any
+from urllib.parse import unquote
 
 from fastapi import APIRouter, Response
+from pydantic import AfterValidator
 from sqlalchemy.orm import Session
 
 from app.contacts import book
@@ -15,6 +16,7 @@ from app.core.pages import Paging
 from app.core.security import random_text
 from app.messages import conversations as talks
 from app.optouts import book as optouts
+from app.web import shown
 from app.web.messages import KEY_LENGTH, send_one
 from app.web.pages import PageRoute, go, page
 from app.web.visits import Posts, SignedIn, Visit
@@ -23,6 +25,9 @@ router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 MAX_SEARCH = 100
 _OTHERS_SHOWN = 20
+
+# As `shown.conversation` writes it.
+Number = Annotated[str, AfterValidator(unquote)]
 
 
 @router.get("/conversations")
@@ -41,25 +46,24 @@ def conversations(visit: SignedIn) -> Response:
         )
 
 
-def _others(session: Session, visit: Visit, search: str, shown: set[str]) -> list[tuple[str, str | None]]:
+def _others(session: Session, visit: Visit, search: str, known: set[str]) -> list[tuple[str, str | None]]:
     """Numbers with names that are searched for, and with whom nobody talked lately: contacts, and a number as typed."""
     wanted = Paging(1, _OTHERS_SHOWN, "", ())
     contacts = book.page(session, visit.me.user_id, ContactFilter(search=search), wanted).data
     found: dict[str, str | None] = {contact.phone_number: contact.name for contact in contacts}
     if typed := normalize_number(search, visit.me.default_region):
         found.setdefault(typed, None)
-    return [(number, name) for number, name in found.items() if number not in shown]
+    return [(number, name) for number, name in found.items() if number not in known]
 
 
-# A number may be a name with anything in it.
 @router.get("/conversations/{number:path}/now")
-def conversation_now(visit: SignedIn, number: str) -> Response:
+def conversation_now(visit: SignedIn, number: Number) -> Response:
     with transaction() as session:
         return page(visit, "conversation_now.html", **_talk(session, visit, number))
 
 
 @router.get("/conversations/{number:path}")
-def conversation(visit: SignedIn, number: str) -> Response:
+def conversation(visit: SignedIn, number: Number) -> Response:
     return _conversation(visit, number)
 
 
@@ -88,7 +92,7 @@ def _talk(session: Session, visit: Visit, number: str) -> dict[str, Any]:
 
 
 @router.post("/conversations/{number:path}")
-def answer(visit: Posts, number: str) -> Response:
+def answer(visit: Posts, number: Number) -> Response:
     """Answer by the phone that the number wrote to."""
     try:
         with transaction() as session:
@@ -96,4 +100,4 @@ def answer(visit: Posts, number: str) -> Response:
         send_one(visit, {"message": visit.given("message"), "recipient_number": number, "device_id": phone})
     except AppError as error:
         return _conversation(visit, number, error)
-    return go(f"/conversations/{quote(number, safe='+')}")
+    return go(shown.conversation(number))

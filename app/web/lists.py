@@ -8,11 +8,13 @@ from app.core.validation import Model, read
 from app.web.visits import Visit
 
 
-def paging(visit: Visit, per_page: int = PER_PAGE) -> Paging:
-    """The page that the address names, with links that keep its filters."""
+def paging(visit: Visit, per_page: int = PER_PAGE, path: str | None = None) -> Paging:
+    """The page that the address names, with links that keep its filters. `path`: the list's own, where what was posted
+    elsewhere is answered with it too.
+    """
     query = str(visit.request.url.query)
     others = tuple(pair for pair in parse_qsl(query) if pair[0] not in {"page", "done"})
-    return Paging(page_number(visit.query("page") or 1), per_page, visit.request.url.path, others)
+    return Paging(page_number(visit.query("page") or 1), per_page, path or visit.request.url.path, others)
 
 
 def wanted(visit: Visit, model: type[Model], *names: str) -> Model:

@@ -32,7 +32,7 @@ def _opt_outs(
             "opt_outs.html",
             error=error,
             part=part,
-            data=book.page(session, visit.me.user_id, found, paging(visit)),
+            data=book.page(session, visit.me.user_id, found, paging(visit, path="/opt-outs")),
             settings=words_of.of_account(session, visit.me.user_id),
             imported=imported,
             search=visit.query("search"),

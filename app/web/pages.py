@@ -70,9 +70,9 @@ class PageRoute(APIRoute):
             except NotFound as error:
                 # What a page shows and follows may be removed while one leaves it.
                 is_part = "hx-request" in request.headers
-                response = Response(status_code=204) if is_part else _error_page(request, error)
+                response = Response(status_code=204) if is_part else error_page(request, error)
             except AppError as error:
-                response = _error_page(request, error)
+                response = error_page(request, error)
             except Exception as error:
                 if (told := as_app_error(error)).status != HTTPStatus.SERVICE_UNAVAILABLE:
                     raise
@@ -186,7 +186,8 @@ def go(path: str, *, is_htmx: bool = False) -> Response:
     return RedirectResponse(path, 303)
 
 
-def _error_page(request: Request, error: AppError) -> Response:
+def error_page(request: Request, error: AppError) -> Response:
+    """What a browser is told of a refusal."""
     reason = getattr(error, "reason", None)
     why = reason.sentence.format(**error.parameters) if reason else None
     response = page(anybody(request), "error.html", status=error.status, refusal=error, why=why)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
@@ -167,6 +168,14 @@ def stage(word: str) -> str:
     return gettext(STAGES.get(word, word))
 
 
+def conversation(number: str) -> str:
+    """The address of the conversation with a number, which may be a name with anything in it.
+
+    It is quoted twice: dots and slashes alone would lead a browser elsewhere, and `unquote` finds the name again.
+    """
+    return "/conversations/" + quote(quote(number, safe="+").replace(".", "%2E"), safe="+")
+
+
 def reason(error: str | None) -> str:
     """Why a message failed, in words; as its phone said it where that is not known."""
     known = reason_of(error)
@@ -189,4 +198,5 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "local": local,
     "reason": reason,
     "said": said,
+    "conversation": conversation,
 }

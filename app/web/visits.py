@@ -252,10 +252,12 @@ def _same_site(request: Request, *, otherwise: bool) -> bool:
 
 def sign_in_path(request: Request) -> str:
     """The sign-in page, from which a browser comes back to the page it asked for."""
-    # A part of a page is no place to come back to.
-    url = URL(request.headers.get("hx-current-url") or str(request.url))
+    # A part of a page is no place to come back to, and what takes a form is none.
+    shown = request.headers.get("hx-current-url")
+    url = URL(shown or str(request.url))
     asked = url.path + (f"?{url.query}" if url.query else "")
-    return SIGN_IN if request.method != "GET" or asked == "/" else f"{SIGN_IN}?next={quote(asked, safe='/')}"
+    is_place = shown or request.method == "GET"
+    return SIGN_IN if not is_place or asked == "/" else f"{SIGN_IN}?next={quote(asked, safe='/')}"
 
 
 def own_path(path: str) -> str:

@@ -27,16 +27,16 @@ def _webhooks(visit: Visit, error: AppError | None = None, tested: WebhookTestOu
     with transaction() as session:
         hold(session, visit.me)  # a secret that is made here must not become known to who has the account no longer
         secret, until = signing.current(session, visit.me.user_id)
-        refused = error
+        refused, paged = error, paging(visit, path="/webhooks")
         try:
             data = history.page(
                 session,
                 visit.me.user_id,
                 wanted(visit, DeliveryFilter, "state", "event", "url", "message_id").values(),
-                paging(visit),
+                paged,
             )
         except Invalid as found:
-            refused, data = found, history.page(session, visit.me.user_id, {}, paging(visit))
+            refused, data = found, history.page(session, visit.me.user_id, {}, paged)
         return page(
             visit,
             "webhooks.html",

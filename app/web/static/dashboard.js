@@ -16,6 +16,7 @@
     /* What moves of a campaign comes by itself. */
     stream.addEventListener("part", (event) => {
       told.set(moving, Date.now());
+      keep(moving);
       htmx.swap(moving, event.data, { swapStyle: "innerHTML" });
     });
     /* After a gap nothing is known: everything asks. */
@@ -29,12 +30,63 @@
     window.addEventListener("pagehide", () => stream.close());
   }
 
+  /* A part of the page that is swapped keeps the focus, what is open, and how far it was scrolled: what stands in it is
+     known again by what it leads to or is called, and by its place among those that are alike. */
+  const FOCUSABLE = "a[href], button, input:not([type=hidden]), select, textarea, summary, [tabindex]";
+  const nameOf = (element) => JSON.stringify([
+    element.tagName, element.id, element.getAttribute("href"), element.form?.getAttribute("action"), element.name,
+    element.getAttribute("aria-label"), element.matches("button, summary") && element.textContent,
+  ]);
+  const within = (part) => {
+    const alike = {};
+    return [...part.querySelectorAll(FOCUSABLE)].map((element) => {
+      const name = nameOf(element);
+      alike[name] = (alike[name] ?? 0) + 1;
+      return [name + alike[name], element];
+    });
+  };
+  let part = null;
+  const before = new Map();
+  const keep = (swapped) => {
+    part = swapped;
+    before.clear();
+    for (const [name, element] of within(part)) {
+      const { scrollLeft, parentElement: { open } } = element;
+      before.set(name, { open, scrollLeft, focused: element === document.activeElement });
+    }
+  };
+  const giveBack = () => {
+    for (const [name, element] of within(part)) {
+      const { open, scrollLeft, focused } = before.get(name) ?? {};
+      if (open) element.parentElement.open = true;
+      if (scrollLeft) element.scrollLeft = scrollLeft;
+      if (focused) element.focus({ preventScroll: true });
+    }
+    before.clear();
+  };
+  body.addEventListener("htmx:beforeSwap", (event) => keep(event.detail.target));
+  body.addEventListener("htmx:afterSwap", giveBack);
+
   /* Who was told a moment ago need not ask because it is time. */
   body.addEventListener("htmx:beforeRequest", (event) => {
     const { elt, requestConfig: { triggeringEvent } } = event.detail;
     if (triggeringEvent?.type.startsWith("live-")) told.set(elt, Date.now());
     else if (!triggeringEvent && Date.now() - told.get(elt) < 7000) event.preventDefault();
   });
+
+  /* Where a session ended while somebody types, what was typed is there again when the page is: in this tab alone. */
+  const TYPED = "textarea[id], select[id], input[id]:not([type=password], [type=file], [type=hidden], [readonly])";
+  const here = location.pathname + location.search;
+  body.addEventListener("htmx:beforeOnLoad", (event) => {
+    if (!event.detail.xhr.getResponseHeader("HX-Redirect")) return;
+    const typed = [...document.querySelectorAll(TYPED)].map(({ id, value, checked }) => ({ id, value, checked }));
+    sessionStorage.setItem("typed", JSON.stringify({ here, typed }));
+  });
+  const left = JSON.parse(sessionStorage.getItem("typed"));
+  if (left?.here === here) {
+    for (const { id, ...typed } of left.typed) Object.assign(document.getElementById(id) ?? {}, typed);
+    sessionStorage.removeItem("typed");
+  }
 
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.support.messages_of import add_phone
+from tests.support.messages_of import add_message, add_phone
 
 pytestmark = pytest.mark.needs_browser
 
@@ -172,3 +172,34 @@ def test_a_phone_that_fails_says_so_in_the_language_of_the_page(browse, ali, sql
     visitor.submit("Подключить телефон")
     visitor.says("вкладке Home включите Cloud server")
     assert "Install" not in visitor.page.locator("main").inner_text()
+
+
+@pytest.mark.parametrize("sender", ["..", ".", "a/../b", "x/now", "50%25 off", "Магазин №1"])
+def test_a_sender_of_any_name_has_a_conversation(browse, ali, sql, sender) -> None:
+    add_message(sql, ali, direction="inbound", sender_number=sender, message="Sale today")
+    visitor = browse(ali)
+    visitor.open("/conversations")
+    visitor.page.get_by_role("link", name=sender, exact=True).click()
+    visitor.page.get_by_role("heading", name=sender, exact=True).wait_for()
+    visitor.says("Sale today")
+    visitor.is_live()
+    add_message(sql, ali, direction="inbound", sender_number=sender, message="And tomorrow")
+    visitor.page.evaluate("htmx.trigger(document.body, 'live-messages')")
+    visitor.says("And tomorrow")
+    visitor.open("/conversations")
+    assert visitor.page.locator(".unread").count() == 0
+
+
+# How wide the narrowest cell is, and how much of the table is cut off.
+FIT = """table => [Math.min(...[...table.querySelectorAll('tbody :is(th, td)')].map((cell) => cell.offsetWidth)),
+    table.parentElement.scrollWidth - table.parentElement.clientWidth]"""
+
+
+def test_figures_fit_on_a_phones_screen_in_longer_words(browse, ali, sql) -> None:
+    phone = add_phone(sql, ali)
+    visitor = browse(ali, size="narrow", locale="ru-RU")
+    for path in ("/", f"/phones/{phone}"):
+        visitor.open(path)
+        table = visitor.page.locator("table", has_text="Сегодня").first
+        narrowest, cut = table.evaluate(FIT)
+        assert (narrowest > 60, cut) == (True, 0), path
