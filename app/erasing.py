@@ -2,26 +2,31 @@
 accepted before it came to its rightful owner.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from app.accounts import ownership
 from app.campaigns import life
 from app.core import outbound
+from app.core.database import interval
 from app.core.task_names import TaskName
 from app.messages.life import transitions
+from app.messages.life.opting_out import STRAGGLING
 from app.messages.life.transitions import Change
 from app.messages.states import Event, Stage
 
 BATCH_SIZE = 1000
 MAX_ACCOUNTS = 100
+# For each of them every table is looked at.
+MAX_DELETED = 10
 
 _BY_USER = "user_id = :user"
 _BY_CAMPAIGN = "campaign_id IN (SELECT id FROM campaigns WHERE user_id = :user)"
 _BY_DEVICE = "device_id IN (SELECT id FROM devices WHERE user_id = :user)"
-# In this order: first what sends and calls, and nothing before the rows by which it is found.
+# In this order: first what sends and calls.
 ROWS: tuple[tuple[str, str], ...] = (
     ("message_queue", _BY_USER),
     ("webhook_queue", _BY_USER),
@@ -31,11 +36,9 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("campaign_totals", _BY_CAMPAIGN),
     ("campaign_minutes", _BY_CAMPAIGN),
     ("campaign_deltas", _BY_CAMPAIGN),
-    ("campaigns", _BY_USER),
     ("messages", f"{_BY_USER} AND deleted_at IS NULL"),
     ("messages", f"{_BY_USER} AND deleted_at IS NOT NULL"),
     ("message_attachments", _BY_USER),
-    ("webhook_deliveries", _BY_USER),
     ("webhook_targets", _BY_USER),
     ("webhook_urls", _BY_USER),
     ("conversation_reads", _BY_USER),
@@ -52,7 +55,6 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("device_deltas", _BY_DEVICE),
     ("device_totals", _BY_DEVICE),
     ("device_state", _BY_DEVICE),
-    ("devices", _BY_USER),
     ("dispatch_cursors", _BY_USER),
     ("queue_marks", _BY_USER),
     ("idempotency_keys", _BY_USER),
@@ -64,13 +66,20 @@ ROWS: tuple[tuple[str, str], ...] = (
     ("promo_redemptions", _BY_USER),
     ("audit_events", _BY_USER),
 )
+# By these others' rows are found, of which a call under way may write some.
+KEPT_FOR_OTHERS: tuple[tuple[str, str], ...] = (
+    ("campaigns", _BY_USER),
+    ("devices", _BY_USER),
+    ("webhook_deliveries", _BY_USER),
+)
 
 # A few rows for each row of the table, by their column that names it.
 PARTS = {"messages": ("message_steps", "message_id"), "webhook_deliveries": ("webhook_attempts", "delivery_id")}
 
-_DELETED = text("""
-    SELECT id FROM users WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT 1 FOR NO KEY UPDATE SKIP LOCKED
-""")
+_DELETED = text(f"""
+    SELECT id, deleted_at < clock_timestamp() - {interval(STRAGGLING)} AS over
+    FROM users WHERE deleted_at IS NOT NULL ORDER BY deleted_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
+""")  # noqa: S608 - a constant
 _HANDED_OVER = text("""
     SELECT id, withdraw_before, withdraw_before < clock_timestamp() - CAST(:straggling AS interval) AS over
     FROM users WHERE withdraw_before IS NOT NULL AND deleted_at IS NULL
@@ -110,25 +119,44 @@ def _withdraw(session: Session) -> bool:
 
 
 def _erase(session: Session) -> bool:
-    user = session.scalar(_DELETED)
-    if user is None:
-        return False
+    """Whether anything went; what a call under way wrote meanwhile, or holds, is found by a later tick."""
     left = BATCH_SIZE
-    for table, condition in ROWS:
-        left -= _delete(session, table, condition, {"user": user, "most": left})
+    for user in session.execute(_DELETED, {"most": MAX_DELETED}).all():
+        left -= _erase_account(session, user, left)
         if left <= 0:
             return True
-    session.execute(text("DELETE FROM users WHERE id = :user"), {"user": user})
-    return True
+    return left < BATCH_SIZE
+
+
+def _erase_account(session: Session, user: Row[Any], most: int) -> int:
+    """How many rows went. The account's own is the last, once nothing that was under way can write another."""
+    erased = 0
+    for tables in (ROWS, KEPT_FOR_OTHERS):
+        for table, condition in tables:
+            erased += _delete(session, table, condition, {"user": user.id, "most": most - erased})
+            if erased >= most:
+                return erased
+        if not user.over or _is_any_left(session, tables, user.id):
+            return erased
+    session.execute(text("DELETE FROM users WHERE id = :user"), {"user": user.id})
+    return erased + 1
+
+
+def _is_any_left(session: Session, tables: Sequence[tuple[str, str]], user_id: int) -> bool:
+    """In one look: what is moved from one table to another at this moment is seen in one of them."""
+    exists = (f"EXISTS (SELECT FROM {table} WHERE {condition})" for table, condition in tables)
+    return bool(session.scalar(text(f"SELECT {' OR '.join(exists)}"), {"user": user_id}))
 
 
 def _delete(session: Session, table: str, condition: str, values: dict[str, Any]) -> int:
-    """How many rows of the table went; what belongs to each goes along."""
+    """How many rows of the table went; what belongs to each goes along. Who holds one is not waited for: it may be
+    waiting for another.
+    """
     part, column = PARTS.get(table, ("", ""))
     returned = "id" if part else "1"
     along = f", along AS (DELETE FROM {part} WHERE {column} IN (SELECT id FROM deleted))" if part else ""  # noqa: S608
     statement = f"""
-        WITH gone AS MATERIALIZED (SELECT ctid FROM {table} WHERE {condition} LIMIT :most FOR UPDATE),
+        WITH gone AS MATERIALIZED (SELECT ctid FROM {table} WHERE {condition} LIMIT :most FOR UPDATE SKIP LOCKED),
              deleted AS (DELETE FROM {table} WHERE ctid IN (SELECT ctid FROM gone) RETURNING {returned}) {along}
         SELECT count(*) FROM deleted
     """  # noqa: S608 - constants

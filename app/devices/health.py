@@ -149,12 +149,14 @@ def _save(session: Session, rows: Sequence[Health], just_sent: Collection[tuple[
         )
 
 
+_LOCK_PHONES = text("SELECT FROM device_state WHERE device_id = ANY(:ids) ORDER BY device_id FOR NO KEY UPDATE")
+# Once they are locked, so that what was found of another card meanwhile is seen.
 _PHONES = text("""
     SELECT d.id, d.user_id, d.default_sim_slot, d.sim_selection, d.sim_cards, s.rests_until,
            (SELECT jsonb_object_agg(h.sim_slot, EXTRACT(epoch FROM h.rests_until)) FROM device_health h
             WHERE h.device_id = d.id AND h.failing_since IS NOT NULL) AS failing
     FROM devices d JOIN device_state s ON s.device_id = d.id
-    WHERE d.id = ANY(:ids) ORDER BY d.id FOR NO KEY UPDATE OF s
+    WHERE d.id = ANY(:ids) ORDER BY d.id
 """)
 _REST = text(f"""
     UPDATE device_state s SET rests_until = to_timestamp(u.until), sim_rests = CAST(u.sims AS jsonb)
@@ -167,8 +169,10 @@ def _let_rest(session: Session, devices: Collection[int]) -> None:
     """Tell hand-out and routing of phones some of whose cards began to fail, failed again, or recovered."""
     if not devices:
         return
+    ids = {"ids": sorted(devices)}
+    session.execute(_LOCK_PHONES, ids)
     rests: list[tuple[int, float | None, str | None]] = []
-    for phone in session.execute(_PHONES, {"ids": sorted(devices)}):
+    for phone in session.execute(_PHONES, ids):
         failing = {int(slot): float(until) for slot, until in (phone.failing or {}).items()}
         until = _until(phone, failing)
         rests.append((phone.id, until, _json(failing)))

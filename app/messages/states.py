@@ -53,6 +53,7 @@ class Event(StrEnum):
     UNREPORTED = "unreported"
     RESTORED = "restored"
     STRANDED = "stranded"
+    NOTED = "noted"
     RETRIED = "retried"
     DELETED = "deleted"
 

@@ -24,7 +24,6 @@ UPWARD = {
     ): "the account's overview says how many phones it has, and what its default costs",
     ("webhooks/history.py", "messages"): "deliveries are searched by the message's UUID, which their rows do not have",
 }
-UNORDERED = {"erasing.py": "one task at a time deletes an account's rows: it holds the account's row"}
 
 
 @dataclass(frozen=True)
@@ -119,7 +118,7 @@ def test_a_lock_says_in_which_order_it_is_taken_or_that_it_waits_for_nobody() ->
             query = before[max(before.rfind("SELECT"), 0) :]
             if not (lock[1] or "ORDER BY" in query or BY_KEY.search(query)):
                 unordered.append(str(text.path.relative_to(ROOT / "app")))
-    assert unordered == list(UNORDERED)
+    assert unordered == []
 
 
 def test_locks_of_the_orm_say_so_too() -> None:

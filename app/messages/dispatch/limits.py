@@ -23,6 +23,7 @@ from app.devices.models import PhoneRow
 from app.messages.dispatch.pace import IN_HOURS, NOT_PAUSED, TRIAL
 from app.messages.models import DeviceRelease
 from app.messages.states import Stage
+from app.optouts import consent
 
 PERIODS = {
     "per_minute": timedelta(minutes=1),
@@ -64,7 +65,8 @@ def needs_care(state: PhoneRow) -> bool:
 
 
 _CANDIDATES = text(f"""
-    SELECT q.message_id, q.lane, q.sim_slot, COALESCE(m.segments, 1) AS segments, m.recipient_number
+    SELECT q.message_id, q.lane, q.sim_slot, COALESCE(m.segments, 1) AS segments, m.recipient_number,
+           NOT m.ignores_opt_out AND {consent.is_opted_out("m.user_id", "m.recipient_number")} AS opted_out
     FROM (
         SELECT q.message_id, q.lane, q.sim_slot FROM message_queue q
         WHERE q.user_id = :user AND q.device_id = :device AND q.stage = {Stage.WAITING}
@@ -88,6 +90,10 @@ def choose(session: Session, state: PhoneRow, now: datetime, room: int) -> Chose
         if len(chosen.messages) == room or (budget and budget.is_spent):
             break
         slots = _slots(state, candidate.sim_slot, now)
+        if candidate.opted_out:  # it is claimed to be cancelled, and spends nothing
+            chosen.messages.append(candidate.message_id)
+            chosen.slots.append(slots[0])
+            continue
         slot = slots[0] if budget is None else budget.take(candidate, slots)
         if slot is None:
             continue

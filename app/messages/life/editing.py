@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from app.messages.life import rescheduling, transitions
@@ -13,8 +12,6 @@ from app.messages.states import Event, Status
 
 # Nothing becomes pending again by being told so, and what was received is received already.
 _REPORTS: dict[str | None, Event] = {"sent": Event.SENT, "delivered": Event.DELIVERED, "failed": Event.FAILED}
-
-_NOTE = text("UPDATE messages SET error_message = :error, updated_at = clock_timestamp() WHERE id = :id")
 
 
 def change(session: Session, row: Mapping[str, Any], wanted: SmsChange) -> Status:
@@ -27,7 +24,7 @@ def change(session: Session, row: Mapping[str, Any], wanted: SmsChange) -> Statu
         rescheduling.reschedule(session, row, wanted.send_at)
     if wanted.status is None:
         if "error_message" in wanted.model_fields_set:
-            session.execute(_NOTE, {"id": row["id"], "error": wanted.error_message})
+            transitions.apply(session, [Change(row["id"], Event.NOTED, error=wanted.error_message)])
         return Status(row["status"])
     event = _REPORTS.get(wanted.status)
     if event is None:

@@ -20,7 +20,7 @@ from app.messages.dispatch.pace import OVERDUE, STRAGGLING
 from app.messages.life import transitions
 from app.messages.life.reports import wire_name
 from app.messages.life.transitions import Change
-from app.messages.states import Event, Stage
+from app.messages.states import BEFORE_A_PHONE, Event, Stage
 from app.optouts.models import OptOut
 
 BATCH_SIZE = 500
@@ -33,11 +33,11 @@ _DUE = text("""
 # The queue's row is looked for by its message's number alone: to the statistics of a moment ago the queue may be empty,
 # and to compare all that is in it with all that the account ever sent costs nothing.
 _PENDING = text(f"""
-    SELECT m.id, q.app_version
+    SELECT m.id, q.stage, q.app_version
     FROM messages m CROSS JOIN LATERAL (
-        SELECT d.app_version FROM message_queue q LEFT JOIN devices d ON d.id = q.device_id
+        SELECT q.stage, d.app_version FROM message_queue q LEFT JOIN devices d ON d.id = q.device_id
         WHERE q.message_id = m.id AND NOT q.cancelling LIMIT 1) q
-    WHERE m.user_id = :user AND m.recipient_number = ANY({array(OptOut.phone_number, "numbers")})
+    WHERE m.user_id = :user AND m.id > :after AND m.recipient_number = ANY({array(OptOut.phone_number, "numbers")})
       AND m.direction = 'outbound' AND m.status = 'pending' AND m.deleted_at IS NULL AND NOT m.ignores_opt_out
     ORDER BY m.id LIMIT :most
 """)  # noqa: S608 - a name of a column
@@ -58,12 +58,26 @@ def withdraw(session: Session, user_id: int) -> None:
     if not due:
         return
     numbers = [row.phone_number for row in due]
-    pending = session.execute(_PENDING, {"user": user_id, "numbers": numbers, "most": BATCH_SIZE}).all()
+    pending = _pending(session, user_id, numbers)
     _withdraw(session, pending)
     if len(pending) < BATCH_SIZE:
         session.execute(_LOOKED, {"ids": [row.id for row in due]})
     if BATCH_SIZE in {len(due), len(pending)}:
         outbound.nudge(session, TaskName.WITHDRAW, user_id)
+
+
+def _pending(session: Session, user_id: int, numbers: Sequence[str]) -> list[Row[Any]]:
+    """One batch of what can be withdrawn. What a phone has whose app gives nothing back stays, and hides no other."""
+    found: list[Row[Any]] = []
+    values = {"user": user_id, "numbers": numbers, "most": BATCH_SIZE}
+    after = 0
+    while len(found) < BATCH_SIZE:
+        rows = session.execute(_PENDING, {**values, "after": after}).all()
+        found += [row for row in rows if row.stage in BEFORE_A_PHONE or versions.can_cancel(row.app_version)]
+        if len(rows) < BATCH_SIZE:
+            break
+        after = rows[-1].id
+    return found[:BATCH_SIZE]
 
 
 def _withdraw(session: Session, pending: Sequence[Row[Any]]) -> None:

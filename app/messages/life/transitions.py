@@ -190,14 +190,21 @@ def _fold(applied: Applied, change: Change, work: _Work) -> None:
             queued is not None and status is Status.PENDING
         ):
             _give_up(applied, queued, change.event, work)
+        case Event.NOTED:
+            _note(applied, status, change, work)
         case Event.RETRIED if status is Status.FAILED and row["deleted_at"] is None and not _may_be_held(row, work.now):
             _retry(applied, work)
         case Event.DELETED if row["deleted_at"] is None:
-            if waiting:
-                _move(applied, Status.CANCELLED, change, work)
-            row["deleted_at"] = work.now
-            applied.changed = True
-            work.usage[row["user_id"], work.today, UsageKind.hidden(row["status"])] += 1
+            _delete(applied, change, work, waiting=waiting)
+
+
+def _delete(applied: Applied, change: Change, work: _Work, *, waiting: bool) -> None:
+    row = applied.row
+    if waiting:
+        _move(applied, Status.CANCELLED, change, work)
+    row["deleted_at"] = work.now
+    applied.changed = True
+    work.usage[row["user_id"], work.today, UsageKind.hidden(row["status"])] += 1
 
 
 def _may_be_held(row: MessageRow, now: datetime) -> bool:
@@ -245,6 +252,17 @@ def _report(applied: Applied, status: Status, change: Change, work: _Work) -> No
         applied.changed = True
     else:
         _move(applied, target, change, work)
+
+
+def _note(applied: Applied, status: Status, change: Change, work: _Work) -> None:
+    """A failure is counted by its error, so it is counted as another from now on."""
+    row = applied.row
+    if status is Status.FAILED:
+        results.failed(work.figures, row, -1)
+    row["error_message"], row["updated_at"] = change.error, work.now
+    if status is Status.FAILED:
+        results.failed(work.figures, row, 1)
+    applied.changed = True
 
 
 def _try_elsewhere(applied: Applied, change: Change, work: _Work) -> None:

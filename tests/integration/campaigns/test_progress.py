@@ -45,6 +45,26 @@ def test_progress_by_phone_and_reason(phone, campaign, ask, look, show, counts, 
         look()
 
 
+def test_a_note_is_counted_as_its_own_reason(phone, campaign, ask, look, show, client, sql):
+    number = campaign(recipients=3)
+    ask(number, "start")
+    look()
+    for message in phone.pull():
+        phone.report(message["id"], "Failed", error=FAILED)
+    noted = sql.execute("SELECT min(id) FROM messages").fetchone()[0]
+
+    def by_reason():
+        rows = sql.execute(
+            "SELECT detail, sum(n) FROM device_deltas WHERE kind = 'failed' GROUP BY 1 HAVING sum(n) <> 0"
+        )
+        return {one["reason_code"]: one["count"] for one in show(number)["failures"]}, dict(rows.fetchall())
+
+    assert client.put(f"/api/sms/{noted}", json={"error_message": "my own words"}).status_code == 200
+    assert by_reason() == ({"generic": 2, "other": 1}, {"generic": 2, "other": 1})
+    assert client.post(f"/api/sms/{noted}/retry").status_code == 200
+    assert by_reason()[0] == {"generic": 2}
+
+
 def test_a_course_has_a_bounded_number_of_steps(sql):
     changes = [(0, "sent", 5), (600, "sent", -5), (600, "delivered", 5), (6000, "failed", 1)]
     for minute, result, n in changes:

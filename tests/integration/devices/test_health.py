@@ -1,13 +1,26 @@
 """Phones and SIM cards that fail lose their turn for a while."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
 import pytest
+
+from tests.support.waiting import until
 
 NO_SERVICE = "Send result: RESULT_ERROR_NO_SERVICE (…)"
 GENERIC = "Send result: RESULT_ERROR_GENERIC_FAILURE (…)"
 LIMIT = "Send result: RESULT_ERROR_LIMIT_EXCEEDED (…)"
 CARDS = [{"slotIndex": 0, "simNumber": 1}, {"slotIndex": 1, "simNumber": 2}]
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+
+class Result(NamedTuple):
+    device_id: int
+    sim_slot: int
+    sent: int
+    failed: int
+    reason: str | None
 
 
 class Fleet:
@@ -250,6 +263,26 @@ def test_a_failing_card_is_passed_over_while_the_other_works(enroll, client, wor
     phone.pull()
     assert sorted(slots(6)) == [1] + [2] * 5, "one message to try"
     assert slots(6) == [2] * 6
+
+
+def test_two_cards_that_fail_at_once_both_rest(enroll, sql):
+    """Two workers judge one card each, and the second waits for the first."""
+    from app.core.database import transaction
+    from app.devices import health
+    from workers.base import in_transaction
+
+    enroll(name="dual", sims=CARDS)
+    enroll(name="good")
+    dual, good = (row[0] for row in sql.execute("SELECT id FROM devices ORDER BY id"))
+    in_transaction(health.evaluate, [Result(good, 0, 5, 0, None)])
+    with ThreadPoolExecutor(1) as pool, transaction() as session:
+        health.evaluate(session, [Result(dual, 0, 0, 5, "generic")])
+        second = pool.submit(in_transaction, health.evaluate, [Result(dual, 1, 0, 5, "generic")])
+        until(lambda: sql.execute(WAITING).fetchone() == (1,))
+        session.commit()
+        second.result()
+    rests = "SELECT sim_rests FROM device_state WHERE device_id = %s"
+    assert sorted(sql.execute(rests, (dual,)).fetchone()[0]) == ["0", "1"]
 
 
 def test_a_phone_that_goes_quiet_after_thirty_parts_gets_a_hint(client, phone, send, later, work, sql, ali):

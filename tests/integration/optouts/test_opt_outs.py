@@ -190,6 +190,18 @@ def test_what_waits_is_withdrawn_and_phones_are_asked_for_the_rest(client, phone
     assert (asked_for["status"], other["status"]) == ("pending", "pending")
 
 
+def test_what_no_app_gives_back_hides_nothing_that_waits(phone, send, opt_out, work, sql, ali, monkeypatch):
+    monkeypatch.setattr(opting_out, "BATCH_SIZE", 2)
+    for _ in range(2):
+        send("given")
+    assert len(phone.pull()) == 2
+    sql.execute("UPDATE devices SET app_version = '1.60.0'")
+    waiting = send("waiting")
+    opt_out()
+    work(opting_out.withdraw, ali.id)
+    assert sql.execute("SELECT id FROM messages WHERE status = 'cancelled'").fetchall() == [(waiting["id"],)]
+
+
 def test_statistics_of_an_empty_queue_do_not_make_the_look_for_what_waits_slow(api, ali, sql) -> None:
     """They know neither what is in the queue nor the account, which has sent much."""
     made = (

@@ -193,7 +193,7 @@ def test_a_phone_that_never_got_it_is_not_offered_it_again(enroll, client, sql, 
 
 def test_the_pace_is_not_spent_on_what_is_cancelled(phone, send, settings_of, sql):
     """A phone with limits chooses with care, and one with a delay has one slot at a time."""
-    settings_of(phone, send_delay_seconds=3600, limits={"per_day": 2})
+    settings_of(phone, send_delay_seconds=3600, limits={"per_day": 1})
     send("x", recipient_number=NUMBER)
     sql.execute(
         "INSERT INTO opt_outs (user_id, phone_number, by) SELECT user_id, recipient_number, 'owner' FROM messages"
