@@ -13,8 +13,8 @@ from app.campaigns import life
 from app.core import outbound
 from app.core.database import interval
 from app.core.task_names import TaskName
+from app.messages.dispatch.pace import STRAGGLING
 from app.messages.life import transitions
-from app.messages.life.opting_out import STRAGGLING
 from app.messages.life.transitions import Change
 from app.messages.states import Event, Stage
 
