@@ -15,7 +15,7 @@ from app.accounts.principals import hold
 from app.contacts import book, groups
 from app.core.database import transaction
 from app.core.errors import AppError, Invalid, NotFound
-from app.core.numbers import explain_refusal, normalize_number
+from app.core.numbers import normalize_number
 from app.core.security import parse_token, random_text
 from app.core.validation import read
 from app.devices import ownership
@@ -105,9 +105,8 @@ async def send(visit: Posts, request: Request) -> Response:
     if not left_out:
         return go("/messages?done=queued")
     for each in left_out:
-        if "number" not in each:  # what is none, and was typed here
-            each["number"] = recipients[each["index"]]
-            each["reason"] = explain_refusal(each["number"], visit.me.default_region)
+        # Of a group there is no index, and of what is no number no number.
+        each.setdefault("number", "" if each["index"] is None else recipients[each["index"]])
     shown = {"queued": queued, "left_out": left_out[:_LEFT_OUT_SHOWN], "more": max(0, len(left_out) - _LEFT_OUT_SHOWN)}
     return await run_in_threadpool(lambda: page(visit, "sent.html", **shown))
 
