@@ -101,7 +101,7 @@ def _phone(visit: Visit, device: str, error: AppError | None = None) -> Response
 
 
 def _typed_limits(visit: Visit) -> Mapping[str, Any] | None:
-    """The limits as they were typed, if they were. Forms have SIM cards as `sim-0`: numbers are places in a list."""
+    """The limits as they were typed, if they were. SIM cards are `sim-0` in forms: numbers would be places in a list."""
     limits = visit.form.get("limits")
     if not isinstance(limits, Mapping):
         return None
