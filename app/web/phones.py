@@ -1,6 +1,5 @@
 """Phones: all of them, one of them, and pairing another."""
 
-from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,13 +12,13 @@ from app.accounts.usage import delivery_rate
 from app.core.database import transaction
 from app.core.errors import AppError, NotFound
 from app.core.links import base_url
-from app.core.validation import read, row_id
+from app.core.validation import row_id
 from app.devices import figures, invitation, ownership
 from app.devices.figures import Kind
 from app.devices.models import Device
 from app.devices.schemas import DeviceChange
 from app.messages import queries
-from app.messages.life import capacity, timeline
+from app.messages.life import timeline
 from app.messages.life.timeline import Timeline
 from app.messages.lookup import find
 from app.messages.queries import MessageFilter
@@ -32,7 +31,6 @@ from app.web.words import gettext, marked, speaking
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _LIMITS = ("per_minute", "per_hour", "per_day", "per_month", "recipients_per_month")
-_SLOTS = range(3)
 _MESSAGES_SHOWN = 10
 _DAYS = 30
 
@@ -92,23 +90,9 @@ def _phone(visit: Visit, device: str, error: AppError | None = None) -> Response
             error=error,
             live="phones messages",
             limits=_LIMITS,
-            typed=_typed_limits(visit),
-            limit_fields=[f"limits[{name}]" for name in _LIMITS]
-            + [f"limits[sims][{slot}][{name}]" for slot in _SLOTS for name in _LIMITS],
             days=_days(visit, session, number),
             **_state(visit, session, number),
         )
-
-
-def _typed_limits(visit: Visit) -> Mapping[str, Any] | None:
-    """The limits as they were typed, if they were. SIM cards are `sim-0` in forms: numbers would be places in a list."""
-    limits = visit.form.get("limits")
-    if not isinstance(limits, Mapping):
-        return None
-    of_sims = limits.get("sims")
-    found = of_sims.items() if isinstance(of_sims, Mapping) else ()
-    by_slot = {slot.removeprefix("sim-"): each for slot, each in found if isinstance(each, Mapping)}
-    return {**limits, "sims": by_slot}
 
 
 _SERIES = ((Kind.SENT, marked("sent")), (Kind.DELIVERED, marked("delivered")), (Kind.FAILED, marked("failed")))
@@ -151,12 +135,10 @@ def _next(session: Session, user: int, number: int) -> Timeline | None:
 def _state(visit: Visit, session: Session, number: int) -> dict[str, Any]:
     shown = ownership.show(session, number)
     messages = queries.page(session, visit.me, MessageFilter(device_id=str(number)), paging(visit, _MESSAGES_SHOWN))
-    device = session.get_one(Device, number)
     return {
         "phone": shown,
         "figures": figures.of_device(session, number),
-        "sim_cards": device.sim_cards,
-        "budgets": capacity.budgets(session, device),
+        "sim_cards": session.get_one(Device, number).sim_cards,
         "messages": messages.data,
         "next": _next(session, visit.me.user_id, number),
         "waiting": session.scalar(_WAITING, {"user": visit.me.user_id, "id": number}),
@@ -166,8 +148,7 @@ def _state(visit: Visit, session: Session, number: int) -> dict[str, Any]:
 @router.post("/phones/{device}")
 def change(visit: Posts, device: str) -> Response:
     try:
-        limits = _typed_limits(visit)
-        wanted = read(DeviceChange, visit.form if limits is None else {**visit.form, "limits": limits})
+        wanted = visit.read(DeviceChange)
         with transaction() as session:
             number = ownership.find(session, visit.me.user_id, device)
             ownership.change(session, visit.me.user_id, number, ownership.columns(wanted, visit.me.default_region))

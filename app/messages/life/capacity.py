@@ -17,7 +17,6 @@ from app.core.envelope import Timestamp
 from app.core.lanes import Lane
 from app.devices import sims
 from app.devices.health import RESTING
-from app.devices.models import Device
 from app.devices.presence import ONLINE
 from app.messages.dispatch import pace
 from app.messages.dispatch.limits import PERIODS
@@ -104,7 +103,7 @@ _USED = text(f"""
 """)  # noqa: S608 - constants
 
 # By limit: how much it allows, and how much of that is used.
-Budget = Mapping[str, tuple[int, int]]
+_Budget = Mapping[str, tuple[int, int]]
 
 
 def of(session: Session, user_id: int) -> Capacity:
@@ -135,18 +134,14 @@ def _used(session: Session, devices: Sequence[int]) -> dict[int, dict[int, dict[
     return found
 
 
-def budgets(session: Session, device: Device) -> dict[int | None, Budget]:
-    """The limits of a phone within a day and within 30 days, under None, and of its SIM cards by slot."""
-    phone = {"id": device.id, "limits": device.limits, "sim_cards": device.sim_cards}
-    return _budgets(phone, _used(session, [device.id] if device.limits else []))
-
-
-def _budgets(phone: Mapping[str, Any], used: Mapping[int, Mapping[int, Mapping[str, int]]]) -> dict[int | None, Budget]:
+def _budgets(
+    phone: Mapping[str, Any], used: Mapping[int, Mapping[int, Mapping[str, int]]]
+) -> dict[int | None, _Budget]:
     """The limits of the phone, under None, and of its SIM cards by slot."""
     limits: Mapping[str, Any] = phone["limits"] or {}
     of_slots = used.get(phone["id"], {})
     of_sims = {int(slot): of_sim for slot, of_sim in limits.get("sims", {}).items()}
-    found: dict[int | None, Budget] = {
+    found: dict[int | None, _Budget] = {
         None: {
             name: (limits[name], sum(of_slot[name] for of_slot in of_slots.values()))
             for name in PERIODS
@@ -204,7 +199,7 @@ def _within(phone: Mapping[str, Any], seconds: float, each: float) -> float:
 
 
 def _shown(phone: Mapping[str, Any]) -> DeviceCapacity:
-    budgets: Mapping[int | None, Budget] = phone["budgets"]
+    budgets: Mapping[int | None, _Budget] = phone["budgets"]
     return DeviceCapacity(
         device_id=phone["id"],
         device_name=phone["device_name"],
@@ -217,7 +212,7 @@ def _shown(phone: Mapping[str, Any]) -> DeviceCapacity:
     )
 
 
-def _left(budget: Budget) -> dict[str, int | None]:
+def _left(budget: _Budget) -> dict[str, int | None]:
     """What is left within a day is not more than what is left within the month."""
     month = _left_of(budget, "per_month")
     return {
@@ -226,7 +221,7 @@ def _left(budget: Budget) -> dict[str, int | None]:
     }
 
 
-def _left_of(budget: Budget, name: str) -> int | None:
+def _left_of(budget: _Budget, name: str) -> int | None:
     if name not in budget:
         return None
     limit, used = budget[name]
