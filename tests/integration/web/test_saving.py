@@ -1,11 +1,14 @@
 """What forms save and what they leave alone, what they refuse and keep; posted as a browser posts them."""
 
+import json
+import re
 from datetime import datetime, time
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from tests.integration.web.test_safety import browser, token_of
+from tests.support.messages_of import add_phone
 
 
 @pytest.fixture
@@ -60,3 +63,46 @@ def test_every_group_can_be_chosen(page, ali, client, sql) -> None:
     assert f'<option value="{first}"' in page.get("/contacts").text
     for path in ("/send", f"/campaigns/{campaign}"):
         assert f'id="group-{first}"' in page.get(path).text, path
+
+
+@pytest.mark.needs_browser
+def test_a_page_that_is_old_takes_nothing_back_that_was_set_meanwhile(browse, ali, client, sql) -> None:
+    number = add_phone(sql, ali)
+    cards = [{"slot_index": slot, "phone_number": None, "carrier_name": None, "iccid": None} for slot in (0, 1)]
+    sql.execute("UPDATE devices SET sim_cards = %s", (json.dumps(cards),))
+    old, visitor = browse(ali), browse(ali)
+    old.open(f"/phones/{number}")
+    visitor.open(f"/phones/{number}")
+    for field, value in (("limit-per_hour", "77"), ("limit-1per_day", "5"), ("send_delay_seconds", "9")):
+        visitor.page.fill(f"#{field}", value)
+    visitor.submit("Save")
+    old.page.fill("#device_name", "Front desk")
+    old.page.fill("#limit-0per_day", "6")
+    old.submit("Save")
+    shown = client.get(f"/api/devices/{number}").json()["data"]
+    assert shown["limits"] == {"per_hour": 77, "sims": {"0": {"per_day": 6}, "1": {"per_day": 5}}}
+    assert (shown["device_name"], shown["send_delay_seconds"]) == ("Front desk", 9)
+    for field in ("limit-per_hour", "limit-0per_day"):
+        old.page.fill(f"#{field}", "")
+    old.submit("Save")
+    assert client.get(f"/api/devices/{number}").json()["data"]["limits"] == {"sims": {"1": {"per_day": 5}}}
+    old.is_accessible()
+
+
+def test_limits_that_are_refused_are_told_at_their_fields_and_kept(page, ali, client, sql) -> None:
+    number = add_phone(sql, ali)
+    client.put(f"/api/devices/{number}", json={"limits": {"per_hour": 77}})
+    typed = {"device_name": "", "limits[per_minute]": "0", "limits[per_hour]": "", "limits[per_day]": "90"}
+    shown = {"was[device_name]": "Pixel 7", "was[limits][per_minute]": "", "was[limits][per_hour]": "77"}
+    refused = page.post(f"/phones/{number}", typed | shown)
+    assert (refused.status_code, 'role="alert"' in refused.text) == (422, False)
+    assert {'id="device_name-wrong"', 'id="limits[per_minute]-wrong"'} <= set(
+        re.findall(r'id="[^"]+-wrong"', refused.text)
+    )
+    fields = dict(re.findall(r'name="([^"]+)" type="\w+" value="([^"]*)"', refused.text))
+    assert {name: fields[name] for name in typed} == typed
+    # What is mended now is saved as it would have been at first.
+    hidden = dict(re.findall(r'type="hidden" name="(was[^"]+)" value="([^"]*)"', refused.text))
+    page.post(f"/phones/{number}", hidden | typed | {"device_name": "Desk", "limits[per_minute]": "3"})
+    shown = client.get(f"/api/devices/{number}").json()["data"]
+    assert (shown["device_name"], shown["limits"]) == ("Desk", {"per_minute": 3, "per_day": 90})
