@@ -19,7 +19,7 @@ from app.devices.figures import Kind
 from app.devices.models import Device
 from app.devices.schemas import DeviceChange
 from app.messages import queries
-from app.messages.life import timeline
+from app.messages.life import capacity, timeline
 from app.messages.life.timeline import Timeline
 from app.messages.lookup import find
 from app.messages.queries import MessageFilter
@@ -150,12 +150,13 @@ def _next(session: Session, user: int, number: int) -> Timeline | None:
 
 
 def _state(visit: Visit, session: Session, number: int) -> dict[str, Any]:
-    shown = ownership.show(session, number)
+    shown, device = ownership.show(session, number), session.get_one(Device, number)
     messages = queries.page(session, visit.me, MessageFilter(device_id=str(number)), paging(visit, _MESSAGES_SHOWN))
     return {
         "phone": shown,
         "figures": figures.of_device(session, number),
-        "sim_cards": session.get_one(Device, number).sim_cards,
+        "sim_cards": device.sim_cards,
+        "budgets": capacity.budgets(session, device),
         "messages": messages.data,
         "next": _next(session, visit.me.user_id, number),
         "waiting": session.scalar(_WAITING, {"user": visit.me.user_id, "id": number}),

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from tests.integration.web.test_safety import browser, token_of
-from tests.support.messages_of import add_phone
+from tests.support.messages_of import add_message, add_phone
 
 
 @pytest.fixture
@@ -106,3 +106,25 @@ def test_limits_that_are_refused_are_told_at_their_fields_and_kept(page, ali, cl
     page.post(f"/phones/{number}", hidden | typed | {"device_name": "Desk", "limits[per_minute]": "3"})
     shown = client.get(f"/api/devices/{number}").json()["data"]
     assert (shown["device_name"], shown["limits"]) == ("Desk", {"per_minute": 3, "per_day": 90})
+
+
+def test_a_phones_budgets_are_what_its_limits_count(page, ali, client, sql) -> None:
+    number = add_phone(sql, ali)
+    for _ in range(3):
+        add_message(sql, ali, device_id=number)
+    limits = {"per_day": 150, "sims": {"1": {"per_month": 1000}}}
+    client.put(f"/api/devices/{number}", json={"limits": limits})
+    for days, slot, segments in ((0, 0, 6), (0, 1, 9), (2, 1, 20), (31, 1, 99)):
+        sql.execute(
+            "INSERT INTO device_releases (device_id, released_at, sim_slot, segments, recipient)"
+            " VALUES (%s, clock_timestamp() - make_interval(days => %s), %s, %s, 1)",
+            (number, days, slot, segments),
+        )
+    [left] = client.get("/api/capacity").json()["data"]["devices"]
+    assert (left["left_today"], left["sims"][0]["left_this_month"]) == (150 - 15, 1000 - 29)
+    client.put(f"/api/devices/{number}", json={"is_active": False})
+    for path in (f"/phones/{number}", f"/phones/{number}/now"):
+        shown = page.get(path).text
+        assert '<progress id="budget-per_day" value="15" max="150">' in shown
+        assert '<progress id="budget-per_month1" value="29" max="1000">' in shown
+        assert "SIM card 2: Budget of 30 days, in SMS parts: 29 / 1\N{NARROW NO-BREAK SPACE}000" in shown
