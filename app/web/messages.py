@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -34,6 +35,7 @@ from app.web.visits import Posts, SignedIn, Visit
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
+_LEFT_OUT_SHOWN = 100
 KEY_LENGTH = 32
 SEPARATORS = re.compile(r"[\n,;]+")
 # What a browser shows in its own place; anything else is only to be saved.
@@ -98,10 +100,21 @@ async def send(visit: Posts, request: Request) -> Response:
             },
         )
         key, digest = _once(visit)
-        await request.state.heavy.run(lambda: bulk.send(visit.me, draft, key, digest))
+        accepted = await request.state.heavy.run(lambda: bulk.sent(visit.me, draft, key, digest))
     except AppError as error:
         return await run_in_threadpool(_send, visit, _at_its_field(error))
-    return go("/messages?done=queued")
+    return await run_in_threadpool(_sent, visit, recipients, accepted)
+
+
+def _sent(visit: Visit, recipients: Sequence[str], accepted: bulk.Accepted) -> Response:
+    skipped = accepted.skipped
+    return page(
+        visit,
+        "sent.html",
+        queued=len(accepted.ids),
+        left_out=[(each.get("number") or recipients[each["index"]], each) for each in skipped[:_LEFT_OUT_SHOWN]],
+        left_out_more=len(skipped[_LEFT_OUT_SHOWN:]),
+    )
 
 
 def send_one(visit: Visit, values: dict[str, Any]) -> int:

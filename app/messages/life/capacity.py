@@ -141,9 +141,7 @@ def _used(session: Session, devices: Sequence[int]) -> dict[int, dict[int, dict[
     return found
 
 
-def _budgets(
-    phone: Mapping[str, Any], used: Mapping[int, Mapping[int, Mapping[str, int]]]
-) -> dict[int | None, Budget]:
+def _budgets(phone: Mapping[str, Any], used: Mapping[int, Mapping[int, Mapping[str, int]]]) -> dict[int | None, Budget]:
     """The limits of the phone, under None, and of its SIM cards by slot."""
     limits: Mapping[str, Any] = phone["limits"] or {}
     of_slots = used.get(phone["id"], {})

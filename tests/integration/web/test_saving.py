@@ -128,3 +128,23 @@ def test_a_phones_budgets_are_what_its_limits_count(page, ali, client, sql) -> N
         assert '<progress id="budget-per_day" value="15" max="150">' in shown
         assert '<progress id="budget-per_month1" value="29" max="1000">' in shown
         assert "SIM card 2: Budget of 30 days, in SMS parts: 29 / 1\N{NARROW NO-BREAK SPACE}000" in shown
+
+
+def test_whom_a_message_to_many_leaves_out_is_told_with_the_reason(page, ali, client, sql) -> None:
+    add_phone(sql, ali, default=True)
+    for number in ("+998901112244", "+998901112255"):
+        client.post("/api/opt-outs", json={"phone_number": number})
+    recipients = "+998901112233\n+998901112244\n<b>\n+998901112255"
+    form = {"recipients": recipients, "message": "Hello", "skip_invalid": "1", "key": "of-this-page"}
+    told = "Queued for sending. Messages: 1. Left out: 3 &lt;b&gt;: This is not a valid phone number."
+    told += "".join(f" +9989011122{end}: The recipient has opted out of your messages." for end in (44, 55))
+    for _ in range(2):
+        sent = page.post("/send", form)
+        assert sent.status_code == 200
+        assert told in " ".join(re.sub("<[^>]+>", " ", sent.text).split()).replace(" :", ":")
+    many = page.post("/send", form | {"recipients": "+998901112233\n" + "x\n" * 1102, "key": "of-another"})
+    assert (many.text.count("This is not a valid"), "And 1\N{NARROW NO-BREAK SPACE}002 more." in many.text) == (
+        100,
+        True,
+    )
+    assert sql.execute("SELECT count(*) FROM messages").fetchone() == (2,)
