@@ -11,7 +11,7 @@ from app.optouts import book, exporting, importing
 from app.optouts import settings as words_of
 from app.optouts.schemas import NewOptOut, OptOutExport, OptOutFilter, OptOutSettingsChange, OptOutsImported
 from app.web.lists import paging, wanted
-from app.web.pages import PageRoute, go, page
+from app.web.pages import PageRoute, go, in_one_field, page
 from app.web.visits import Posts, SignedIn, Visit, posted_file
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -90,7 +90,7 @@ def change_settings(visit: Posts) -> Response:
         with transaction() as session:
             words_of.change(session, visit.me.user_id, chosen.given())
     except AppError as error:
-        return _opt_outs(visit, error, "settings")
+        return _opt_outs(visit, in_one_field(error, "opt_out_words"), "settings")
     return go("/opt-outs?done=saved")
 
 

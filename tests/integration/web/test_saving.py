@@ -21,6 +21,17 @@ def page(gateway, ali, database):
         yield client
 
 
+def fields_of(text):
+    """What the fields of a page have: texts, chosen options and ticks."""
+    found = dict(re.findall(r'name="([^"]+)" type="\w+" value="([^"]*)"', text))
+    found |= dict(re.findall(r'<textarea [^>]*?name="(\w+)"[^>]*>([^<]*)<', text))
+    found |= dict.fromkeys(re.findall(r'<select [^>]*?name="([^"]+)"', text), "")
+    for name, options in re.findall(r'<select [^>]*?name="([^"]+)"[^>]*>(.*?)</select>', text, re.DOTALL):
+        found[name] = (re.findall(r'value="([^"]*)" selected', options) or [""])[0]
+    ticks = re.findall(r'type="checkbox" id="[^"]+" name="(\w+)" value="1"( checked)?', text)
+    return found | {name: "1" if ticked else "0" for name, ticked in ticks}
+
+
 def test_a_key_ends_with_the_end_of_its_last_day_by_the_accounts_clock(page, ali, sql) -> None:
     zone = ZoneInfo("Pacific/Auckland")
     sql.execute("UPDATE users SET time_zone = %s, password_hash = NULL", (zone.key,))
@@ -99,8 +110,7 @@ def test_limits_that_are_refused_are_told_at_their_fields_and_kept(page, ali, cl
     assert {'id="device_name-wrong"', 'id="limits[per_minute]-wrong"'} <= set(
         re.findall(r'id="[^"]+-wrong"', refused.text)
     )
-    fields = dict(re.findall(r'name="([^"]+)" type="\w+" value="([^"]*)"', refused.text))
-    assert {name: fields[name] for name in typed} == typed
+    assert fields_of(refused.text).items() >= typed.items()
     # What is mended now is saved as it would have been at first.
     hidden = dict(re.findall(r'type="hidden" name="(was[^"]+)" value="([^"]*)"', refused.text))
     page.post(f"/phones/{number}", hidden | typed | {"device_name": "Desk", "limits[per_minute]": "3"})
@@ -148,3 +158,26 @@ def test_whom_a_message_to_many_leaves_out_is_told_with_the_reason(page, ali, cl
         True,
     )
     assert sql.execute("SELECT count(*) FROM messages").fetchone() == (2,)
+
+
+def test_settings_that_are_refused_stay_as_they_were_typed(page, ali, client, sql) -> None:
+    stored = {"time_zone": "Asia/Tashkent", "default_region": "UZ", "keep_inbound": True, "device_events": False}
+    client.put("/api/settings", json={**stored, "keep_messages_days": 90})
+    typed = {"time_zone": "", "default_region": "", "keep_inbound": "0", "device_events": "1", "keep_messages_days": ""}
+    refused = page.post("/settings", {**typed, "offline_alert_minutes": "0"})
+    assert (refused.status_code, 'id="offline_alert_minutes-wrong"' in refused.text) == (422, True)
+    assert fields_of(refused.text).items() >= {**typed, "offline_alert_minutes": "0"}.items()
+    unknown = page.post("/settings", {"time_zone": "Nowhere"})
+    assert ('id="time_zone-wrong"' in unknown.text, 'role="alert"' in unknown.text) == (True, False)
+    elsewhere = fields_of(page.post("/settings/password", {"password": "x"}).text)
+    assert (elsewhere["time_zone"], elsewhere["keep_inbound"]) == ("Asia/Tashkent", "1")
+
+    words = {"opt_out_words": ["Basta"], "opt_in_reply": "Welcome", "events": False}
+    client.put("/api/opt-outs/settings", json=words)
+    typed = {"keywords": "0", "events": "1", "opt_out_words": "", "opt_in_reply": "", "help_reply": "STOP"}
+    refused = page.post("/opt-outs/settings", typed)
+    assert (refused.status_code, 'id="help_reply-wrong"' in refused.text) == (422, True)
+    assert fields_of(refused.text).items() >= typed.items()
+    refused = page.post("/opt-outs/settings", {**typed, "help_reply": "", "opt_out_words": "No more\n!!"}).text
+    assert ('id="opt_out_words-wrong"' in refused, 'role="alert"' in refused) == (True, False)
+    assert fields_of(refused)["opt_out_words"] == "No more\n!!"
