@@ -23,7 +23,7 @@ def page(gateway, ali, database):
 
 def fields_of(text):
     """What the fields of a page have: texts, chosen options and ticks."""
-    found = dict(re.findall(r'name="([^"]+)" type="\w+" value="([^"]*)"', text))
+    found = dict(re.findall(r'name="([^"]+)" type="[\w-]+" value="([^"]*)"', text))
     found |= dict(re.findall(r'<textarea [^>]*?name="(\w+)"[^>]*>([^<]*)<', text))
     found |= dict.fromkeys(re.findall(r'<select [^>]*?name="([^"]+)"', text), "")
     for name, options in re.findall(r'<select [^>]*?name="([^"]+)"[^>]*>(.*?)</select>', text, re.DOTALL):
@@ -181,3 +181,24 @@ def test_settings_that_are_refused_stay_as_they_were_typed(page, ali, client, sq
     refused = page.post("/opt-outs/settings", {**typed, "help_reply": "", "opt_out_words": "No more\n!!"}).text
     assert ('id="opt_out_words-wrong"' in refused, 'role="alert"' in refused) == (True, False)
     assert fields_of(refused)["opt_out_words"] == "No more\n!!"
+
+
+def test_webhooks_are_delivered_again_by_the_accounts_clock(page, ali, sql) -> None:
+    sql.execute("UPDATE users SET time_zone = 'Asia/Tashkent'")
+    where = "https://shop.example/status"
+    sql.execute(
+        "INSERT INTO webhook_urls (user_id, hook, url, origin) VALUES (%s, 'status', %s, 'https://shop.example')",
+        (ali.id, where),
+    )
+    for hour in (18, 19, 20):
+        sql.execute(
+            "INSERT INTO webhook_deliveries (webhook_id, user_id, event, hook, url, state, error, body, created_at,"
+            " finished_at) VALUES (gen_random_uuid(), %s, 'status', 'status', %s, 'failed', 'HTTP 500', '{}',"
+            " make_timestamptz(2026, 6, 7, %s, 30, 0, 'UTC'), clock_timestamp())",
+            (ali.id, where, hour),
+        )
+    refused = page.post("/webhooks/replay", {"from": "2026-06-08T00:00", "to": "2026-06-07T00:00"})
+    assert (refused.status_code, fields_of(refused.text)["from"]) == (422, "2026-06-08T00:00")
+    page.post("/webhooks/replay", {"from": "2026-06-08T00:00", "to": "2026-06-08T01:00"})
+    states = [state for (state,) in sql.execute("SELECT state FROM webhook_deliveries ORDER BY created_at").fetchall()]
+    assert states == ["failed", "pending", "failed"]
