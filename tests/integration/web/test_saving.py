@@ -202,3 +202,13 @@ def test_webhooks_are_delivered_again_by_the_accounts_clock(page, ali, sql) -> N
     page.post("/webhooks/replay", {"from": "2026-06-08T00:00", "to": "2026-06-08T01:00"})
     states = [state for (state,) in sql.execute("SELECT state FROM webhook_deliveries ORDER BY created_at").fetchall()]
     assert states == ["failed", "pending", "failed"]
+
+
+def test_a_contact_has_a_time_zone(page, ali, client) -> None:
+    contact = {"phone_number": "+998901112233", "time_zone": "EST5EDT"}
+    number = client.post("/api/contacts", json=contact).json()["data"]["id"]
+    shown = fields_of(page.get(f"/contacts/{number}").text)
+    assert shown["time_zone"] == "EST5EDT"
+    for typed, saved in (("EST5EDT", "EST5EDT"), ("Asia/Tashkent", "Asia/Tashkent"), ("", None)):
+        page.post(f"/contacts/{number}", {"phone_number": contact["phone_number"], "time_zone": typed})
+        assert client.get(f"/api/contacts/{number}").json()["data"]["time_zone"] == saved
