@@ -87,6 +87,7 @@ async def import_file(visit: SignedIn, request: Request) -> Response:
 
 def _import(visit: Visit) -> Imported:
     with posted_file(visit) as upload:
+        visit.form = {**upload.fields}
         return from_file.read_in(visit.me, upload, upload.fields)
 
 

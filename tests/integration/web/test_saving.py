@@ -212,3 +212,22 @@ def test_a_contact_has_a_time_zone(page, ali, client) -> None:
     for typed, saved in (("EST5EDT", "EST5EDT"), ("Asia/Tashkent", "Asia/Tashkent"), ("", None)):
         page.post(f"/contacts/{number}", {"phone_number": contact["phone_number"], "time_zone": typed})
         assert client.get(f"/api/contacts/{number}").json()["data"]["time_zone"] == saved
+
+
+def test_the_columns_of_imported_contacts_can_be_named(gateway, ali, client) -> None:
+    rows = b"who,home,office\nLaylo,+998901112233,+998901112244\n"
+    named = {"phone_number_column": "office", "name_column": "1", "email_column": "mail", "group_id": ""}
+    with browser(gateway, ali) as visitor:
+        shown = visitor.get("/contacts").text
+        assert fields_of(shown).keys() >= named.keys() | {"notes_column", "time_zone_column"}
+
+        def import_file(fields):
+            form = {"form_token": re.search(r'name="form_token" value="(\w+)"', shown)[1], **fields}
+            return visitor.post("/contacts/import", data=form, files={"file": ("people.csv", rows)})
+
+        refused = import_file(named)
+        assert (refused.status_code, 'id="email_column-wrong"' in refused.text) == (422, True)
+        assert fields_of(refused.text).items() >= named.items()
+        assert import_file(named | {"email_column": ""}).status_code == 200
+    [contact] = client.get("/api/contacts").json()["data"]["data"]
+    assert (contact["name"], contact["phone_number"]) == ("Laylo", "+998901112244")
