@@ -231,3 +231,18 @@ def test_the_columns_of_imported_contacts_can_be_named(gateway, ali, client) -> 
         assert import_file(named | {"email_column": ""}).status_code == 200
     [contact] = client.get("/api/contacts").json()["data"]["data"]
     assert (contact["name"], contact["phone_number"]) == ("Laylo", "+998901112244")
+
+
+def test_words_that_opt_in_again_are_the_built_in_ones_or_the_owners_or_none(page, ali, client) -> None:
+    def typed():
+        shown = fields_of(page.get("/opt-outs").text)
+        return {name: shown[name] for name in ("built_in_opt_in", "opt_in_words")}
+
+    assert typed() == {"built_in_opt_in": "1", "opt_in_words": ""}
+    for ticked, words, saved in (("1", "Back\n\nAgain ", ["Back", "Again"]), ("0", "", []), ("1", "", None)):
+        page.post("/opt-outs/settings", {"built_in_opt_in": ticked, "opt_in_words": words, "keywords": "1", "events": "0"})
+        assert client.get("/api/opt-outs/settings").json()["data"]["opt_in_words"] == saved
+        shown = {"built_in_opt_in": "1" if saved is None else "0", "opt_in_words": "\n".join(saved or [])}
+        assert typed() == shown
+    wrong = {"opt_out_words": "Back", "opt_in_words": "back", "keywords": "1", "events": "0"}
+    assert 'id="opt_in_words-wrong"' in page.post("/opt-outs/settings", wrong).text
