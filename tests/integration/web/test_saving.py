@@ -2,7 +2,7 @@
 
 import json
 import re
-from datetime import datetime, time
+from datetime import UTC, datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -240,9 +240,42 @@ def test_words_that_opt_in_again_are_the_built_in_ones_or_the_owners_or_none(pag
 
     assert typed() == {"built_in_opt_in": "1", "opt_in_words": ""}
     for ticked, words, saved in (("1", "Back\n\nAgain ", ["Back", "Again"]), ("0", "", []), ("1", "", None)):
-        page.post("/opt-outs/settings", {"built_in_opt_in": ticked, "opt_in_words": words, "keywords": "1", "events": "0"})
+        page.post(
+            "/opt-outs/settings", {"built_in_opt_in": ticked, "opt_in_words": words, "keywords": "1", "events": "0"}
+        )
         assert client.get("/api/opt-outs/settings").json()["data"]["opt_in_words"] == saved
         shown = {"built_in_opt_in": "1" if saved is None else "0", "opt_in_words": "\n".join(saved or [])}
         assert typed() == shown
     wrong = {"opt_out_words": "Back", "opt_in_words": "back", "keywords": "1", "events": "0"}
     assert 'id="opt_in_words-wrong"' in page.post("/opt-outs/settings", wrong).text
+
+
+def test_one_who_opted_out_is_sent_what_they_asked_for(page, ali, client, sql) -> None:
+    add_phone(sql, ali, default=True)
+    client.post("/api/opt-outs", json={"phone_number": "+998901112233"})
+    form = {"recipients": "+998901112233", "message": "Your code is 1234"}
+    refused = page.post("/send", form | {"ignore_opt_out": "0", "key": "first"})
+    assert (refused.status_code, fields_of(refused.text)["ignore_opt_out"]) == (422, "0")
+    sent = page.post("/send", form | {"ignore_opt_out": "1", "key": "second"})
+    assert re.fullmatch(r"/messages/\d+", sent.headers["location"])
+
+
+def test_a_scheduled_message_is_given_another_time_by_the_accounts_clock(page, ali, client, sql) -> None:
+    sql.execute("UPDATE users SET time_zone = 'Asia/Tashkent'")
+    add_phone(sql, ali, default=True)
+    day = datetime.now(UTC).date() + timedelta(days=7)
+    body = {"recipient_number": "+998901112233", "message": "Later", "send_at": f"{day}T04:00:00Z"}
+    path = f"/messages/{client.post('/api/sms', json=body).json()['data']['id']}"
+
+    def due():
+        return sql.execute("SELECT scheduled_at AT TIME ZONE 'Asia/Tashkent' FROM messages").fetchone()[0]
+
+    assert fields_of(page.get(path).text)["send_at"] == f"{day}T09:00"
+    refused = page.post(f"{path}/send-at", {"send_at": "2020-01-01T09:00"})
+    assert (refused.status_code, 'id="send_at-wrong"' in refused.text) == (422, True)
+    assert fields_of(refused.text)["send_at"] == "2020-01-01T09:00"
+    assert page.post(f"{path}/send-at", {"send_at": f"{day}T21:30"}).status_code == 303
+    assert due().isoformat() == f"{day}T21:30:00"
+    page.post(f"{path}/send-at", {"send_at": ""})
+    assert due() is None
+    assert "/send-at" not in page.get(path).text
