@@ -114,6 +114,13 @@ def columns(wanted: DeviceChange, region: str | None) -> dict[str, Any]:
 # Taken before the phone's row of `devices`, as hand-out does, which notes a new version of the app under it.
 _LOCK_STATE = text("SELECT FROM device_state WHERE device_id = :id FOR NO KEY UPDATE")
 
+
+def limits(session: Session, device_id: int) -> dict[str, Any]:
+    """The phone's limits, which nobody else changes before this transaction is over."""
+    session.execute(_LOCK_STATE, {"id": device_id})
+    return session.scalar(select(Device.limits).where(Device.id == device_id)) or {}
+
+
 # What the app is told of, and what a change of it makes of the next slot and of a limit that holds messages back.
 _PUSHED = {"send_delay_seconds", "send_delay_spread_seconds", "limits"}
 # Which card sends: results of another one say nothing of it.

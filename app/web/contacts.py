@@ -24,6 +24,7 @@ from app.core.pages import Paging
 from app.core.validation import read, row_id
 from app.web.lists import paging, wanted
 from app.web.pages import PageRoute, go, page
+from app.web.settings import zone_names
 from app.web.visits import Posts, SignedIn, Visit, posted_file
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -86,6 +87,7 @@ async def import_file(visit: SignedIn, request: Request) -> Response:
 
 def _import(visit: Visit) -> Imported:
     with posted_file(visit) as upload:
+        visit.form = {**upload.fields}
         return from_file.read_in(visit.me, upload, upload.fields)
 
 
@@ -116,6 +118,7 @@ def _contact(visit: Visit, contact: str, error: AppError | None = None) -> Respo
             "contact.html",
             error=error,
             contact=found,
+            zones=zone_names(),
             groups=groups.names(session, visit.me.user_id),
             was_in=visit.listed("was_in") if error else mine,
             chosen=[str(group) for group in (visit.listed("group_ids") if error else mine)],

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+from collections.abc import Sequence
 from itertools import chain
 from typing import Any
 
@@ -21,11 +22,11 @@ from app.devices import ownership
 from app.messages import attachments, exporting, queries
 from app.messages.accepting import bulk, intake, requests
 from app.messages.accepting.preview import preview
-from app.messages.life import cancelling, retrying, timeline, transitions
+from app.messages.life import cancelling, editing, retrying, timeline, transitions
 from app.messages.life.transitions import Change
 from app.messages.lookup import MODEL, find
 from app.messages.queries import MessageFilter
-from app.messages.schemas import BulkDraft, PreviewDraft, SmsDraft
+from app.messages.schemas import BulkDraft, PreviewDraft, SmsChange, SmsDraft
 from app.messages.states import Event, Status
 from app.web import texts
 from app.web.lists import moments, paging
@@ -34,6 +35,7 @@ from app.web.visits import Posts, SignedIn, Visit
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
+_LEFT_OUT_SHOWN = 100
 KEY_LENGTH = 32
 SEPARATORS = re.compile(r"[\n,;]+")
 # What a browser shows in its own place; anything else is only to be saved.
@@ -86,7 +88,8 @@ async def send(visit: Posts, request: Request) -> Response:
     shared |= {"fields": {}} if visit.given("template") else {}
     try:
         if len(recipients) == 1 and not visit.listed("group_ids"):
-            message = await run_in_threadpool(send_one, visit, {**shared, "recipient_number": recipients[0]})
+            single = {"recipient_number": recipients[0], "ignore_opt_out": visit.given("ignore_opt_out")}
+            message = await run_in_threadpool(send_one, visit, shared | single)
             return go(f"/messages/{message}")
         draft = read(
             BulkDraft,
@@ -98,10 +101,21 @@ async def send(visit: Posts, request: Request) -> Response:
             },
         )
         key, digest = _once(visit)
-        await request.state.heavy.run(lambda: bulk.send(visit.me, draft, key, digest))
+        accepted = await request.state.heavy.run(lambda: bulk.sent(visit.me, draft, key, digest))
     except AppError as error:
         return await run_in_threadpool(_send, visit, _at_its_field(error))
-    return go("/messages?done=queued")
+    return await run_in_threadpool(_sent, visit, recipients, accepted)
+
+
+def _sent(visit: Visit, recipients: Sequence[str], accepted: bulk.Accepted) -> Response:
+    skipped = accepted.skipped
+    return page(
+        visit,
+        "sent.html",
+        queued=len(accepted.ids),
+        left_out=[(each.get("number") or recipients[each["index"]], each) for each in skipped[:_LEFT_OUT_SHOWN]],
+        left_out_more=len(skipped[_LEFT_OUT_SHOWN:]),
+    )
 
 
 def send_one(visit: Visit, values: dict[str, Any]) -> int:
@@ -180,8 +194,12 @@ async def export(visit: SignedIn, request: Request) -> Response:
 
 @router.get("/messages/{message}")
 def message(visit: SignedIn, message: str) -> Response:
+    return _message(visit, message)
+
+
+def _message(visit: Visit, message: str, error: AppError | None = None) -> Response:
     with transaction() as session:
-        return page(visit, "message.html", live="messages", **_life(visit, session, message))
+        return page(visit, "message.html", error=error, live="messages", **_life(visit, session, message))
 
 
 @router.get("/messages/{message}/life")
@@ -199,6 +217,18 @@ def _life(visit: Visit, session: Any, message: str) -> dict[str, Any]:
         "may_retry": row["status"] == Status.FAILED,
         "may_cancel": row["status"] == Status.PENDING,
     }
+
+
+@router.post("/messages/{message}/send-at")
+def reschedule(visit: Posts, message: str) -> Response:
+    try:
+        wanted = read(SmsChange, {"send_at": visit.moment("send_at")})
+        with transaction() as session:
+            row = find(session, visit.me.user_id, message)
+            editing.change(session, row, wanted)
+    except Invalid as error:
+        return _message(visit, message, error)
+    return go(f"/messages/{row['id']}?done=saved")
 
 
 @router.post("/messages/{message}/cancel")

@@ -11,12 +11,13 @@ from app.optouts import book, exporting, importing
 from app.optouts import settings as words_of
 from app.optouts.schemas import NewOptOut, OptOutExport, OptOutFilter, OptOutSettingsChange, OptOutsImported
 from app.web.lists import paging, wanted
-from app.web.pages import PageRoute, go, page
+from app.web.pages import PageRoute, go, in_one_field, page
 from app.web.visits import Posts, SignedIn, Visit, posted_file
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
 _REPLIES = ("opt_out_reply", "opt_in_reply", "help_reply")
+_WORDS = ("opt_out_words", "opt_in_words")
 
 
 def _opt_outs(
@@ -84,14 +85,20 @@ def _import(visit: Visit) -> OptOutsImported:
 def change_settings(visit: Posts) -> Response:
     try:
         values = {name: visit.given(name) or None for name in _REPLIES}
-        words = [line.strip() for line in visit.given("opt_out_words").splitlines() if line.strip()]
+        words: dict[str, list[str] | None] = {name: _lines(visit.given(name)) for name in _WORDS}
+        if not words["opt_in_words"] and visit.given("built_in_opt_in") == "1":
+            words["opt_in_words"] = None
         switches = {name: visit.given(name) for name in ("keywords", "events")}
-        chosen = read(OptOutSettingsChange, {**values, **switches, "opt_out_words": words})
+        chosen = read(OptOutSettingsChange, {**values, **switches, **words})
         with transaction() as session:
             words_of.change(session, visit.me.user_id, chosen.given())
     except AppError as error:
-        return _opt_outs(visit, error, "settings")
+        return _opt_outs(visit, in_one_field(error, *_WORDS), "settings")
     return go("/opt-outs?done=saved")
+
+
+def _lines(typed: str) -> list[str]:
+    return [line.strip() for line in typed.splitlines() if line.strip()]
 
 
 @router.post("/opt-outs/{number}/remove")

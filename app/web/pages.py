@@ -159,6 +159,17 @@ def _by_field(errors: Mapping[str, list[str]]) -> dict[str, list[str]]:
     return {"".join([first, *(f"[{part}]" for part in rest)]): errors[name] for name, (first, *rest) in parts.items()}
 
 
+def in_one_field(error: AppError, *fields: str) -> AppError:
+    """`error` for a page that has one field for all items of each of these."""
+    if not isinstance(error, Invalid):
+        return error
+    told: dict[str, list[str]] = {}
+    for name, sentences in error.errors.items():
+        whole = next((field for field in fields if name.startswith(field)), name)
+        told.setdefault(whole, []).extend(sentences)
+    return Invalid(told)
+
+
 def set_cookie(visit: Visit, response: Response, cookie: str, value: str, lasts: int | None = None) -> None:
     scope = visit.request.scope
     response.set_cookie(

@@ -1,5 +1,6 @@
 """Phones: all of them, one of them, and pairing another."""
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,13 +13,13 @@ from app.accounts.usage import delivery_rate
 from app.core.database import transaction
 from app.core.errors import AppError, NotFound
 from app.core.links import base_url
-from app.core.validation import row_id
+from app.core.validation import read, row_id
 from app.devices import figures, invitation, ownership
 from app.devices.figures import Kind
 from app.devices.models import Device
 from app.devices.schemas import DeviceChange
 from app.messages import queries
-from app.messages.life import timeline
+from app.messages.life import capacity, timeline
 from app.messages.life.timeline import Timeline
 from app.messages.lookup import find
 from app.messages.queries import MessageFilter
@@ -30,7 +31,6 @@ from app.web.words import gettext, marked, speaking
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
-_LIMITS = ("per_minute", "per_hour", "per_day", "per_month", "recipients_per_month")
 _MESSAGES_SHOWN = 10
 _DAYS = 30
 
@@ -84,15 +84,32 @@ def phone_now(visit: SignedIn, device: str) -> Response:
 def _phone(visit: Visit, device: str, error: AppError | None = None) -> Response:
     with transaction() as session:
         number = ownership.find(session, visit.me.user_id, device)
+        state = _state(visit, session, number)
+        stored, was = state["phone"].limits, visit.nested("was")
         return page(
             visit,
             "phone.html",
             error=error,
             live="phones messages",
-            limits=_LIMITS,
             days=_days(visit, session, number),
-            **_state(visit, session, number),
+            was=was,
+            limits=_by_slot(visit.form.get("limits", stored)),
+            limits_were=_by_slot(was.get("limits", stored)),
+            **state,
         )
+
+
+def _by_slot(limits: Any) -> dict[str, dict[str, Any]]:
+    """The limits of the phone as a whole, under "", and of its SIM cards by slot."""
+    own = _nested(limits)
+    return {"": own, **{slot: _nested(of_sim) for slot, of_sim in _nested(own.get("sims")).items()}}
+
+
+def _nested(value: Any) -> dict[str, Any]:
+    """A form has a list where the names count from 0, as those of slots do."""
+    if isinstance(value, list):
+        return {str(place): each for place, each in enumerate(value)}
+    return value if isinstance(value, dict) else {}
 
 
 _SERIES = ((Kind.SENT, marked("sent")), (Kind.DELIVERED, marked("delivered")), (Kind.FAILED, marked("failed")))
@@ -133,12 +150,13 @@ def _next(session: Session, user: int, number: int) -> Timeline | None:
 
 
 def _state(visit: Visit, session: Session, number: int) -> dict[str, Any]:
-    shown = ownership.show(session, number)
+    shown, device = ownership.show(session, number), session.get_one(Device, number)
     messages = queries.page(session, visit.me, MessageFilter(device_id=str(number)), paging(visit, _MESSAGES_SHOWN))
     return {
         "phone": shown,
         "figures": figures.of_device(session, number),
-        "sim_cards": session.get_one(Device, number).sim_cards,
+        "sim_cards": device.sim_cards,
+        "budgets": capacity.budgets(session, device),
         "messages": messages.data,
         "next": _next(session, visit.me.user_id, number),
         "waiting": session.scalar(_WAITING, {"user": visit.me.user_id, "id": number}),
@@ -148,13 +166,34 @@ def _state(visit: Visit, session: Session, number: int) -> dict[str, Any]:
 @router.post("/phones/{device}")
 def change(visit: Posts, device: str) -> Response:
     try:
-        wanted = visit.read(DeviceChange)
+        changed = _changed({name: value for name, value in visit.form.items() if name != "was"}, visit.nested("was"))
         with transaction() as session:
             number = ownership.find(session, visit.me.user_id, device)
+            if "limits" in changed:
+                changed["limits"] = _merged(ownership.limits(session, number), changed["limits"])
+            wanted = read(DeviceChange, changed)
             ownership.change(session, visit.me.user_id, number, ownership.columns(wanted, visit.me.default_region))
     except AppError as error:
         return _phone(visit, device, error)
     return go(f"/phones/{number}?done=saved")
+
+
+def _changed(typed: Mapping[str, Any], was: Mapping[str, Any]) -> dict[str, Any]:
+    """What was typed that the page did not show: it may be an old one, and what it showed be something else by now."""
+    changed: dict[str, Any] = {}
+    for name, value in typed.items():
+        if isinstance(value, dict | list):
+            if inner := _changed(_nested(value), _nested(was.get(name))):
+                changed[name] = inner
+        elif value != was.get(name):
+            changed[name] = value
+    return changed
+
+
+def _merged(stored: Mapping[str, Any], changed: Any) -> Any:
+    if not isinstance(changed, dict):
+        return changed
+    return {**stored, **{name: _merged(_nested(stored.get(name)), value) for name, value in changed.items()}}
 
 
 @router.post("/phones/{device}/default")

@@ -36,7 +36,7 @@ from app.contacts import book
 from app.contacts.schemas import ContactFilter
 from app.core.database import transaction
 from app.core.dependencies import per_address
-from app.core.errors import AppError, Invalid
+from app.core.errors import AppError
 from app.core.hours import DAYS
 from app.core.mail import require_mail
 from app.core.once import once
@@ -46,7 +46,7 @@ from app.core.settings import Feature, get_settings
 from app.core.validation import read
 from app.devices import ownership
 from app.web import words
-from app.web.pages import PageRoute, end_cookie, go, page
+from app.web.pages import PageRoute, end_cookie, go, in_one_field, page
 from app.web.visits import SIGN_IN, Posts, SignedIn, Visit, user_of
 from app.web.words import marked
 
@@ -149,7 +149,7 @@ def change_sending(visit: Posts) -> Response:
         with transaction() as session:
             account.change_settings(session, user_of(session, visit), wanted.given())
     except AppError as error:
-        return _settings(visit, _in_one_field(error), "sending")
+        return _settings(visit, in_one_field(error, "country_zones", "allowed_hours.days"), "sending")
     return go("/settings?done=saved")
 
 
@@ -162,17 +162,6 @@ def _country_zones(typed: str) -> dict[str, str] | None:
     """A line each: a country, and its time zone."""
     lines = [line.split(None, 1) for line in typed.splitlines() if line.strip()]
     return {country.upper(): "".join(zone) for country, *zone in lines} or None
-
-
-def _in_one_field(error: AppError) -> AppError:
-    """The page has one field for the zones of all countries, and one for all days."""
-    if not isinstance(error, Invalid):
-        return error
-    told: dict[str, list[str]] = {}
-    for name, sentences in error.errors.items():
-        whole = next((field for field in ("country_zones", "allowed_hours.days") if name.startswith(field)), name)
-        told.setdefault(whole, []).extend(sentences)
-    return Invalid(told)
 
 
 @router.post("/settings/language")

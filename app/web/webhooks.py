@@ -1,14 +1,12 @@
 """Webhooks: where they go, what became of each, and delivering again."""
 
-from typing import Any
-
 from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
 from app.accounts.principals import hold, require
 from app.core.database import transaction
 from app.core.errors import AppError, Invalid
-from app.core.validation import row_id
+from app.core.validation import read, row_id
 from app.web.lists import paging, wanted
 from app.web.pages import PageRoute, go, page
 from app.web.visits import Posts, SignedIn, Visit
@@ -97,7 +95,7 @@ def _prepare(visit: Visit, hook: AccountHook) -> Call:
 def replay_many(visit: Posts) -> Response:
     try:
         require(visit.me, "webhooks", "webhooks")
-        span: Any = visit.read(ReplayRange)
+        span = read(ReplayRange, {name: visit.moment(name) for name in ("from", "to")})
         with transaction() as session:
             history.replay_failed(session, visit.me.user_id, span.since, span.until)
     except AppError as error:

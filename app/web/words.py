@@ -18,6 +18,7 @@ from app.core import links, refusals, validation
 from app.core.once import once
 from app.core.refusals import Refusal
 from app.devices import android_limit, condition, failures, invitation
+from app.messages.accepting import suppression
 from app.messages.life.sentences import SENTENCES
 from app.webhooks import records
 
@@ -88,6 +89,7 @@ def domain_sentences() -> list[str]:
         *reasons,
         *SENTENCES.values(),
         *sentences.SENTENCES.values(),
+        *suppression.SENTENCES.values(),
         *validation.SENTENCES,
         *condition.SENTENCES,
         *invitation.SENTENCES,

@@ -50,7 +50,12 @@ class Accepted:
 
 
 def send(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes) -> bytes:
-    """The JSON answer to a bulk send, with an idempotency key or without one.
+    """The JSON answer to a bulk send."""
+    return answer(sent(user, draft, key, request_hash))
+
+
+def sent(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes) -> Accepted:
+    """Accept a bulk send, with an idempotency key or without one.
 
     Judging the recipients takes seconds where national numbers are read, so it is done while no transaction is open.
     """
@@ -58,13 +63,12 @@ def send(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes
     if key is None:
         recipients, skipped = _checked(user, draft)
         with transaction() as session:
-            accepted = accept_bulk(session, user, draft, recipients, skipped)
-        return answer(accepted)
+            return accept_bulk(session, user, draft, recipients, skipped)
     claim = bulk_keys.claim(user.user_id, key, request_hash)
     if isinstance(claim, bulk_keys.Finished):
         # What was accepted once is not validated again: the plan or the region may be others by now.
         with transaction() as session:
-            return answer(_first_answer(session, draft, claim))
+            return _first_answer(session, draft, claim)
     try:
         recipients, skipped = _checked(user, draft)
         with transaction() as session:
@@ -74,7 +78,7 @@ def send(user: Principal, draft: BulkDraft, key: str | None, request_hash: bytes
     except Exception:
         bulk_keys.release(user.user_id, key, claim)
         raise
-    return answer(accepted)
+    return accepted
 
 
 def _checked(user: Principal, draft: BulkDraft) -> tuple[list[Recipient], list[Skipped]]:

@@ -17,6 +17,7 @@ from app.core.envelope import Timestamp
 from app.core.lanes import Lane
 from app.devices import sims
 from app.devices.health import RESTING
+from app.devices.models import Device
 from app.devices.presence import ONLINE
 from app.messages.dispatch import pace
 from app.messages.dispatch.limits import PERIODS
@@ -103,7 +104,7 @@ _USED = text(f"""
 """)  # noqa: S608 - constants
 
 # By limit: how much it allows, and how much of that is used.
-_Budget = Mapping[str, tuple[int, int]]
+Budget = Mapping[str, tuple[int, int]]
 
 
 def of(session: Session, user_id: int) -> Capacity:
@@ -126,6 +127,12 @@ def of(session: Session, user_id: int) -> Capacity:
     )
 
 
+def budgets(session: Session, device: Device) -> dict[int | None, Budget]:
+    """What the limits of one phone count, under None, and those of its SIM cards by slot."""
+    phone = {"id": device.id, "limits": device.limits, "sim_cards": device.sim_cards}
+    return _budgets(phone, _used(session, [device.id] if device.limits else []))
+
+
 def _used(session: Session, devices: Sequence[int]) -> dict[int, dict[int, dict[str, int]]]:
     """SMS parts that were released in each period, by phone and SIM slot."""
     found: dict[int, dict[int, dict[str, int]]] = {}
@@ -134,14 +141,12 @@ def _used(session: Session, devices: Sequence[int]) -> dict[int, dict[int, dict[
     return found
 
 
-def _budgets(
-    phone: Mapping[str, Any], used: Mapping[int, Mapping[int, Mapping[str, int]]]
-) -> dict[int | None, _Budget]:
+def _budgets(phone: Mapping[str, Any], used: Mapping[int, Mapping[int, Mapping[str, int]]]) -> dict[int | None, Budget]:
     """The limits of the phone, under None, and of its SIM cards by slot."""
     limits: Mapping[str, Any] = phone["limits"] or {}
     of_slots = used.get(phone["id"], {})
     of_sims = {int(slot): of_sim for slot, of_sim in limits.get("sims", {}).items()}
-    found: dict[int | None, _Budget] = {
+    found: dict[int | None, Budget] = {
         None: {
             name: (limits[name], sum(of_slot[name] for of_slot in of_slots.values()))
             for name in PERIODS
@@ -199,7 +204,7 @@ def _within(phone: Mapping[str, Any], seconds: float, each: float) -> float:
 
 
 def _shown(phone: Mapping[str, Any]) -> DeviceCapacity:
-    budgets: Mapping[int | None, _Budget] = phone["budgets"]
+    budgets: Mapping[int | None, Budget] = phone["budgets"]
     return DeviceCapacity(
         device_id=phone["id"],
         device_name=phone["device_name"],
@@ -212,7 +217,7 @@ def _shown(phone: Mapping[str, Any]) -> DeviceCapacity:
     )
 
 
-def _left(budget: _Budget) -> dict[str, int | None]:
+def _left(budget: Budget) -> dict[str, int | None]:
     """What is left within a day is not more than what is left within the month."""
     month = _left_of(budget, "per_month")
     return {
@@ -221,7 +226,7 @@ def _left(budget: _Budget) -> dict[str, int | None]:
     }
 
 
-def _left_of(budget: _Budget, name: str) -> int | None:
+def _left_of(budget: Budget, name: str) -> int | None:
     if name not in budget:
         return None
     limit, used = budget[name]
