@@ -60,7 +60,7 @@ CAMPAIGN_STATUSES = {
     "running": marked("running"),
     "paused": marked("paused"),
     "finished": marked("finished"),
-    "cancelled": marked("cancelled"),
+    "cancelled": marked("called off"),
 }
 RECIPIENT_STATES = {
     **STATUSES,

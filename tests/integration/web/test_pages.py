@@ -254,6 +254,9 @@ def test_lists_follow_what_happens(browse, ali, phone, send) -> None:
     visitor.is_live()
     send("Appears by itself")
     visitor.says("Appears by itself")
+    visitor.says("Messages: 1")
+    visitor.open("/")
+    visitor.says("Messages that wait to be sent: 1.")
 
 
 def test_a_conversation_is_read_and_answered_without_a_reload(browse, ali, phone, sql) -> None:

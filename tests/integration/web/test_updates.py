@@ -60,7 +60,7 @@ def test_a_campaigns_button_keeps_the_focus_and_what_is_open_stays_open(browse, 
     visitor.open(f"/campaigns/{campaign}")
     visitor.is_live()
     page.locator("summary", has_text="may have been sent").click()
-    for name in ("Pause", "Also those that may have been sent"):
+    for name in ("Pause", "Also send again those that may have been sent"):
         page.get_by_role("button", name=name).focus()
         [shown] = sql.execute("UPDATE campaigns SET recipients = recipients + 1 RETURNING recipients").fetchone()
         get_redis().publish(f"{PAGES_CHANNEL}{ali.id}", "campaigns")

@@ -9,7 +9,7 @@ import pytest
 
 from app.devices import condition
 from app.devices.failures import REASONS
-from app.web import catalogs, words
+from app.web import catalogs, shown, words
 
 TEMPLATES = sorted((Path(catalogs.__file__).parent / "templates").glob("*.html"))
 PLACEHOLDER = re.compile(r"%\(\w+\)s|\{\w+[:}|]")
@@ -50,6 +50,16 @@ def test_a_template_says_nothing_that_cannot_be_translated(path) -> None:
     parser.feed(text)
     bare = [said.strip() for said in parser.found if re.search(r"[A-Za-z]{2,}", ALIKE.sub("", said))]
     assert bare == []
+
+
+@pytest.mark.parametrize("path", TEMPLATES, ids=lambda path: path.name)
+def test_the_end_of_a_span_is_not_called_as_a_recipient_is(path) -> None:
+    assert not re.search(r"""\bto\]?", _\('To'\)""", path.read_text())
+
+
+def test_campaigns_and_messages_share_no_word_for_their_states() -> None:
+    """Whether one is masculine, feminine or neuter is another thing in many languages."""
+    assert not set(shown.CAMPAIGN_STATUSES.values()) & set(shown.STATUSES.values())
 
 
 @pytest.mark.parametrize("language", catalogs.translated())
