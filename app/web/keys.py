@@ -9,7 +9,7 @@ from app.accounts.models import User
 from app.accounts.principals import ABILITIES, require
 from app.accounts.schemas import NewKey
 from app.core.database import transaction
-from app.core.errors import AppError
+from app.core.errors import AppError, Invalid
 from app.core.links import base_url
 from app.core.validation import read
 from app.web.pages import PageRoute, go, page
@@ -64,9 +64,11 @@ def create(visit: Posts) -> Response:
         require(visit.me, "tokens", "api")
         values = {
             "name": visit.given("name"),
-            "abilities": _chosen(visit) or None,
+            "abilities": _chosen(visit),
             "expires_at": visit.end_of_day("expires_at"),
         }
+        if not values["abilities"]:  # which is everything to the API
+            raise Invalid({"abilities": ["The abilities field is required."]})
         wanted = read(NewKey, values)
         with login_limits.of_password(visit.me.user_id):
             signin.confirm(visit.me.user_id, visit.given("current_password") or None)

@@ -44,6 +44,13 @@ def test_a_key_ends_with_the_end_of_its_last_day_by_the_accounts_clock(page, ali
     assert (refused.status_code, 'value="2020-01-01"' in refused.text) == (422, True)
 
 
+def test_a_key_that_may_do_nothing_is_not_one_that_may_do_everything(page, sql) -> None:
+    sql.execute("UPDATE users SET password_hash = NULL")
+    refused = page.post("/keys", {"name": "None ticked"})
+    assert (refused.status_code, "The abilities field is required." in refused.text) == (422, True)
+    assert sql.execute("SELECT count(*) FROM tokens WHERE name = 'None ticked'").fetchone() == (0,)
+
+
 def test_a_contact_stays_in_groups_that_its_form_says_nothing_of(page, ali, client, sql) -> None:
     sql.execute(
         "INSERT INTO contact_groups (user_id, name) SELECT %s, 'group ' || n FROM generate_series(1, 206) n", (ali.id,)
