@@ -1,12 +1,15 @@
 """The dashboard's languages: nothing of its own is untranslated, and what the domain says is translated too."""
 
+import ast
 import re
+from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 
+from app.core.numbers import explain_refusal
 from app.devices import condition
 from app.devices.failures import REASONS
 from app.web import catalogs, shown, words
@@ -69,6 +72,74 @@ def test_everything_of_the_dashboard_is_translated(language) -> None:
     assert missing == [], "run `make catalogs` and translate them"
 
 
+# Where sentences are for other readers: of commands, of the API's documents, of the log, and of phones.
+ELSEWHERE = {"checks", "docs", "local", "migrations", "mobile", "web", "cli.py", "commands.py", "features.py"}
+# What programs alone are told, and what the list of a webhook's calls shows as it is.
+FOR_PROGRAMS = {
+    "A code was sent to your address.",
+    "API key created. Copy it now — it will not be shown again.",
+    "Given up after the last attempt of the schedule.",
+    "If there is an account with this address, a code was sent to it.",
+    "Not called: too many failed calls to {} in the last minute.",
+    "Private token created. Copy it now — it will not be shown again.",
+    "Promo code redeemed — Premium activated.",
+    "The _method field must be PUT, PATCH or DELETE.",
+    "The account is blocked.",
+    "The address {} is not on the public internet.",
+    "The address {} is refused by this installation.",
+    "The call failed: {}.",
+    "The headers are too large.",
+    "The host {} is refused by this installation.",
+    "The id token field is required: the account has no password; sign in with Google again.",
+    "The idempotency key must not be greater than {} characters.",
+    "The opt_outs.{} field must be an object or a string.",
+    "The receiver did not answer in time.",
+    (
+        "The request body is JSON, but its Content-Type is application/x-www-form-urlencoded."
+        " Send the header Content-Type: application/json."
+    ),
+    "The request body is not valid JSON.",
+    "The request body must be a JSON object.",
+    "The webhook URL was removed or disabled.",
+    "This is a test from smsfleet.",
+    "This is not a valid token of the Google account you sign in with.",
+}
+SENTENCE = re.compile(r"[A-Z{][^\n]* [^\n]*\.")
+PARAMETER = re.compile(r"\{\w*(?::[^}]*)?\}")
+
+
+def texts_of(node):
+    """What code says below `node`: texts, those with values in them as templates; no documentation."""
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+        return
+    if isinstance(node, ast.keyword) and node.arg in {"description", "examples"}:
+        return
+    if isinstance(node, ast.JoinedStr):
+        yield "".join(str(each.value) if isinstance(each, ast.Constant) else "{}" for each in node.values)
+        return
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    for child in ast.iter_child_nodes(node):
+        yield from texts_of(child)
+
+
+def test_every_sentence_of_the_domain_is_known_to_who_translates() -> None:
+    app = Path(catalogs.__file__).parents[1]
+    paths = [path for path in app.rglob("*.py") if not ELSEWHERE & {*path.relative_to(app).parts}]
+    told = {text for path in paths for text in texts_of(ast.parse(path.read_text())) if SENTENCE.fullmatch(text)}
+    sentences = words.domain_sentences()
+    patterns = [re.compile(".*".join(map(re.escape, PARAMETER.split(each)))) for each in sentences]
+
+    def is_known(text) -> bool:
+        part = re.compile(".*".join(map(re.escape, PARAMETER.split(text))))
+        filled = PARAMETER.sub("7", text)
+        return any(each.fullmatch(filled) for each in patterns) or any(map(part.search, sentences))
+
+    assert len(told) > 150
+    assert sorted(text for text in told - FOR_PROGRAMS if not is_known(text)) == []
+    assert told >= FOR_PROGRAMS
+
+
 @pytest.mark.parametrize("language", catalogs.translated())
 def test_a_translation_speaks_of_the_same(language) -> None:
     for message in catalogs.load(language):
@@ -98,6 +169,22 @@ def test_moments_in_sentences_are_told_by_the_clock_of_the_page() -> None:
     sentence = "Pixel was last seen at 2026-11-27T23:29:43.898722Z."
     with words.speaking("en", ZoneInfo("Asia/Tashkent")):
         assert words.said(sentence) == "Pixel was last seen at 2026-11-28 04:29."
+
+
+def test_what_is_wrong_with_a_row_is_told_in_the_language_of_the_page() -> None:
+    with words.speaking("ru"):
+        assert words.said(explain_refusal("9.98901E+11")).startswith("Таблица округлила этот номер")
+        assert words.said("Duplicate of line 3.") == "Повтор строки 3."
+        names = "The message field has placeholders that the recipients have no field for: {sum}. They have: name."
+        assert words.said(names) == "Для этих мест в тексте у получателей нет полей: {sum}. Есть: name."  # noqa: RUF001
+
+
+@pytest.mark.parametrize("language", words.LANGUAGES)
+def test_how_long_until_then_ends_no_sentence(language) -> None:
+    now = datetime.now(UTC)
+    with words.speaking(language):
+        for seconds in (5, 90, 9000, 900_000):
+            assert not shown.after(now + timedelta(seconds=seconds), now).endswith(".")
 
 
 def test_a_sentence_inside_of_a_sentence_is_translated_too() -> None:
