@@ -127,8 +127,8 @@ class Batcher(Generic[Item, Outcome]):
             self._waiting.extendleft(reversed(again))
             if len(again) == len(batch):
                 await asyncio.sleep(0.01)
-            elif len(batch) > 1:
-                await self._wait_for_peers(len(self._waiting) + len(batch))
+            elif len(batch) > 1 and len(self._waiting) < BATCH_SIZE:
+                await self._wait_for_peers(min(len(self._waiting) + len(batch), BATCH_SIZE))
 
     async def _wait_for_peers(self, expected: int) -> None:
         """Return when `expected` items wait, or the time for it is over."""

@@ -111,6 +111,15 @@ async def test_a_queue_waits_for_those_it_has_just_answered_and_no_longer(draw, 
     assert sizes[-1] == 6, "all of them, each time"
 
 
+async def test_a_queue_that_has_a_full_batch_waits_for_nobody(draw, monkeypatch):
+    monkeypatch.setattr(batching, "PEER_WAIT_SECONDS", 1000)
+    monkeypatch.setattr(batching, "BATCH_SIZE", 2)
+    batcher = Batcher("accept", intake.accept, intake.is_one_statement)
+    async with asyncio.timeout(10):
+        outcomes = await asyncio.gather(*map(batcher.submit, draw(8)))
+    assert len({outcome["id"] for outcome in outcomes}) == 8
+
+
 async def test_callers_in_two_halves_come_to_share_a_batch(draw, monkeypatch):
     monkeypatch.setattr(batching, "PEER_WAIT_SECONDS", 1000)
     sizes: list[int] = []
