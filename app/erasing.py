@@ -95,7 +95,7 @@ _WAITING = text(f"""
 
 def erase(session: Session) -> bool:
     """One batch of one account of each kind; nudges itself while there is more, and says so."""
-    is_more = _withdraw(session), _erase(session)
+    is_more = life.withdraw_forgotten(session), _withdraw(session), _erase(session)
     if any(is_more):
         outbound.nudge(session, TaskName.ERASE)
     return any(is_more)

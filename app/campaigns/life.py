@@ -96,7 +96,6 @@ def reschedule(session: Session, campaign: Campaign) -> None:
     now = clock(session)
     _refuse_past_end(campaign, max(campaign.start_at, now))
     campaign.next_look_at = campaign.start_at
-    session.flush()
 
 
 def _refuse_past_end(campaign: Campaign, now: datetime) -> None:
@@ -345,8 +344,13 @@ _FORGOTTEN = text("""
 """)
 
 
-def withdraw_forgotten(session: Session) -> None:
-    """Cancel what is left of campaigns that were deleted after their cancel: phones may have some of it for days."""
+def withdraw_forgotten(session: Session) -> bool:
+    """Cancel what is left of campaigns that were deleted after their cancel: phones may have some of it for days.
+    Whether there is more to do at once.
+    """
     for campaign in session.scalars(_FORGOTTEN, {"most": BATCH_SIZE}).all():
-        if not _withdraw(session, campaign) and not session.scalar(_ANY_LEFT, {"id": campaign}):
+        if _withdraw(session, campaign):
+            return True
+        if not session.scalar(_ANY_LEFT, {"id": campaign}):
             session.execute(_LET_GO, {"id": campaign})
+    return False

@@ -104,6 +104,5 @@ _DUE = text("""
 
 def remind(session: Session) -> None:
     """Nudge for every account that has a campaign to be looked after: by its time, or because a nudge was lost."""
-    life.withdraw_forgotten(session)
     for user in session.scalars(_DUE, {"most": MAX_CAMPAIGNS}):
         outbound.nudge(session, TaskName.FEED, user)

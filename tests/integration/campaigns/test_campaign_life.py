@@ -1,6 +1,6 @@
 """A campaign from start to finish, paused, resumed and cancelled, with phones that report."""
 
-from app.campaigns import supervising
+from app import erasing
 from app.core.database import transaction
 
 NO_SERVICE = "Send result: RESULT_ERROR_NO_SERVICE (Failed because service is currently unavailable)"
@@ -117,13 +117,13 @@ def test_what_a_phone_cannot_send_of_a_deleted_campaign_is_cancelled(enroll, cam
     phone.report(first["id"], "Failed", error=NO_SERVICE)
     for _ in range(2):
         with transaction() as session:
-            supervising.remind(session)
+            erasing.erase(session)
     status = "SELECT status FROM messages WHERE message_id::text = left(%s, 36)"
     assert sql.execute(status, (first["id"],)).fetchone() == ("cancelled",)
     assert sql.execute("SELECT count(*) FROM held_campaigns").fetchone() == (1,)
     phone.report(second["id"], "Delivered")
     with transaction() as session:
-        supervising.remind(session)
+        erasing.erase(session)
     left = "SELECT (SELECT count(*) FROM held_campaigns), (SELECT count(*) FROM message_queue)"
     assert sql.execute(left).fetchone() == (0, 0)
 
