@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from app.accounts.principals import hold
 from app.accounts.usage import delivery_rate
 from app.core.database import transaction
-from app.core.errors import AppError, NotFound
+from app.core.errors import AppError, Invalid, NotFound
 from app.core.links import base_url
 from app.core.validation import read, row_id
 from app.devices import figures, invitation, ownership
@@ -93,10 +93,23 @@ def _phone(visit: Visit, device: str, error: AppError | None = None) -> Response
             live="phones messages",
             days=_days(visit, session, number),
             was=was,
-            limits=_by_slot(visit.form.get("limits", stored)),
-            limits_were=_by_slot(was.get("limits", stored)),
+            limits=_by_slot(_limits(visit.form.get("limits", stored))),
+            limits_were=_by_slot(_limits(was.get("limits", stored))),
             **state,
         )
+
+
+def _limits(value: Any) -> Any:
+    """As the API has them. Forms have SIM cards by `sim-1`: names that are numbers alone would be places in a list."""
+    if not isinstance(value, dict) or not isinstance(of_sims := value.get("sims"), dict):
+        return value
+    return {**value, "sims": {slot.removeprefix("sim-"): of_sim for slot, of_sim in of_sims.items()}}
+
+
+def _at_its_field(error: AppError) -> AppError:
+    if not isinstance(error, Invalid):
+        return error
+    return Invalid({name.replace("limits.sims.", "limits.sims.sim-"): told for name, told in error.errors.items()})
 
 
 def _by_slot(limits: Any) -> dict[str, dict[str, Any]]:
@@ -106,9 +119,6 @@ def _by_slot(limits: Any) -> dict[str, dict[str, Any]]:
 
 
 def _nested(value: Any) -> dict[str, Any]:
-    """A form has a list where the names count from 0, as those of slots do."""
-    if isinstance(value, list):
-        return {str(place): each for place, each in enumerate(value)}
     return value if isinstance(value, dict) else {}
 
 
@@ -166,7 +176,9 @@ def _state(visit: Visit, session: Session, number: int) -> dict[str, Any]:
 @router.post("/phones/{device}")
 def change(visit: Posts, device: str) -> Response:
     try:
-        changed = _changed({name: value for name, value in visit.form.items() if name != "was"}, visit.nested("was"))
+        was = visit.nested("was")
+        typed = {name: value for name, value in visit.form.items() if name != "was"}
+        changed = _changed(*({**values, "limits": _limits(values.get("limits"))} for values in (typed, was)))
         with transaction() as session:
             number = ownership.find(session, visit.me.user_id, device)
             if "limits" in changed:
@@ -174,7 +186,7 @@ def change(visit: Posts, device: str) -> Response:
             wanted = read(DeviceChange, changed)
             ownership.change(session, visit.me.user_id, number, ownership.columns(wanted, visit.me.default_region))
     except AppError as error:
-        return _phone(visit, device, error)
+        return _phone(visit, device, _at_its_field(error))
     return go(f"/phones/{number}?done=saved")
 
 
@@ -182,8 +194,8 @@ def _changed(typed: Mapping[str, Any], was: Mapping[str, Any]) -> dict[str, Any]
     """What was typed that the page did not show: it may be an old one, and what it showed be something else by now."""
     changed: dict[str, Any] = {}
     for name, value in typed.items():
-        if isinstance(value, dict | list):
-            if inner := _changed(_nested(value), _nested(was.get(name))):
+        if isinstance(value, dict):
+            if inner := _changed(value, _nested(was.get(name))):
                 changed[name] = inner
         elif value != was.get(name):
             changed[name] = value
