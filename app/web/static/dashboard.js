@@ -74,18 +74,22 @@
     else if (!triggeringEvent && Date.now() - told.get(elt) < 7000) event.preventDefault();
   });
 
-  /* Where a session ended while somebody types, what was typed is there again when the page is: in this tab alone. */
+  /* Where a session ended while somebody types, what was typed is there again when the page is: in this tab and to this
+     account alone. */
   const TYPED = "textarea[id], select[id], input[id]:not([type=password], [type=file], [type=hidden], [readonly])";
   const here = location.pathname + location.search;
   body.addEventListener("htmx:beforeOnLoad", (event) => {
     if (!event.detail.xhr.getResponseHeader("HX-Redirect")) return;
     const typed = [...document.querySelectorAll(TYPED)].map(({ id, value, checked }) => ({ id, value, checked }));
-    sessionStorage.setItem("typed", JSON.stringify({ here, typed }));
+    sessionStorage.setItem("typed", JSON.stringify({ here, typed, account: body.dataset.account }));
   });
   const left = JSON.parse(sessionStorage.getItem("typed"));
-  if (left?.here === here) {
-    for (const { id, ...typed } of left.typed) Object.assign(document.getElementById(id) ?? {}, typed);
+  if (left && body.dataset.account) {
     sessionStorage.removeItem("typed");
+    const isMine = left.here === here && left.account === body.dataset.account;
+    for (const { id, ...typed } of isMine ? left.typed : []) {
+      Object.assign(document.getElementById(id) ?? {}, typed);
+    }
   }
 
   document.addEventListener("click", async (event) => {

@@ -95,3 +95,20 @@ def test_what_was_typed_when_the_session_ended_is_there_after_signing_in(browse,
         assert page.is_checked(f"#group-{group}")
     page.reload()
     assert page.input_value("#message") == ""
+
+
+def test_what_was_typed_is_nobody_elses(browse, ali, other, client, sql) -> None:
+    sql.execute("UPDATE users SET password_hash = %s", (hash_password("correct horse"),))
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open("/send")
+    page.fill("#message", "Yes")
+    visitor.says("SMS parts")
+    client.post("/api/logout")
+    with page.expect_navigation(url="**/sign-in?**"):
+        page.press("#message", "!")
+    page.fill("#email", other.email)
+    page.fill("#password", "correct horse")
+    visitor.submit("Sign in")
+    assert (page.url, page.input_value("#message")) == (f"{visitor.url}/send", "")
+    assert page.evaluate("sessionStorage.getItem('typed')") is None
