@@ -34,7 +34,7 @@ from app.web.lists import paging, wanted
 from app.web.messages import SEPARATORS
 from app.web.pages import PageRoute, go, page
 from app.web.shown import local
-from app.web.visits import Posts, SignedIn, Visit, has_file, posted, posted_file
+from app.web.visits import Posts, SignedIn, Visit, has_file, posted, posted_file, ticked
 from app.web.words import gettext, marked, speaking
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
@@ -262,13 +262,9 @@ def _typed(visit: Visit) -> dict[str, Any]:
     """As `_stored`, of what was typed; only of the fields that the form has."""
     typed: dict[str, Any] = {name: visit.given(name) for name in _TEXTS}
     typed |= {name: visit.nested(name) for name in _RULES}
-    typed["device_id"] = _ticked(visit.form.get("device_id"))
-    typed["hours"] = {**typed["hours"], "days": _ticked(typed["hours"].get("days"))}
+    typed["device_id"] = visit.listed("device_id")
+    typed["hours"] = {**typed["hours"], "days": ticked(typed["hours"].get("days"))}
     return {name: value for name, value in typed.items() if name in visit.form}
-
-
-def _ticked(boxes: Any) -> list[Any]:
-    return [each for each in boxes if each] if isinstance(boxes, list) else []
 
 
 def _changed(visit: Visit, stored: dict[str, Any]) -> dict[str, Any]:

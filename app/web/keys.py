@@ -1,7 +1,5 @@
 """API keys: made, shown once with a command that works, revoked."""
 
-from typing import Any
-
 from fastapi import APIRouter, Response
 
 from app.accounts import login_limits, signin, tokens
@@ -41,16 +39,11 @@ def _keys(visit: Visit, error: AppError | None = None, new: tokens.NewToken | No
             keys=tokens.keys(session, visit.me.user_id),
             abilities=ABILITIES,
             about=ABOUT,
-            chosen=_chosen(visit) or ["sms:send"],
+            chosen=visit.listed("abilities") or ["sms:send"],
             new=new,
             server=base_url(visit.request.scope),
             has_password=session.get_one(User, visit.me.user_id).password_hash is not None,
         )
-
-
-def _chosen(visit: Visit) -> list[Any]:
-    given = visit.form.get("abilities")
-    return given if isinstance(given, list) else []
 
 
 @router.get("/keys")
@@ -64,7 +57,7 @@ def create(visit: Posts) -> Response:
         require(visit.me, "tokens", "api")
         values = {
             "name": visit.given("name"),
-            "abilities": _chosen(visit),
+            "abilities": visit.listed("abilities"),
             "expires_at": visit.end_of_day("expires_at"),
         }
         if not values["abilities"]:  # which is everything to the API

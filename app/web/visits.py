@@ -38,6 +38,11 @@ class SignInNeeded(Exception):  # noqa: N818 - leads to a page
     """The page is for somebody who is signed in."""
 
 
+def ticked(boxes: Any) -> list[Any]:
+    """What a form has of fields with names like `name[]`, but for empty ones."""
+    return [each for each in boxes if each] if isinstance(boxes, list) else []
+
+
 @dataclass(slots=True)
 class Visit:
     """One request of a browser. `form` is what it posted, without the token."""
@@ -95,8 +100,7 @@ class Visit:
 
     def listed(self, name: str) -> list[Any]:
         """The fields of the form that have names like `name[]`, but for empty ones."""
-        value = self.form.get(name)
-        return [each for each in value if each] if isinstance(value, list) else []
+        return ticked(self.form.get(name))
 
     def moment(self, name: str) -> str:
         """A time that was typed by the account's clock, as the schemas read it; as it is where it is none."""

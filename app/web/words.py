@@ -179,9 +179,6 @@ _ROW_SENTENCES = (
     "The number was listed before.",
     "Nothing is left of the text once it is filled.",
     "The text is too long once it is filled.",
-    "The recipient has opted out of your messages.",
-    "The recipient has had as many messages as your frequency cap allows.",
-    "The recipient has had the same text already.",
     "No phone had it in time, or the phone that it was for was removed.",
 )
 

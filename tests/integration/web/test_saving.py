@@ -107,6 +107,24 @@ def test_a_page_that_is_old_takes_nothing_back_that_was_set_meanwhile(browse, al
     old.is_accessible()
 
 
+def test_limits_are_of_the_card_that_they_stand_at(page, ali, client, sql) -> None:
+    number = add_phone(sql, ali)
+    cards = [{"slot_index": slot, "phone_number": None, "carrier_name": None, "iccid": None} for slot in (1, 2)]
+    sql.execute("UPDATE devices SET sim_cards = %s", (json.dumps(cards),))
+
+    def save(per_day):
+        names = re.findall(r'name="(limits[^"]+)"', page.get(f"/phones/{number}").text)
+        form = dict.fromkeys(names, "") | {next(name for name in names if "2][per_day" in name): per_day}
+        return page.post(f"/phones/{number}", form)
+
+    assert save("6").status_code == 303
+    limits = client.get(f"/api/devices/{number}").json()["data"]["limits"]
+    assert limits == {"sims": {"2": {"per_day": 6}}}
+    refused = save("-1")
+    assert (refused.status_code, 'role="alert"' in refused.text) == (422, False)
+    assert 'id="limits[sims][sim-2][per_day]-wrong"' in refused.text
+
+
 def test_limits_that_are_refused_are_told_at_their_fields_and_kept(page, ali, client, sql) -> None:
     number = add_phone(sql, ali)
     client.put(f"/api/devices/{number}", json={"limits": {"per_hour": 77}})
