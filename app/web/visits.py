@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 
 from fastapi import Depends, Request
 from sqlalchemy.orm import Session
-from starlette.datastructures import URL
 
 from app.accounts import cookies, tokens
 from app.accounts.models import User
@@ -255,13 +254,15 @@ def _same_site(request: Request, *, otherwise: bool) -> bool:
 
 
 def sign_in_path(request: Request) -> str:
-    """The sign-in page, from which a browser comes back to the page it asked for."""
+    """The sign-in page, from which a browser comes back to the page it asked for, or was on."""
     # A part of a page is no place to come back to, and what takes a form is none.
-    shown = request.headers.get("hx-current-url")
-    url = URL(shown or str(request.url))
-    asked = url.path + (f"?{url.query}" if url.query else "")
-    is_place = shown or request.method == "GET"
-    return SIGN_IN if not is_place or asked == "/" else f"{SIGN_IN}?next={quote(asked, safe='/')}"
+    asked = str(request.url) if request.method == "GET" else request.headers.get("referer", "")
+    try:
+        url = urlsplit(request.headers.get("hx-current-url", asked))
+    except ValueError:
+        return SIGN_IN
+    place = url.path + (f"?{url.query}" if url.query else "")
+    return SIGN_IN if place in {"", "/"} else f"{SIGN_IN}?next={quote(place, safe='/')}"
 
 
 def own_path(path: str) -> str:

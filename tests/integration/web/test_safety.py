@@ -118,6 +118,22 @@ def test_next_leads_nowhere_else(gateway, ali, database) -> None:
             assert client.get("/sign-in", params={"next": path}).headers["location"] == "/"
 
 
+def test_who_signs_in_comes_back_to_the_page_with_the_form(gateway, database) -> None:
+    places = {
+        "/campaigns/7": "?next=/campaigns/7",
+        "/messages?status=failed": "?next=/messages%3Fstatus%3Dfailed",
+        "/": "",
+        "http://[": "",
+    }
+    for place, kept in places.items():
+        shown = place if place.startswith("http") else gateway.url + place
+        for headers in ({"Referer": shown}, {"HX-Request": "true", "HX-Current-URL": shown}):
+            refused = httpx.post(f"{gateway.url}/campaigns/7", headers=headers)
+            led = refused.headers.get("location") or refused.headers.get("hx-redirect")
+            assert (refused.status_code in {204, 303}, led) == (True, f"/sign-in{kept}")
+    assert httpx.post(f"{gateway.url}/campaigns/7").headers["location"] == "/sign-in"
+
+
 def test_what_moves_of_a_campaign_is_for_who_is_signed_in_and_has_it(gateway, ali, other, client, database) -> None:
     campaign = client.post("/api/campaigns", json={"name": "Sale", "message": "Hello"}).json()["data"]["id"]
     page = f"{gateway.url}/now/campaigns/{campaign}"
