@@ -21,6 +21,7 @@ from app.campaigns.states import OPEN
 from app.contacts import groups
 from app.core.allowed_hours import OF_ACCOUNT
 from app.core.database import transaction
+from app.core.envelope import plain_number
 from app.core.errors import AppError, Invalid
 from app.core.hours import DAYS
 from app.core.validation import read, row_id
@@ -222,7 +223,8 @@ def _chosen(campaign: Campaign) -> list[Any]:
     return campaign.devices if isinstance(campaign.devices, list) else [campaign.devices]
 
 
-_TEXTS = ("name", "message", "rate_per_minute", "start_at", "end_at")
+_OF_EACH = ("price", "my_id", "callback_url", "validity_period")
+_TEXTS = ("name", "message", "sim_slot", *_OF_EACH, "rate_per_minute", "start_at", "end_at")
 _RULES = ("hours", "stop_rule", "canary")
 
 
@@ -235,6 +237,11 @@ def _stored(visit: Visit, campaign: Campaign, phones: Sequence[PhoneName]) -> di
         "name": campaign.name,
         "message": campaign.message.replace("\r\n", "\n").replace("\r", "\n"),
         "device_id": [str(phone.id) for phone in phones if phone.id in _chosen(campaign)],
+        "sim_slot": "" if campaign.sim_slot is None else str(campaign.sim_slot),
+        "price": "" if campaign.price is None else str(plain_number(campaign.price)),
+        "my_id": campaign.my_id or "",
+        "callback_url": campaign.callback_url or "",
+        "validity_period": str(campaign.validity_period or ""),
         "rate_per_minute": str(campaign.rate_per_minute or ""),
         "start_at": local(campaign.start_at, visit.zone),
         "end_at": local(campaign.end_at, visit.zone),

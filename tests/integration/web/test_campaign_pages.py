@@ -96,12 +96,17 @@ def test_what_is_changed_is_saved_and_the_rest_stays(browse, ali, make, shown) -
     page.fill("#stop-share", "12.5")
     page.select_option("#canary-of", "delivered_share")
     page.fill("#canary-share", "7")
+    page.select_option("#sim_slot", "0")
+    page.fill("#price", "0")
+    page.fill("#my_id", "autumn")
+    page.fill("#validity_period", "")
     visitor.submit("Save")
     after = shown(path)
+    assert (after["sim_slot"], after["price"], after["my_id"], after["validity_period"]) == (0, 0, "autumn", None)
     assert after["hours"] == before["hours"] | {"days": ["mon", "tue", "sun"]}
     assert after["stop_rule"] == {"failed_share": 0.125, "of_last": 100}
     assert after["canary"] == {"first": 5, "delivered_share": 0.07, "sent_share": None, "within_minutes": 7}
-    changed = ("hours", "stop_rule", "canary", "updated_at")
+    changed = ("hours", "stop_rule", "canary", "sim_slot", "price", "my_id", "validity_period", "updated_at")
     assert {name: after[name] for name in after if name not in changed} == {
         name: before[name] for name in before if name not in changed
     }
@@ -115,6 +120,7 @@ def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_is_kept(browse, a
     typed = {
         "#message": "Hello again",
         "#rate_per_minute": "50",
+        "#validity_period": "5",
         "#hours-from": "09:00",
         "#stop-share": "500",
         "#stop-last": "20",
@@ -122,6 +128,7 @@ def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_is_kept(browse, a
         "#canary-share": "80",
         "#name": "",
     }
+    page.get_by_text("What each message has").click()
     for field, value in typed.items():
         page.fill(field, value)
     page.select_option("#hours-zone", "recipient")
@@ -137,6 +144,7 @@ def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_is_kept(browse, a
     missing = "Fill this in too, or empty the other fields here."
     assert {each.get_attribute("id"): each.inner_text() for each in page.locator(".wrong").all()} == {
         "name-wrong": "The name field is required.",
+        "validity_period-wrong": "The validity period field must be at least 30.",
         "hours[to]-wrong": missing,
         "stop_rule[failed_share]-wrong": "Enter more than 0 and at most 100 per cent.",
         "canary[within_minutes]-wrong": missing,
