@@ -97,7 +97,8 @@ def answer(visit: Posts, number: Number) -> Response:
     try:
         with transaction() as session:
             phone = talks.phone_that_received(session, visit.me.user_id, number)
-        send_one(visit, {"message": visit.given("message"), "recipient_number": number, "device_id": phone})
+        typed = {name: visit.given(name) for name in ("message", "ignore_opt_out")}
+        send_one(visit, typed | {"recipient_number": number, "device_id": phone})
     except AppError as error:
         return _conversation(visit, number, error)
     return go(shown.conversation(number))

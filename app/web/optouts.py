@@ -78,6 +78,7 @@ async def import_file(visit: SignedIn, request: Request) -> Response:
 
 def _import(visit: Visit) -> OptOutsImported:
     with posted_file(visit) as upload:
+        visit.form = {**upload.fields}
         return importing.read_in(visit.me, upload, upload.fields)
 
 

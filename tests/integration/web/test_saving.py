@@ -17,7 +17,7 @@ def page(gateway, ali, database):
     with browser(gateway, ali) as client:
         token = token_of(client, "/settings")
         post = client.post
-        client.post = lambda path, form: post(path, data={"form_token": token, **form})
+        client.post = lambda path, form, **more: post(path, data={"form_token": token, **form}, **more)
         yield client
 
 
@@ -283,6 +283,32 @@ def test_one_who_opted_out_is_sent_what_they_asked_for(page, ali, client, sql) -
     assert (refused.status_code, fields_of(refused.text)["ignore_opt_out"]) == (422, "0")
     sent = page.post("/send", form | {"ignore_opt_out": "1", "key": "second"})
     assert re.fullmatch(r"/messages/\d+", sent.headers["location"])
+
+
+def test_one_who_opted_out_is_answered_what_they_asked_for(page, ali, client, sql) -> None:
+    phone = add_phone(sql, ali, default=True)
+    add_message(sql, ali, direction="inbound", sender_number="+998901112233", device_id=phone)
+    path, form = "/conversations/+998901112233", {"message": "Your code is 1234"}
+    assert "ignore_opt_out" not in page.get(path).text
+    client.post("/api/opt-outs", json={"phone_number": "+998901112233"})
+    refused = page.post(path, form | {"ignore_opt_out": "0", "key": "first"})
+    assert (refused.status_code, fields_of(refused.text)["ignore_opt_out"]) == (422, "0")
+    assert page.post(path, form | {"ignore_opt_out": "1", "key": "second"}).status_code == 303
+    assert sql.execute("SELECT message FROM messages WHERE direction = 'outbound'").fetchall() == [(form["message"],)]
+
+
+def test_columns_of_opt_outs_are_named_by_who_imports_them(page, client) -> None:
+    rows = b"old,new,why\n+998901112233,+998901112244,asked\n"
+
+    def imported(**form):
+        return page.post("/opt-outs/import", form, files={"file": ("numbers.csv", rows)})
+
+    refused = imported(phone_number_column="newest", note_column="why")
+    assert 'id="phone_number_column-wrong"' in refused.text
+    assert fields_of(refused.text)["phone_number_column"] == "newest"
+    assert "1 numbers added" in imported(phone_number_column="new", note_column="why").text
+    [listed] = client.get("/api/opt-outs").json()["data"]["data"]
+    assert (listed["phone_number"], listed["note"]) == ("+998901112244", "asked")
 
 
 def test_a_scheduled_message_is_given_another_time_by_the_accounts_clock(page, ali, client, sql) -> None:
