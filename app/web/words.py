@@ -20,7 +20,7 @@ from app.core.refusals import Refusal
 from app.devices import android_limit, condition, failures, invitation
 from app.messages.accepting import suppression
 from app.messages.life.sentences import SENTENCES
-from app.webhooks import records
+from app.webhooks import client, records
 
 LANGUAGES = {"en": "English", "ru": "Русский", "uz": "O\N{MODIFIER LETTER TURNED COMMA}zbekcha"}
 DEFAULT = "en"
@@ -95,12 +95,15 @@ def domain_sentences() -> list[str]:
         *invitation.SENTENCES,
         android_limit.ADVICE,
         links.ONLY_HERE,
+        *client.SENTENCES,
+        records.GAVE_UP,
         records.GONE_REASON,
         records.FAILING_REASON,
         records.NEVER_ACCEPTED_REASON,
         *_FIELD_SENTENCES,
         *_ROW_SENTENCES,
         *_FILE_SENTENCES,
+        *_CALL_SENTENCES,
     ]
     return list(dict.fromkeys(found))
 
@@ -206,6 +209,18 @@ _FILE_SENTENCES = (
     "A quotation mark that opens in line {line} of the file is never closed.",
     "No column of phone numbers was found in the file. Name it in {parameter}.",
     "The {name} is none of the file's columns: {columns}.",
+)
+
+# Why a webhook could not be delivered.
+_CALL_SENTENCES = (
+    "Not called: too many failed calls to {address} in the last minute.",
+    "The address {address} is not on the public internet.",
+    "The address {address} is refused by this installation.",
+    "The call failed: {kind}.",
+    "The headers are too large.",
+    "The host {host} is refused by this installation.",
+    "The receiver did not answer in time.",
+    "The webhook URL was removed or disabled.",
 )
 
 

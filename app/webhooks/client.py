@@ -200,6 +200,9 @@ _KINDS: tuple[tuple[type[BaseException], str], ...] = (
     (aiohttp.ClientResponseError, "The receiver's answer is not valid HTTP"),
     (aiohttp.ClientPayloadError, "The receiver's answer is not valid HTTP"),
 )
+_BROKEN = "The receiver broke the connection"
+# What `explained` says of most, with what the system or the library said.
+SENTENCES = tuple(f"{words}: {{error}}" for words in dict.fromkeys([*(words for _, words in _KINDS), _BROKEN]))
 # What a call can fail by.
 CALL_ERRORS = (aiohttp.ClientError, OSError)
 
@@ -215,7 +218,7 @@ def explained(error: BaseException) -> tuple[str, bool]:
     if any(isinstance(one, TimeoutError) for one in chain):
         return "The receiver did not answer in time.", True
     kinds = (words for kind, words in _KINDS if any(isinstance(one, kind) for one in chain))
-    words = next(kinds, "The receiver broke the connection")
+    words = next(kinds, _BROKEN)
     # Some of these show the URL, which its owner need not be told and which may hold a secret.
     said = error.message if isinstance(error, aiohttp.ClientResponseError) else str(error)
     return f"{words}: {said}"[:500].replace("\0", "\ufffd"), False

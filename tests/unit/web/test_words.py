@@ -7,12 +7,14 @@ from html.parser import HTMLParser
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import aiohttp
 import pytest
 
 from app.core.numbers import explain_refusal
 from app.devices import condition
 from app.devices.failures import REASONS
 from app.web import catalogs, shown, words
+from app.webhooks.client import explained
 
 TEMPLATES = sorted((Path(catalogs.__file__).parent / "templates").glob("*.html"))
 PLACEHOLDER = re.compile(r"%\(\w+\)s|\{\w+[:}|]")
@@ -74,33 +76,24 @@ def test_everything_of_the_dashboard_is_translated(language) -> None:
 
 # Where sentences are for other readers: of commands, of the API's documents, of the log, and of phones.
 ELSEWHERE = {"checks", "docs", "local", "migrations", "mobile", "web", "cli.py", "commands.py", "features.py"}
-# What programs alone are told, and what the list of a webhook's calls shows as it is.
+# What programs alone are told.
 FOR_PROGRAMS = {
     "A code was sent to your address.",
     "API key created. Copy it now — it will not be shown again.",
-    "Given up after the last attempt of the schedule.",
     "If there is an account with this address, a code was sent to it.",
-    "Not called: too many failed calls to {} in the last minute.",
     "Private token created. Copy it now — it will not be shown again.",
     "Promo code redeemed — Premium activated.",
     "The _method field must be PUT, PATCH or DELETE.",
     "The account is blocked.",
-    "The address {} is not on the public internet.",
-    "The address {} is refused by this installation.",
-    "The call failed: {}.",
-    "The headers are too large.",
-    "The host {} is refused by this installation.",
     "The id token field is required: the account has no password; sign in with Google again.",
     "The idempotency key must not be greater than {} characters.",
     "The opt_outs.{} field must be an object or a string.",
-    "The receiver did not answer in time.",
     (
         "The request body is JSON, but its Content-Type is application/x-www-form-urlencoded."
         " Send the header Content-Type: application/json."
     ),
     "The request body is not valid JSON.",
     "The request body must be a JSON object.",
-    "The webhook URL was removed or disabled.",
     "This is a test from smsfleet.",
     "This is not a valid token of the Google account you sign in with.",
 }
@@ -177,6 +170,14 @@ def test_what_is_wrong_with_a_row_is_told_in_the_language_of_the_page() -> None:
         assert words.said("Duplicate of line 3.") == "Повтор строки 3."
         names = "The message field has placeholders that the recipients have no field for: {sum}. They have: name."
         assert words.said(names) == "Для этих мест в тексте у получателей нет полей: {sum}. Есть: name."  # noqa: RUF001
+
+
+def test_why_a_webhook_was_not_delivered_is_told_in_the_language_of_the_page() -> None:
+    told, _ = explained(TimeoutError())
+    broken, _ = explained(aiohttp.ServerDisconnectedError("Server disconnected"))
+    with words.speaking("ru"):
+        assert words.said(told) == "Получатель не ответил вовремя."
+        assert words.said(broken) == "Получатель разорвал соединение: Server disconnected"
 
 
 @pytest.mark.parametrize("language", words.LANGUAGES)
