@@ -70,6 +70,7 @@ class EmbeddedServer:
         self.size = size
         self.temporary = not durable if temporary is None else temporary
         self.output = output
+        self._is_recovering = False  # as it said of itself when it was last asked
         self._home: Home | None = None
         self._child: Child | None = None
 
@@ -97,7 +98,10 @@ class EmbeddedServer:
         raise NotImplementedError
 
     def wait_ready(self, child: Child, interrupted: Callable[[], None] = lambda: None) -> None:
-        """Return when the server of `child` takes queries; LocalError with its last lines where it ended instead."""
+        """Return when the server of `child` takes queries; LocalError with its last lines where it ended instead.
+
+        One that recovers is waited for as long as that takes: ended, it would have to begin anew at each start.
+        """
         deadline = time.monotonic() + READY_SECONDS
         pause = POLL_SECONDS
         while not self.answers():
@@ -105,7 +109,7 @@ class EmbeddedServer:
             if child.status is not None:
                 child.wait()
                 raise LocalError("\n".join([f"{self.name} ended at its start (status {child.status}):", *child.tail]))
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline and not self._is_recovering:
                 raise LocalError("\n".join([f"{self.name} did not answer within {READY_SECONDS} s:", *child.tail]))
             time.sleep(pause)
             pause = min(pause * 1.5, MAX_POLL_SECONDS)
@@ -223,6 +227,7 @@ class EmbeddedPostgres(EmbeddedServer):
                     f" {self.home.password_file}: put its own into that file, or move the folder away to begin with an"
                     " empty database"
                 ) from None
+            self._is_recovering = "the database system is " in str(error)
             return False
         return True
 
@@ -274,7 +279,8 @@ class EmbeddedValkey(EmbeddedServer):
         try:
             with redis.Redis.from_url(self.url, socket_timeout=5, retry=Retry(NoBackoff(), 0)) as client:
                 return bool(client.ping())
-        except redis.RedisError:
+        except redis.RedisError as error:
+            self._is_recovering = isinstance(error, redis.BusyLoadingError)
             return False
 
 

@@ -16,6 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from app.local import servers
 from app.local.account import NAME, readable_code
 from app.local.errors import LocalError
 from app.local.home import open_home
@@ -58,6 +59,27 @@ def test_a_server_that_recovers_is_asked_a_few_times_a_second(tmp_path: Path) ->
         assert postgres.asked < 30
     finally:
         postgres.__exit__(None, None, None)
+
+
+def test_a_server_that_recovers_is_waited_for_as_long_as_that_takes(tmp_path: Path, monkeypatch) -> None:
+    with EmbeddedPostgres(tmp_path, durable=False) as postgres:
+        postgres.stop()
+        data = postgres.home.folder / "data"
+        with (data / "postgresql.conf").open("a") as file:
+            file.write("hot_standby = off\n")
+        (data / "standby.signal").touch()  # so it recovers until it is told that this is enough
+        monkeypatch.setattr(servers, "READY_SECONDS", 2)
+        child = postgres._child = Child(postgres.program, postgres.output)
+        started = time.monotonic()
+
+        def end_recovery() -> None:
+            if time.monotonic() > started + 4 and not (data / "promote").exists():
+                (data / "promote").touch()
+                child.send(signal.SIGUSR1)
+
+        postgres.wait_ready(child, end_recovery)
+        with psycopg.connect(postgres.url) as connection:
+            assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
 
 
 def test_postgres_outlives_the_data_folder_as_far_as_it_lies_elsewhere(tmp_path: Path) -> None:
