@@ -8,7 +8,7 @@ from celery.signals import celeryd_after_setup, celeryd_init, setup_logging
 
 from app.core import tracing
 from app.core.logs import configure_logging
-from app.core.outbound import SWEEP_SECONDS
+from app.core.outbound import CLOCKS_DIFFER_SECONDS, SWEEP_SECONDS
 from app.core.queue import celery_app
 from app.core.task_names import TaskName
 from app.features import PACKAGES
@@ -38,12 +38,12 @@ _EVERY_SECONDS = {
     TaskName.RETAIN: 60.0,
     TaskName.QUIET: 30.0,
 }
-# A tick that nobody took within its interval is worth nothing; a second beat only makes some ticks come twice.
+# A tick that nobody took when the next is due is worth nothing; a second beat only makes some ticks come twice.
 app.conf.beat_schedule = {
     name.value: {
         "task": name.value,
         "schedule": timedelta(seconds=seconds),
-        "options": {"queue": name.queue.value, "expires": seconds},
+        "options": {"queue": name.queue.value, "expires": seconds + CLOCKS_DIFFER_SECONDS},
     }
     for name, seconds in _EVERY_SECONDS.items()
 }

@@ -30,6 +30,9 @@ from app.core.trace_notes import Cause, Notes, Nudge, notes_of
 
 NUDGE_TTL_MS = 2000
 SWEEP_SECONDS = 5.0
+# By so much the clocks of two machines may differ, or a worker takes all that another one sends for out of date: what
+# expires is judged by them. The doctor warns from half of it on.
+CLOCKS_DIFFER_SECONDS = 10.0
 # A process publishes the same nudge at most this often: the first leaves at once, and what a stream of requests adds
 # while its task runs is gathered, or every transaction would cost a task.
 SAME_NUDGE_SECONDS = 0.05
@@ -232,7 +235,9 @@ def _send(
     try:
         parents = traces.use(get_redis())
         _publish_tasks(
-            [(task, x, None) for task, x in fresh] + [(task, x, SWEEP_SECONDS) for task, x in reminders], parents
+            [(task, x, None) for task, x in fresh]
+            + [(task, x, SWEEP_SECONDS + CLOCKS_DIFFER_SECONDS) for task, x in reminders],
+            parents,
         )
     except Exception:
         if fresh:

@@ -6,6 +6,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 import redis
 
@@ -58,3 +59,35 @@ def test_the_wall_clock_may_step_forth_and_back(database, monkeypatch) -> None:
         for offset in (timedelta(), timedelta(hours=1), timedelta(days=-400), timedelta()):  # noqa: B007 - read by the clocks
             ticks(3)
     scheduler.close()
+
+
+def test_a_worker_whose_clock_is_ahead_takes_all_ticks(database, free_port, monkeypatch) -> None:
+    from workers.app import app as of_workers
+    from workers.beat import Scheduler
+
+    app = celery_at(database.valkey.url)
+    app.conf.beat_schedule = of_workers.conf.beat_schedule
+    real_now = app.now
+    monkeypatch.setattr(app, "now", lambda: real_now() - timedelta(seconds=8))
+    wanted = {name for name, tick in app.conf.beat_schedule.items() if tick["options"]["queue"] == "upkeep"}
+    port = free_port()
+    env = {**os.environ, "PYTHONPATH": str(Path.cwd()), "SMSFLEET_METRICS_PORT": str(port)}
+
+    def done() -> set[str]:
+        try:
+            shown = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+        except httpx.TransportError:
+            return set()
+        return {name for name in wanted if f'_duration_seconds_count{{outcome="done",task="{name}"}}' in shown}
+
+    worker = subprocess.Popen(commands.worker("upkeep", "upkeep-1"), env=env)
+    try:
+        with redis.Redis.from_url(database.valkey.url) as broker:
+            until(lambda: heartbeat.is_working(broker, "upkeep"))
+        scheduler = Scheduler(app=app)
+        scheduler.tick()
+        until(lambda: done() == wanted)
+        scheduler.close()
+    finally:
+        worker.terminate()
+        worker.wait(60)
