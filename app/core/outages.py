@@ -32,7 +32,8 @@ _OF_CELERY = (
 # And how they begin where a process ends by an error, which is told whole whatever else is away.
 _OF_AN_END = ("Unrecoverable error", "beat raised exception")
 _BROKER_ERRORS = (
-    redis.ConnectionError, redis.TimeoutError, kombu.exceptions.OperationalError, amqp.exceptions.ConnectionError
+    redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError,
+    kombu.exceptions.OperationalError, amqp.exceptions.ConnectionError,
 )  # fmt: skip
 _PASSING = 503
 

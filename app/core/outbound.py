@@ -166,7 +166,8 @@ class Publisher:
             nudges, reminders, signals, news, traces = taken
             try:
                 _send(nudges, reminders, signals, news, traces)
-                outages.over("broker")
+                if nudges or reminders:  # one that is full still passes on the others
+                    outages.over("broker")
             except Exception as error:  # noqa: BLE001 - a broker is down in many ways; the sweep repairs what is dropped
                 dropped = len(nudges) + len(reminders) + len(signals) + len(news)
                 metrics.count_dropped(dropped)

@@ -196,6 +196,8 @@ class EmbeddedPostgres(EmbeddedServer):
             "log_checkpoints": "off",
             "log_line_prefix": "",
             "log_error_verbosity": "terse",  # its details are values of rows: numbers, texts, addresses
+            # Statements have up to a hundred lines, and one whose lock another holds fails many times a second.
+            "log_min_error_statement": "panic",
             "timezone": "UTC",
             "log_timezone": "UTC",
         }

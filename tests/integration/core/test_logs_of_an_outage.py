@@ -10,14 +10,22 @@ from pathlib import Path
 
 import httpx
 import pytest
+import redis
 
 from app.local import commands
 from tests.support.waiting import until
 
 
-@pytest.mark.parametrize("part", ["database", "broker"])
-def test_an_outage_is_said_once_and_without_a_trace(database, api_process, tmp_path: Path, part: str) -> None:
+@pytest.mark.parametrize(("part", "how"), [("database", "ended"), ("broker", "ended"), ("broker", "full")])
+def test_an_outage_is_said_once_and_without_a_trace(database, api_process, tmp_path: Path, part: str, how: str) -> None:
     server = database.postgres if part == "database" else database.valkey
+
+    def break_it() -> None:
+        _limit_memory(server.url, "1") if how == "full" else server.stop()
+
+    def mend_it() -> None:
+        _limit_memory(server.url, "0") if how == "full" else server.start()
+
     output = {name: tmp_path / f"{name}.log" for name in ("worker", "beat", "api")}
 
     def events(name: str) -> list[dict]:
@@ -34,7 +42,7 @@ def test_an_outage_is_said_once_and_without_a_trace(database, api_process, tmp_p
         for name, command in {"worker": commands.worker("upkeep", "upkeep-1"), "beat": commands.BEAT}.items():
             stack.callback(_start(command, output[name]))
         until(lambda: httpx.get(f"{api.url}/health/ready").json()["workers"]["upkeep"] == "up")
-        server.stop()
+        break_it()
         # Beat needs no database.
         affected = {"worker", "api"} | ({"beat"} if part == "broker" else set())
         try:
@@ -42,11 +50,16 @@ def test_an_outage_is_said_once_and_without_a_trace(database, api_process, tmp_p
             for _ in range(20):
                 _called(api.url)
         finally:
-            server.start()
+            mend_it()
         until(lambda: _called(api.url) and set(told("back")) == affected and told("back") == told("away"))
     # Who connects while the server is ending meets the outage a second time.
     assert max(told("away").values()) <= 2
     assert [event for name in output for event in events(name) if "exception" in event] == []
+
+
+def _limit_memory(url: str, most: str) -> None:
+    with redis.Redis.from_url(url) as client:
+        client.config_set("maxmemory", most)
 
 
 def _called(url: str) -> bool:

@@ -82,6 +82,18 @@ def test_a_server_that_recovers_is_waited_for_as_long_as_that_takes(tmp_path: Pa
             assert connection.execute("SELECT pg_is_in_recovery()").fetchone() == (False,)
 
 
+def test_an_error_of_a_statement_is_logged_in_one_line(tmp_path: Path) -> None:
+    lines: list[str] = []
+    with (
+        EmbeddedPostgres(tmp_path, durable=False, output=lambda _, line: lines.append(line)) as postgres,
+        psycopg.connect(postgres.url, autocommit=True) as connection,
+        pytest.raises(psycopg.errors.DivisionByZero),
+    ):
+        connection.execute("SELECT\n1 / 0")
+    assert "ERROR:  division by zero" in lines
+    assert [line for line in lines if "SELECT" in line or "1 / 0" in line] == []
+
+
 def test_postgres_outlives_the_data_folder_as_far_as_it_lies_elsewhere(tmp_path: Path) -> None:
     folder = tmp_path / "data"
     first = EmbeddedPostgres(folder)
