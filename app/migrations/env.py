@@ -2,7 +2,7 @@
 
 from alembic import context
 from alembic.util import CommandError
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, NullPool, create_engine, text
 
 from app.core.database import Base
 from app.core.settings import get_settings
@@ -18,6 +18,10 @@ def run(connection: Connection) -> None:
         connection.execute(text("SET LOCAL statement_timeout = 0"))
         connection.execute(text("SET LOCAL lock_timeout = 0"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK})
+        if given is None:
+            # Whoever wants a table waits behind us: while we wait for one that a long transaction has read, all do. An
+            # autovacuum is sent away after a second.
+            connection.execute(text("SET LOCAL lock_timeout = '2s'"))
         found = context.get_context().get_current_revision()
         if is_newer(found):
             raise CommandError(trouble(found))
@@ -30,7 +34,5 @@ given: Connection | None = context.config.attributes.get("connection")
 if given is not None:  # whose transaction it is
     run(given)
 else:
-    engine = create_engine(get_settings().database_dsn)
-    with engine.connect() as own:
+    with create_engine(get_settings().database_dsn, poolclass=NullPool).connect() as own:
         run(own)
-    engine.dispose()
