@@ -142,6 +142,8 @@ def backup(file: BackupFile) -> None:
     from app.checks.finding import size
     from app.local import backup
 
+    for number in (signal.SIGTERM, signal.SIGHUP):  # what was written until then must not stay
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     with _database():
         to_output = str(file) == "-"
         manifest = backup.write(sys.stdout.buffer) if to_output else backup.take(file)

@@ -38,7 +38,8 @@ TABLES, RELEASES = "tables/", "releases/"
 _BUFFER_BYTES = 1024 * 1024
 _FAST = 1  # of zlib's levels; the others take more time than they save room
 _LOCAL = (
-    "SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true)"
+    "SELECT set_config('statement_timeout', '0', true), set_config('idle_in_transaction_session_timeout', '0', true),"
+    " set_config('lock_timeout', '0', true)"
 )
 
 
