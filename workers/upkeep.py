@@ -4,7 +4,7 @@ from functools import partial
 
 from app import erasing, retention
 from app.accounts import audit, sessions, usage
-from app.campaigns import progress, supervising
+from app.campaigns import progress, spreading, supervising
 from app.core import outbound, vacuuming
 from app.core.database import transaction
 from app.core.task_names import TaskName
@@ -36,7 +36,7 @@ def remind_of_campaigns() -> None:
 @task(TaskName.MOVE)
 def move(after: int = 0) -> str | None:
     """Take messages from phones that may not have them."""
-    work = partial(in_transaction, moving.move)
+    work = partial(in_transaction, partial(moving.move, take_over=spreading.take_over))
     moved = account_by_account(TaskName.MOVE, after, sweeping.accounts, work, moving.BATCH_SIZE)
     return f"moved {moved} messages to other phones" if moved else None
 

@@ -1,11 +1,14 @@
-"""Messages of a campaign that names several phones leave those of them that are away, for the others of its list.
+"""Messages of a campaign that names several phones leave those of them that are away or removed, for the others of its
+list.
 
 Routing does not: to it each message was sent to a phone that the request named.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import cycle
+from typing import Any
 
-from sqlalchemy import BigInteger, text
+from sqlalchemy import BigInteger, Row, select, text
 from sqlalchemy.orm import Session
 
 from app.campaigns import fleet
@@ -26,6 +29,13 @@ _TAKE = text(f"""
       AND q.device_id <> ALL ({array(BigInteger(), "fit")})
     ORDER BY q.message_id LIMIT :most FOR NO KEY UPDATE OF q SKIP LOCKED
 """)  # noqa: S608 - constants
+_TAKE_REMOVED = text(f"""
+    SELECT q.message_id, q.device_id, q.campaign_id, m.attempt, m.routed_at, clock_timestamp() AS now
+    FROM message_queue q JOIN messages m ON m.id = q.message_id
+    WHERE q.message_id = ANY(:ids) AND q.stage IN ({Stage.WAITING}, {Stage.HELD})
+    ORDER BY q.message_id FOR NO KEY UPDATE OF q SKIP LOCKED
+""")  # noqa: S608 - constants
+_KEPT = text("SELECT id, is_active FROM devices WHERE user_id = :user AND removed_at IS NULL ORDER BY id")
 _MOVED = unnest(QueueEntry.message_id, QueueEntry.device_id)
 _MOVE = text(f"""
     WITH moved AS (
@@ -52,9 +62,30 @@ def _spread(session: Session, user_id: int, campaign: Campaign, phones: Sequence
     most = min(BATCH_SIZE, sum(rooms.values()))
     values = {"campaign": campaign.id, "fit": [phone["id"] for phone in phones], "most": most}
     taken = session.execute(_TAKE, values).all()
+    _move(session, user_id, taken, routing.take_turns(rooms, 0, len(taken)))
+
+
+def take_over(session: Session, user_id: int, stranded: Sequence[Row[Any]]) -> set[int]:
+    """Move messages of removed phones to others that their campaigns name, whether these are there or not. Those that
+    have another, also where somebody holds them at this moment.
+    """
+    numbers = {row.campaign_id for row in stranded if row.campaign_id is not None}
+    campaigns = session.execute(select(Campaign.id, Campaign.devices).where(Campaign.id.in_(numbers))).all()
+    kept = {row.id: row.is_active for row in session.execute(_KEPT, {"user": user_id})}
+    turns: dict[int, Iterator[int]] = {}
+    for campaign, devices in campaigns:
+        left = [device for device in devices if device in kept] if isinstance(devices, list) else []
+        if left:
+            turns[campaign] = cycle([device for device in left if kept[device]] or left)
+    movable = {row.message_id for row in stranded if row.campaign_id in turns}
+    taken = session.execute(_TAKE_REMOVED, {"ids": sorted(movable)}).all() if movable else []
+    _move(session, user_id, taken, [next(turns[row.campaign_id]) for row in taken])
+    return movable
+
+
+def _move(session: Session, user_id: int, taken: Sequence[Row[Any]], devices: Sequence[int]) -> None:
     if not taken:
         return
-    devices = routing.take_turns(rooms, 0, len(taken))
     past: list[Past] = []
     for row in taken:
         past.append(Past(row.message_id, row.attempt, Step.ROUTED, row.routed_at or row.now, row.device_id))

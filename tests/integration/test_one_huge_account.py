@@ -106,10 +106,10 @@ def test_an_account_whose_move_fails_costs_no_other_its_own(sql, ali, other, mon
     one_message(sql, ali, add_phone(sql, ali, active=False))
     real = moving.move
 
-    def fail_for_ali(session, account):
+    def fail_for_ali(session, account, **how):
         if account == ali.id:
             session.execute(moving.text("SELECT 1 / 0"))
-        return real(session, account)
+        return real(session, account, **how)
 
     monkeypatch.setattr(moving, "move", fail_for_ali)
     upkeep.move()

@@ -1,10 +1,13 @@
 """Moving: messages that no phone was given yet leave a phone that may not have them.
 
 Only routed messages move; what was in an answer to a pull never does. A message whose request named its phone stays
-with it, and fails when that phone is removed.
+with it, and fails when that phone is removed, unless its campaign has named others besides.
 """
 
-from sqlalchemy import text
+from collections.abc import Callable, Collection, Sequence
+from typing import Any
+
+from sqlalchemy import Row, text
 from sqlalchemy.orm import Session
 
 from app.core import outbound
@@ -24,6 +27,9 @@ from app.messages.models import QueueEntry
 from app.messages.states import Event, Stage
 
 BATCH_SIZE = 500
+
+# Moves messages of campaigns that named several phones, and says which have another; what it takes lies above.
+TakeOver = Callable[[Session, int, Sequence[Row[Any]]], Collection[int]]
 
 _WATCHED = text(f"SELECT {WATCHED}")
 
@@ -92,15 +98,15 @@ _TAKE = text(f"""
 """)  # noqa: S608 - names of columns and of states
 
 _STRANDED = text(f"""
-    SELECT q.message_id FROM {unnest(QueueEntry.device_id, alias="p")}, LATERAL (
-        SELECT message_id FROM message_queue
+    SELECT q.message_id, q.campaign_id FROM {unnest(QueueEntry.device_id, alias="p")}, LATERAL (
+        SELECT message_id, campaign_id FROM message_queue
         WHERE user_id = :user AND device_id = p.device_id AND stage IN ({Stage.WAITING}, {Stage.HELD}) AND named
         LIMIT :most) q
     LIMIT :most
 """)  # noqa: S608 - names of columns and of states
 
 
-def move(session: Session, user: int) -> int:
+def move(session: Session, user: int, take_over: TakeOver | None = None) -> int:
     """Take one batch from unfit phones of a user back to where routing finds it; how many moved or failed."""
     step_by_index(session)
     watched = session.execute(_WATCHED).scalar_one()
@@ -117,8 +123,10 @@ def move(session: Session, user: int) -> int:
         outbound.nudge(session, TaskName.ROUTE, user)
     place["device_id"] = [row.device_id for row in unfit if row.removed]
     place["most"] = BATCH_SIZE - moved
-    stranded = session.scalars(_STRANDED, place).all() if place["device_id"] else ()
-    transitions.apply(session, [Change(message, Event.STRANDED) for message in stranded])
+    stranded = session.execute(_STRANDED, place).all() if place["device_id"] else ()
+    taken_over = take_over(session, user, stranded) if take_over and stranded else ()
+    lost = [row.message_id for row in stranded if row.message_id not in taken_over]
+    transitions.apply(session, [Change(message, Event.STRANDED) for message in lost])
     return moved + len(stranded)
 
 

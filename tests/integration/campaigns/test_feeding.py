@@ -184,3 +184,25 @@ def test_of_a_list_of_phones_those_that_are_there_take_over(
     assert by_phone == {named: 40 - len(given)}
     assert other.pull() == []
     assert counts(number) == {"waiting": 40 - len(given), "given": len(given)}
+
+
+def test_of_a_list_the_others_take_over_from_a_removed_phone(
+    client, phone, enroll, campaign, ask, look, device_number, counts
+):
+    from workers import upkeep
+
+    second = enroll(name="second")
+    number = campaign(recipients=40, device_id=[device_number(phone), device_number(second)])
+    ask(number, "start")
+    look()
+    ask(number, "pause")
+    client.delete(f"/api/devices/{device_number(phone)}")
+    upkeep.move()
+    assert counts(number) == {"held": 40}, "they are held as before"
+    ask(number, "resume")
+    for message in second.pull():
+        second.report(message["id"], "Failed", error="Send result: RESULT_ERROR_GENERIC_FAILURE (1)")
+    look()
+    client.delete(f"/api/devices/{device_number(second)}")
+    upkeep.move()
+    assert counts(number)["failed"] == 40, "there is none left"
