@@ -1,6 +1,6 @@
 """The texts of a campaign: its message with each recipient's fields."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from app.campaigns.models import Campaign
 from app.campaigns.sources import NAME_FIELD
@@ -16,13 +16,14 @@ class Template:
     """
 
     def __init__(self, message: str, columns: Iterable[str]) -> None:
-        keys = {plain(column): column for column in columns}
+        known: dict[str, list[str]] = {NAME_FIELD: []}
+        for column in columns:
+            known.setdefault(plain(column), []).append(column)
         self._parts = [
-            (part, None, None) if name is None else (part, keys.get(plain(name), plain(name)), default)
+            (part, None if name is None else _key(name, known), known.get(plain(name or ""), ()), default)
             for part, name, default in split(message)
         ]
-        known = {*keys, NAME_FIELD}
-        self.names = list(dict.fromkeys(key for _, key, _ in self._parts if key is not None))
+        self.names = list(dict.fromkeys(key for _, key, _, _ in self._parts if key is not None))
         unknown = (name for _, name, default in split(message) if name and default is None and plain(name) not in known)
         self.unknown = list(dict.fromkeys(unknown))
 
@@ -33,8 +34,8 @@ class Template:
             [
                 text
                 if key is None
-                else text + (values.get(key) or (name if key == NAME_FIELD else None) or default or "")
-                for text, key, default in self._parts
+                else text + (_first(values, written) or (name if key == NAME_FIELD else None) or default or "")
+                for text, key, written, default in self._parts
             ]
         )
 
@@ -43,9 +44,26 @@ class Template:
         values = fields or {}
         return [
             key
-            for _, key, default in self._parts
-            if key is not None and default is None and not (values.get(key) or (name if key == NAME_FIELD else None))
+            for _, key, written, default in self._parts
+            if key is not None
+            and default is None
+            and not (_first(values, written) or (name if key == NAME_FIELD else None))
         ]
+
+
+def _key(name: str, known: Mapping[str, Sequence[str]]) -> str:
+    """What a placeholder is called: the recipient's name, or a field as it is first written."""
+    if plain(name) == NAME_FIELD:
+        return NAME_FIELD
+    return next(iter(known.get(plain(name), ())), plain(name))
+
+
+def _first(values: Mapping[str, str], written: Sequence[str]) -> str | None:
+    """The value of a field. Files that were added one after the other may write its name in different cases."""
+    for column in written:
+        if value := values.get(column):
+            return value
+    return None
 
 
 def template_of(campaign: Campaign) -> Template:

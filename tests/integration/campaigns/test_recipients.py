@@ -560,6 +560,21 @@ def test_a_placeholder_that_nobody_has_stops_the_start(client, draft, bring, pho
     assert client.post(f"{campaign}/start").status_code == 200
 
 
+def test_files_may_write_their_headers_in_different_cases(client, draft, bring, phone, sql, work, ali):
+    campaign = draft("{name|You} in {city}: {sum}")
+    told(bring(campaign, "phone,City,SUM\n901112231,Tashkent,1\n"))
+    told(bring(campaign, "phone,city,Sum\n901112232,Samarkand,2\n"))
+    told(bring(campaign, {"recipients": [{"number": "901112233", "fields": {"CITY": "Nukus", "Name": "Ali"}}]}))
+    assert client.post(f"{campaign}/dry-run").json()["data"]["empty_placeholders"] == [
+        {"placeholder": "SUM", "recipients": 1, "lines": [5]}
+    ]
+    assert client.post(f"{campaign}/start").status_code == 200
+    work(supervising.look, ali.id)
+    assert sql.execute("SELECT array_agg(message ORDER BY id) FROM messages").fetchone() == (
+        ["You in Tashkent: 1", "You in Samarkand: 2", "Ali in Nukus: "],
+    )
+
+
 def test_a_duplicate_knows_its_recipients_fields(client, draft, bring):
     campaign = draft("Hi {city}")
     told(bring(campaign, "phone,city\n901112231,A\n"))
