@@ -46,6 +46,13 @@ class GatewayError(Exception):
     """The gateway refused, in words for a person."""
 
 
+class GatewayAwayError(Exception):
+    """The gateway, or a proxy before it, cannot answer at present."""
+
+
+_AWAY = (HTTPError, GatewayAwayError)
+
+
 class Gateway:
     """A running gateway with an API key of its user."""
 
@@ -55,8 +62,10 @@ class Gateway:
         self._client = Client(base_url=url.rstrip("/"), headers=headers, timeout=900)
 
     def call(self, method: str, path: str, **options: Any) -> Any:
-        """The data of an answer. Raises `GatewayError`, and what httpx raises."""
+        """The data of an answer. Raises `GatewayError`, `GatewayAwayError`, and what httpx raises."""
         response = self._client.request(method, f"/api{path}", **options)
+        if response.is_server_error:
+            raise GatewayAwayError(f"it answered with status {response.status_code}")
         try:
             answer = response.json()
         except ValueError:
@@ -93,13 +102,12 @@ def send(  # noqa: PLR0917 - the command's options
     draft = {"name": name or file.name, "message": text, "device_id": phone or "active", "rate_per_minute": per_minute}
     try:
         campaign = gateway.call("POST", "/campaigns", json=draft)["id"]
-        started = _prepare(gateway, campaign, file, number_column, ask=not yes)
-        ended = _follow(gateway, campaign) if started else Exit.NOT_STARTED
+        ready = _prepare(gateway, campaign, file, number_column, ask=not yes)
     except GatewayError as error:
         _refuse(str(error))
-    except HTTPError as error:
+    except _AWAY as error:
         _refuse(f"the gateway at {url} cannot be reached: {error}")
-    raise typer.Exit(ended)
+    raise typer.Exit(_run(gateway, campaign) if ready else Exit.NOT_STARTED)
 
 
 def _refuse(reason: str) -> NoReturn:
@@ -108,8 +116,8 @@ def _refuse(reason: str) -> NoReturn:
 
 
 def _prepare(gateway: Gateway, campaign: int, file: Path, number_column: str | None, *, ask: bool) -> bool:
-    """Upload, show and ask; whether the campaign has started. A draft that is not started is deleted again."""
-    started = False
+    """Upload, show and ask; whether to start. A draft that is not to be started is deleted again."""
+    ready = False
     try:
         with file.open("rb") as content, console.status(f"Uploading {file.name} …"):
             added = gateway.call(
@@ -123,13 +131,11 @@ def _prepare(gateway: Gateway, campaign: int, file: Path, number_column: str | N
         with console.status("Counting what would be sent …"):
             tried = gateway.call("POST", f"/campaigns/{campaign}/dry-run")
         _show(tried)
-        if not ask or typer.confirm("Start?"):
-            gateway.call("POST", f"/campaigns/{campaign}/start")
-            started = True
+        ready = not ask or typer.confirm("Start?")
     finally:
-        if not started:
+        if not ready:
             gateway.call("DELETE", f"/campaigns/{campaign}")
-    return started
+    return ready
 
 
 def _show_left_out(gateway: Gateway, campaign: int, added: Mapping[str, Any]) -> None:
@@ -168,30 +174,53 @@ def _say(line: str) -> None:
     console.print(printable(line), markup=False)
 
 
-def _follow(gateway: Gateway, campaign: int) -> Exit:
-    """Show the progress until the campaign is over or stands still; at Ctrl-C ask what to do."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+def _run(gateway: Gateway, campaign: int) -> Exit:
+    """Start the campaign and show its progress; at Ctrl-C ask what to do.
+
+    It may have started when an answer was lost, so the exit code does not say that it was not: who believes it would
+    send everything twice.
+    """
     try:
-        with Progress(*columns, console=console) as progress:
-            bar = progress.add_task("")
-            while True:
-                shown = _patiently(gateway, campaign)
-                counts = shown["counts"]
-                progress.update(bar, description=_said(counts), completed=_over(counts), total=counts["recipients"])
-                if shown["status"] not in {"running", "scheduled"}:
-                    break
-                time.sleep(_EVERY_SECONDS)
-    except KeyboardInterrupt:
-        return _asked(gateway, campaign)
-    return _told(shown)
+        try:
+            _start(gateway, campaign)
+            return _follow(gateway, campaign)
+        except KeyboardInterrupt:
+            return _asked(gateway, campaign)
+    except (GatewayError, *_AWAY) as error:
+        typer.echo(f"Campaign {campaign} may go on without you: {error}", err=True)
+        return Exit.LEFT_RUNNING
 
 
-def _patiently(gateway: Gateway, campaign: int) -> Any:
+def _start(gateway: Gateway, campaign: int) -> None:
+    try:
+        _patiently(gateway, "POST", f"/campaigns/{campaign}/start")
+    except GatewayError as error:
+        if _patiently(gateway, "GET", f"/campaigns/{campaign}")["status"] == "draft":
+            gateway.call("DELETE", f"/campaigns/{campaign}")
+            _refuse(str(error))
+        # It had started when it was asked before, and is over or stands still by now.
+
+
+def _follow(gateway: Gateway, campaign: int) -> Exit:
+    """Show the progress until the campaign is over or stands still."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console) as progress:
+        bar = progress.add_task("")
+        while True:
+            shown = _patiently(gateway, "GET", f"/campaigns/{campaign}")
+            counts = shown["counts"]
+            progress.update(bar, description=_said(counts), completed=_over(counts), total=counts["recipients"])
+            if shown["status"] not in {"running", "scheduled"}:
+                return _told(shown)
+            time.sleep(_EVERY_SECONDS)
+
+
+def _patiently(gateway: Gateway, method: str, path: str) -> Any:
     until = time.monotonic() + _PATIENCE_SECONDS
     while True:
         try:
-            return gateway.call("GET", f"/campaigns/{campaign}")
-        except HTTPError:
+            return gateway.call(method, path)
+        except _AWAY:
             if time.monotonic() > until:
                 raise
             time.sleep(_EVERY_SECONDS)
@@ -225,8 +254,8 @@ def _asked(gateway: Gateway, campaign: int) -> Exit:
     except typer.Abort:
         answer = ""
     if answer.strip().lower().startswith("p"):
-        return _told(gateway.call("POST", f"/campaigns/{campaign}/pause"))
+        return _told(_patiently(gateway, "POST", f"/campaigns/{campaign}/pause"))
     if answer.strip().lower().startswith("c"):
-        return _told(gateway.call("POST", f"/campaigns/{campaign}/cancel"))
+        return _told(_patiently(gateway, "POST", f"/campaigns/{campaign}/cancel"))
     console.print(f"Campaign {campaign} goes on without you.")
     return Exit.LEFT_RUNNING

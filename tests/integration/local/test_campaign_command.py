@@ -5,8 +5,11 @@ import pty
 import signal
 import subprocess
 import sys
+import threading
 from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import httpx
 import pytest
 
 from tests.support.waiting import until
@@ -131,3 +134,55 @@ def test_an_address_where_nothing_is(run):
     terminal = run("--yes", "--url", "http://127.0.0.1:9")
     assert terminal.code() == 1
     assert "cannot be reached" in terminal.written
+
+
+@pytest.fixture
+def proxy(gateway):
+    """A proxy before the gateway that loses the answers to the first start and to what is asked next."""
+    lost = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def answer(self):
+            body = self.rfile.read(int(self.headers["Content-Length"] or 0))
+            if "Transfer-Encoding" in self.headers:
+                while size := int(self.rfile.readline(), 16):
+                    body += self.rfile.read(size + 2)[:-2]
+                self.rfile.readline()
+            headers = {name: self.headers[name] for name in ("Authorization", "Content-Type") if self.headers[name]}
+            answer = httpx.request(self.command, gateway.url + self.path, content=body, headers=headers)
+            if (lost or self.path.endswith("/start")) and len(lost) < 3:
+                lost.append(self.path)
+                self.send_error(502)
+                return
+            self.send_response(answer.status_code)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        do_GET = do_POST = do_PUT = do_DELETE = answer  # noqa: N815 - the names are the base's
+
+        def log_message(self, *_):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_lost_answer_does_not_say_that_it_was_not_started(run, sql, phone, proxy):
+    terminal = run("--yes", "--url", proxy)
+    terminal.shows("0/2")
+    assert status(sql) == ["running"]
+    sql.execute("UPDATE campaigns SET status = 'finished'")
+    assert terminal.code() == 0, terminal.written
+
+
+def test_who_can_no_longer_watch_is_told_that_it_goes_on(run, sql, phone):
+    terminal = run("--yes")
+    terminal.shows("0/2")
+    sql.execute("DELETE FROM tokens")
+    assert terminal.code() == 6, terminal.written
+    assert "may go on without you: Unauthenticated." in terminal.written
+    assert status(sql) == ["running"]
