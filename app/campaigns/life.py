@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts import audit
 from app.accounts.audit import Action
+from app.campaigns import progress
 from app.campaigns.models import Campaign
 from app.campaigns.states import ALLOWED, CampaignStatus, PausedBy, RecipientState, Verb
 from app.campaigns.texts import template_of
@@ -90,9 +91,10 @@ def start(session: Session, campaign: Campaign, at: datetime | None) -> None:
 
 
 def reschedule(session: Session, campaign: Campaign) -> None:
-    """Let the locked scheduled campaign start at its new `start_at`. Raises `Refused` and `Invalid`."""
+    """Let the locked scheduled campaign that was changed start at its `start_at`. Raises `Refused` and `Invalid`."""
     if campaign.start_at is None:
         raise Invalid({"start_at": ["The start at field is required once the campaign is scheduled."]})
+    template_of(campaign)
     now = clock(session)
     _refuse_past_end(campaign, max(campaign.start_at, now))
     campaign.next_look_at = campaign.start_at
@@ -162,7 +164,8 @@ def resume(session: Session, campaign: Campaign) -> None:
     if campaign.paused_by == PausedBy.CANARY:
         # Its owner has seen the figures.
         campaign.canary_passed = True
-    campaign.newest_results = ""
+    campaign.canary_made_at = None  # the canary's time does not run while its messages are held
+    _judge_anew(session, campaign)
     _run(session, campaign, now)
     session.execute(_LET_GO, {"id": campaign.id})
     audit.record(session, Action.CAMPAIGN_RESUMED, campaign.user_id, campaign.id)
@@ -171,6 +174,12 @@ def resume(session: Session, campaign: Campaign) -> None:
     # The hours of some may have begun or ended meanwhile: they are judged before they are given out.
     outbound.nudge(session, TaskName.RELEASE)
     session.flush()
+
+
+def _judge_anew(session: Session, campaign: Campaign) -> None:
+    """Let the stop rule look at none of the results that were there before its owner said that it goes on."""
+    progress.fold(session, [campaign])
+    campaign.newest_results = ""
 
 
 def cancel(session: Session, campaign: Campaign) -> None:
@@ -183,10 +192,17 @@ def cancel(session: Session, campaign: Campaign) -> None:
     session.flush()
 
 
-_UNFINISHED = text(f"""
-    SELECT EXISTS (SELECT FROM campaign_recipients WHERE campaign_id = :id AND state = {RecipientState.WAITING})
-        OR EXISTS (SELECT FROM message_queue WHERE campaign_id = :id)
+_TO_BE_MADE = f"EXISTS (SELECT FROM campaign_recipients WHERE campaign_id = :id AND state = {RecipientState.WAITING})"
+_UNSENT = text(f"""
+    SELECT {_TO_BE_MADE} OR EXISTS (
+        SELECT FROM message_queue WHERE campaign_id = :id AND stage IN ({Stage.WAITING}, {Stage.HELD}))
 """)  # noqa: S608 - constants
+_UNFINISHED = text(f"SELECT {_TO_BE_MADE} OR EXISTS (SELECT FROM message_queue WHERE campaign_id = :id)")  # noqa: S608
+
+
+def has_unsent(session: Session, campaign: Campaign) -> bool:
+    """Whether phones are still to be given anything of it, failed messages that are to be sent again among it."""
+    return bool(session.scalar(_UNSENT, {"id": campaign.id}))
 
 
 def finish(session: Session, campaign: Campaign, now: datetime) -> bool:
@@ -224,6 +240,8 @@ def retry_failed(session: Session, campaign: Campaign, *, uncertain: bool) -> in
     now = clock(session)
     if campaign.status == CampaignStatus.FINISHED:
         _refuse_past_end(campaign, now)
+        campaign.canary_passed = True
+        _judge_anew(session, campaign)
         _run(session, campaign, now)
     session.flush()
     return n

@@ -25,9 +25,9 @@ from app.messages.dispatch import releasing
 MODEL = "Campaign"
 ACTIVE = "active"
 
-# What may be changed once it has started, and when it is over.
-_WHILE_RUNNING = frozenset({"name", "rate_per_minute", "hours", "end_at"})
-_WHEN_OVER = frozenset({"name"})
+# What may be changed once it has started, also of one that is finished and may run again, and when it is cancelled.
+_ONCE_STARTED = frozenset({"name", "rate_per_minute", "hours", "end_at"})
+_WHEN_CANCELLED = frozenset({"name"})
 _NEVER_NULL = frozenset({"name", "message"})
 
 
@@ -82,9 +82,9 @@ def change(session: Session, user: Principal, campaign: Campaign, wanted: Campai
     """Change the locked campaign. Raises `Invalid` for what its status no longer allows to be changed."""
     given = wanted.model_fields_set & CampaignChange.model_fields.keys()
     if campaign.status not in OPEN:
-        is_over = campaign.status in AT_REST
-        fixed = given - (_WHEN_OVER if is_over else _WHILE_RUNNING)
-        when = "when the campaign is over" if is_over else "once the campaign has started"
+        is_cancelled = campaign.status == CampaignStatus.CANCELLED
+        fixed = given - (_WHEN_CANCELLED if is_cancelled else _ONCE_STARTED)
+        when = "when the campaign is over" if is_cancelled else "once the campaign has started"
         if fixed:
             raise Invalid(
                 {name: [f"The {name.replace('_', ' ')} field cannot be changed {when}."] for name in sorted(fixed)}
@@ -92,7 +92,7 @@ def change(session: Session, user: Principal, campaign: Campaign, wanted: Campai
     _refuse_callback(user, wanted)
     for name, value in _columns(session, user.user_id, wanted, given).items():
         setattr(campaign, name, value)
-    if "start_at" in given and campaign.status == CampaignStatus.SCHEDULED:
+    if campaign.status == CampaignStatus.SCHEDULED:
         life.reschedule(session, campaign)
     if "hours" in given and campaign.status not in OPEN:
         releasing.reevaluate_campaign(session, campaign.id)

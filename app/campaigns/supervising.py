@@ -90,8 +90,7 @@ def _stop(
 def _verdict(session: Session, campaign: Campaign, counts: Counts, now: datetime, *, has_plan: bool) -> Verdict | None:
     if not has_plan and "bulk" not in get_settings().free_features:
         return Verdict(PausedBy.PLAN, "plan_ended", {})
-    is_done = not counts.not_made and not counts.waiting and not counts.held
-    if campaign.end_at is not None and campaign.end_at <= now and not is_done:
+    if campaign.end_at is not None and campaign.end_at <= now and life.has_unsent(session, campaign):
         return Verdict(PausedBy.END_AT, "end_reached", {"at": timestamp(campaign.end_at)})
     return rules.stopped(campaign) or rules.tried(session, campaign, counts, now)
 

@@ -104,6 +104,17 @@ def test_a_scheduled_campaign_starts_at_its_changed_time(campaign, ask, client, 
     assert show(number)["status"] == "running"
 
 
+def test_a_scheduled_text_cannot_come_to_speak_of_fields_that_nobody_has(campaign, ask, client, show):
+    number = campaign()
+    ask(number, "start", start_at="2026-12-31T00:00:00Z")
+    answer = client.patch(f"/api/campaigns/{number}", json={"message": "Dear {sir}"})
+    assert (answer.status_code, list(answer.json()["errors"])) == (422, ["message"])
+    assert show(number)["message"] == "Hello"
+    answer = client.patch(f"/api/campaigns/{number}", json={"end_at": "2026-12-30T00:00:00Z"})
+    assert (answer.status_code, answer.json()["reason_code"]) == (422, "end_has_passed")
+    assert client.patch(f"/api/campaigns/{number}", json={"message": "Dear {name}"}).status_code == 200
+
+
 def test_what_a_phone_cannot_send_of_a_deleted_campaign_is_cancelled(enroll, campaign, ask, look, client, sql):
     # Its app cannot give messages back, and failover would choose the other one.
     phone, other = enroll(version="1.60.0"), enroll(name="other")
@@ -159,6 +170,25 @@ def test_failures_are_sent_again_and_the_campaign_finishes_again(phone, campaign
     assert show(number)["status"] == "finished"
     assert counts(number) == {"delivered": 4}
     assert ask(number, "retry-failed", 422)["reason_code"] == "nothing_to_retry"
+
+
+def test_the_end_holds_for_what_is_sent_again_and_can_be_changed(phone, campaign, ask, look, counts, show, client, sql):
+    number = campaign(recipients=3, end_at="2999-01-01")
+    ask(number, "start")
+    look()
+    for message in phone.pull():
+        phone.report(message["id"], "Failed", error=FAILED)
+    look()
+    passed = "UPDATE campaigns SET end_at = clock_timestamp() - interval '1 minute'"
+    sql.execute(passed)
+    assert ask(number, "retry-failed", 422)["reason_code"] == "end_has_passed"
+    change = {"end_at": "2999-01-01", "rate_per_minute": 60, "hours": None}
+    assert client.patch(f"/api/campaigns/{number}", json=change).status_code == 200
+    ask(number, "retry-failed")
+    sql.execute(passed)
+    look()
+    assert (show(number)["status"], show(number)["paused_by"]) == ("paused", "end_at")
+    assert counts(number) == {"failed": 3}
 
 
 def test_a_duplicate_has_the_same_recipients(campaign, ask, client, counts):

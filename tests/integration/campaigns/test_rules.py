@@ -63,6 +63,21 @@ def test_the_canary_waits_no_longer_than_it_may(phone, campaign, ask, look, show
     assert shown["reason"] == "Of the first 4 messages 3 were sent; the canary asks for 100% within 30 minutes."
 
 
+def test_the_canarys_time_does_not_run_during_a_pause(phone, campaign, ask, look, show, sql):
+    number = campaign(recipients=20, canary={"first": 4, "delivered_share": 0.5, "within_minutes": 30})
+    ask(number, "start")
+    look()
+    look()
+    ask(number, "pause")
+    sql.execute("UPDATE campaigns SET canary_made_at = canary_made_at - interval '31 minutes'")
+    ask(number, "resume")
+    look()
+    assert show(number)["status"] == "running"
+    sql.execute("UPDATE campaigns SET canary_made_at = canary_made_at - interval '31 minutes'")
+    look()
+    assert show(number)["paused_by"] == "canary"
+
+
 def test_phones_without_delivery_reports_are_not_waited_for(phone, campaign, ask, look, show, sql, device_number):
     sql.execute(
         "INSERT INTO device_totals (device_id, day, sim_slot, kind, detail, n)"
@@ -117,6 +132,27 @@ def test_the_stop_rule_pauses_within_a_batch(  # noqa: PLR0917 - fixtures
     ask(number, "resume")
     look()
     assert show(number)["status"] == "running", "counted anew"
+
+
+def test_what_is_sent_again_is_not_judged_by_what_failed_before(phone, campaign, ask, look, show, counts):
+    rules = {
+        "stop_rule": {"failed_share": 0.5, "of_last": 4},
+        "canary": {"first": 4, "delivered_share": 1, "within_minutes": 30},
+    }
+    number = campaign(recipients=4, **rules)
+    ask(number, "start")
+    look()
+    pulled = phone.pull()
+    for message in pulled:
+        phone.report(message["id"], "Sent")
+    look()
+    assert show(number)["status"] == "finished"
+    for message in pulled:
+        phone.report(message["id"], "Failed", error=FAILED)
+    ask(number, "retry-failed")
+    look()
+    assert show(number)["status"] == "running"
+    assert counts(number) == {"waiting": 4}
 
 
 def test_the_end_pauses_what_is_not_sent(phone, campaign, ask, look, show, client, sql):
