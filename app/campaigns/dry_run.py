@@ -13,6 +13,7 @@ from app.campaigns import capacity, records
 from app.campaigns.models import Campaign
 from app.campaigns.recipient_schemas import DryRun, EmptyPlaceholder
 from app.campaigns.sources import NAME_FIELD
+from app.campaigns.states import RecipientState
 from app.campaigns.texts import Template, template_of
 from app.contacts import book
 from app.core.database import transaction
@@ -26,11 +27,13 @@ _MAX_LINES = 10
 _OPTED_OUT = consent.is_opted_out(":user", "r.number")
 _WALK = text(f"""
     SELECT r.place, r.number, r.name, r.fields, {_OPTED_OUT} AS opted_out FROM campaign_recipients r
-    WHERE r.campaign_id = :campaign AND r.place > :after ORDER BY r.place LIMIT :most
-""")  # noqa: S608 - a constant
+    WHERE r.campaign_id = :campaign AND r.state <> {RecipientState.LEFT_OUT} AND r.place > :after
+    ORDER BY r.place LIMIT :most
+""")  # noqa: S608 - constants
 _COUNT_OPTED_OUT = text(f"""
-    SELECT count(*) FROM campaign_recipients r WHERE r.campaign_id = :campaign AND {_OPTED_OUT}
-""")  # noqa: S608 - a constant
+    SELECT count(*) FROM campaign_recipients r
+    WHERE r.campaign_id = :campaign AND r.state <> {RecipientState.LEFT_OUT} AND {_OPTED_OUT}
+""")  # noqa: S608 - constants
 
 
 @dataclass

@@ -494,6 +494,19 @@ def test_a_dry_run_tells_phones_and_an_end(api, ali, draft, bring, enroll, devic
     assert took.total_seconds() == pytest.approx(62 * 250 / 30), "no minute has more than 30"
 
 
+@pytest.mark.parametrize("message", ["Hello", "Hello {name|there}"])
+def test_a_dry_run_counts_nobody_twice_who_was_left_out_since(message, client, draft, bring, phone, work, ali):
+    campaign = draft(message)
+    told(bring(campaign, {"recipients": ["901112231", "901112232", "901112233"]}))
+    client.post("/api/opt-outs", json={"phone_number": "901112231"})
+    before = client.post(f"{campaign}/dry-run").json()["data"]
+    assert (before["recipients"], before["reasons"], before["segments"]) == (2, {"opted_out": 1}, 2)
+    client.post(f"{campaign}/start")
+    work(supervising.look, ali.id)
+    after = client.post(f"{campaign}/dry-run").json()["data"]
+    assert {**after, "starts_at": None, "ends_at": None} == {**before, "starts_at": None, "ends_at": None}
+
+
 def test_a_dry_run_ends_within_the_hours(api, ali, draft, bring, enroll, device_number):
     phone = device_number(enroll())
     api.put(f"/api/devices/{phone}", json={"send_delay_seconds": 60}, headers=ali.headers)
