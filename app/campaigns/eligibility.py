@@ -132,5 +132,6 @@ def left_out(
     session: Session, user_id: int, candidates: Sequence[Candidate], texts: Sequence[str]
 ) -> dict[tuple[int, int], str]:
     """Who gets nothing for good, by campaign and place, and the code of why; each with the text it would get."""
-    out = suppression.suppressed(session, user_id, [one.number for one in candidates], texts)
+    again = [one.message_id for one in candidates if one.message_id is not None]
+    out = suppression.suppressed(session, user_id, [one.number for one in candidates], texts, again)
     return {(candidates[at].campaign_id, candidates[at].place): reason for at, reason in out.items()}

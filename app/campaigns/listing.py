@@ -45,7 +45,7 @@ _WALK = text(f"""
     SELECT r.place, r.number, r.name, r.fields, r.message_id, COALESCE(m.uncertain, false) AS uncertain,
            m.error_message, m.sent_at, m.delivered_at, m.failed_at,
            CASE WHEN r.state = {RecipientState.LEFT_OUT} THEN 'left_out'
-                WHEN r.state = {RecipientState.WAITING} THEN 'not_made'
+                WHEN r.message_id IS NULL THEN 'not_made'
                 WHEN m.id IS NULL THEN 'not_kept'
                 WHEN m.status <> '{Status.PENDING}' THEN m.status
                 WHEN q.stage = {Stage.WAITING} THEN 'waiting'

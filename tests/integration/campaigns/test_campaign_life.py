@@ -1,5 +1,7 @@
 """A campaign from start to finish, paused, resumed and cancelled, with phones that report."""
 
+import pytest
+
 from app import erasing
 from app.core.database import transaction
 
@@ -189,6 +191,44 @@ def test_the_end_holds_for_what_is_sent_again_and_can_be_changed(phone, campaign
     look()
     assert (show(number)["status"], show(number)["paused_by"]) == ("paused", "end_at")
     assert counts(number) == {"failed": 3}
+
+
+def test_what_waits_to_be_sent_again_is_listed_as_it_is_counted(client, phone, campaign, ask, look, counts):
+    number = campaign(recipients=3)
+    ask(number, "start")
+    look()
+    for message in phone.pull()[:2]:
+        phone.report(message["id"], "Failed", error=FAILED)
+    look()
+    ask(number, "retry-failed")
+    ask(number, "cancel")
+    assert counts(number) == {"failed": 2, "given": 1}
+    listed = client.get(f"/api/campaigns/{number}/recipients").json()["data"]["data"]
+    assert [row["state"] for row in listed] == ["failed", "failed", "given"]
+
+
+@pytest.mark.parametrize(
+    "rule", [{"same_content_minutes": 60}, {"frequency_cap": {"messages": 1, "days": 7}}], ids=["guard", "cap"]
+)
+def test_what_may_have_been_sent_does_not_stand_in_its_own_way(  # noqa: PLR0917 - fixtures
+    rule, client, phone, campaign, ask, look, counts, sql, work
+):
+    from app.messages.life import expiry
+
+    client.put("/api/settings", json=rule)
+    number = campaign(recipients=1)
+    ask(number, "start")
+    look()
+    phone.pull()
+    sql.execute("UPDATE message_queue SET valid_until = clock_timestamp() - interval '1 hour'")
+    work(expiry.expire)
+    assert counts(number) == {"failed": 1, "uncertain": 1}
+    ask(number, "retry-failed", uncertain=True)
+    look()
+    assert counts(number) == {"waiting": 1}
+    ask(second := campaign(recipients=1), "start")
+    look()
+    assert counts(second) == {"left_out": 1}
 
 
 def test_a_duplicate_has_the_same_recipients(campaign, ask, client, counts):

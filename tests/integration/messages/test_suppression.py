@@ -186,7 +186,7 @@ def test_it_is_answered_from_the_index_of_recipients(sql, ali):
         (ali.id,),
     )
     sql.execute("ANALYZE messages")
-    values = {"user": ali.id, "recipient_number": ["+998901"], "days": 7, "most": 3}
+    values = {"user": ali.id, "recipient_number": ["+998901"], "days": 7, "most": 3, "again": []}
     with transaction() as session:
         statement = suppression.text("EXPLAIN " + suppression._HAD.text)
         plan = "\n".join(session.scalars(statement, values))
