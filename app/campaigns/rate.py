@@ -26,3 +26,10 @@ def allowed(campaign: Campaign, rate: int, waiting: int, now: datetime) -> int:
 def spend(campaign: Campaign, rate: int, messages: int, now: datetime) -> None:
     """Count messages that are made now."""
     campaign.next_slot_at = max(campaign.next_slot_at or now, now) + messages * interval(rate)
+
+
+def change(campaign: Campaign, rate: int | None, now: datetime) -> None:
+    """Let the campaign have another rate from now on: what was spent is not waited for by the rate before."""
+    if rate is not None and rate != campaign.rate_per_minute and campaign.next_slot_at is not None:
+        campaign.next_slot_at = min(campaign.next_slot_at, now + interval(rate))
+    campaign.rate_per_minute = rate

@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, cast
 
-from sqlalchemy import CursorResult, delete, func, select, text
+from sqlalchemy import CursorResult, delete, text
 from sqlalchemy.orm import Session
 
 from app.accounts import audit
 from app.accounts.audit import Action
 from app.accounts.principals import Principal, hold, require
-from app.campaigns import life, progress
+from app.campaigns import life, progress, rate
 from app.campaigns.models import Campaign, CampaignLeftOut, CampaignMinute, CampaignRecipient, CampaignTotal
 from app.campaigns.schemas import CampaignChange, CampaignDetail, CampaignDraft, CampaignFilter, CampaignOut
 from app.campaigns.sentences import sentence
@@ -90,13 +90,17 @@ def change(session: Session, user: Principal, campaign: Campaign, wanted: Campai
                 {name: [f"The {name.replace('_', ' ')} field cannot be changed {when}."] for name in sorted(fixed)}
             )
     _refuse_callback(user, wanted)
-    for name, value in _columns(session, user.user_id, wanted, given).items():
+    now = life.clock(session)
+    columns = _columns(session, user.user_id, wanted, given)
+    if "rate_per_minute" in columns:
+        rate.change(campaign, columns.pop("rate_per_minute"), now)
+    for name, value in columns.items():
         setattr(campaign, name, value)
     if campaign.status == CampaignStatus.SCHEDULED:
         life.reschedule(session, campaign)
     if "hours" in given and campaign.status not in OPEN:
         releasing.reevaluate_campaign(session, campaign.id)
-    campaign.updated_at = session.execute(select(func.clock_timestamp())).scalar_one()
+    campaign.updated_at = now
     session.flush()
 
 

@@ -8,6 +8,7 @@ import pytest
 from app.campaigns import supervising
 from app.campaigns.fleet import shares
 from app.messages.dispatch import routing
+from tests.support.waiting import until
 
 
 def test_the_stock_stays_small(phone, campaign, ask, look, counts):
@@ -63,6 +64,20 @@ def test_a_rate_is_kept(phone, campaign, ask, look, counts, sql):
         made = 1000 - counts(number).get("not_made", 0)
     passed = 30 + time.monotonic() - began
     assert 250 < made <= 10 + 10 * passed
+
+
+def test_a_changed_rate_does_not_wait_for_the_one_before(client, phone, campaign, ask, look, counts):
+    number = campaign(recipients=100, rate_per_minute=1)
+    ask(number, "start")
+    look()
+    assert counts(number)["waiting"] == 1
+    client.patch(f"/api/campaigns/{number}", json={"rate_per_minute": 600})
+
+    def is_faster():
+        look()
+        return counts(number)["waiting"] > 5
+
+    until(is_faster, 10)
 
 
 def test_texts_have_the_recipients_fields(phone, campaign, ask, look, client, sql, counts):
