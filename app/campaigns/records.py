@@ -160,9 +160,10 @@ _COPIED = (
     "stop_rule",
 )
 _UNHURRIED = text("SET LOCAL statement_timeout = '60s'")
+# Not their zones, which their contacts may have got since.
 _COPY = text(f"""
-    INSERT INTO campaign_recipients (campaign_id, place, number, name, fields, zone)
-    SELECT :to, place, number, name, fields, zone FROM campaign_recipients
+    INSERT INTO campaign_recipients (campaign_id, place, number, name, fields)
+    SELECT :to, place, number, name, fields FROM campaign_recipients
     WHERE campaign_id = :id AND state <> {RecipientState.LEFT_OUT}
 """)  # noqa: S608 - a constant
 

@@ -89,6 +89,17 @@ def test_a_contacts_zone_goes_first(client, phone, campaign, ask, look, sql):
     assert sql.execute("SELECT recipient_number FROM messages").fetchall() == [("+998900000002",)]
 
 
+def test_a_duplicate_asks_for_zones_anew(client, phone, campaign, ask, look, sql):
+    number = campaign(3, hours=around_now(-1, 1, "recipient", at=TOKYO))
+    ask(number, "start")
+    look()
+    assert sql.execute("SELECT count(*) FROM messages").fetchone() == (0,)
+    client.post("/api/contacts", json={"phone_number": "+998900000002", "time_zone": "Asia/Tokyo"})
+    ask(client.post(f"/api/campaigns/{number}/duplicate").json()["data"]["id"], "start")
+    look()
+    assert sql.execute("SELECT recipient_number FROM messages").fetchall() == [("+998900000002",)]
+
+
 def test_the_accounts_hours_narrow_a_campaigns(client, phone, campaign, ask, show, look):
     client.put("/api/settings", json={"allowed_hours": around_now(*CLOSED)})
     number = campaign(2, hours=around_now(*OPEN))
