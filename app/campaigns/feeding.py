@@ -79,7 +79,7 @@ def feed(
     new = _eligible(session, user_id, by_id, candidates)
     closings = {one.campaign.id: one.closings for one in fed}
     made = _make(session, user_id, by_id, [one for one in new if one.candidate.message_id is None], phones, closings)
-    retried = _retry(session, candidates, new, closings)
+    retried = _retry(session, by_id, candidates, new, closings)
     _note(session, fed, now)
     return made + retried
 
@@ -299,6 +299,7 @@ def _maker(campaign: Campaign) -> Callable[..., storing.NewMessage]:
 
 def _retry(
     session: Session,
+    campaigns: Mapping[int, Campaign],
     candidates: Sequence[Candidate],
     new: Sequence[_New],
     closings: Mapping[int, Mapping[str, datetime | None]],
@@ -312,7 +313,9 @@ def _retry(
     }
     applied = transitions.apply(session, [Change(number, Event.RETRIED) for number in again])
     # Not of what its owner sent again in this moment: its queue row is not locked here.
-    retried = (number for number, message in applied.items() if message.changed)
+    retried = [number for number, message in applied.items() if message.changed]
+    validity = {one.message_id: campaigns[one.campaign_id].validity_period for one in failed}
+    storing.limit(session, {number: seconds for number in retried if (seconds := validity[number]) is not None})
     storing.close(session, {number: closes_at for number in retried if (closes_at := again[number]) is not None})
     _mark(session, [(one.campaign_id, one.place, RecipientState.MADE, None) for one in failed])
     return len(again)

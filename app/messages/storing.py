@@ -371,6 +371,23 @@ def close(session: Session, closings: Mapping[int, datetime]) -> None:
         session.execute(_CLOSE, transposed(list(closings.items()), *(column.key for column in _CLOSING)))
 
 
+_LIMITED = unnest(QueueEntry.message_id, validity=Integer())
+_LIMIT = text(f"""
+    WITH limited AS (
+        UPDATE message_queue q SET valid_until = clock_timestamp() + make_interval(secs => u.validity)
+        FROM {_LIMITED} WHERE {by_key(QueueEntry.message_id)}
+        RETURNING q.message_id, q.valid_until
+    )
+    UPDATE messages m SET valid_until = limited.valid_until FROM limited WHERE m.id = limited.message_id
+""")  # noqa: S608 - names of columns
+
+
+def limit(session: Session, validities: Mapping[int, int]) -> None:
+    """Let what waits be valid for so many seconds from now on. The caller has locked it."""
+    if validities:
+        session.execute(_LIMIT, transposed(list(validities.items()), "message_id", "validity"))
+
+
 def enqueue(session: Session, rows: Sequence[MessageRow]) -> None:
     """Queue rows for messages that are to be sent; `device_id` null means that a phone is still to be chosen."""
     session.execute(_ENQUEUE, arrays_of(rows, *_REQUEUED))

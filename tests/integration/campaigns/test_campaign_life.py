@@ -193,6 +193,24 @@ def test_the_end_holds_for_what_is_sent_again_and_can_be_changed(phone, campaign
     assert counts(number) == {"failed": 3}
 
 
+def test_what_is_sent_again_is_valid_for_as_long_as_the_campaign_says(phone, campaign, ask, look, counts, sql, work):
+    from app.messages.life import expiry
+
+    number = campaign(recipients=2, validity_period=3600)
+    ask(number, "start")
+    look()
+    for message in phone.pull():
+        phone.report(message["id"], "Failed", error=FAILED)
+    look()
+    ask(number, "retry-failed")
+    look()
+    seconds = "SELECT EXTRACT(epoch FROM valid_until - clock_timestamp()) BETWEEN 3500 AND 3600 FROM"
+    assert sql.execute(f"{seconds} messages UNION ALL {seconds} message_queue").fetchall() == [(True,)] * 4
+    sql.execute("UPDATE message_queue SET valid_until = clock_timestamp() - interval '1 second'")
+    work(expiry.expire)
+    assert counts(number) == {"failed": 2}
+
+
 def test_what_waits_to_be_sent_again_is_listed_as_it_is_counted(client, phone, campaign, ask, look, counts):
     number = campaign(recipients=3)
     ask(number, "start")
