@@ -1,7 +1,7 @@
 """Blocking: what an operator does about an account that must send nothing more, and may come back.
 
-Nobody signs in to it, its API keys and sessions are refused, and what it had waiting is withdrawn. Its phones stay, and
-go on to report what they sent and received.
+Nobody signs in to it, its API keys and sessions are refused, what it had waiting is withdrawn, and hand-out gives its
+phones nothing more. They stay, and go on to report what they sent and received.
 """
 
 import structlog
@@ -29,7 +29,9 @@ def block(session: Session, user: User, *, by: int | None = None) -> None:
 
 
 def unblock(session: Session, user: User, *, by: int | None = None) -> None:
-    """Let the account be used again; what was withdrawn stays so."""
+    """Let the account be used again. What was withdrawn stays so, and what came back from phones meanwhile joins it."""
     user.blocked_at = None
+    user.withdraw_before = session.scalars(select(func.clock_timestamp())).one()
+    outbound.nudge(session, TaskName.ERASE)
     audit.record(session, Action.USER_UNBLOCKED, user.id)
     log.info("account unblocked", account=user.id, by=by)

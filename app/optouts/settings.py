@@ -53,7 +53,9 @@ _REPLIES = {Meaning.OPT_OUT: "opt_out_reply", Meaning.OPT_IN: "opt_in_reply", Me
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """An account's keywords, none where they are switched off; what it answers; whether its webhook is told."""
+    """An account's keywords, none where they are switched off; what it answers, which is nothing while it is blocked;
+    whether its webhook is told.
+    """
 
     keywords: Keywords | None
     replies: Mapping[Meaning, str | None]
@@ -63,7 +65,7 @@ class Rules:
 
 _RULES = text(f"""
     SELECT u.user_id, a.default_region, s.keywords, s.opt_out_words, s.opt_in_words, s.opt_out_reply, s.opt_in_reply,
-           s.help_reply, s.events
+           s.help_reply, s.events, a.blocked_at IS NOT NULL AS is_blocked
     FROM {unnest(OptOutSettings.user_id)} JOIN users a ON a.id = u.user_id
     LEFT JOIN opt_out_settings s ON s.user_id = u.user_id
 """)  # noqa: S608 - a name of a column
@@ -74,6 +76,6 @@ def rules_of(session: Session, user_ids: Collection[int]) -> dict[int, Rules]:
     found: dict[int, Rules] = {}
     for row in session.execute(_RULES, {"user_id": sorted(user_ids)}):
         mine = None if row.keywords is False else keywords(row.opt_out_words or (), row.opt_in_words)
-        replies = {meaning: getattr(row, name) for meaning, name in _REPLIES.items()}
+        replies = {meaning: None if row.is_blocked else getattr(row, name) for meaning, name in _REPLIES.items()}
         found[row.user_id] = Rules(mine, replies, bool(row.events), row.default_region)
     return found

@@ -56,7 +56,9 @@ class Released:
 
 _LOCK = text(f"""
     SELECT {columns_of(DeviceState, "s")},
-           d.token_hash, d.user_id, d.is_active, d.send_delay_seconds, d.send_delay_spread_seconds, d.default_sim_slot,
+           d.token_hash, d.user_id, d.is_active AND NOT EXISTS (
+               SELECT FROM users u WHERE u.id = d.user_id AND u.blocked_at IS NOT NULL) AS is_active,
+           d.send_delay_seconds, d.send_delay_spread_seconds, d.default_sim_slot,
            d.app_version, d.limits, d.sim_selection,
            CASE d.sim_selection WHEN 'alternate' THEN d.sim_cards END AS sim_cards
     FROM device_state s JOIN devices d ON d.id = s.device_id
