@@ -2,8 +2,11 @@
 
 import json
 import re
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.metadata import version
-from urllib.parse import urlsplit
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import SecretStr
 
@@ -17,8 +20,11 @@ from app.local.folder import Runtime
 _LABELS = {Severity.OK: "ok  ", Severity.NOTE: "note", Severity.WARNING: "WARN", Severity.BROKEN: "BAD "}
 _EMAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
 _NUMBER = re.compile(r"\+?\d{7,15}")
-_ADDRESS = re.compile(r"\b\d{1,3}(\.\d{1,3}){3}\b")
-_HOST = re.compile(r"(?<=://)[^\s/:]+")
+_ADDRESS = re.compile(
+    r"\b\d{1,3}(\.\d{1,3}){3}\b|(?<![\w:])([0-9a-f]{1,4}:){7}[0-9a-f]{1,4}\b|(?<![\w:])[0-9a-f:]*::[0-9a-f:.]*",
+    re.IGNORECASE,
+)
+_HOST = re.compile(r"(?<=://)(\[[^\]\s]*\]|[^\s/:]+)")
 
 
 def examine(settings: Settings, runtime: Runtime | None) -> list[Finding]:
@@ -55,8 +61,8 @@ def shareable(text: str, settings: Settings) -> str:
     """A report without what is nobody else's business: secrets, addresses of people and machines, phone numbers."""
     for secret in sorted(_secrets(settings), key=len, reverse=True):
         text = text.replace(secret, "<secret>")
-    if settings.public_url and settings.public_url.host:
-        text = text.replace(settings.public_url.host, "<host>")
+    for host in sorted(_hosts(settings), key=len, reverse=True):
+        text = re.sub(rf"(?<![\w.-]){re.escape(host)}(?![\w-])", "<host>", text)
     for pattern, stand_in in ((_EMAIL, "<email>"), (_HOST, "<host>"), (_ADDRESS, "<address>"), (_NUMBER, "<number>")):
         text = pattern.sub(stand_in, text)
     return text
@@ -64,13 +70,23 @@ def shareable(text: str, settings: Settings) -> str:
 
 def _secrets(settings: Settings) -> set[str]:
     """Every secret among the settings, whole; of URLs the password too."""
-    values = [getattr(settings, name) for name in type(settings).model_fields]
-    plain = {value.get_secret_value() for value in values if isinstance(value, SecretStr)}
-    return {secret for secret in (*plain, *map(_password, plain)) if secret}
+    plain = [value.get_secret_value() for value in _values(settings) if isinstance(value, SecretStr)]
+    return {secret for secret in (*plain, *(parts.password for parts in _urls(plain))) if secret}
 
 
-def _password(url: str) -> str:
-    try:
-        return urlsplit(url).password or ""
-    except ValueError:
-        return ""
+def _hosts(settings: Settings) -> set[str]:
+    """The names of machines among the settings."""
+    values = [value.get_secret_value() if isinstance(value, SecretStr) else str(value) for value in _values(settings)]
+    return {parts.hostname for parts in _urls(values) if parts.hostname}
+
+
+def _values(settings: Settings) -> list[Any]:
+    return [getattr(settings, name) for name in type(settings).model_fields]
+
+
+def _urls(values: Iterable[str]) -> Iterator[SplitResult]:
+    """Those of the values that are URLs, taken apart."""
+    for value in values:
+        with suppress(ValueError):
+            if "://" in value:
+                yield urlsplit(value)

@@ -284,10 +284,12 @@ def test_a_report_to_share_names_nobody_and_no_secret(database) -> None:
         f"connection to {url} failed, and to db at 192.0.2.77: s3cret-word, token-of-metrics",
         "device of ali@example.com, +998901112233, 998901112233",
         "https://hooks.example.org:8443 does not answer; sms.example.com shows one that is not accepted",
+        "failed to resolve host 'db.internal.example'; http://[2001:db8::77]:8000 and fd00:0:0:0:0:0:0:77, at 16:20:33",
     ]
     shared = doctor.shareable("\n".join(lines), told)
     for hidden in ("s3cret-word", "token-of", "ali@", "9989", "192.0.2", "hooks.example", "sms.example", "internal"):
         assert hidden not in shared
+    assert shared.endswith("failed to resolve host '<host>'; http://<host>:8000 and <address>, at 16:20:33")
     done = _run("--share", SMSFLEET_METRICS_TOKEN="token-of-metrics", SMSFLEET_PUBLIC_URL="https://127.0.0.1:1")
     assert "127.0.0.1" not in done.stdout
     assert "BAD  certificate: <host>:1 cannot be reached" in done.stdout
