@@ -119,6 +119,11 @@ def _use(session: Session, purpose: Purpose, code: str, user_id: int | None = No
     return int(owner)
 
 
+def forget_reset(session: Session, user_id: int) -> None:
+    """A code that was mailed before the password was changed sets none any more."""
+    session.execute(delete(AccountCode).where(AccountCode.user_id == user_id, AccountCode.purpose == "password"))
+
+
 def prove_email(session: Session, user_id: int, code: str) -> None:
     """Prove the address of the user who is signed in. Raises `Invalid`."""
     _use(session, "email", code, user_id)

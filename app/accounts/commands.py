@@ -8,7 +8,18 @@ from pydantic import TypeAdapter, ValidationError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from app.accounts import audit, blocking, ownership, passwords, plans, second_factor, sessions, sign_in_links, signin
+from app.accounts import (
+    audit,
+    blocking,
+    codes,
+    ownership,
+    passwords,
+    plans,
+    second_factor,
+    sessions,
+    sign_in_links,
+    signin,
+)
 from app.accounts.audit import Action
 from app.accounts.models import User
 from app.core import operator_link
@@ -124,6 +135,7 @@ def set_password(email: Address) -> None:
     with transaction() as session:
         user = _user(session, email)
         user.password_hash = hashed
+        codes.forget_reset(session, user.id)
         audit.record(session, Action.PASSWORD_RESET, user.id)
         sessions.end_all(session, user.id)
     typer.echo(f"user {user.id} {user.email}, new password: {password}")

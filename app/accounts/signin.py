@@ -7,7 +7,7 @@ from sqlalchemy import select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
-from app.accounts import audit, login_limits, ownership, passwords, registration, second_factor, sessions, tokens
+from app.accounts import audit, codes, login_limits, ownership, passwords, registration, second_factor, sessions, tokens
 from app.accounts.audit import Action
 from app.accounts.models import User
 from app.accounts.principals import Principal
@@ -96,6 +96,7 @@ def change_password(principal: Principal, old: str, new: str) -> None:
             raise Refused(NO_PASSWORD)
         hashed = passwords.hash_password(new)
         with transaction() as session:
+            codes.forget_reset(session, principal.user_id)  # before the user is locked, as where one is used
             changed = session.execute(
                 update(User)
                 .where(User.id == principal.user_id, User.password_hash == stored)

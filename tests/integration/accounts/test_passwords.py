@@ -5,7 +5,9 @@ from email import message_from_bytes
 from email.policy import default
 
 import pytest
+from typer.testing import CliRunner
 
+from app.accounts.commands import user_app
 from tests.integration.accounts.test_signing_in import ALI
 from tests.integration.core.test_mail import MailServer, mail_server  # noqa: F401 - a fixture
 from tests.support.waiting import until
@@ -112,6 +114,27 @@ def test_a_code_that_has_expired(api, mail_server, sql):  # noqa: F811
     sql.execute("UPDATE account_codes SET expires_at = clock_timestamp() - interval '1 second'")
     assert api.post("/api/reset-password", json={"code": code, **NEW}).status_code == 422
     assert api.post("/api/login", json=ALI).status_code == 200
+
+
+def by_its_owner(api, session):
+    answer = api.put("/api/user/password", json={"current_password": ALI["password"], **NEW}, headers=session)
+    assert answer.status_code == 200
+
+
+def by_the_operator(_api, _session):
+    assert CliRunner().invoke(user_app, ["password", ALI["email"]]).exit_code == 0
+
+
+@pytest.mark.parametrize("change", [by_its_owner, by_the_operator])
+def test_a_code_from_before_the_password_was_changed(api, mail_server, change):  # noqa: F811
+    session = registered(api)
+    server = mail_server()
+    api.post("/api/forgot-password", json={"email": ALI["email"]})
+    _, code = code_of(server)
+    change(api, session)
+    body = {"code": code, "password": "of a thief", "password_confirmation": "of a thief"}
+    assert api.post("/api/reset-password", json=body).status_code == 422
+    assert api.post("/api/login", json=ALI | {"password": "of a thief"}).status_code == 401
 
 
 def test_an_unknown_address_gets_the_same_answer_and_no_mail(api, configured, sql):
