@@ -5,13 +5,15 @@ runs its work by `request.state.heavy`, so that the threads of all other routes 
 """
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 from fastapi.routing import iter_route_contexts
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from app.core import places
@@ -45,6 +47,7 @@ class Heavy:
 
     own_threads: CapacityLimiter
     all_threads: CapacityLimiter
+    is_in_force: Callable[[], Awaitable[bool]]
 
     async def run(
         self, work: Callable[Parameters, Result], *arguments: Parameters.args, **named: Parameters.kwargs
@@ -55,9 +58,15 @@ class Heavy:
             return await to_thread.run_sync(lambda: work(*arguments, **named), limiter=self.all_threads)
 
     async def each(self, items: Iterator[Item]) -> AsyncIterator[Item]:
-        """The items, each made in a thread; none is held while the client takes its time."""
+        """The items, each made in a thread; none is held while the client takes its time.
+
+        Raises `ClientDisconnect`, which cuts the answer off, where the call's token ends meanwhile: who reads slowly
+        would go on for hours.
+        """
         while (item := await self.run(next, items, _END)) is not _END:
             yield item  # type: ignore[misc]  # the end is no item
+            if not await self.is_in_force():
+                raise ClientDisconnect
 
 
 class HeavyCalls:
@@ -81,15 +90,20 @@ class HeavyCalls:
             await self._app(scope, receive, send)
             return
         try:
-            with self._under_way(account) as heavy:
+            with self._under_way(account) as own_threads:
+                heavy = Heavy(own_threads, self._threads, partial(self._is_in_force, scope, account))
                 scope.setdefault("state", {})["heavy"] = heavy
                 await self._app(scope, receive, send)
         except TooManyAttempts as error:
             scope["route_template"] = _template(scope)
             await respond_error(closing(receive, send), error)
 
+    async def _is_in_force(self, scope: Scope, account: int) -> bool:
+        asked_anew = {name: value for name, value in scope.items() if name != "account"}
+        return await self._account_of(asked_anew) == account
+
     @contextmanager
-    def _under_way(self, number: int) -> Iterator[Heavy]:
+    def _under_way(self, number: int) -> Iterator[CapacityLimiter]:
         account = self._accounts.get(number) or _Account()
         everybody = sum(each.under_way for each in self._accounts.values())
         if account.under_way >= MAX_UNDER_WAY_OF_ACCOUNT or everybody >= MAX_UNDER_WAY:
@@ -97,7 +111,7 @@ class HeavyCalls:
         self._accounts[number] = account
         account.under_way += 1
         try:
-            yield Heavy(account.threads, self._threads)
+            yield account.threads
         finally:
             account.under_way -= 1
             if not account.under_way:

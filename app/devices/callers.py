@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 from starlette.types import Scope
 
 from app.accounts import cookies
-from app.accounts.principals import IN_FORCE, TokenCredentials
+from app.accounts.principals import IN_FORCE, NOT_BLOCKED, TokenCredentials
 from app.core.batching import Batcher
 from app.core.bodies import header
 from app.core.once import once
@@ -24,7 +24,10 @@ HOOKS = "/hooks/"
 # The credentials of an account's token, the digest of a phone's, or the secret of a hook.
 Caller = TokenCredentials | bytes | str
 
-_TOKENS = text(f"SELECT t.id, t.secret_hash, t.user_id FROM tokens t WHERE t.id = ANY(:ids) AND {IN_FORCE}")  # noqa: S608 - a constant
+_TOKENS = text(f"""
+    SELECT t.id, t.secret_hash, t.user_id FROM tokens t JOIN users u ON u.id = t.user_id AND {NOT_BLOCKED}
+    WHERE t.id = ANY(:ids) AND {IN_FORCE}
+""")  # noqa: S608 - constants
 
 
 async def account_of(scope: Scope) -> int | None:

@@ -149,3 +149,29 @@ def test_an_export_counts_until_it_is_taken(api, few, ali, sql):
         assert len(first.read().splitlines()) == 20001
         assert len(second.read().splitlines()) == 20001
     assert api.get("/api/contacts/export", headers=ali.headers).status_code == 200
+
+
+@pytest.mark.parametrize("ends", ["revoked", "expired", "blocked"])
+def test_an_export_ends_with_its_token(gateway, ali, sql, ends):
+    key = ali.token()
+    sql.execute(
+        "INSERT INTO contacts (user_id, phone_number, notes)"
+        " SELECT %s, '+1202' || 1000000 + n, repeat('x', 1000) FROM generate_series(1, 20000) AS n",
+        (ali.id,),
+    )
+    with httpx.stream("GET", f"{gateway.url}/api/contacts/export", headers=key, timeout=60) as answer:
+        parts = answer.iter_bytes()
+        next(parts)
+        end(sql, ali, ends)
+        with pytest.raises(httpx.RemoteProtocolError):
+            list(parts)
+
+
+def end(sql, account, ends):
+    whose = {"id": account.id}
+    if ends == "blocked":
+        sql.execute("UPDATE users SET blocked_at = now() WHERE id = %(id)s", whose)
+    elif ends == "expired":
+        sql.execute("UPDATE tokens SET expires_at = now() WHERE user_id = %(id)s", whose)
+    else:
+        sql.execute("DELETE FROM tokens WHERE user_id = %(id)s", whose)
