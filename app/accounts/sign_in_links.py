@@ -6,7 +6,7 @@ It makes the first account and its owner an operator; where there is one, it sig
 from sqlalchemy import delete, func, insert, select, text
 from sqlalchemy.orm import Session
 
-from app.accounts import registration, sessions, tokens
+from app.accounts import audit, registration, sessions, tokens
 from app.accounts.audit import Action
 from app.accounts.models import SignInLink, User
 from app.accounts.passwords import hash_password
@@ -50,7 +50,9 @@ def sign_in(secret: str, client: str | None) -> tokens.NewToken:
         user = owner(session)
         if user is None:
             raise Refused(LINK_USED)
-        user.is_operator = True
+        if not user.is_operator:
+            user.is_operator = True
+            audit.record(session, Action.OPERATOR_MADE, user.id, by="link")
         return sessions.begin(session, user.id, client, by="link")
 
 

@@ -49,6 +49,23 @@ def test_the_first_start_makes_the_operator_and_the_link_is_good_once(browse, sq
     other.says("First steps")
 
 
+def test_an_account_that_was_there_first_becomes_an_operators_only_where_that_is_said(browse, ali, sql) -> None:
+    visitor = browse()
+    visitor.open(link())
+    visitor.says("This link makes ali@example.com the operator")
+    visitor.says("If that account is not yours, do not go on")
+    visitor.is_accessible()
+    visitor.submit("Make it the operator and sign in")
+    visitor.says("First steps")
+    made = "SELECT user_id, details->>'by' FROM audit_events WHERE action = 'operator_made'"
+    assert sql.execute(made).fetchall() == [(ali.id, "link")]
+    visitor.submit("Sign out")
+    visitor.open(link())
+    visitor.says("This link signs you in as ali@example.com")
+    visitor.submit("Sign in")
+    assert sql.execute(made).fetchall() == [(ali.id, "link")]
+
+
 def test_signing_in_and_out(browse, sql) -> None:
     visitor = browse()
     visitor.open("/messages?status=failed")
