@@ -261,10 +261,14 @@ def part(visit: SignedIn, message: str, place: str) -> Response:
         parts = attachments.whole(session, find(session, visit.me.user_id, message))
     number = int(place) if place.isascii() and place.isdigit() and len(place) < 6 else -1  # noqa: PLR2004 - of few parts
     data = parts[number].get("data") if 0 <= number < len(parts) else None
-    if data is None:
+    try:
+        content = base64.b64decode(data or "")
+    except ValueError:  # it is kept as the phone posted it
+        content = b""
+    if not content:
         raise NotFound(MODEL)
     kind = str(parts[number].get("content_type") or "").lower()
     headers = {"Content-Security-Policy": _ENDED, "Content-Disposition": "inline"}
     if kind not in _PICTURES:
         kind, headers["Content-Disposition"] = "application/octet-stream", "attachment"
-    return Response(base64.b64decode(data), media_type=kind, headers=headers)
+    return Response(content, media_type=kind, headers=headers)

@@ -222,3 +222,21 @@ def test_what_strangers_write_is_shown_as_text(browse, ali, client, sql) -> None
     visitor.open(f"/messages?search={EVIL}&number={EVIL}&status=x")
     assert visitor.page.locator("img[src=x]").count() == 0
     visitor.complaints.clear()
+
+
+def test_parts_of_an_mms_are_pictures_or_files_and_never_pages_or_faults(gateway, ali, sql, phone) -> None:
+    phone.sync()
+    told = {"messageId": "1", "sender": "+998901112233", "receivedAt": phone.now()}
+    parts = [("image/png", "aGVsbG8="), ("text/html", "aGVsbG8="), ("image/png", "abc"), ("image/png", "!")]
+    attachments = [{"contentType": kind, "data": data} for kind, data in parts]
+    assert phone.hook("mms:downloaded", {**told, "attachments": attachments}) == 200
+    [message] = sql.execute("SELECT id FROM messages").fetchone()
+    with browser(gateway, ali) as client:
+        shown, saved, *unreadable = [client.get(f"/messages/{message}/parts/{place}") for place in range(len(parts))]
+    assert (shown.content, shown.headers["content-type"]) == (b"hello", "image/png")
+    assert (saved.headers["content-type"], saved.headers["content-disposition"]) == (
+        "application/octet-stream",
+        "attachment",
+    )
+    assert "sandbox" in shown.headers["content-security-policy"]
+    assert [answer.status_code for answer in unreadable] == [404, 404]
