@@ -26,6 +26,7 @@ from app.messages.accepting.suppression import Reason
 from app.optouts import consent
 
 MAX_COLUMNS = 1000
+_MAX_COLUMN_NAME = 255
 _TOO_MANY = f"A campaign can have at most {MAX_RECIPIENTS} recipients."
 _COLUMNS = {"place": "integer", "line": "integer", "number": "text", "name": "text", "fields": "text"}
 _PREPARE = (
@@ -124,6 +125,8 @@ def _store(session: Session, campaign: Campaign, source: Source) -> Added:
     columns = dict.fromkeys([*campaign.columns, *source.columns])
     if len(columns) > MAX_COLUMNS:
         raise Invalid({"recipients": [f"A campaign's recipients can have at most {MAX_COLUMNS} fields."]})
+    if any(len(column) > _MAX_COLUMN_NAME for column in columns):
+        raise Invalid({"recipients": [f"A field's name can have at most {_MAX_COLUMN_NAME} characters."]})
     listed = select(func.count()).select_from(CampaignLeftOut).where(CampaignLeftOut.campaign_id == campaign.id)
     room = MAX_LISTED - session.execute(listed).scalar_one()
     copy_rows(

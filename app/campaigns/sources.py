@@ -12,13 +12,14 @@ from app.files.recipients import LeftOut, with_numbers
 from app.files.table import Table, open_table
 from app.files.words import NAME
 from app.messages.placeholders import plain
+from app.messages.schemas import MAX_FILLING
 
 NAME_FIELD = "name"
 _TOO_LONG = f"The name has more than {NAME_LENGTH} characters."
 
 
 class Row(NamedTuple):
-    """A recipient: its line, number and name, and the other fields as JSON."""
+    """A recipient: its line, number and name, and the other fields as JSON, of each what a text is too long with."""
 
     line: int
     number: str
@@ -66,7 +67,9 @@ def _of_table(table: Table, name_column: int | None, region: str | None, source:
             source.left_out.add("too_long", line, number, _TOO_LONG)
             continue
         width = len(cells)
-        fields = ",".join([key + quoted(cells[place]) for place, key in keys if place < width and cells[place]])
+        fields = ",".join(
+            [key + quoted(cells[place][:MAX_FILLING]) for place, key in keys if place < width and cells[place]]
+        )
         yield Row(line, number, name or None, f"{{{fields}}}" if fields else None)
 
 
@@ -92,7 +95,9 @@ def _of_list(asked: Sequence[object], region: str | None, source: Source) -> Ite
         else:
             values = {" ".join(key.split()): _text(value) for key, value in fields.items()}
             source.columns.update(dict.fromkeys(values))
-            filled = ",".join([f"{quoted(key)}:{quoted(value)}" for key, value in values.items() if value])
+            filled = ",".join(
+                [f"{quoted(key)}:{quoted(value[:MAX_FILLING])}" for key, value in values.items() if value]
+            )
             yield Row(line, number, name or None, f"{{{filled}}}" if filled else None)
 
 

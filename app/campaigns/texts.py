@@ -6,6 +6,7 @@ from app.campaigns.models import Campaign
 from app.campaigns.sources import NAME_FIELD
 from app.core.errors import Invalid
 from app.messages.placeholders import plain, split
+from app.messages.schemas import MAX_FILLING
 
 
 class Template:
@@ -34,7 +35,8 @@ class Template:
             [
                 text
                 if key is None
-                else text + (_first(values, written) or (name if key == NAME_FIELD else None) or default or "")
+                else text
+                + (_first(values, written) or (name if key == NAME_FIELD else None) or default or "")[:MAX_FILLING]
                 for text, key, written, default in self._parts
             ]
         )

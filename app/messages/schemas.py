@@ -11,6 +11,8 @@ from app.messages.states import Status
 from app.webhooks.guard import ValidWebhookUrl
 
 MESSAGE_LENGTH = 1600
+# How much of what stands in for a placeholder is looked at: with more a text is too long in any case.
+MAX_FILLING = MESSAGE_LENGTH + 1
 MAX_GROUPS = 1000
 MAX_RECIPIENTS = 100_000
 MAX_FIELDS = 256

@@ -152,6 +152,7 @@ _FIELD_SENTENCES = (
     "The message field has placeholders that the recipients have no field for: {names}. They have: {columns}.",
     "A campaign can have at most {limit} recipients.",
     "A campaign's recipients can have at most {limit} fields.",
+    "A field's name can have at most {limit} characters.",
     "The fields of a recipient must be an object.",
     "None of the recipients is a valid phone number.",
     "The selected groups have no contacts.",

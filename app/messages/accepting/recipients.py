@@ -13,7 +13,7 @@ from app.contacts import book, groups
 from app.core.errors import Invalid
 from app.core.numbers import normalize_number
 from app.messages import placeholders, templates
-from app.messages.schemas import MAX_RECIPIENTS, MESSAGE_LENGTH, NOT_A_NUMBER
+from app.messages.schemas import MAX_FILLING, MAX_RECIPIENTS, MESSAGE_LENGTH, NOT_A_NUMBER
 
 MAX_NAMED_ERRORS = 100
 TOO_MANY = f"The recipients field must not have more than {MAX_RECIPIENTS} items."
@@ -127,15 +127,17 @@ def texts(
         return [message] * len(recipients)
     nameless = [recipient.number for recipient in recipients if recipient.name is None]
     known = book.names_of(session, user_id, nameless)
-    people = [recipient.name or known.get(recipient.number) or "" for recipient in recipients]
-    if fields is None:
-        filled = [message.replace(NAME, name) for name in people]
-    else:
-        filled = [placeholders.fill(message, {**fields, "name": name})[0] for name in people]
-    for recipient, body in zip(recipients, filled, strict=True):
+    filled: list[str] = []
+    for recipient in recipients:
+        name = (recipient.name or known.get(recipient.number) or "")[:MAX_FILLING]
+        body = (
+            message.replace(NAME, name) if fields is None else placeholders.fill(message, {**fields, "name": name})[0]
+        )
+        # Each at once: of a hundred thousand that are far too long the memory has no room.
         if len(body) > MESSAGE_LENGTH:
             sentence = f"The message field must not be greater than {MESSAGE_LENGTH} characters"
             raise Invalid({"message": [f"{sentence}; with the name of {recipient.number} it has {len(body)}."]})
         if not body.strip():
             raise Invalid({"message": [f"The message field is required; {recipient.number} has no name to fill it."]})
+        filled.append(body)
     return filled

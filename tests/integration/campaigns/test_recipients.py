@@ -16,6 +16,7 @@ from app.core.database import transaction
 from app.core.errors import Refused
 from app.messages.states import Stage
 from tests.support.guards import is_not_found, refuses_strangers
+from tests.support.memory import memory_below
 
 DATA = Path(__file__).parents[2] / "data" / "files"
 
@@ -534,6 +535,23 @@ def test_a_placeholder_that_nobody_has(api, ali, draft, bring):
             "The message field has placeholders that the recipients have no field for: {town}. They have: name, city."
         ]
     }
+
+
+def test_a_field_that_would_fill_the_memory(client, draft, bring, phone, work, ali):
+    campaign = draft("{a}" * 533)
+    told(bring(campaign, {"recipients": [{"number": "+998901112233", "fields": {"a": "x" * 1_000_000}}]}))
+    with memory_below(100):
+        found = client.post(f"{campaign}/dry-run").json()["data"]
+        assert (found["recipients"], found["too_long"]) == (1, 1)
+        assert client.post(f"{campaign}/start").status_code == 200
+        work(supervising.look, ali.id)
+    left_out = client.get(f"{campaign}/left-out").json()["data"]["data"]
+    assert [row["reason"] for row in left_out] == ["too_long"]
+
+
+def test_the_name_of_a_field_has_an_end(draft, bring):
+    answer = bring(draft(), {"recipients": [{"number": "+998901112233", "fields": {"a" * 256: "x"}}]})
+    assert answer.json()["errors"] == {"recipients": ["A field's name can have at most 255 characters."]}
 
 
 def test_the_text_to_ones_own_number(api, ali, draft, bring, enroll, sql):

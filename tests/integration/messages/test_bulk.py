@@ -8,6 +8,7 @@ import pytest
 
 from app.core.settings import get_settings
 from tests.support.guards import refuses_strangers
+from tests.support.memory import memory_below
 from tests.support.messages_of import add_phone
 
 PATH = "/api/sms/bulk"
@@ -113,6 +114,16 @@ def test_a_text_too_long_once_it_is_filled(bulk, phone, sql):
     sentence = "The message field must not be greater than 1600 characters"
     told = f"{sentence}; with the name of +998901234567 it has 1601."
     assert (answer.status_code, answer.json()["errors"]) == (422, {"message": [told]})
+    assert texts(sql) == []
+
+
+@pytest.mark.parametrize("fields", [None, {}])
+def test_texts_that_would_fill_the_memory(bulk, phone, sql, fields):
+    """Of two megabytes came half a gigabyte, and of the largest body eight of them."""
+    recipients = [{"number": f"+99890123456{number}", "name": "A" * 1_000_000} for number in range(2)]
+    with memory_below(100):
+        answer = bulk(message="{name}" * 266, recipients=recipients, fields=fields)
+    assert answer.json()["message"].startswith("The message field must not be greater than 1600 characters; with")
     assert texts(sql) == []
 
 
