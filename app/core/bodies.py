@@ -27,6 +27,8 @@ MAX_FORM_FIELDS = 400_000
 # A body of nothing but brackets takes thirty times its size once it is read.
 MAX_JSON_VALUES = 2_000_000
 MAX_DEPTH = 32
+# A body may hold millions of them.
+MAX_NAMED_ERRORS = 100
 
 _UNREADABLE = "The request body is not valid JSON."
 _JSON_AS_FORM = (
@@ -155,29 +157,42 @@ def sanitize(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
+Path = tuple[str, ...]
+
+
 def _refuse_bad_text(value: Any) -> None:
     """Raises `Invalid`, by field, for text that cannot be stored; for bad names and too deep nesting, as `body`."""
     errors: dict[str, list[str]] = {}
-    waiting: list[tuple[tuple[str, ...], Any]] = [((), value)]
-    while waiting:
-        path, item = waiting.pop()
-        if isinstance(item, str):
-            if not storable(item):
+    unnamed = 0
+    walks: list[Iterator[tuple[Path, Any]]] = [iter([((), value)])]
+    while walks:
+        path, item = next(walks[-1], ((), None))
+        if item is None:
+            walks.pop()
+        elif isinstance(item, str):
+            if storable(item):
+                continue
+            if len(errors) < MAX_NAMED_ERRORS:
                 field = ".".join(path) or "body"
                 errors[field] = [f"The {field.replace('_', ' ')} field contains invalid characters."]
+            else:
+                unnamed += 1
+        elif not isinstance(item, dict | list):
             continue
-        if len(path) > MAX_DEPTH:
+        elif len(path) > MAX_DEPTH:
             raise Invalid({"body": [_TOO_DEEP]})
-        if isinstance(item, dict):
-            if not all(map(storable, item)):
-                raise Invalid({"body": [_BAD_NAME]})
-            waiting.extend(((*path, key), child) for key, child in item.items() if isinstance(child, str | dict | list))
-        elif isinstance(item, list):
-            waiting.extend(
-                ((*path, str(index)), child) for index, child in enumerate(item) if isinstance(child, str | dict | list)
-            )
+        elif isinstance(item, dict) and not all(map(storable, item)):
+            raise Invalid({"body": [_BAD_NAME]})
+        else:
+            walks.append(_children(path, item))
     if errors:
-        raise Invalid(dict(reversed(errors.items())))
+        raise Invalid(errors, unnamed=unnamed)
+
+
+def _children(path: Path, item: dict[str, Any] | list[Any]) -> Iterator[tuple[Path, Any]]:
+    """What may hold text in an object or a list, each with where it stands."""
+    pairs = item.items() if isinstance(item, dict) else enumerate(item)
+    return (((*path, str(name)), child) for name, child in pairs if isinstance(child, str | dict | list))
 
 
 def without_blanks(query: bytes) -> bytes:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from app.core.bodies import parse_body, unflatten, without_blanks
 from app.core.errors import Invalid, UnsupportedMediaType
+from tests.support.memory import memory_below
 
 
 @pytest.mark.parametrize(
@@ -62,6 +63,16 @@ json_values = st.recursive(
 def test_storable_json_comes_through_as_it_is(value):
     for ascii_only in (True, False):
         assert parse_body(json.dumps(value, ensure_ascii=ascii_only).encode(), "application/json") == value
+
+
+def test_of_many_texts_that_cannot_be_stored_the_first_are_named():
+    """All of them took a hundred times the body's size, and the answer ten times."""
+    raw = b'{"message": "x", "recipients": ["a", ' + b'"\\u0000", ' * 200_000 + b'{"number": "\\ud800"}]}'
+    with memory_below(60), pytest.raises(Invalid) as raised:
+        parse_body(raw, "application/json")
+    assert list(raised.value.errors) == [f"recipients.{place}" for place in range(1, 101)]
+    sentence = "The recipients.1 field contains invalid characters."
+    assert raised.value.message == f"{sentence} (and 200000 more errors)"
 
 
 @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
