@@ -66,6 +66,7 @@ PACKAGES = (
         "optouts",
         "Opt-outs",
         "Numbers that do not want your messages, and the words by which they say so.",
+        disarming="settings",
         files="(/api)?/opt-outs/import",
         heavy="(POST (/api)?/opt-outs/import|GET (/api)?/opt-outs/export)",
     ),

@@ -59,6 +59,9 @@ def prove(session: Session, user: User) -> None:
         disarm(session, user.id)
         user.password_hash = None
         user.totp_secret = None
+        if user.is_operator:  # who was made one had the account, and need not have the address
+            user.is_operator = False
+            audit.record(session, Action.OPERATOR_UNMADE, user.id)
         user.email_verified_at = session.scalar(select(func.clock_timestamp()))
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request
 from fastapi.responses import StreamingResponse
 
 from app.accounts.auth import can, can_alone
-from app.accounts.principals import Principal
+from app.accounts.principals import Principal, hold
 from app.core.dependencies import PagingDep, SessionDep
 from app.core.envelope import Done, Envelope, MessageEnvelope
 from app.core.pages import Page
@@ -118,6 +118,7 @@ def show_settings(session: SessionDep, user: Owner) -> Envelope[OptOutSettingsOu
 @router.patch("/opt-outs/settings", summary="Change opt-out settings (PATCH)", response_description=SETTINGS_UPDATED)
 def change_settings(session: SessionDep, user: Owner, body: OptOutSettingsChange) -> MessageEnvelope[OptOutSettingsOut]:
     """Change the given settings; null restores a default."""
+    hold(session, user)
     return MessageEnvelope(data=settings.change(session, user.user_id, body.given()), message=SETTINGS_UPDATED)
 
 

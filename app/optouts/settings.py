@@ -27,6 +27,11 @@ _IN_BOTH = {"opt_in_words": ["The opt in words field must not have words that op
 _ANSWERS_ITSELF = "The {name} field must not be a keyword itself."
 
 
+_DISARM = text("""
+    UPDATE opt_out_settings SET opt_out_reply = NULL, opt_in_reply = NULL, help_reply = NULL WHERE user_id = :user
+""")
+
+
 def of_account(session: Session, user_id: int) -> OptOutSettingsOut:
     """The account's settings, or the defaults."""
     found = session.scalars(select(OptOutSettings).where(OptOutSettings.user_id == user_id)).one_or_none()
@@ -79,3 +84,8 @@ def rules_of(session: Session, user_ids: Collection[int]) -> dict[int, Rules]:
         replies = {meaning: None if row.is_blocked else getattr(row, name) for meaning, name in _REPLIES.items()}
         found[row.user_id] = Rules(mine, replies, bool(row.events), row.default_region)
     return found
+
+
+def disarm(session: Session, user_id: int) -> None:
+    """No keyword is answered with what the account's maker wrote. The words stay: who says one wants no messages."""
+    session.execute(_DISARM, {"user": user_id})

@@ -4,6 +4,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
+from app.accounts.principals import hold
 from app.core.database import transaction
 from app.core.errors import AppError, Invalid
 from app.core.validation import read
@@ -92,6 +93,7 @@ def change_settings(visit: Posts) -> Response:
         switches = {name: visit.given(name) for name in ("keywords", "events")}
         chosen = read(OptOutSettingsChange, {**values, **switches, **words})
         with transaction() as session:
+            hold(session, visit.me)
             words_of.change(session, visit.me.user_id, chosen.given())
     except AppError as error:
         return _opt_outs(visit, in_one_field(error, *_WORDS), "settings")

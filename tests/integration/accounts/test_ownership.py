@@ -52,6 +52,18 @@ def test_what_a_stranger_prepared_ends_when_the_owner_signs_in_with_google(api, 
     phone.close()
 
 
+def test_the_rights_of_an_operator_do_not_come_with_a_mailbox(api, google, sql):  # noqa: F811
+    """Whoever was made an operator had the account, and may have made the address up."""
+    api.post("/api/register", json=SQUATTER)
+    sql.execute("UPDATE users SET is_operator = true")
+    owner = bearer(sign_in(api))
+    assert sql.execute("SELECT is_operator FROM users").fetchone() == (False,)
+    assert "operator_unmade" in {each["action"] for each in api.get("/api/audit", headers=owner).json()["data"]["data"]}
+    sql.execute("UPDATE users SET is_operator = true")
+    sign_in(api)
+    assert sql.execute("SELECT is_operator FROM users").fetchone() == (True,), "it is proven"
+
+
 def test_what_a_call_under_way_sends_after_the_takeover_is_withdrawn_too(api, google, sql, work_erasing):  # noqa: F811
     session = bearer(api.post("/api/register", json=SQUATTER))
     body = {"message": "x", "recipient_number": "+12025550123"}
@@ -92,6 +104,7 @@ WRITES = {
     "a new secret": lambda api, h: api.post("/api/webhooks/secret", headers=h),
     "a key": lambda api, h: api.post("/api/tokens", json={"name": "x"}, headers=h),
     "a private token": lambda api, h: api.post("/api/devices/enrollment", headers=h),
+    "an answer to keywords": lambda api, h: api.put("/api/opt-outs/settings", json={"help_reply": "x"}, headers=h),
     "a bulk": lambda api, h: api.post(
         "/api/sms/bulk", json={"message": "x", "recipients": ["+12025550123"]}, headers=h
     ),
@@ -105,7 +118,7 @@ def test_no_call_under_way_leaves_anything_that_acts_for_the_one_before(api, goo
     session = bearer(api.post("/api/register", json=SQUATTER))
     private = api.post("/api/devices/enrollment", headers=session).json()["data"]["private_token"]
     api.post("/api/mobile/v1/device", json={"name": "x"}, headers={"Authorization": f"Bearer {private}"})
-    tables = ("tokens", "webhook_urls", "webhook_secrets", "messages")
+    tables = ("tokens", "webhook_urls", "webhook_secrets", "messages", "opt_out_settings")
     with psycopg.connect(sql.info.dsn, password=sql.info.password) as held, ThreadPoolExecutor() as pool:
         # The takeover's own lock, as it is about to commit: who asks is still in force for others.
         held.execute("SELECT FROM users WHERE id = 1 FOR NO KEY UPDATE")
@@ -116,7 +129,7 @@ def test_no_call_under_way_leaves_anything_that_acts_for_the_one_before(api, goo
             threading.Event().wait(0.01)
         held.commit()
         assert under_way.result().status_code == 401
-    assert [sql.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables] == [0, 0, 0, 0]
+    assert [sql.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables] == [0] * len(tables)
 
 
 @pytest.mark.parametrize("write", WRITES.values(), ids=WRITES)
@@ -133,6 +146,7 @@ def test_a_takeover_waits_for_a_call_under_way_and_ends_what_it_made(api, google
     owner = bearer(taken.result())
     assert api.get("/api/webhooks", headers=owner).json()["data"]["webhook_url_status"] is None
     assert sql.execute("SELECT count(*) FROM webhook_secrets").fetchone() == (0,)
+    assert api.get("/api/opt-outs/settings", headers=owner).json()["data"]["help_reply"] is None
     assert sql.execute("SELECT kind FROM tokens").fetchall() == [("session",)]
 
 
