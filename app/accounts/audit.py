@@ -55,6 +55,7 @@ class Action(StrEnum):
     USER_UNBLOCKED = "user_unblocked"
     OPERATOR_MADE = "operator_made"
     OPERATOR_UNMADE = "operator_unmade"
+    FLOWER_USED = "flower_used"
     PROMO_CREATED = "promo_created"
     RELEASE_PUBLISHED = "release_published"
     RELEASE_WITHDRAWN = "release_withdrawn"

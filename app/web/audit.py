@@ -53,6 +53,7 @@ ACTIONS = {
     Action.USER_UNBLOCKED: marked("unblocked the account"),
     Action.OPERATOR_MADE: marked("made the account one of an operator"),
     Action.OPERATOR_UNMADE: marked("ended the rights of an operator"),
+    Action.FLOWER_USED: marked("did something to workers or tasks in Flower"),
     Action.PROMO_CREATED: marked("made a promo code"),
     Action.RELEASE_PUBLISHED: marked("published a version of the app"),
     Action.RELEASE_WITHDRAWN: marked("withdrew a version of the app"),

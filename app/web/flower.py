@@ -5,9 +5,13 @@ import hashlib
 from urllib.parse import unquote, urlsplit
 
 from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 from starlette.types import Scope
 
+from app.accounts import audit
+from app.accounts.audit import Action
 from app.core import places
+from app.core.database import transaction
 from app.core.errors import RouteNotFound, Unavailable
 from app.core.http_client import AsyncClient, HTTPError, Timeout, create_ssl_context
 from app.core.refusals import FLOWER_UNAVAILABLE
@@ -23,6 +27,7 @@ _SECONDS = Timeout(30, connect=3)
 _PASSED_ON = ("accept", "accept-language", "content-type", "if-none-match", "if-modified-since", "x-requested-with")
 _PASSED_BACK = ("content-type", "content-disposition", "cache-control", "etag", "last-modified", "expires")
 _UNAUTHORIZED = 401
+_MAX_PATH = 255
 # The only scripts that Flower has within its pages, by their texts.
 _OWN_SCRIPTS = [f"\nvar autorefresh = {value};\n" for value in (0, 1)]
 _HASHES = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in _OWN_SCRIPTS)
@@ -67,11 +72,18 @@ async def flower(visit: Operator, request: Request, path: str) -> Response:
         raise Unavailable(FLOWER_UNAVAILABLE) from None
     if answer.status_code == _UNAUTHORIZED:
         raise Unavailable(FLOWER_UNAVAILABLE)
+    if request.method == "POST" and answer.is_success:
+        await run_in_threadpool(_write_down, path)
     headers = {name: value for name in _PASSED_BACK if (value := answer.headers.get(name))}
     if (to := answer.headers.get("location", "")).startswith(PATH):
         headers["location"] = to
     headers["Content-Security-Policy"] = _POLICY
     return Response(answer.content, answer.status_code, headers)
+
+
+def _write_down(path: str) -> None:
+    with transaction() as session:
+        audit.record(session, Action.FLOWER_USED, None, path=path[:_MAX_PATH])
 
 
 def _asked(scope: Scope) -> str:

@@ -587,6 +587,9 @@ def test_flower_opens_for_operators_without_its_password(browse, ali, other, flo
             assert status(client, "/flower/api/task/revoke/1", "POST", **whence) == 422
         ours = {"Sec-Fetch-Site": "same-origin"}
         assert status(client, "/flower/api/worker/pool/grow/nobody?n=1", "POST", **ours) == 404
+        assert status(client, "/flower/api/task/revoke/1", "POST", **ours) == 200
+    done = "SELECT details->>'path', actor_id FROM audit_events WHERE action = 'flower_used'"
+    assert sql.execute(done).fetchall() == [("api/task/revoke/1", ali.id)]
     visitor.open("/operators")
     visitor.page.get_by_role("link", name="Flower").click()
     visitor.says("Workers")
