@@ -64,6 +64,7 @@ def enroll(
     device.enrolled_by = principal.token_id
     device.token_hash = digest(token)
     device.push_token = push_token
+    device.default_sim_slot = sims.first_choice(device.sim_cards, sim_cards, device.default_sim_slot)
     device.sim_cards = sims.merged(device.sim_cards, sim_cards)
     session.flush()
     session.execute(
@@ -100,6 +101,7 @@ def _new_phone(session: Session, user: User, name: str) -> Device:
         send_delay_seconds=user.default_send_delay_seconds,
         hook_secret=random_text(_SECRET_LENGTH),
         signing_key=random_text(_SIGNING_KEY_LENGTH),
+        default_sim_slot=0,
         sim_cards=[],
     )
     session.add(device)
@@ -119,6 +121,7 @@ def device_by_token(session: Session, token: str) -> Device:
 def renew(session: Session, device: Device, sim_cards: list[sims.Card] | None, push_token: str | None) -> None:
     """What the app tells at each start."""
     values: dict[str, Any] = {"push_token": push_token}
-    if sim_cards is not None:
+    if sim_cards:  # none are told of while the app may not ask Android for them
         values["sim_cards"] = sims.merged(device.sim_cards, sim_cards)
+        values["default_sim_slot"] = sims.first_choice(device.sim_cards, sim_cards, device.default_sim_slot)
     session.execute(update(Device).where(Device.id == device.id).values(values))

@@ -191,7 +191,7 @@ def _json(failing: dict[int, float]) -> str | None:
 def _until(phone: Row[Any], failing: dict[int, float]) -> float | None:
     """Until when the phone rests: where the card it sends by fails, or all of those that it alternates between."""
     cards = sims.slots(phone.sim_cards) if phone.sim_selection == "alternate" else []
-    used = cards if len(cards) > 1 else [phone.default_sim_slot]
+    used = cards or [phone.default_sim_slot]
     return min(failing[slot] for slot in used) if all(slot in failing for slot in used) else None
 
 

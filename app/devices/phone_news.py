@@ -36,9 +36,11 @@ def record(session: Session, device: RowMapping, news: News) -> None:
     if news.battery is not None and news.battery != device["battery"]:
         session.execute(update(Device).where(Device.id == device["id"]).values(battery=news.battery))
     if cards := news.sim_cards:
+        slot = sims.first_choice(device["sim_cards"], cards, device["default_sim_slot"])
         if cards != device["sim_cards"]:
-            session.execute(update(Device).where(Device.id == device["id"]).values(sim_cards=cards))
-        learn_numbers(session, [(device, sims.number_of(cards, device["default_sim_slot"]))])
+            values = {"sim_cards": cards, "default_sim_slot": slot}
+            session.execute(update(Device).where(Device.id == device["id"]).values(values))
+        learn_numbers(session, [(device, sims.number_of(cards, slot))])
 
 
 _NUMBER = text("UPDATE devices SET phone_number = :number WHERE id = :id AND phone_number IS NULL")

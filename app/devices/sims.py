@@ -57,6 +57,14 @@ def slots(cards: Sequence[Card]) -> list[int]:
     return [card["slot_index"] for card in cards if card["slot_index"] < MAX_SLOTS]
 
 
+def first_choice(known: Sequence[Card], told: Sequence[Card], slot: int) -> int:
+    """The slot to send by: `slot`, but where a phone tells of its cards for the first time and none is there, the first
+    that has one.
+    """
+    usable = slots(told)
+    return slot if known or not usable or slot in usable else usable[0]
+
+
 def number_of(cards: Sequence[Card], slot: int) -> str | None:
     """The number of the card in a slot, else of the first card whose number is known; masked ones are not known."""
     ordered = sorted(cards, key=lambda card: bool(card["slot_index"] != slot))

@@ -128,7 +128,7 @@ def _slots(state: PhoneRow, wanted: int | None, now: datetime) -> list[int]:
     if wanted is not None:
         return [wanted]
     cards = sims.slots(state["sim_cards"] or ())
-    if len(cards) < 2:  # noqa: PLR2004 - nothing to alternate between
+    if not cards:
         return [state["default_sim_slot"]]
     rests = state["sim_rests"] or {}
     cards = [slot for slot in cards if rests.get(str(slot), 0) <= now.timestamp()] or cards

@@ -92,6 +92,30 @@ def test_a_new_phone_begins_with_the_delay_that_the_account_set(client, enroll, 
     assert delays == [60, 0], "only phones that are enrolled from then on"
 
 
+IN_SECOND_SLOT = [SIMS[0] | {"slotIndex": 1, "simNumber": 2}]
+
+
+@pytest.mark.parametrize("told", ["enrolling", "later", "by a hook"])
+def test_a_phone_with_a_card_in_its_second_slot_only_sends_by_it(client, enroll, send, told):
+    phone = enroll(sims=IN_SECOND_SLOT if told == "enrolling" else [])
+    phone.sync()
+    if told == "later":
+        assert phone.announce(simCards=IN_SECOND_SLOT) == 204
+    if told == "by a hook":
+        assert phone.hook("app:started", {"simCards": IN_SECOND_SLOT}) == 200
+    send(device_id=phone.device_id)
+    assert [message["simNumber"] for message in phone.pull()] == [2]
+
+
+def test_a_slot_that_its_owner_chose_stays_while_its_card_is_away(client, enroll, device_number):
+    phone = enroll(sims=[SIMS[0], SIMS[0] | {"slotIndex": 1, "iccid": "****9999"}])
+    chosen = f"/api/devices/{device_number(phone)}"
+    client.patch(chosen, json={"default_sim_slot": 1})
+    for cards in (SIMS, [], SIMS):
+        assert phone.announce(simCards=cards) == 204
+    assert client.get(chosen).json()["data"]["default_sim_slot"] == 1
+
+
 @pytest.mark.parametrize("header", ["", "Bearer", "Bearer 1|wrong", "Basic YTpi", "Code 123456"])
 def test_wrong_private_tokens_are_refused(api, header):
     answer = api.post("/api/mobile/v1/device", headers={"Authorization": header}, json={"name": "x"})

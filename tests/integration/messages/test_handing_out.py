@@ -365,11 +365,13 @@ def test_taking_turns_goes_on_with_the_sim_that_has_room(enroll, send, settings_
     assert [message["simNumber"] for message in phone.pull()] == [1, 2, 2, 2]
 
 
-def test_a_phone_with_one_sim_does_not_alternate(phone, send, settings_of):
-    settings_of(phone, sim_selection="alternate")
+@pytest.mark.parametrize("slot", [0, 1])
+def test_a_phone_with_one_sim_does_not_alternate(enroll, send, settings_of, slot):
+    phone = enroll(sims=TWO_SIMS[slot : slot + 1])
+    settings_of(phone, sim_selection="alternate", default_sim_slot=0)
     for number in range(2):
-        send(str(number))
-    assert [message["simNumber"] for message in phone.pull()] == [1, 1]
+        send(str(number), device_id=phone.device_id)
+    assert [message["simNumber"] for message in phone.pull()] == [slot + 1] * 2
 
 
 def test_a_deactivated_phone_gets_nothing_and_is_not_turned_away(phone, send, settings_of):
