@@ -215,10 +215,12 @@ _CLAIM = text(f"""
         LEFT JOIN (SELECT user_id, {VALID_SECRETS} AS secrets FROM webhook_secrets) s ON s.user_id = q.user_id
 """)  # noqa: S608 - names of columns
 
+# The new receiver has the whole schedule before it.
 _MOVE = text(f"""
     WITH moved AS (
         UPDATE webhook_queue q
-        SET url = u.url, origin = u.origin, lease_id = NULL, lease_until = NULL, next_attempt_at = clock_timestamp()
+        SET url = u.url, origin = u.origin, attempt = 0, lease_id = NULL, lease_until = NULL,
+            next_attempt_at = clock_timestamp()
         FROM {unnest(WebhookQueueEntry.delivery_id, WebhookQueueEntry.url, WebhookQueueEntry.origin)}
         WHERE {by_key(WebhookQueueEntry.delivery_id)} RETURNING u.delivery_id, u.url
     )

@@ -4,7 +4,7 @@ import random
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import structlog
 from sqlalchemy import Boolean, Float, text
@@ -71,7 +71,12 @@ _LOCK_URLS = text(f"""
     SELECT FROM (SELECT DISTINCT user_id, hook FROM mine) m JOIN webhook_urls w USING (user_id, hook)
     ORDER BY w.user_id, w.hook FOR NO KEY UPDATE OF w
 """)  # noqa: S608 - names of columns
-# A call to a URL that was changed while it was under way says nothing about the new one: that is tried at once.
+# A call to a URL that was changed while it was under way says nothing about the new one: that is tried at once, also
+# where it would have been the last.
+_CHANGED = text(f"""
+    SELECT q.delivery_id FROM webhook_queue q JOIN {unnest(*_LEASE)} ON {_IS_MINE}
+        JOIN webhook_urls w ON w.user_id = q.user_id AND w.hook = q.hook AND w.url <> q.url
+""")  # noqa: S608 - names of columns
 _RETRY = text(f"""
     WITH mine AS (
         SELECT q.delivery_id, CASE WHEN w.url <> q.url THEN 0 ELSE u.wait END AS wait
@@ -242,34 +247,44 @@ def _own_url(call: Call) -> str:
 
 def _end_or_retry(session: Session, results: Iterable[Result]) -> list[float]:
     ended: list[tuple[Result, str | None]] = []
+    last: list[tuple[Result, str | None]] = []
     waiting: list[tuple[Result, float]] = []
     for result in results:
         wait = wait_before(result.call.attempt, result.retry_after)
         if result.accepted:
             ended.append((result, None))
-        elif result.status_code == HTTP_GONE:
-            ended.append((result, GONE_REASON))
-        elif wait is None:
-            ended.append((result, GAVE_UP))
-        else:
+        elif result.status_code != HTTP_GONE and wait is not None:
             waiting.append((result, wait))
+        else:
+            reason = GONE_REASON if result.status_code == HTTP_GONE else GAVE_UP
+            (ended if result.call.hook == "callback" else last).append((result, reason))
+    _finish(session, ended)
+    if waiting or last:
+        session.execute(_LOCK_URLS, _leases([result for result, _ in (*waiting, *last)]))
+    if last:
+        changed = set(session.scalars(_CHANGED, _leases([result for result, _ in last])))
+        waiting += [(result, 0.0) for result, _ in last if result.call.delivery_id in changed]
+        _finish(session, [each for each in last if each[0].call.delivery_id not in changed])
+    if waiting:
+        session.execute(_RETRY, {**_leases([result for result, _ in waiting]), "wait": [wait for _, wait in waiting]})
+    return [wait for _, wait in waiting]
+
+
+def _leases(results: Sequence[Result]) -> dict[str, list[Any]]:
+    return {
+        "delivery_id": [result.call.delivery_id for result in results],
+        "lease_id": [result.call.lease_id for result in results],
+    }
+
+
+def _finish(session: Session, ended: Sequence[tuple[Result, str | None]]) -> None:
     if ended:
         finished = {
-            "delivery_id": [result.call.delivery_id for result, _ in ended],
-            "lease_id": [result.call.lease_id for result, _ in ended],
+            **_leases([result for result, _ in ended]),
             "state": ["failed" if error else "delivered" for _, error in ended],
             "error": [error for _, error in ended],
         }
         session.execute(_FINISH, finished)
-    if waiting:
-        again = {
-            "delivery_id": [result.call.delivery_id for result, _ in waiting],
-            "lease_id": [result.call.lease_id for result, _ in waiting],
-            "wait": [wait for _, wait in waiting],
-        }
-        session.execute(_LOCK_URLS, again)
-        session.execute(_RETRY, again)
-    return [wait for _, wait in waiting]
 
 
 def _update_urls(session: Session, results: Iterable[Result]) -> None:

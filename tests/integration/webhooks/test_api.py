@@ -16,6 +16,7 @@ from standardwebhooks import Webhook
 
 from app.messages.views import message_object
 from app.webhooks.history import MAX_REPLAYS, MAX_REPLAYS_OF_MANY
+from app.webhooks.records import SCHEDULE
 from app.webhooks.trial import MAX_TESTS
 from tests.integration.webhooks.conftest import callback, execute, hasten, rows, set_url, states, status, value, write
 from tests.support.waiting import until
@@ -285,6 +286,39 @@ def test_a_call_under_way_to_the_old_url_is_tried_at_the_new_one_at_once(mine, a
         answers.set()
         answered = time.monotonic()
         assert receiver.wait_for(1)[0].at - answered < 2
+
+
+@pytest.mark.parametrize("code", [500, 410])
+def test_the_last_call_to_an_old_url_ends_nothing(mine, ali, receiver, start_deliverer, code) -> None:
+    answers = threading.Event()
+
+    async def late(request, writer) -> None:
+        await asyncio.get_running_loop().run_in_executor(None, answers.wait)
+        await answer(code)(request, writer)
+
+    with Receiver(behaviour=late) as wrong:
+        mine.put("/api/webhooks", json={"webhook_url_status": wrong.url()})
+        write(status(ali.id, 1))
+        execute("UPDATE webhook_queue SET attempt = :last", last=len(SCHEDULE))
+        start_deliverer()
+        wrong.wait_for(1)
+        mine.put("/api/webhooks", json={"webhook_url_status": receiver.url("/right")})
+        answers.set()
+        receiver.wait_for(1)
+        until(lambda: states() == {"delivered": 1})
+    assert mine.get("/api/webhooks").json()["data"]["disabled_at"] is None
+
+
+def test_a_corrected_url_has_the_whole_schedule_before_it(mine, ali, receiver, start_deliverer) -> None:
+    receiver.behaviour = answer(500)
+    mine.put("/api/webhooks", json={"webhook_url_status": receiver.url("/wrong")})
+    write(status(ali.id, 1))
+    execute("UPDATE webhook_queue SET attempt = :last", last=len(SCHEDULE))
+    mine.put("/api/webhooks", json={"webhook_url_status": receiver.url("/right")})
+    start_deliverer()
+    receiver.wait_for(1)
+    until(lambda: value("SELECT count(*) FROM webhook_attempts"))
+    assert (states(), value("SELECT attempt FROM webhook_queue")) == ({"pending": 1}, 1)
 
 
 def test_a_test_webhook_shows_what_came_back(mine, ali, receiver) -> None:
