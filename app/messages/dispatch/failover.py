@@ -11,7 +11,7 @@ from typing import cast
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from app.devices.failures import may_be_tried_elsewhere
+from app.devices.failures import EXPIRED, may_be_tried_elsewhere, reason_of
 from app.devices.health import FAILING
 from app.devices.presence import ONLINE
 from app.messages import steps
@@ -49,8 +49,13 @@ def may_go_on(row: MessageRow, queued: QueuedRow | None, error: str | None, now:
         and not row["device_named"]
         and row["deleted_at"] is None
         and (row["valid_until"] is None or row["valid_until"] > now)
-        and may_be_tried_elsewhere(error, row["segments"])
+        and (may_be_tried_elsewhere(error, row["segments"]) or _is_expired_by_a_wrong_clock(queued, error, now))
     )
+
+
+def _is_expired_by_a_wrong_clock(queued: QueuedRow, error: str | None, now: datetime) -> bool:
+    """The phone did not even begin, and only its own clock says that it is too late."""
+    return reason_of(error) is EXPIRED and queued["valid_until"] is not None and queued["valid_until"] > now
 
 
 def choose(session: Session, failed: Sequence[MessageRow]) -> dict[int, int]:

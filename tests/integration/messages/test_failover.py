@@ -150,6 +150,27 @@ def test_a_long_message_goes_on_where_no_part_of_it_can_have_left(client, phones
     assert show(client, message)["status"] == "pending"
 
 
+@pytest.mark.parametrize("validity", [None, 3600])
+def test_what_has_expired_by_the_phones_clock_alone_goes_on(client, phones, queue, hooked, validity):
+    message = queue(**({"validity_period": validity} if validity else {}))
+    first, pulled = taken(phones)
+    first.report(pulled["id"], "Failed", error="TTL expired")
+    second, again = taken(phones)
+    second.send(again["id"])
+    assert show(client, message)["status"] == "delivered"
+    assert hooked() == [("status", "sent"), ("status", "delivered")]
+
+
+def test_what_has_expired_at_the_phone_does_not(client, phones, queue, later):
+    message = queue()
+    first, pulled = taken(phones)
+    later(24 * 3600 + 1)
+    for phone in phones:
+        phone.pull()
+    first.report(pulled["id"], "Failed", error="TTL expired")
+    assert show(client, message)["status"] == "failed"
+
+
 @pytest.mark.parametrize("why", ["named", "switched off", "no other", "others offline", "asked back", "expired"])
 def test_it_stays_failed(client, phones, queue, sql, later, why):
     named = {"device_id": phones[0].device_id} if why == "named" else {}
