@@ -251,13 +251,13 @@ def _store(session: Session, told: list[tuple[RowMapping, Inbound]]) -> None:
     if not told:
         return
     now: datetime = session.execute(text("SELECT clock_timestamp()")).scalar_one()
-    new = _unseen(
+    unseen = _unseen(
         session,
         [_Received(device, inbound, inbound.received_at or now, inbound.message_id) for device, inbound in told],
     )
+    new, begun = _match_notices(session, unseen)
     if not new:
         return
-    begun = _complete_notices(session, new)
     kept = [message for message in new if message.device["keep_inbound"]]
     _make_room(session, kept)
     rows = {message.message_id: _row(message, now) for message in new}
@@ -302,34 +302,57 @@ def _count(session: Session, new: list[_Received], now: datetime) -> None:
 
 
 # A notice is remembered beside the events themselves, and as long, by the sender; of several the nearest in time is
-# the one whose MMS this is.
-_NOTICE = "notice:"
-_TAKE_NOTICE = text("""
+# the one whose MMS this is. An MMS that came without its notice is remembered likewise: the app repeats each post by
+# itself, so the notice may be the later of the two. Of the two times one may be the network's.
+_NOTICE, _DOWNLOAD = "notice", "download"
+_NOTICED_WITHIN = timedelta(minutes=10)
+_TAKE = text("""
     DELETE FROM inbound_seen WHERE (device_id, event_id) = (
-        SELECT device_id, event_id FROM inbound_seen WHERE device_id = :device AND fingerprint = :sender
+        SELECT device_id, event_id FROM inbound_seen
+        WHERE device_id = :device AND fingerprint = :sender
+          AND COALESCE(received_at >= CAST(:at AS timestamptz) - CAST(:within AS interval), true)
         ORDER BY abs(EXTRACT(epoch FROM received_at - :at)) LIMIT 1)
     RETURNING event_id
 """)
-_KEEP_NOTICE = text(
+_KEEP = text(
     "INSERT INTO inbound_seen (device_id, event_id, fingerprint, received_at) VALUES (:device, :event, :sender, :at)"
 )
 
 
-def _complete_notices(session: Session, new: list[_Received]) -> list[_Received]:
-    """Give each downloaded MMS the id of the message that its notice became; the others are what has come anew."""
-    begun, notices = [], []
+def _match_notices(session: Session, new: list[_Received]) -> tuple[list[_Received], list[_Received]]:
+    """What there is to tell, and what of it has come anew.
+
+    A downloaded MMS has the id of the message that its notice became; a notice of what was downloaded tells nothing.
+    """
+    told: list[_Received] = []
+    begun: list[_Received] = []
+    unmatched = []
     for message in new:
-        sender = hashlib.sha256(json.dumps(["notice", message.inbound.sender]).encode()).digest()
-        values = {"device": message.device["id"], "sender": sender, "at": message.at}
-        if message.inbound.event == "mms:downloaded" and (found := session.scalar(_TAKE_NOTICE, values)):
-            message.message_id = UUID(found.removeprefix(_NOTICE))
-            continue
+        if message.inbound.event == "mms:downloaded":
+            if found := session.scalar(_TAKE, _part(message, _NOTICE) | {"within": None}):
+                message.message_id = UUID(found.removeprefix(f"{_NOTICE}:"))
+                told.append(message)
+                continue
+            unmatched.append(_part(message, _DOWNLOAD))
+        elif message.inbound.event == "mms:received":
+            if session.scalar(_TAKE, _part(message, _DOWNLOAD) | {"within": _NOTICED_WITHIN}):
+                continue
+            unmatched.append(_part(message, _NOTICE))
+        told.append(message)
         begun.append(message)
-        if message.inbound.event == "mms:received":
-            notices.append(values | {"event": f"{_NOTICE}{message.message_id}"})
-    if notices:
-        session.execute(_KEEP_NOTICE, notices)
-    return begun
+    if unmatched:
+        session.execute(_KEEP, unmatched)
+    return told, begun
+
+
+def _part(message: _Received, name: str) -> dict[str, Any]:
+    """A notice or a download of an MMS, as it is remembered."""
+    return {
+        "device": message.device["id"],
+        "event": f"{name}:{message.message_id}",
+        "sender": hashlib.sha256(json.dumps([name, message.inbound.sender]).encode()).digest(),
+        "at": message.at,
+    }
 
 
 def _unseen(session: Session, received: list[_Received]) -> list[_Received]:

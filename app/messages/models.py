@@ -317,8 +317,8 @@ class MessageAttachments(Base):
 class InboundSeen(Base):
     """An inbound event a phone has posted, so that its repetition changes nothing; kept for some days only.
 
-    The notice of an MMS has a second row until the MMS is downloaded: `event_id` names the message that the notice
-    became, and `fingerprint` is its sender's.
+    The notice of an MMS has a second row until the MMS is downloaded, or the MMS one until its notice comes: `event_id`
+    names the message that it became, and `fingerprint` is its sender's.
     """
 
     __tablename__ = "inbound_seen"

@@ -257,6 +257,35 @@ def test_an_mms_that_is_never_downloaded_stays_beside_those_that_are(client, pho
     assert client.get("/api/account").json()["data"]["stats"]["total_received"] == 4
 
 
+def test_a_notice_that_comes_after_its_mms_tells_nothing(client, phone, sql, ali):
+    """The gateway was away for a second, and the app posts the notice again when the MMS is there already."""
+    sql.execute(
+        "INSERT INTO webhook_urls (user_id, hook, url, origin)"
+        " VALUES (%s, 'incoming', 'http://example.org/in', 'http://example.org:80')",
+        (ali.id,),
+    )
+    assert [download_of(phone, "Look", ago=60), notice_of(phone, "Photo", ago=63)] == [200, 200]
+    assert [message["message"] for message in inbox(client)] == ["Look"]
+    assert client.get("/api/account").json()["data"]["stats"]["total_received"] == 1
+    told = [row[0]["data"] for row in sql.execute("SELECT body::json FROM webhook_deliveries ORDER BY id")]
+    assert [event["message"] for event in told] == ["Look"]
+    assert notice_of(phone, "next", ago=50) == 200, "each MMS has one"
+    assert download_of(phone, "the next") == 200
+    assert [message["message"] for message in inbox(client)] == ["the next", "Look"]
+
+
+def test_an_mms_of_a_phone_whose_clock_is_far_off_is_taken(client, phone):
+    whole = {"body": "Look", "sender": "+15550001111", "receivedAt": "0001-01-01T00:00:00.000Z"}
+    assert phone.hook("mms:downloaded", whole) == 200
+    assert phone.hook("mms:received", whole) == 200
+    assert len(inbox(client)) == 1
+
+
+def test_a_notice_long_after_an_mms_is_that_of_another(client, phone):
+    assert [download_of(phone, "without", ago=3600), notice_of(phone, "another")] == [200, 200]
+    assert {message["message"] for message in inbox(client)} == {"without", "another"}
+
+
 def test_an_mms_that_is_not_to_be_kept_is_counted_once_too(client, phone, sql, ali):
     client.put("/api/settings", json={"keep_inbound": False})
     sql.execute(
