@@ -11,7 +11,7 @@ from app.core.database import transaction
 from app.core.envelope import timestamp
 from app.core.mail import MailNotSentError, send
 from app.devices import ownership
-from app.devices.presence import LAST_SEEN, ONLINE, WATCHED
+from app.devices.presence import LAST_SEEN, ONLINE, WATCHED, missing_for
 from app.devices.schemas import DeviceOut
 from app.webhooks import outbox
 
@@ -38,7 +38,7 @@ _CHANGED = text(f"""
         JOIN devices d ON d.id = s.device_id JOIN users u ON u.id = d.user_id
         WHERE d.user_id = :user AND ((s.offline_alert_at IS NULL AND d.is_active AND d.removed_at IS NULL
                AND NOT {ONLINE} AND u.offline_alert_minutes IS NOT NULL AND {WATCHED}
-               AND {LAST_SEEN} < clock_timestamp() - make_interval(mins => u.offline_alert_minutes))
+               AND {missing_for("u.offline_alert_minutes")})
            OR (s.offline_alert_at IS NOT NULL
                AND ({ONLINE} OR NOT d.is_active OR d.removed_at IS NOT NULL OR u.offline_alert_minutes IS NULL)))
         ORDER BY s.device_id LIMIT :most FOR NO KEY UPDATE OF s SKIP LOCKED

@@ -38,10 +38,15 @@ ONLINE = (
     f" ELSE COALESCE(GREATEST(s.seen_at, s.pulled_at) > {_NOW} - interval '2 minutes', false) END"
     f" AND NOT {SUSPECT})"
 )
-SILENT = (
-    f"COALESCE({LAST_SEEN} < {_NOW} - CASE WHEN NOT {_USES_STREAMS} AND s.pulled_at IS NOT NULL"
-    " THEN interval '20 minutes' ELSE interval '3 minutes' END, false)"
-)
+_QUIET_WHEN_PULLING = f"CASE WHEN NOT {_USES_STREAMS} AND s.pulled_at IS NOT NULL THEN interval '20 minutes' END"
+SILENT = f"COALESCE({LAST_SEEN} < {_NOW} - COALESCE({_QUIET_WHEN_PULLING}, interval '3 minutes'), false)"
+
+
+def missing_for(minutes: str) -> str:
+    """In SQL, whether a phone was not heard of for so many minutes, and for longer than those that only pull pause."""
+    return f"{LAST_SEEN} < {_NOW} - GREATEST(make_interval(mins => {minutes}), {_QUIET_WHEN_PULLING})"
+
+
 # Whether phones had a gateway to speak to. While it is away, and for as long as they need to come back, none of them is
 # called away for having been quiet.
 WATCHED = (

@@ -45,6 +45,16 @@ def test_the_owner_is_told_once_that_a_phone_is_offline_and_once_that_it_is_back
     assert bodies[0]["data"]["device_id"] == phone.device_id
 
 
+def test_a_phone_that_asks_every_quarter_of_an_hour_is_not_missed_in_between(client, phone, later, tick, mailbox):
+    assert client.put("/api/settings", json={"offline_alert_minutes": 5}).status_code == 200
+    for _ in range(3):
+        phone.pull()
+        later(15 * 60)
+        assert tick() == 0
+    later(5 * 60 + 1)
+    assert tick() == 1
+
+
 def test_no_event_unless_the_owner_asked_for_it(client, phone, later, tick, mailbox, sql, ali):
     client.put("/api/settings", json={"offline_alert_minutes": 10})
     sql.execute(
@@ -84,9 +94,9 @@ def test_a_phone_that_answers_no_wake_is_missed_though_its_stream_stands(client,
 
 
 @pytest.mark.parametrize("why", ["no time set", "switched off", "removed"])
-def test_nobody_is_told_of_what_is_not_missed(client, phone, later, tick, settings_of, why):
+def test_nobody_is_told_of_what_is_not_missed(client, phone, later, tick, settings_of, mailbox, why):
     if why != "no time set":
-        client.put("/api/settings", json={"offline_alert_minutes": 1})
+        assert client.put("/api/settings", json={"offline_alert_minutes": 1}).status_code == 200
     if why == "switched off":
         settings_of(phone, is_active=False)
     if why == "removed":
