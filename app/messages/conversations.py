@@ -65,7 +65,7 @@ _WITH = text(f"""
     SELECT {columns_of(Message, "m")} FROM (
         SELECT id, created_at FROM (
             (SELECT id, created_at FROM messages
-             WHERE user_id = :user AND direction = 'outbound' AND recipient_number = :number AND deleted_at IS NULL
+             WHERE user_id = :user AND direction = 'outbound' AND recipient_number = :answered AND deleted_at IS NULL
              ORDER BY created_at DESC, id DESC LIMIT :most)
             UNION ALL
             (SELECT id, created_at FROM messages
@@ -76,9 +76,9 @@ _WITH = text(f"""
 """)  # noqa: S608 - names of columns
 
 
-def of_number(session: Session, user: Principal, number: str) -> Sequence[RowMapping]:
-    """The last messages to and from a number, the oldest of them first."""
-    values = {"user": user.user_id, "number": number, "most": MAX_MESSAGES}
+def of_number(session: Session, user: Principal, number: str, answered: str) -> Sequence[RowMapping]:
+    """The last messages from a number, as phones spell it, and to the one that answers go to; the oldest first."""
+    values = {"user": user.user_id, "number": number, "answered": answered, "most": MAX_MESSAGES}
     return session.execute(_WITH, values).mappings().all()
 
 

@@ -80,14 +80,16 @@ def _conversation(visit: Visit, number: str, error: AppError | None = None) -> R
 
 
 def _talk(session: Session, visit: Visit, number: str) -> dict[str, Any]:
-    messages = talks.of_number(session, visit.me, number)
+    answered = normalize_number(number, visit.me.default_region)
+    known = answered or number
+    messages = talks.of_number(session, visit.me, number, known)
     talks.note_read(session, visit.me.user_id, number, messages)
     return {
         "number": number,
-        "name": book.names_of(session, visit.me.user_id, [number]).get(number),
+        "name": book.names_of(session, visit.me.user_id, [known]).get(known),
         "messages": messages,
-        "opted_out": optouts.of_number(session, visit.me.user_id, number),
-        "can_answer": normalize_number(number, visit.me.default_region) is not None,
+        "opted_out": optouts.of_number(session, visit.me.user_id, known),
+        "can_answer": answered is not None,
     }
 
 

@@ -297,6 +297,22 @@ def test_one_who_opted_out_is_answered_what_they_asked_for(page, ali, client, sq
     assert sql.execute("SELECT message FROM messages WHERE direction = 'outbound'").fetchall() == [(form["message"],)]
 
 
+def test_one_whose_number_came_without_its_country_is_answered_in_the_same_conversation(page, ali, client, sql) -> None:
+    client.put("/api/settings", json={"default_region": "UZ"})
+    phone = add_phone(sql, ali, default=True)
+    add_message(sql, ali, direction="inbound", sender_number="901112233", device_id=phone, message="Is it open?")
+    path, form = "/conversations/901112233", {"message": "We are open"}
+    assert page.post(path, form | {"key": "first"}).headers["location"] == path
+    talk = page.get(path).text
+    assert "Is it open?" in talk
+    assert "We are open" in talk
+    client.post("/api/contacts", json={"phone_number": "+998901112233", "name": "Laylo"})
+    client.post("/api/opt-outs", json={"phone_number": "+998901112233"})
+    talk = page.get(path).text
+    assert "Laylo" in talk
+    assert "ignore_opt_out" in talk
+
+
 def test_columns_of_opt_outs_are_named_by_who_imports_them(page, client) -> None:
     rows = b"old,new,why\n+998901112233,+998901112244,asked\n"
 
