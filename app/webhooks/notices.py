@@ -14,13 +14,14 @@ LEASE = timedelta(minutes=5)
 
 log = structlog.get_logger(__name__)
 
-# Two of these at once send one mail, and one that dies before its mail is sent leaves it to the next.
+# Two of these at once send one mail, and one that dies before its mail is sent leaves it to the next. Those that could
+# not be sent are tried again after all others, so that addresses that no server takes keep nobody's mail.
 _TAKE = text("""
     UPDATE webhook_urls w SET telling_until = clock_timestamp() + :lease
     FROM (SELECT user_id, hook FROM webhook_urls
           WHERE disabled_at IS NOT NULL AND owner_told_at IS NULL
             AND COALESCE(telling_until < clock_timestamp(), true)
-          ORDER BY disabled_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED) due, users u
+          ORDER BY telling_until NULLS FIRST, disabled_at LIMIT :most FOR NO KEY UPDATE SKIP LOCKED) due, users u
     WHERE w.user_id = due.user_id AND w.hook = due.hook AND u.id = w.user_id
     RETURNING w.user_id, w.hook, w.url, w.disabled_at, w.disabled_reason, u.email
 """)

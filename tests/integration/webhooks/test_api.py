@@ -14,11 +14,23 @@ from uuid import uuid4
 import pytest
 from standardwebhooks import Webhook
 
+from app.core.settings import get_settings
 from app.messages.views import message_object
 from app.webhooks.history import MAX_REPLAYS, MAX_REPLAYS_OF_MANY
 from app.webhooks.records import SCHEDULE
 from app.webhooks.trial import MAX_TESTS
-from tests.integration.webhooks.conftest import callback, execute, hasten, rows, set_url, states, status, value, write
+from tests.integration.webhooks.conftest import (
+    callback,
+    execute,
+    hasten,
+    make_user,
+    rows,
+    set_url,
+    states,
+    status,
+    value,
+    write,
+)
 from tests.support.waiting import until
 from tests.support.webhooks_receiver import Receiver, answer, in_turn
 
@@ -380,7 +392,6 @@ def test_the_length_of_a_url_is_limited_alike_everywhere(mine, ali, length) -> N
 def test_the_owner_of_a_url_that_was_switched_off_gets_one_mail(ali, monkeypatch) -> None:
     import socketserver
 
-    from app.core.settings import get_settings
     from app.webhooks import notices
 
     mails: list[str] = []
@@ -437,3 +448,18 @@ def test_a_mail_is_not_lost_with_the_process_that_was_sending_it(ali) -> None:
     execute("UPDATE webhook_urls SET telling_until = clock_timestamp()")
     assert notices.notify_owners() == 1
     assert notices.notify_owners() == 0
+
+
+def test_mails_that_nobody_takes_keep_no_others(configured, mailbox) -> None:
+    from app.webhooks import notices
+
+    for number in range(notices.BATCH_SIZE + 1):
+        set_url(make_user(f"owner{number}@example.com"), "https://example.com/hook")
+    execute("UPDATE webhook_urls SET disabled_at = clock_timestamp(), disabled_reason = 'Nothing was accepted.'")
+    address = get_settings().smtp_url.get_secret_value()
+    configured(SMTP_URL="smtp://127.0.0.1:9")
+    assert notices.notify_owners() == 0
+    execute("UPDATE webhook_urls SET telling_until = clock_timestamp() WHERE telling_until IS NOT NULL")
+    configured(SMTP_URL=address)
+    notices.notify_owners()
+    assert f"owner{notices.BATCH_SIZE}@example.com" in {mail["To"] for mail in mailbox.mails}
