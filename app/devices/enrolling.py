@@ -46,8 +46,8 @@ def enroll(
     """Make a device of the phone and return it with its token, which is shown this once.
 
     A phone of the same name and with the same SIM cards as a silent one of the user's is that one again: it keeps its
-    row and gets a new token, and the old token ends. Its hooks keep their address, because the app may still hold
-    incoming messages for it.
+    row and gets a new token, and the old token ends with its streams. Its hooks keep their address, because the app may
+    still hold incoming messages for it.
 
     Where the account wants to be asked, a phone waits for its owner, unless it comes back with the private token that
     enrolled it before. Raises `Unauthenticated` for a private token of a phone that was removed, `Refused` where the
@@ -82,7 +82,10 @@ def _same_phone(session: Session, user_id: int, name: str, cards: list[sims.Card
     told = sims.masked(cards)
     found = session.execute(_SAME, {"user": user_id, "name": name})
     same = next((row.id for row in found if sims.masked(row.sim_cards) == told), None)
-    return None if same is None else session.get_one(Device, same, populate_existing=True)
+    if same is None:
+        return None
+    outbound.signal(session, same, "end")
+    return session.get_one(Device, same, populate_existing=True)
 
 
 _COUNT = text("SELECT count(*) FROM devices WHERE user_id = :user AND removed_at IS NULL")

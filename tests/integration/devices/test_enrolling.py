@@ -147,6 +147,24 @@ def test_the_same_phone_is_known_again_once_it_was_silent(client, enroll, sql):
     assert len(client.get("/api/devices").json()["data"]) == 1
 
 
+def test_a_stream_that_stands_ends_with_its_token(enroll, sql):
+    """Else a phone that hangs would be woken, and called online or not, in place of the one that was set up anew."""
+    phone = enroll()
+    with phone.stream() as stream:
+        stream.until("SettingsUpdated")
+        sql.execute(
+            "UPDATE device_state SET seen_at = clock_timestamp() - interval '1 hour', pulled_at = NULL,"
+            " woken_at = clock_timestamp() - interval '4 minutes'"
+        )
+        again = enroll()
+        assert again.device_id == phone.device_id
+        while stream.next() is not None:
+            pass
+    with again.stream() as stream:
+        stream.until("SettingsUpdated")
+        assert stream.rest() == []
+
+
 @pytest.mark.parametrize("difference", ["name", "sims", "no sims", "not silent", "removed", "other user"])
 def test_else_it_is_a_new_phone(client, enroll, sql, other, difference):
     phone = enroll(sims=[] if difference == "no sims" else SIMS)
