@@ -266,8 +266,9 @@ def _wake_again(session: Session, device_id: int, phone: Phone) -> None:
 
 
 _NEVER_REPEAT = text(f"""
-    UPDATE message_queue SET stage = {Stage.ACCEPTED} WHERE message_id = ANY(ARRAY(
-        SELECT message_id FROM message_queue WHERE user_id = :user AND device_id = :device AND stage = {Stage.RELEASED}
+    UPDATE message_queue SET stage = {Stage.ACCEPTED}, accepted_at = NULL WHERE message_id = ANY(ARRAY(
+        SELECT message_id FROM message_queue
+        WHERE user_id = :user AND device_id = :device AND stage IN ({Stage.RELEASED}, {Stage.ACCEPTED})
         ORDER BY message_id FOR NO KEY UPDATE))
 """)  # noqa: S608 - constants
 
@@ -275,7 +276,7 @@ _NEVER_REPEAT = text(f"""
 def never_repeat(session: Session, user_id: int, device_id: int) -> None:
     """For a phone that enrolls again: do not offer it once more what it was given before.
 
-    An app that was set up anew does not know which of it has left. What the phone still knows it reports by itself; of
-    the rest nobody can know, and it ends as uncertain.
+    An app that was set up anew does not know which of it has left. What the phone still knows it reports by itself, and
+    has accepted then; of the rest nobody can know, and it ends as uncertain.
     """
     session.execute(_NEVER_REPEAT, {"user": user_id, "device": device_id})

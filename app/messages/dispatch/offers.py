@@ -107,8 +107,10 @@ def _again_in(stages: Collection[Stage], which: str) -> str:
 
 
 _REPEAT = text(_AGAIN.format(taken=_again_in([Stage.RELEASED], "NOT q.cancelling")))
-# Also what the phone accepted; and never to an app that would not see the difference.
-_RECALL = text(_AGAIN.format(taken=_again_in(AT_A_PHONE, "q.cancelling")))
+# Also what the phone accepted; and never to an app that would not see the difference, nor to one that was set up anew
+# since and has not spoken of it: that calls cancelled what it does not know, and the one before may have sent it.
+_IS_KNOWN = f"(q.stage = {Stage.RELEASED} OR q.accepted_at IS NOT NULL)"
+_RECALL = text(_AGAIN.format(taken=_again_in(AT_A_PHONE, f"q.cancelling AND {_IS_KNOWN}")))
 
 
 def claim(session: Session, phones: Mapping[int, Phone]) -> list[Row[Any]]:

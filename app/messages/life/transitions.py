@@ -214,7 +214,7 @@ def _may_be_held(row: MessageRow, now: datetime) -> bool:
 
 def _accept(applied: Applied, work: _Work) -> None:
     queued = applied.queued
-    if queued is None or queued["stage"] == Stage.ACCEPTED:
+    if queued is None or (queued["stage"] == Stage.ACCEPTED and queued["accepted_at"] is not None):
         return
     queued["stage"] = Stage.ACCEPTED
     queued["accepted_at"] = work.now

@@ -265,6 +265,28 @@ def test_what_a_phone_was_given_before_it_was_set_up_anew_is_not_offered_again(c
     again.close()
 
 
+@pytest.mark.parametrize("reported", [None, "Processed"])
+def test_a_phone_that_was_set_up_anew_cannot_say_that_nothing_left(client, enroll, send, sql, reported):
+    """It calls cancelled what it does not know when it pulls, and the app before may have sent it."""
+    phone = enroll()
+    message = send(device_id=phone.device_id)
+    (pulled,) = phone.pull()
+    if reported:
+        phone.report(pulled["id"], reported)
+    silence(sql, phone)
+    again = enroll()
+    assert again.device_id == phone.device_id
+    refused = client.post(f"/api/sms/{message['id']}/cancel")
+    assert (refused.status_code, refused.json()["reason_code"]) == (422, "not_confirmed")
+    assert again.pull() == []
+    assert again.report(pulled["id"], "Pending") == 204
+    assert [(offered["id"], offered["state"]) for offered in again.pull()] == [(pulled["id"], "Cancelling")], (
+        "the app did know it"
+    )
+    assert again.report(pulled["id"], "Cancelled") == 204
+    assert client.get(f"/api/sms/{message['id']}").json()["data"]["status"] == "cancelled"
+
+
 def private(client, **headers):
     return client.post("/api/devices/enrollment", **headers).json()["data"]["private_token"]
 
