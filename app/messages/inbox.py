@@ -305,7 +305,7 @@ def _count(session: Session, new: list[_Received], now: datetime) -> None:
 # the one whose MMS this is. An MMS that came without its notice is remembered likewise: the app repeats each post by
 # itself, so the notice may be the later of the two. Of the two times one may be the network's.
 _NOTICE, _DOWNLOAD = "notice", "download"
-_NOTICED_WITHIN = timedelta(minutes=10)
+NOTICED_WITHIN = timedelta(minutes=10)
 _TAKE = text("""
     DELETE FROM inbound_seen WHERE (device_id, event_id) = (
         SELECT device_id, event_id FROM inbound_seen
@@ -335,7 +335,7 @@ def _match_notices(session: Session, new: list[_Received]) -> tuple[list[_Receiv
                 continue
             unmatched.append(_part(message, _DOWNLOAD))
         elif message.inbound.event == "mms:received":
-            if session.scalar(_TAKE, _part(message, _DOWNLOAD) | {"within": _NOTICED_WITHIN}):
+            if session.scalar(_TAKE, _part(message, _DOWNLOAD) | {"within": NOTICED_WITHIN}):
                 continue
             unmatched.append(_part(message, _NOTICE))
         told.append(message)

@@ -18,6 +18,7 @@ OTHERS = {
     "GRACE": "how long a phone may stay silent after a message's validity",
     "SILENT_FOR": "what Android's own limit looks like",
     "SAME_WITHIN": "how far apart two reports of one inbound SMS may put it",
+    "NOTICED_WITHIN": "how far apart the times of an MMS and of its notice may be",
     "KEYS_HOLD_FOR": "the promise about idempotency keys",
     "LEASE": "how long a bulk send may be written",
     "REMOVED_FOR": "how long a removed phone may still have something waiting",
