@@ -12,13 +12,14 @@ from app.devices.models import Device
 
 _BY_SECRET = text("""
     SELECT d.hook_secret, d.id, d.user_id, d.signing_key, d.phone_number, d.app_version, d.battery, d.sim_cards,
-           d.default_sim_slot, d.is_active, d.sms_rate, d.removed_at IS NOT NULL AS removed, u.keep_inbound
+           d.default_sim_slot, d.is_active, d.sms_rate, d.removed_at IS NOT NULL AS removed, u.keep_inbound,
+           u.default_region
     FROM devices d JOIN users u ON u.id = d.user_id WHERE d.hook_secret = ANY(:secrets)
 """)
 
 
 def by_secret(session: Session, secrets: Collection[str]) -> dict[str, RowMapping]:
-    """Phones by the secret in the address of their hooks, removed ones included, with their owner's `keep_inbound`."""
+    """Phones by the secret in the address of their hooks, removed ones included, with what is set for their owner."""
     rows = session.execute(_BY_SECRET, {"secrets": list(secrets)}).mappings()
     return {row["hook_secret"]: row for row in rows}
 
@@ -40,7 +41,7 @@ def record(session: Session, device: RowMapping, news: News) -> None:
         if cards != device["sim_cards"]:
             values = {"sim_cards": cards, "default_sim_slot": slot}
             session.execute(update(Device).where(Device.id == device["id"]).values(values))
-        learn_numbers(session, [(device, sims.number_of(cards, slot))])
+        learn_numbers(session, [(device, sims.number_of(cards, slot, device["default_region"]))])
 
 
 _NUMBER = text("UPDATE devices SET phone_number = :number WHERE id = :id AND phone_number IS NULL")
@@ -49,6 +50,6 @@ _NUMBER = text("UPDATE devices SET phone_number = :number WHERE id = :id AND pho
 def learn_numbers(session: Session, told: Sequence[tuple[RowMapping, str | None]]) -> None:
     """Keep a phone's own number where none is known; one that its owner set is never replaced."""
     for device, number in told:
-        own = normalize_number(number) if number and device["phone_number"] is None else None
-        if own:
+        unknown = number if device["phone_number"] is None else None
+        if unknown and (own := normalize_number(unknown, device["default_region"])):
             session.execute(_NUMBER, {"id": device["id"], "number": own})

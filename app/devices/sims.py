@@ -65,8 +65,8 @@ def first_choice(known: Sequence[Card], told: Sequence[Card], slot: int) -> int:
     return slot if known or not usable or slot in usable else usable[0]
 
 
-def number_of(cards: Sequence[Card], slot: int) -> str | None:
+def number_of(cards: Sequence[Card], slot: int, region: str | None) -> str | None:
     """The number of the card in a slot, else of the first card whose number is known; masked ones are not known."""
     ordered = sorted(cards, key=lambda card: bool(card["slot_index"] != slot))
-    found = (normalize_number(card["phone_number"]) for card in ordered if card["phone_number"])
+    found = (normalize_number(card["phone_number"], region) for card in ordered if card["phone_number"])
     return next((number for number in found if number), None)

@@ -324,6 +324,17 @@ def test_a_number_that_the_owner_set_stays(client, phone):
     assert device["phone_number"] == "+998900000000"
 
 
+@pytest.mark.parametrize("told", ["by its card", "by an sms"])
+def test_a_number_that_lacks_its_country_is_learnt_by_the_accounts_region(client, phone, told):
+    client.put("/api/settings", json={"default_region": "UZ"})
+    if told == "by its card":
+        assert phone.hook("app:started", {"simCards": [SIMS[0] | {"phoneNumber": "90 000 00 00"}]}) == 200
+    else:
+        assert phone.receive("a", "b", recipient="900000000") == 200
+    (device,) = client.get("/api/devices").json()["data"]
+    assert device["phone_number"] == "+998900000000"
+
+
 def test_what_is_not_to_be_kept_is_counted_and_told_but_not_stored(client, phone, sql, ali):
     client.put("/api/settings", json={"keep_inbound": False})
     sql.execute(
