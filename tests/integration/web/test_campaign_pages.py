@@ -308,7 +308,7 @@ def test_a_running_campaign_is_changed_and_one_that_is_over_renamed(browse, ali,
     assert [after[name] for name in ("end_at", "message", "canary")] == [
         before[name] for name in ("end_at", "message", "canary")
     ]
-    happens(path, status="finished")
+    happens(path, status="cancelled")
     visitor.open(path)
     page.get_by_text("Change the campaign").click()
     assert not page.locator("#rate_per_minute").is_visible()
