@@ -2,7 +2,10 @@
 
 from functools import partial
 
-from app import erasing, retention
+import structlog
+from sqlalchemy.orm import Session
+
+from app import clock, erasing, retention
 from app.accounts import audit, sessions, usage
 from app.campaigns import progress, spreading, supervising
 from app.core import outbound, vacuuming
@@ -18,10 +21,16 @@ from workers.base import account_by_account, in_transaction, task
 
 MAX_FOLDED = 5000
 
+log = structlog.get_logger("workers")
+
 
 @task(TaskName.SWEEP)
 def sweep() -> str | None:
     """Nudge again whatever has been due for two seconds: the repair for every nudge that was lost."""
+    if in_transaction(clock.is_set_back):
+        log.warning("the clock of the database was set back")
+        for statement in clock.STATEMENTS:
+            in_transaction(Session.execute, statement)
     nudged = in_transaction(sweeping.sweep)
     in_transaction(opting_out.sweep)
     return f"repeated {nudged} nudges" if nudged else None

@@ -1,25 +1,25 @@
 """A campaign's own rate: messages a minute, as even as its looks come, and no minute has more.
 
 It is the generic cell rate algorithm: `next_slot_at` is the theoretical arrival time, which messages may be ahead of by
-`_AHEAD`, so that a look that comes late is made up for by the next.
+`AHEAD`, so that a look that comes late is made up for by the next.
 """
 
 from datetime import datetime, timedelta
 
 from app.campaigns.models import Campaign
 
-_AHEAD = timedelta(seconds=2)
+AHEAD = timedelta(seconds=2)
 
 
 def interval(rate: int) -> timedelta:
     """Between two messages at so many a minute, on average: no minute has more, with those that are ahead."""
-    return (timedelta(minutes=1) + _AHEAD) / rate
+    return (timedelta(minutes=1) + AHEAD) / rate
 
 
 def allowed(campaign: Campaign, rate: int, waiting: int, now: datetime) -> int:
     """How many more messages may be made now. What waits while no phone takes it must not gather."""
-    most = _AHEAD // interval(rate) + 1
-    free = (now + _AHEAD - max(campaign.next_slot_at or now, now)) // interval(rate) + 1
+    most = AHEAD // interval(rate) + 1
+    free = (now + AHEAD - max(campaign.next_slot_at or now, now)) // interval(rate) + 1
     return max(0, min(free, max(most, 2) - waiting))
 
 

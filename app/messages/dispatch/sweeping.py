@@ -37,7 +37,7 @@ _OVERDUE = text(f"""
     SELECT a.user_id FROM {unnest(QueueEntry.user_id, alias="a")}, LATERAL (
         SELECT q.since FROM {in_queue("a.user_id", "0", columns="since, lane", most="1")} ORDER BY q.lane LIMIT 1
     ) first
-    WHERE first.since < clock_timestamp() - CAST(:overdue AS interval)
+    WHERE first.since < clock_timestamp() - CAST(:overdue AS interval) OR first.since > clock_timestamp()
 """)  # noqa: S608 - names of columns and of states
 
 
