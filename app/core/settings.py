@@ -25,10 +25,13 @@ _BROKER_SCHEMES = (*_REDIS_SCHEMES, "sentinel", "amqp", "amqps")
 _OLDER_NAMES = {"valkey": "redis", "valkeys": "rediss"}
 # As SQLAlchemy takes it apart.
 _POSTGRES = re.compile(
-    r"postgres(ql(\+psycopg)?)?://([^:/]*(:[^@]*)?@)?(\[[^/?]+\]|[^/:?]+)?(:\d*)?(/[^?]*)?(\?.*)?", re.DOTALL
+    r"postgres(ql(\+psycopg)?)?://([^:/]*(:[^@]*)?@)?(\[[^/?]+\]|[^/:?]+)?(:\d*)?(/[^?]*)?(?P<options>\?.*)?", re.DOTALL
 )
 # Of settings with such names, what was given is not repeated: it may hold a password.
 _PRIVATE = ("_url", "_endpoint", "_password", "_token", "_key")
+
+# Added to a time, or taken from one, longer ones end where PostgreSQL and Python know no date any more.
+_LONGEST = timedelta(days=36525)
 
 
 def _comma_separated(value: object) -> object:
@@ -68,6 +71,12 @@ def _refused(value: object) -> object:
         return _host_name(str(value))
 
 
+def _span(value: timedelta) -> timedelta:
+    if not timedelta() < value <= _LONGEST:
+        raise ValueError("more than nothing is expected, and at most a hundred years")
+    return value
+
+
 def _at_least_a_day(value: timedelta) -> timedelta:
     if value < timedelta(days=1):
         raise ValueError("at least a day is expected, in seconds or as ISO 8601: 86400 or P1D")
@@ -87,15 +96,31 @@ def _url_of(*schemes: str) -> Callable[[SecretStr], SecretStr]:
                 "its host or port cannot be made out; of a user and a password the characters / ? # are written as"
                 " %2F %3F %23"
             ) from None
+        if scheme in {*_REDIS_SCHEMES, "sentinel"} and not re.fullmatch(r"(/\d*)?", urlsplit(f"//{server}").path):
+            raise ValueError("its database, behind the host, is a number: redis://:password@host:6379/0")
         return SecretStr(f"{_OLDER_NAMES.get(scheme, scheme)}://{rest}")
 
     return check
 
 
 def _postgres_url(value: SecretStr) -> SecretStr:
-    if not _POSTGRES.fullmatch(value.get_secret_value()):
+    parts = _POSTGRES.fullmatch(value.get_secret_value())
+    if not parts:
         raise ValueError("it must have the form postgresql://user:password@host:5432/database")
+    if options := parts["options"]:
+        _check_options(options)
     return value
+
+
+def _check_options(options: str) -> None:
+    from psycopg import ProgrammingError, conninfo  # noqa: PLC0415 - a process without a database need not have it
+
+    try:
+        conninfo.timeout_from_conninfo(conninfo.conninfo_to_dict(f"postgresql:///{options}"))
+    except ProgrammingError:
+        raise ValueError(
+            "PostgreSQL does not know what stands behind its ?, which is to be like ?sslmode=require&connect_timeout=5"
+        ) from None
 
 
 def _key_of_age(value: str) -> str:
@@ -108,10 +133,11 @@ def _key_of_age(value: str) -> str:
     return value
 
 
+Price = Annotated[float, Field(ge=0, le=1_000_000_000)]
 OptionalUrl = Annotated[AnyHttpUrl | None, BeforeValidator(_empty_is_unset)]
-Duration = Annotated[timedelta, BeforeValidator(_seconds)]
+Duration = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_span)]
 # How long something is kept; less than a day would take what is still under way.
-KeptFor = Annotated[timedelta, BeforeValidator(_seconds), AfterValidator(_at_least_a_day)]
+KeptFor = Annotated[Duration, AfterValidator(_at_least_a_day)]
 OptionalKeptFor = Annotated[KeptFor | None, BeforeValidator(_empty_is_unset)]
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_empty_is_unset)]
 PostgresUrl = Annotated[SecretStr, AfterValidator(_postgres_url)]
@@ -178,9 +204,9 @@ class Settings(BaseSettings):
     max_devices: int = Field(default=200, ge=1)
     max_enrollments_per_minute: int = Field(default=30, ge=1)
     registration: Annotated[Literal["open", "closed"] | None, BeforeValidator(_empty_is_unset)] = None
-    sms_rate: float = Field(default=100, ge=0)
-    price_monthly: float = 5
-    price_yearly: float = 50
+    sms_rate: Price = 100
+    price_monthly: Price = 5
+    price_yearly: Price = 50
     price_currency: str = "USD"
     payment_wallet: str = ""
     payment_asset: str = ""
