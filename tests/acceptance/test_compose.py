@@ -174,6 +174,15 @@ def test_secrets_are_on_no_command_line_and_in_no_service_that_has_no_use_for_th
     assert set(services["migrate"]["environment"]) == {"SMSFLEET_DATABASE_URL"}
 
 
+def test_beat_and_flower_use_the_broker_that_the_workers_are_given(monkeypatch) -> None:
+    """Which have it from `.env` as it is."""
+    monkeypatch.setitem(ENV, "SMSFLEET_BROKER_URL", "amqp://u:p@rabbit:5672/smsfleet")
+    services = interpolated(yaml.safe_load(Path("docker-compose.yml").read_text()))["services"]
+    for name in ("beat", "flower"):
+        assert services[name]["environment"].get("SMSFLEET_BROKER_URL") == "amqp://u:p@rabbit:5672/smsfleet"
+    assert services["worker-upkeep"]["env_file"] == [{"path": ".env", "required": False}]
+
+
 class Service:
     """One service of the file, run here: its hosts, ports and `/tmp` are this test's."""
 
