@@ -2,6 +2,7 @@
 
 import smtplib
 import ssl
+import time
 from email.message import EmailMessage
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -12,9 +13,14 @@ from app.core.refusals import NO_MAIL
 from app.core.settings import get_settings
 
 _SECONDS = 10
+# One that keeps a mail waiting and does not take it is left alone for so long: mails that wait for it, one after the
+# other, would keep every thread of a worker.
+_PAUSE_SECONDS = 60
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 
 log = structlog.get_logger(__name__)
+
+_left_alone_until: dict[str, float] = {}  # of each server, by a clock that nobody sets
 
 
 class MailNotSentError(Exception):
@@ -40,13 +46,19 @@ def send(to: str, subject: str, text: str) -> None:
     message["From"], message["To"] = settings.mail_from, to
     message["Subject"] = " ".join(subject.split())
     message.set_content(text)
-    server = urlsplit(settings.smtp_url.get_secret_value())
+    url = settings.smtp_url.get_secret_value()
+    server = urlsplit(url)
+    began = time.monotonic()
+    if began < _left_alone_until.get(url, 0):
+        raise MailNotSentError("the mail server kept a mail waiting a moment ago")
     try:
         with _connect(server) as smtp:
             if server.username:
                 smtp.login(unquote(server.username), unquote(server.password or ""))
             smtp.send_message(message)
     except (OSError, smtplib.SMTPException) as error:
+        if time.monotonic() - began >= _SECONDS / 2:
+            _left_alone_until[url] = time.monotonic() + _PAUSE_SECONDS
         raise MailNotSentError(f"{type(error).__name__}: {error}") from error
 
 

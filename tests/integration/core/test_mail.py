@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from app.core import mail
 from app.core.mail import MailNotSentError, send
 from app.core.settings import get_settings
 
@@ -106,10 +107,10 @@ def test_a_mail_arrives(mail_server, scheme, tls):
     server = mail_server(scheme, "user%40example.com:p%3Ass@", tls=tls)
     send("ali@example.com", "Телефон\r\nBcc: everybody@example.com", "It is offline.\n.\nSo it is.")
     server.join(20)
-    mail = message_from_bytes(server.mail, policy=default)
-    assert (mail["From"], mail["To"], mail["Bcc"]) == ("gateway@example.com", "ali@example.com", None)
-    assert mail["Subject"] == "Телефон Bcc: everybody@example.com"
-    assert mail.get_content().strip().endswith("So it is.")
+    arrived = message_from_bytes(server.mail, policy=default)
+    assert (arrived["From"], arrived["To"], arrived["Bcc"]) == ("gateway@example.com", "ali@example.com", None)
+    assert arrived["Subject"] == "Телефон Bcc: everybody@example.com"
+    assert arrived.get_content().strip().endswith("So it is.")
     assert server.encrypted is (tls != "none")
     assert any(command.startswith(b"AUTH PLAIN") for command in server.commands)
 
@@ -149,3 +150,24 @@ def test_not_configured_is_no_error(monkeypatch):
     monkeypatch.delenv("SMSFLEET_SMTP_URL", raising=False)
     get_settings.cache_clear()
     send("ali@example.com", "x", "y")
+
+
+def test_a_server_that_never_answers_keeps_one_mail_waiting_and_not_those_behind_it(mail_server, monkeypatch):
+    monkeypatch.setattr(mail, "_SECONDS", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(0.1)
+        monkeypatch.setenv("SMSFLEET_SMTP_URL", f"smtp://127.0.0.1:{silent.getsockname()[1]}")
+        get_settings.cache_clear()
+        for told in ("timed out", "kept a mail waiting a moment ago", "kept a mail waiting a moment ago"):
+            with pytest.raises(MailNotSentError, match=told):
+                send("ali@example.com", "x", "y")
+        silent.accept()[0].close()
+        with pytest.raises(TimeoutError):
+            silent.accept()
+        monkeypatch.setattr(mail, "_left_alone_until", dict.fromkeys(mail._left_alone_until, 0))  # as a minute later
+        with pytest.raises(MailNotSentError, match="timed out"):
+            send("ali@example.com", "x", "y")
+        silent.accept()[0].close()
+    server = mail_server()
+    send("ali@example.com", "x", "y")
+    assert server.mail, "another server is another matter"
