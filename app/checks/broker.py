@@ -4,6 +4,7 @@ import redis
 
 from app.checks.finding import Finding, Findings, broken, duration, ok, warning
 from app.core import broker, heartbeat
+from app.core.outbound import CLOCKS_DIFFER_SECONDS
 from app.core.queue import is_redis
 from app.core.settings import Settings
 from app.core.task_names import QueueName
@@ -76,6 +77,20 @@ def _workers(client: redis.Redis) -> Findings:
             f"queue {queue}", found[queue], "no worker takes tasks from it", f"start `celery … worker -Q {queue}`"
         )
     yield _heartbeat("ticks", found[heartbeat.BEAT], "none from beat for 30 seconds", "start `celery … beat`")
+    yield _clocks(client, sorted({name for ages in found.values() for name in ages}))
+
+
+def _clocks(client: redis.Redis, names: list[str]) -> Finding:
+    """Of workers and beat, which may be on other machines than this one."""
+    off = {name: ahead for name, ahead in heartbeat.clocks(client, names).items() if abs(ahead) > CLOCKS_DIFFER_SECONDS}
+    if not off:
+        return ok("clocks of workers", "they and beat agree with Valkey's")
+    told = [f"{name} by {duration(abs(ahead))}" for name, ahead in off.items()]
+    return broken(
+        "clocks of workers",
+        f"they differ from Valkey's: {', '.join(told)}",
+        "synchronize their machines by NTP: what is sent to them is out of date when it comes, and they do none of it",
+    )
 
 
 def _heartbeat(what: str, ages: dict[str, int], trouble: str, advice: str) -> Finding:

@@ -8,6 +8,8 @@ its ticks, an API process when its event loop turned.
 import os
 import socket
 import sys
+import time
+from collections.abc import Sequence
 
 import redis
 
@@ -34,12 +36,19 @@ def this_process() -> str:
 
 def note(client: redis.Redis, kind: str, name: str) -> None:
     """Say that the process `name` works, by the clock that all ask."""
-    now, _ = client.time()
+    now, microseconds = client.time()
     with client.pipeline() as pipeline:
+        pipeline.set(_clock(name), round(time.time() - now - microseconds / 1e6, 1), ex=LASTS_SECONDS)
         pipeline.zadd(_key(kind), {name: now})
         pipeline.zremrangebyscore(_key(kind), 0, now - _FORGOTTEN_SECONDS)
         pipeline.expire(_key(kind), _FORGOTTEN_SECONDS)
         pipeline.execute()
+
+
+def clocks(client: redis.Redis, names: Sequence[str]) -> dict[str, float]:
+    """How many seconds the clocks of these processes are ahead of Valkey's, of those that said so lately."""
+    found = client.mget([_clock(name) for name in names]) if names else []
+    return {name: float(ahead) for name, ahead in zip(names, found, strict=True) if ahead is not None}
 
 
 def end(client: redis.Redis, kind: str, name: str) -> None:
@@ -94,6 +103,10 @@ def is_working(client: redis.Redis, kind: str, name: str | None = None) -> bool:
 
 def _key(kind: str) -> str:
     return f"alive:{kind}"
+
+
+def _clock(name: str) -> str:
+    return f"clock:{name}"
 
 
 def _exit_code(words: list[str]) -> bool | str:

@@ -132,6 +132,16 @@ def test_a_clock_that_is_off(look, monkeypatch) -> None:
     assert is_warned_of(look("clocks"), "differ by 1 hour")
 
 
+def test_a_clock_of_a_worker_that_is_off(look, broker, monkeypatch) -> None:
+    """It says that it works, and takes no tick."""
+    assert look("clocks of workers").severity == Severity.OK
+    real = time.time
+    with monkeypatch.context() as of_the_worker:
+        of_the_worker.setattr(time, "time", lambda: real() + 3600)
+        heartbeat.note(broker, "upkeep", "upkeep-2@there")
+    assert is_broken(look("clocks of workers"), "upkeep-2@there by 1 hour")
+
+
 def test_a_transaction_that_stays_open(look, database, monkeypatch) -> None:
     monkeypatch.setattr(database_checks, "MAX_SNAPSHOT_SECONDS", 0)
     with psycopg.connect(database.postgres.url, application_name="pg_dump") as connection:
