@@ -30,6 +30,7 @@ _POSTGRES = re.compile(
 # Of settings with such names, what was given is not repeated: it may hold a password.
 _PRIVATE = ("_url", "_endpoint", "_password", "_token", "_key")
 
+_DATA_DIR = Path(".smsfleet")
 # Added to a time, or taken from one, longer ones end where PostgreSQL and Python know no date any more.
 _LONGEST = timedelta(days=36525)
 
@@ -172,7 +173,7 @@ class Settings(BaseSettings):
     # Host names for links where there is no public URL; none: whatever the request names.
     allowed_hosts: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
     trusted_proxies: Annotated[tuple[Network, ...], NoDecode, BeforeValidator(_comma_separated)] = ()
-    data_dir: Path = Path(".smsfleet")
+    data_dir: Annotated[Path, BeforeValidator(lambda given: given or _DATA_DIR)] = _DATA_DIR
     # Public key of age, `age1…`, that `smsfleet backup` encrypts for.
     backup_key: Annotated[BackupKey | None, BeforeValidator(_empty_is_unset)] = None
     database_url: Annotated[PostgresUrl | None, BeforeValidator(_empty_is_unset)] = None

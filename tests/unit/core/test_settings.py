@@ -1,5 +1,7 @@
 """Settings that are wrong: each is named, with what is expected, and no password is repeated."""
 
+from pathlib import Path
+
 import pytest
 from pydantic import ValidationError
 
@@ -92,3 +94,8 @@ def test_brokers_that_stand_in_for_each_other() -> None:
 )
 def test_addresses_of_databases(given: str) -> None:
     assert Settings(database_url=given).database_dsn == f"postgresql+psycopg://{given.partition('://')[2]}"
+
+
+def test_an_empty_data_folder_is_the_usual_one_and_not_the_working_folder(monkeypatch) -> None:
+    monkeypatch.setenv("SMSFLEET_DATA_DIR", "")
+    assert Settings().data_dir == Path(".smsfleet")
