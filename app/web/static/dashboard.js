@@ -92,6 +92,17 @@
     }
   }
 
+  /* Who clicks twice wants a thing once. */
+  let pressed, at;
+  document.addEventListener("submit", (event) => {
+    if (event.target.method !== "post") return;
+    if (event.submitter === pressed && event.timeStamp - at < 5000) {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    } else [pressed, at] = [event.submitter, event.timeStamp];
+  }, true);
+  window.addEventListener("pageshow", () => { pressed = undefined; });
+
   document.addEventListener("click", async (event) => {
     const button = event.target.closest("[data-copy]");
     if (!button) return;
@@ -144,7 +155,7 @@
       request.open("POST", form.action);
       request.send(new FormData(form));
     };
-    form.addEventListener("submit", (event) => { event.preventDefault(); send(); });
+    form.addEventListener("submit", (event) => { event.preventDefault(); if (bar.hidden) send(); });
     zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
     zone.addEventListener("dragleave", () => zone.classList.remove("over"));
     zone.addEventListener("drop", (event) => {

@@ -1,6 +1,7 @@
 """What a part of a page keeps when it is brought up to date while somebody works with it."""
 
 import pytest
+from playwright.sync_api import Route
 
 from app.accounts.passwords import hash_password
 from app.core.outbound import get_redis
@@ -112,3 +113,31 @@ def test_what_was_typed_is_nobody_elses(browse, ali, other, client, sql) -> None
     visitor.submit("Sign in")
     assert (page.url, page.input_value("#message")) == (f"{visitor.url}/send", "")
     assert page.evaluate("sessionStorage.getItem('typed')") is None
+
+
+def test_who_clicks_twice_asks_once(browse, ali, tmp_path) -> None:
+    visitor = browse(ali)
+    page = visitor.page
+
+    def twice(button, path):
+        """Click again while the answer to the first click is on its way."""
+        asked: list[Route] = []
+        page.route(f"**{path}", lambda route: asked.append(route))  # noqa: PLW0108 - a built-in cannot be a handler
+        page.get_by_role("button", name=button, exact=True).hover()
+        for _ in range(2):
+            page.mouse.down()
+            page.mouse.up()
+            page.wait_for_timeout(200)
+        assert [route.request.method for route in asked] == ["POST"]
+        asked[0].continue_()
+
+    visitor.open("/campaigns/new")
+    page.fill("#name", "Sale")
+    page.fill("#message", "Hello")
+    twice("On to the recipients", "/campaigns")
+    visitor.says("1. Recipients")
+    file = tmp_path / "people.csv"
+    file.write_text("phone\n+998901112233\n+998901112234\n", encoding="utf-8")
+    page.set_input_files("#file", file)
+    twice("Upload", "/recipients")
+    visitor.says("2 added, 0 left out.")
