@@ -92,6 +92,13 @@ def number(value: float | Decimal) -> str:
     return text.replace(",", _THIN)
 
 
+def money(amount: Decimal | float) -> str:
+    """A price, grouped by thousands and exact: it may be a small part of a unit."""
+    whole, _, part = f"{amount:,.4f}".partition(".")
+    part = part.rstrip("0")
+    return whole.replace(",", _THIN) + (f".{part}" if part else "")
+
+
 def when(moment: datetime | None, zone: ZoneInfo) -> Markup:
     """A moment in the account's time zone; the exact one, in UTC, on hover."""
     if moment is None:
@@ -184,6 +191,7 @@ def reason(error: str | None) -> str:
 
 FILTERS: dict[str, Callable[..., Any]] = {
     "number": number,
+    "money": money,
     "when": when,
     "ago": ago,
     "after": after,

@@ -333,3 +333,16 @@ def test_a_dry_run_tells_lines_reasons_sims_and_what_budgets_allow(browse, ali, 
     cells = visitor.page.get_by_role("row", name="Pixel (offline)").get_by_role("cell").all_inner_texts()
     assert [cells[0], *cells[2:]] == ["1", "200", "no limit"]
     visitor.is_accessible()
+
+
+def test_a_price_below_a_tenth_is_told_as_it_is(gateway, ali, make, client, sql) -> None:
+    add_phone(sql, ali, default=True)
+    sql.execute("UPDATE devices SET sms_rate = 0.0375")
+    path = make(*NUMBERS[:3])
+    message = {"recipient_number": NUMBERS[0], "message": "Hello"}
+    sent = client.post("/api/sms", json=message).json()["data"]["id"]
+    with browser(gateway, ali) as mine:
+        form = {"form_token": token_of(mine, path), "message": "Hello"}
+        assert "<dt>Price</dt><dd>0.0375</dd>" in mine.get(f"/messages/{sent}").text
+        assert "<dt>Price</dt><dd>0.1125</dd>" in mine.post(f"{path}/dry-run", data=form).text
+        assert "price: 0.0375" in mine.post("/send/preview", data=form).text
