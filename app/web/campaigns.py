@@ -1,5 +1,6 @@
 """Campaigns: made step by step, tried without sending, started, watched, paused and gone on with."""
 
+import json
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
@@ -104,6 +105,7 @@ def _campaign(
         shown = records.detail(session, found)
         phones = _phones(session, visit, found)
         is_open = found.status in OPEN
+        stored = _stored(visit, found, phones)
         return page(
             visit,
             "campaign_draft.html" if is_open else "campaign.html",
@@ -111,7 +113,8 @@ def _campaign(
             live="campaigns",
             campaign=shown,
             phones=phones,
-            settings=_stored(visit, found, phones) | (_typed(visit) if typed else {}),
+            settings=stored | (_typed(visit) if typed else {}),
+            was=(typed and visit.given("was")) or json.dumps(stored),
             added=added,
             tried=tried,
             columns=found.columns,
@@ -204,12 +207,31 @@ def _course(visit: Visit, session: Session, campaign: Campaign) -> Chart | None:
 def change(visit: Posts, campaign: str) -> Response:
     try:
         with transaction() as session:
-            found = records.find(session, visit.me.user_id, campaign, lock=True)
-            stored = _stored(visit, found, _phones(session, visit, found))
-            records.change(session, visit.me, found, read(CampaignChange, _changed(visit, stored)))
-    except Invalid as error:
-        return _campaign(visit, campaign, _at_its_field(visit, error), typed=True)
+            _saved(session, visit, campaign)
+    except AppError as error:
+        return _campaign(visit, campaign, error, typed=True)
     return go(f"/campaigns/{campaign}?done=saved")
+
+
+def _saved(session: Session, visit: Visit, campaign: str) -> Campaign:
+    """The campaign, locked, with the settings that came with the form. Raises `Invalid` and `Refused`."""
+    found = records.find(session, visit.me.user_id, campaign, lock=True)
+    was = _stored(visit, found, _phones(session, visit, found)) | _was(visit)
+    try:
+        if changed := _changed(visit, was):
+            records.change(session, visit.me, found, read(CampaignChange, changed))
+    except Invalid as error:
+        raise _at_its_field(visit, error) from error
+    return found
+
+
+def _was(visit: Visit) -> dict[str, Any]:
+    """The settings as the page showed them. It may be an old one, and takes nothing back that was set meanwhile."""
+    try:
+        was = json.loads(visit.given("was"))
+    except ValueError:
+        return {}
+    return was if isinstance(was, dict) else {}
 
 
 def _phones(session: Session, visit: Visit, campaign: Campaign) -> list[PhoneName]:
@@ -414,22 +436,27 @@ def _left_out(visit: Visit, number: int) -> Response:
 @router.post("/campaigns/{campaign}/dry-run")
 async def try_out(visit: Posts, campaign: str, request: Request) -> Response:
     try:
-        number = await run_in_threadpool(_number, visit, campaign)
+        number = await run_in_threadpool(_save, visit, campaign)
         tried = await request.state.heavy.run(dry_run.count, visit.me, number)
     except AppError as error:
-        return await run_in_threadpool(_campaign, visit, campaign, error)
+        return await run_in_threadpool(partial(_campaign, visit, campaign, error, typed=True))
     return await run_in_threadpool(partial(_campaign, visit, campaign, tried=tried))
+
+
+def _save(visit: Visit, campaign: str) -> int:
+    with transaction() as session:
+        return _saved(session, visit, campaign).id
 
 
 @router.post("/campaigns/{campaign}/test")
 def test(visit: Posts, campaign: str) -> Response:
     try:
         require(visit.me, "campaigns", "bulk")
-        draft = visit.read(TestDraft)
+        draft = read(TestDraft, {"recipient_number": visit.given("recipient_number")})
         with transaction() as session:
-            sent = trial.send(session, visit.me, records.find(session, visit.me.user_id, campaign), draft)
+            sent = trial.send(session, visit.me, _saved(session, visit, campaign), draft)
     except AppError as error:
-        return _campaign(visit, campaign, error)
+        return _campaign(visit, campaign, error, typed=True)
     return go(f"/messages/{sent['id']}")
 
 
@@ -439,10 +466,10 @@ def start(visit: Posts, campaign: str) -> Response:
         require(visit.me, "campaigns", "bulk")
         with transaction() as session:
             hold(session, visit.me)
-            found = records.find(session, visit.me.user_id, campaign, lock=True)
+            found = _saved(session, visit, campaign)
             life.start(session, found, found.start_at)
     except AppError as error:
-        return _campaign(visit, campaign, error)
+        return _campaign(visit, campaign, error, typed=True)
     return go(f"/campaigns/{row_id(campaign)}")
 
 

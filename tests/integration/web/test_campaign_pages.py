@@ -154,6 +154,25 @@ def test_what_is_wrong_is_said_at_its_field_and_what_was_typed_is_kept(browse, a
     visitor.is_accessible()
 
 
+def test_an_old_page_takes_nothing_back_that_somebody_else_set(browse, ali, make, shown) -> None:
+    path = make(rate_per_minute=5)
+    old, other = browse(ali), browse(ali)
+    old.open(path)
+    other.open(path)
+    other.page.fill("#message", "We open at ten.")
+    other.page.fill("#rate_per_minute", "7")
+    other.submit("Save")
+    old.page.fill("#name", "")
+    old.page.locator("#draft").evaluate("form => form.noValidate = true")
+    old.submit("Save")
+    old.says("The name field is required.")
+    old.complaints.clear()
+    old.page.fill("#name", "Spring sale")
+    old.submit("Save")
+    after = shown(path)
+    assert (after["name"], after["message"], after["rate_per_minute"]) == ("Spring sale", "We open at ten.", 7)
+
+
 NUMBERS = [f"+9989011122{n}" for n in range(10, 20)]
 
 
@@ -333,6 +352,34 @@ def test_a_dry_run_tells_lines_reasons_sims_and_what_budgets_allow(browse, ali, 
     cells = visitor.page.get_by_role("row", name="Pixel (offline)").get_by_role("cell").all_inner_texts()
     assert [cells[0], *cells[2:]] == ["1", "200", "no limit"]
     visitor.is_accessible()
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+def test_what_is_typed_is_tried_and_started_though_nobody_saved_it(browse, ali, make, shown, sql, scripts) -> None:
+    add_phone(sql, ali, name="Pixel")
+    path = make(*NUMBERS)
+    visitor = browse(ali, java_script_enabled=scripts)
+    page = visitor.page
+    visitor.open(path)
+    page.fill("#message", "We open at nine.")
+    page.fill("#recipient_number", "12")
+    visitor.submit("Send it to me")
+    visitor.says("The recipient number field must be a valid phone number")
+    visitor.complaints.clear()
+    assert (page.input_value("#message"), page.input_value("#recipient_number")) == ("We open at nine.", "12")
+    assert shown(path)["message"] == "Hello"
+    page.fill("#recipient_number", NUMBERS[0])
+    visitor.submit("Send it to me")
+    visitor.says("We open at nine.")
+    assert shown(path)["message"] == "We open at nine."
+    visitor.open(path)
+    page.fill("#message", "We open at ten.")
+    visitor.submit("Dry run")
+    assert page.locator("#message").input_value() == "We open at ten."
+    assert page.get_by_text("The first message:").inner_text().endswith("We open at ten.")
+    page.fill("#start_at", "2050-01-01T09:00")
+    visitor.submit("Start the campaign")
+    assert (shown(path)["status"], shown(path)["message"]) == ("scheduled", "We open at ten.")
 
 
 def test_a_price_below_a_tenth_is_told_as_it_is(gateway, ali, make, client, sql) -> None:
