@@ -9,6 +9,7 @@ from app.accounts.principals import Principal
 from app.campaigns.models import Campaign, CampaignRecipient
 from app.campaigns.recipient_schemas import TestDraft
 from app.campaigns.texts import template_of
+from app.contacts import book
 from app.core.validation import read
 from app.messages.accepting import intake
 from app.messages.schemas import SmsDraft
@@ -23,13 +24,15 @@ def send(session: Session, user: Principal, campaign: Campaign, wanted: TestDraf
     name, fields = wanted.name, wanted.fields
     if name is None and fields is None:
         first = (
-            select(CampaignRecipient.name, CampaignRecipient.fields)
+            select(CampaignRecipient.number, CampaignRecipient.name, CampaignRecipient.fields)
             .where(CampaignRecipient.campaign_id == campaign.id)
             .order_by(CampaignRecipient.place)
             .limit(1)
         )
         found = session.execute(first).one_or_none()
-        name, fields = (None, None) if found is None else (found.name, found.fields)
+        if found is not None:
+            known = book.names_of(session, user.user_id, [found.number])
+            name, fields = found.name or known.get(found.number), found.fields
     device = campaign.devices[0] if isinstance(campaign.devices, list) else campaign.devices
     draft = {
         "message": template.fill(name, fields),

@@ -2,11 +2,11 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
@@ -19,7 +19,8 @@ from app.campaigns.models import Campaign
 from app.campaigns.recipient_schemas import Added, DryRun, FileColumns, RecipientFilter, RecipientList, TestDraft
 from app.campaigns.schemas import CampaignChange, CampaignDraft, CampaignFilter, Retry
 from app.campaigns.states import OPEN
-from app.contacts import groups
+from app.campaigns.texts import template_of
+from app.contacts import book, groups
 from app.core.allowed_hours import OF_ACCOUNT
 from app.core.database import transaction
 from app.core.envelope import plain_number
@@ -28,8 +29,8 @@ from app.core.hours import DAYS
 from app.core.validation import read, row_id
 from app.devices import ownership
 from app.devices.ownership import PhoneName
-from app.messages.accepting.preview import preview
-from app.messages.schemas import PreviewDraft
+from app.messages.schemas import MESSAGE_LENGTH
+from app.messages.segments import segments
 from app.web import texts
 from app.web.charts import Chart, Series
 from app.web.lists import paging, wanted
@@ -120,28 +121,36 @@ def _campaign(
             columns=found.columns,
             course=None if is_open else _course(visit, session, found),
             rest=_rest(found),
-            **(_for_draft(session, visit, found.id, shown.message) if is_open else {}),
+            **(_for_draft(session, visit, found) if is_open else {}),
         )
 
 
-def _for_draft(session: Session, visit: Visit, number: int, message: str) -> dict[str, Any]:
+def _for_draft(session: Session, visit: Visit, campaign: Campaign) -> dict[str, Any]:
     """What a draft's page shows besides: the text on real rows, and groups to choose from."""
-    rows = listing.recipients(session, number, RecipientFilter(per_page=_ROWS_SHOWN)).data
+    rows = listing.recipients(session, campaign.id, RecipientFilter(per_page=_ROWS_SHOWN)).data
+    names = book.names_of(session, visit.me.user_id, [row.number for row in rows if row.name is None])
     return {
-        "rows": [(row, _filled(session, visit, message, row)) for row in rows],
+        "rows": [(row, _filled(campaign, row.name or names.get(row.number), row.fields)) for row in rows],
         "groups": groups.every(session, visit.me.user_id),
         "templates": texts.choices(session, visit),
         "taken": texts.taken(session, visit),
     }
 
 
-def _filled(session: Session, visit: Visit, message: str, row: Any) -> Any:
-    """The text as a recipient would get it; the refusal where it cannot be filled."""
-    fields = {**(row.fields or {}), **({"name": row.name} if row.name else {})}
+class _Filled(NamedTuple):
+    """The text as a recipient will get it, and its SMS parts, none where it is not sent; or why it cannot be filled."""
+
+    text: str = ""
+    segments: int = 0
+    wrong: str = ""
+
+
+def _filled(campaign: Campaign, name: str | None, fields: Mapping[str, str] | None) -> _Filled:
     try:
-        return preview(session, visit.me.user_id, read(PreviewDraft, {"message": message, "fields": fields}))
+        text = template_of(campaign).fill(name, fields)
     except Invalid as error:
-        return error
+        return _Filled(wrong=error.message)
+    return _Filled(text, segments(text)[0] if text.strip() and len(text) <= MESSAGE_LENGTH else 0)
 
 
 @router.get("/campaigns/{campaign}/rest")

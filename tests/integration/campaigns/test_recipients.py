@@ -568,6 +568,15 @@ def test_the_text_to_ones_own_number(api, ali, draft, bring, enroll, sql):
     assert found == [("+998909999999", "Hi Ali, A", None), ("+998909999999", "Hi Me, Here", None)]
 
 
+def test_the_text_to_ones_own_number_has_the_name_of_the_first_ones_contact(client, draft, bring, enroll, sql):
+    client.post("/api/contacts", json={"phone_number": "+998901112231", "name": "Ali"})
+    campaign = draft("Hi {name|there}")
+    told(bring(campaign, {"recipients": ["+998901112231"]}))
+    enroll()
+    assert client.post(f"{campaign}/test", json={"recipient_number": "90 999 99 99"}).status_code == 200
+    assert sql.execute("SELECT message FROM messages").fetchone() == ("Hi Ali",)
+
+
 def test_each_text_has_its_recipients_fields(client, draft, bring, phone, sql, work, ali):
     """Of several files, none of which has all columns."""
     campaign = draft("{name|You} {City}{amount} {who|there}")

@@ -289,6 +289,27 @@ def test_an_upload_keeps_what_was_typed_and_leaves_the_preview_alive(browse, ali
     page.locator("#preview").get_by_text("SMS parts: 3").wait_for()
 
 
+def test_a_draft_shows_the_texts_that_its_recipients_will_get(gateway, ali, make, client) -> None:
+    client.post("/api/contacts", json={"phone_number": NUMBERS[0], "name": "Aziza"})
+    path = make(message="{name|there} of {town}{more}")
+    people = [
+        {"number": NUMBERS[0], "fields": {"town": "Khiva"}},
+        {"number": NUMBERS[1], "fields": {"town": "{name}"}},
+        {"number": NUMBERS[2], "fields": {"more": "A" * 1024}},
+    ]
+    client.put(f"/api{path}/recipients", json={"recipients": people})
+    with browser(gateway, ali) as mine:
+        page = mine.get(path).text
+        shown = re.findall(r"<bdi>(\+\d+)</bdi>: <span class=\"(\w+)\">(.*?)</span>", page)
+        assert shown == list(
+            zip(NUMBERS, ["text"] * 3, ["Aziza of Khiva", "there of {name}", f"there of {'A' * 1024}"], strict=False)
+        )
+        client.patch(f"/api{path}", json={"message": "{more}"})
+        assert mine.get(path).text.count('<span class="wrong">Too long or empty</span>') == 2
+        client.patch(f"/api{path}", json={"message": "{street}"})
+        assert mine.get(path).text.count("have no field for: {street}") == len(people)
+
+
 def test_numbers_that_are_refused_stay_in_their_field(gateway, ali, make, client) -> None:
     group = client.post("/api/contact-groups", json={"name": "Customers"}).json()["data"]["id"]
     path = make()
