@@ -78,11 +78,19 @@
      account alone. */
   const TYPED = "textarea[id], select[id], input[id]:not([type=password], [type=file], [type=hidden], [readonly])";
   const here = location.pathname + location.search;
-  body.addEventListener("htmx:beforeOnLoad", (event) => {
-    if (!event.detail.xhr.getResponseHeader("HX-Redirect")) return;
+  const remember = (name) => {
     const typed = [...document.querySelectorAll(TYPED)].map(({ id, value, checked }) => ({ id, value, checked }));
-    sessionStorage.setItem("typed", JSON.stringify({ here, typed, account: body.dataset.account }));
+    sessionStorage.setItem(name, JSON.stringify({ here, typed, account: body.dataset.account }));
+  };
+  body.addEventListener("htmx:beforeOnLoad", (event) => {
+    if (event.detail.xhr.getResponseHeader("HX-Redirect")) remember("typed");
   });
+  /* What was posted is remembered until the next page: the entrance, if the session has ended. */
+  const posted = sessionStorage.getItem("posted");
+  sessionStorage.removeItem("posted");
+  if (posted && location.pathname === "/sign-in" && location.search.startsWith("?next=")) {
+    sessionStorage.setItem("typed", posted);
+  }
   const left = JSON.parse(sessionStorage.getItem("typed"));
   if (left && body.dataset.account) {
     sessionStorage.removeItem("typed");
@@ -99,7 +107,10 @@
     if (event.submitter === pressed && event.timeStamp - at < 5000) {
       event.preventDefault();
       event.stopImmediatePropagation();
-    } else [pressed, at] = [event.submitter, event.timeStamp];
+      return;
+    }
+    [pressed, at] = [event.submitter, event.timeStamp];
+    if (body.dataset.account) remember("posted");
   }, true);
   window.addEventListener("pageshow", () => { pressed = undefined; });
 

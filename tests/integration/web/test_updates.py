@@ -98,6 +98,28 @@ def test_what_was_typed_when_the_session_ended_is_there_after_signing_in(browse,
     assert page.input_value("#message") == ""
 
 
+def test_what_was_posted_when_the_session_had_ended_is_there_after_signing_in(browse, ali, client, sql) -> None:
+    """Of pages that ask for nothing by themselves; what was posted and taken does not come back."""
+    sql.execute("UPDATE users SET password_hash = %s WHERE id = %s", (hash_password("correct horse"), ali.id))
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open("/opt-outs?done=saved")
+    page.fill("#note", "first")
+    page.fill("#phone_number", "+998901112200")
+    visitor.submit("Opt out")
+    assert (page.url, page.input_value("#note")) == (f"{visitor.url}/opt-outs?done=saved", "")
+    page.fill("#note", "by phone")
+    page.fill("#phone_number", "+998901112201")
+    client.post("/api/logout")
+    visitor.submit("Opt out")
+    page.fill("#email", ali.email)
+    page.fill("#password", "correct horse")
+    visitor.submit("Sign in")
+    assert (page.input_value("#note"), page.input_value("#phone_number")) == ("by phone", "+998901112201")
+    page.reload()
+    assert page.input_value("#note") == ""
+
+
 def test_what_was_typed_is_nobody_elses(browse, ali, other, client, sql) -> None:
     sql.execute("UPDATE users SET password_hash = %s", (hash_password("correct horse"),))
     visitor = browse(ali)
