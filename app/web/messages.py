@@ -15,12 +15,12 @@ from app.accounts.principals import hold
 from app.contacts import book, groups
 from app.core.database import transaction
 from app.core.errors import AppError, Invalid, NotFound
-from app.core.numbers import normalize_number
+from app.core.numbers import explain_refusal, normalize_number
 from app.core.security import parse_token, random_text
 from app.core.validation import read
 from app.devices import ownership
 from app.messages import attachments, exporting, queries
-from app.messages.accepting import bulk, intake, requests
+from app.messages.accepting import bulk, intake, later, requests
 from app.messages.accepting.preview import preview
 from app.messages.life import cancelling, editing, retrying, timeline, transitions
 from app.messages.life.transitions import Change
@@ -32,6 +32,7 @@ from app.web import texts
 from app.web.lists import moments, paging
 from app.web.pages import PageRoute, go, page
 from app.web.visits import Posts, SignedIn, Visit
+from app.web.words import marked, said, speaking
 
 router = APIRouter(include_in_schema=False, route_class=PageRoute)
 
@@ -103,7 +104,7 @@ async def send(visit: Posts, request: Request) -> Response:
         key, digest = _once(visit)
         accepted = await request.state.heavy.run(lambda: bulk.sent(visit.me, draft, key, digest))
     except AppError as error:
-        return await run_in_threadpool(_send, visit, _at_its_field(error))
+        return await run_in_threadpool(_send, visit, _at_its_field(visit, error, recipients))
     return await run_in_threadpool(_sent, visit, recipients, accepted)
 
 
@@ -147,14 +148,24 @@ def _once(visit: Visit) -> tuple[str | None, bytes]:
     return (f"page-{key}" if key else None), hashlib.sha256(repr(sorted(visit.form.items())).encode()).digest()
 
 
-def _at_its_field(error: AppError) -> AppError:
-    """The page has one field for all recipients."""
+_PAST = marked("This time is over. Choose one in the future, or none.")
+
+
+def _at_its_field(visit: Visit, error: AppError, recipients: Sequence[str] = ()) -> AppError:
+    """The page has one field for all recipients, whom it names as typed. Times are of the account's clock."""
     if not isinstance(error, Invalid):
         return error
     named: dict[str, list[str]] = {}
     for name, sentences in error.errors.items():
-        field = "recipients" if name.startswith(("recipient", "group_ids")) else name
-        named.setdefault(field, []).extend(sentences)
+        field, _, place = name.partition(".")
+        told = [_PAST if each == later.PAST else each for each in sentences]
+        if field == "recipients" and place.isdigit():
+            typed = recipients[int(place)]
+            with speaking(visit.language):
+                told = [f"{typed}: {said(explain_refusal(typed, visit.me.default_region))}"]
+        elif field in {"recipient_number", "group_ids"}:
+            field = "recipients"
+        named.setdefault(field, []).extend(told)
     return Invalid(named)
 
 
@@ -227,7 +238,7 @@ def reschedule(visit: Posts, message: str) -> Response:
             row = find(session, visit.me.user_id, message)
             editing.change(session, row, wanted)
     except Invalid as error:
-        return _message(visit, message, error)
+        return _message(visit, message, _at_its_field(visit, error))
     return go(f"/messages/{row['id']}?done=saved")
 
 

@@ -11,7 +11,7 @@ MAX_AHEAD = timedelta(days=366)
 # Clocks differ, and requests take their time; what lies further back is a mistake in the date or in its zone.
 LATE = timedelta(minutes=5)
 _TOO_FAR = "The send at field must be a date within the next year."
-_PAST = "The send at field must be a date in the future; if it has no offset, it is read as UTC."
+PAST = "The send at field must be a date in the future; if it has no offset, it is read as UTC."
 _CLOCK = text("SELECT clock_timestamp()")
 
 
@@ -28,5 +28,5 @@ def due_at(send_at: datetime | None, now: datetime | None) -> datetime | None:
     if send_at > now + MAX_AHEAD:
         raise Invalid({"send_at": [_TOO_FAR]})
     if send_at < now - LATE:
-        raise Invalid({"send_at": [_PAST]})
+        raise Invalid({"send_at": [PAST]})
     return send_at if send_at > now else None

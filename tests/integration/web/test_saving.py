@@ -327,6 +327,36 @@ def test_columns_of_opt_outs_are_named_by_who_imports_them(page, client) -> None
     assert (listed["phone_number"], listed["note"]) == ("+998901112244", "asked")
 
 
+def test_a_number_that_is_refused_is_named_as_it_was_typed(gateway, ali, sql) -> None:
+    sql.execute("UPDATE users SET default_region = 'UZ'")
+    add_phone(sql, ali)
+    with browser(gateway, ali) as mine:
+        form = {"form_token": token_of(mine, "/send"), "message": "Hello", "recipients": "90 111 22 33\nAziza\n12"}
+        answer = mine.post("/send", data=form)
+    assert answer.status_code == 422
+    assert "Aziza: The phone number contains characters that are not digits." in answer.text
+    assert "12: This is not a complete phone number of UZ: check its length and area code." in answer.text
+    assert "recipients.1" not in answer.text
+
+
+def test_a_time_that_is_over_is_told_by_the_accounts_clock(gateway, ali, client, sql) -> None:
+    add_phone(sql, ali)
+    message = {"message": "Hello", "recipient_number": "+998901112233"}
+    sql.execute("UPDATE users SET time_zone = 'Asia/Tashkent'")
+    later = datetime.now(UTC) + timedelta(days=2)
+    number = client.post("/api/sms", json=message | {"send_at": later.isoformat()}).json()["data"]["id"]
+    past = {"send_at": "2020-01-01T09:00"}
+    with browser(gateway, ali) as mine:
+        form = {"form_token": token_of(mine, "/send")} | past
+        for answer in (
+            mine.post(f"/messages/{number}/send-at", data=form),
+            mine.post("/send", data=form | {"message": "Hello", "recipients": "+998901112233"}),
+        ):
+            assert (answer.status_code, 'value="2020-01-01T09:00"' in answer.text) == (422, True)
+            assert "This time is over. Choose one in the future, or none." in answer.text
+            assert "UTC." not in answer.text
+
+
 def test_a_scheduled_message_is_given_another_time_by_the_accounts_clock(page, ali, client, sql) -> None:
     sql.execute("UPDATE users SET time_zone = 'Asia/Tashkent'")
     add_phone(sql, ali, default=True)
