@@ -195,12 +195,27 @@ _USERS = text("""
 """)
 
 
-def _users(visit: Visit, error: AppError | None = None) -> Response:
+def _users(visit: Visit, error: AppError | None = None, refused: str = "") -> Response:
+    """`refused`: the user whose form it was."""
     after = row_id(visit.query("after")) or 0
     with transaction() as session:
         found = [_User(*row) for row in session.execute(_USERS, {"after": after, "most": _USERS_SHOWN + 1})]
     shown, more = found[:_USERS_SHOWN], len(found) > _USERS_SHOWN
-    return page(visit, "operators_users.html", error=error, users=shown, next=shown[-1].id if more else None)
+    return page(
+        visit,
+        "operators_users.html",
+        error=error,
+        users=shown,
+        next=shown[-1].id if more else None,
+        here=_here(visit),
+        refused=row_id(refused),
+    )
+
+
+def _here(visit: Visit) -> str:
+    """Which page of the list it is, as the address says it."""
+    after = row_id(visit.query("after"))
+    return f"after={after}&" if after else ""
 
 
 @router.get("/operators/users")
@@ -213,10 +228,10 @@ def give_premium(visit: OperatorPosts, user: str) -> Response:
     try:
         wanted = visit.read(Months)
     except AppError as error:
-        return _users(visit, error)
+        return _users(visit, error, user)
     with transaction() as session:
         plans.add_premium(session, _named(session, user).id, wanted.months)
-    return go("/operators/users?done=saved")
+    return go(f"/operators/users?{_here(visit)}done=saved")
 
 
 def _named(session: Session, user: str) -> User:
@@ -235,11 +250,11 @@ def block(visit: OperatorPosts, user: str) -> Response:
         if found.id == visit.me.user_id:
             raise Refused(OWN_ACCOUNT)
         blocking.block(session, found, by=visit.me.user_id)
-    return go("/operators/users?done=blocked")
+    return go(f"/operators/users?{_here(visit)}done=blocked")
 
 
 @router.post("/operators/users/{user}/unblock")
 def unblock(visit: OperatorPosts, user: str) -> Response:
     with transaction() as session:
         blocking.unblock(session, _named(session, user), by=visit.me.user_id)
-    return go("/operators/users?done=unblocked")
+    return go(f"/operators/users?{_here(visit)}done=unblocked")

@@ -1,7 +1,7 @@
 """How pages write times, numbers and states; filters of the templates."""
 
 from collections.abc import Callable
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
@@ -133,10 +133,6 @@ def after(moment: datetime | None, now: datetime) -> str:
     return gettext("in %(n)s s") % {"n": seconds}
 
 
-def day(value: date) -> str:
-    return value.isoformat()
-
-
 def badge(word: str, names: dict[str, str]) -> Markup:
     """A state as a coloured word."""
     return Markup('<span class="badge {}">{}</span>').format(word, gettext(names.get(word, word)))
@@ -195,7 +191,6 @@ FILTERS: dict[str, Callable[..., Any]] = {
     "when": when,
     "ago": ago,
     "after": after,
-    "day": day,
     "status": status,
     "device_state": device_state,
     "delivery_state": delivery_state,

@@ -1,7 +1,11 @@
 """What pages tell beside their main job: the audit log, a phone's rate, who opted out, what is found, what would go."""
 
+import html
+import re
+
 import pytest
 
+from tests.integration.web.test_safety import browser, token_of
 from tests.support.messages_of import add_message, add_phone
 
 pytestmark = pytest.mark.needs_browser
@@ -206,3 +210,20 @@ def test_figures_fit_on_a_phones_screen_in_longer_words(browse, ali, sql) -> Non
         visitor.says("Сегодня")
         narrowest, cut = visitor.page.evaluate(FIT)
         assert (narrowest > 60, cut) == (True, 0), path
+
+
+def test_an_operator_stays_where_the_user_stands(gateway, ali, other, sql, monkeypatch) -> None:
+    monkeypatch.setattr("app.web.operators._USERS_SHOWN", 1)
+    sql.execute("UPDATE users SET is_operator = true, time_zone = 'Asia/Tashkent' WHERE id = %s", (ali.id,))
+    sql.execute("UPDATE users SET premium_expires_at = '2050-01-01T20:00Z' WHERE id = %s", (other.id,))
+    here = f"/operators/users?after={ali.id}"
+    with browser(gateway, ali) as mine:
+        page = mine.get(here).text
+        assert "2050-01-02 01:00" in page
+        form = {"form_token": token_of(mine, here), "months": "5000"}
+        actions = [html.unescape(each) for each in re.findall(rf'action="(/operators/users/{other.id}/[^"]+)"', page)]
+        refused = mine.post(actions[0], data=form)
+        assert re.search(r'id="months-\d+" name="months" [^>]*value="5000"[^>]* aria-invalid="true"', refused.text)
+        assert refused.text.count("must not be greater than 1200") == 1
+        assert 'class="note bad"' not in refused.text
+        assert mine.post(actions[1], data=form).headers["location"] == f"{here}&done=blocked"
