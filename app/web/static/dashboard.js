@@ -140,7 +140,7 @@
     follow();
   }
 
-  /* A file with its progress; without this the form posts by itself. */
+  /* A file, or a list, with its progress; without this the form posts by itself. */
   const uploads = (form) => {
     const input = form.querySelector("input[type=file]");
     const bar = form.querySelector("progress");
@@ -157,16 +157,20 @@
         /* What was typed into other forms and is not saved yet stays. */
         for (const field of before.querySelectorAll("[name][id]")) {
           const same = document.getElementById(field.id);
-          if (same && !form.contains(field)) Object.assign(same, { value: field.value, checked: field.checked });
+          if (!same || form.contains(field)) continue;
+          if (field.type === "file") same.files = field.files;
+          else Object.assign(same, { value: field.value, checked: field.checked });
         }
         htmx.process(main);
         document.querySelectorAll("form[data-upload]").forEach(uploads);
       });
       request.addEventListener("error", () => form.submit());
       request.open("POST", form.action);
-      request.send(new FormData(form));
+      const fields = new FormData(form);
+      request.send(input ? fields : new URLSearchParams(fields));
     };
     form.addEventListener("submit", (event) => { event.preventDefault(); if (bar.hidden) send(); });
+    if (!zone) return;
     zone.addEventListener("dragover", (event) => { event.preventDefault(); zone.classList.add("over"); });
     zone.addEventListener("dragleave", () => zone.classList.remove("over"));
     zone.addEventListener("drop", (event) => {

@@ -289,6 +289,28 @@ def test_an_upload_keeps_what_was_typed_and_leaves_the_preview_alive(browse, ali
     page.locator("#preview").get_by_text("SMS parts: 3").wait_for()
 
 
+def test_numbers_that_are_added_leave_what_was_typed(browse, ali, make, tmp_path) -> None:
+    file = tmp_path / "people.csv"
+    file.write_text("phone\n+998901112235\n", encoding="utf-8")
+    visitor = browse(ali)
+    page = visitor.page
+    visitor.open(make())
+    page.fill("#message", "We open at nine.")
+    page.set_input_files("#file", file)
+    page.get_by_text("Paste numbers").click()
+    page.get_by_role("button", name="Add", exact=True).click()
+    visitor.says("The recipients field is required when group ids is not present.")
+    visitor.complaints.clear()
+    page.fill("#recipients", "+998901112233\n+998901112234")
+    page.get_by_role("button", name="Add", exact=True).click()
+    visitor.says("2 added, 0 left out.")
+    assert (page.input_value("#message"), page.input_value("#recipients")) == ("We open at nine.", "")
+    page.get_by_role("button", name="Upload").click()
+    visitor.says("1 added, 0 left out.")
+    visitor.submit("Save")
+    assert page.input_value("#message") == "We open at nine."
+
+
 def test_a_draft_shows_the_texts_that_its_recipients_will_get(gateway, ali, make, client) -> None:
     client.post("/api/contacts", json={"phone_number": NUMBERS[0], "name": "Aziza"})
     path = make(message="{name|there} of {town}{more}")
