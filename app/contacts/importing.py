@@ -136,10 +136,13 @@ _MERGE = (
     WHERE c.user_id = :user AND c.phone_number = i.phone_number
       AND ({" OR ".join(f"(i.has_{name} AND c.{name} IS DISTINCT FROM i.{name})" for name in TEXTS)})
     """,  # noqa: S608 - names of columns
+    # Who deletes a contact at this moment is waited for, and it is left out.
     """
     INSERT INTO contact_group_members (group_id, contact_id)
-    SELECT :group, c.id FROM imported i JOIN contacts c ON c.user_id = :user AND c.phone_number = i.phone_number
-    WHERE CAST(:group AS bigint) IS NOT NULL
+    SELECT :group, kept.id FROM (
+        SELECT c.id FROM imported i JOIN contacts c ON c.user_id = :user AND c.phone_number = i.phone_number
+        WHERE CAST(:group AS bigint) IS NOT NULL ORDER BY c.id FOR KEY SHARE OF c
+    ) AS kept
     ON CONFLICT DO NOTHING
     """,
 )

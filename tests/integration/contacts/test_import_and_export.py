@@ -5,9 +5,11 @@ import io
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import psycopg
 import pytest
 
 from app.contacts import importing
+from tests.support.waiting import until
 
 PATH = "/api/contacts/import"
 
@@ -188,6 +190,34 @@ def test_two_at_once_in_opposite_order(bring, book):
         answers = list(pool.map(bring, [rows, rows[::-1], rows[1000:], rows[::-2]]))
     assert [counts(answer)[0] for answer in answers] == [3000, 3000, 2000, 1500]
     assert len(book()) == 3000
+
+
+def test_into_a_group_while_a_contact_is_deleted(api, ali, bring, book, sql):
+    """The import has found both contacts; one of them is gone before it puts them into the group."""
+    group = api.post("/api/contact-groups", json={"name": "Friends"}, headers=ali.headers).json()["data"]["id"]
+    rows = [{"phone_number": "+998901234567"}, {"phone_number": "+998901112233", "name": "Old"}]
+    assert counts(bring(rows)) == (2, 0)
+    rows[1]["name"] = "New"
+
+    def waits(words):
+        waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query LIKE %s"
+        return sql.execute(waiting, (f"%{words}%",)).fetchone() == (1,)
+
+    def another():
+        return psycopg.connect(sql.info.dsn, password=sql.info.password)
+
+    with ThreadPoolExecutor(1) as pool, another() as deleting, another() as holding:
+        holding.execute("SELECT FROM contacts WHERE name = 'Old' FOR UPDATE")
+        answer = pool.submit(bring, rows, group_id=group)
+        until(lambda: waits("UPDATE contacts"))
+        deleting.execute("DELETE FROM contacts WHERE phone_number = '+998901234567'")
+        holding.commit()
+        until(lambda: waits("contact_group_members"))
+        deleting.commit()
+        assert counts(answer.result()) == (2, 0)
+    assert book() == {"+998901112233": ["New", None, None]}
+    shown = api.get(f"/api/contact-groups/{group}/contacts", headers=ali.headers).json()["data"]["data"]
+    assert [contact["name"] for contact in shown] == ["New"]
 
 
 def test_export_is_what_an_import_takes(api, ali, other, bring, book):
