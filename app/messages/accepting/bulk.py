@@ -140,7 +140,7 @@ def accept_bulk(
 
 
 _FIRST = text(f"""
-    SELECT m.id, m.message_id, m.recipient_number, m.price, m.scheduled_at
+    SELECT m.id, m.message_id, m.recipient_number, m.price, m.created_at
     FROM {unnest(Message.id, ordinality="place")} JOIN messages m ON m.id = u.id ORDER BY u.place
 """)  # noqa: S608 - a name of a column
 
@@ -155,7 +155,7 @@ def _first_answer(session: Session, draft: BulkDraft, done: bulk_keys.Finished) 
         rows[0].price,
         draft.my_id,
         done.skipped,
-        rows[0].scheduled_at,
+        later.first_due_at(draft.send_at, rows[0].created_at),
     )
 
 

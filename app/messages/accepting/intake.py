@@ -100,7 +100,8 @@ def _guard(session: Session, ready: Sequence[Asked], rows: Mapping[int, NewMessa
 def _again(item: Asked, first: idempotency.FirstAnswer) -> dict[str, Any] | Refused:
     if first.request_hash != item.send.request_hash:
         return Refused(KEY_USED)
-    return answer(first.message, first.message["id"])
+    due_at = later.first_due_at(item.draft.send_at, first.message["created_at"])
+    return answer({**first.message, "scheduled_at": due_at}, first.message["id"])
 
 
 def is_one_statement(sends: list[Send]) -> bool:

@@ -30,3 +30,8 @@ def due_at(send_at: datetime | None, now: datetime | None) -> datetime | None:
     if send_at < now - LATE:
         raise Invalid({"send_at": [PAST]})
     return send_at if send_at > now else None
+
+
+def first_due_at(send_at: datetime | None, created_at: datetime) -> datetime | None:
+    """What `due_at` was of a message that is stored, whatever its owner made of it since."""
+    return send_at if send_at is not None and send_at > created_at else None

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -34,6 +34,10 @@ UNDER_WAY = {
 ONE = {"message": "Hello", "recipient_number": "+998901234567"}
 MANY = {"message": "Hello", "recipients": ["+998901234567", "+998901112233"]}
 CALLS = {"/api/sms": ONE, "/api/sms/bulk": MANY}
+
+
+def in_hours(hours: int) -> str:
+    return (datetime.now(UTC) + timedelta(hours=hours)).isoformat()
 
 
 @pytest.fixture
@@ -148,6 +152,17 @@ def test_the_key_itself(post, phone, sql, path):
     made = messages(sql)
     assert post(path, CALLS[path], key="").text != post(path, CALLS[path], key="").text
     assert messages(sql) == 3 * made
+
+
+@pytest.mark.parametrize("path", CALLS)
+@pytest.mark.parametrize("send_at", [None, in_hours(48)], ids=["now", "another time"])
+def test_a_message_that_was_given_another_time_is_answered_as_at_first(api, ali, post, phone, path, send_at):
+    body = {**CALLS[path], "send_at": in_hours(24)}
+    first = post(path, body)
+    message = first.json()["data"] if path == "/api/sms" else first.json()["data"][0]
+    changed = api.patch(f"/api/sms/{message['id']}", json={"send_at": send_at}, headers=ali.headers)
+    assert changed.status_code == 200
+    assert post(path, body).json() == first.json()
 
 
 def test_skipped_recipients_are_told_again(post, phone):
