@@ -75,8 +75,11 @@ def create(session: Session, user: Principal, wanted: NewOptOut) -> OptOut:
     number = normalize_number(wanted.phone_number, user.default_region)
     if number is None:
         raise Invalid(_NO_NUMBER)
-    add(session, [New(user.user_id, number, By.OWNER, wanted.note)])
-    found = session.scalars(select(OptOut).where(OptOut.user_id == user.user_id, OptOut.phone_number == number)).one()
+    standing = select(OptOut).where(OptOut.user_id == user.user_id, OptOut.phone_number == number)
+    found = None
+    while found is None:  # The one that was there may be removed before it is held.
+        add(session, [New(user.user_id, number, By.OWNER, wanted.note)])
+        found = session.scalar(standing.with_for_update(read=True, key_share=True))
     consent.settle(session, [user.user_id])
     return found
 

@@ -210,3 +210,28 @@ def test_the_same_number_from_two_phones_at_once_opts_out_once(phone, enroll, sq
     posts = [others.submit(each.receive, NUMBER, "STOP") for each in (phone, second)]
     assert [post.result() for post in posts] == [200, 200]
     assert opted_out(sql) == 1
+
+
+@pytest.fixture
+def held_after_adding(sql):
+    """Who has added an opt-out, or found one there, goes no further before `sql` has unlocked it."""
+    sql.execute(
+        "CREATE FUNCTION wait_here() RETURNS trigger LANGUAGE plpgsql AS"
+        " 'BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END'"
+    )
+    sql.execute("CREATE TRIGGER wait_here AFTER INSERT ON opt_outs FOR STATEMENT EXECUTE FUNCTION wait_here()")
+    sql.execute("SELECT pg_advisory_lock(1)")
+    yield
+    sql.execute("SELECT pg_advisory_unlock_all()")
+    sql.execute("DROP FUNCTION wait_here CASCADE")
+
+
+@pytest.mark.usefixtures("held_after_adding")
+def test_one_that_is_removed_while_it_is_added_again_is_there_afterwards(client, ali, sql, others):
+    sql.execute("INSERT INTO opt_outs (user_id, phone_number, by) VALUES (%s, %s, 'owner')", (ali.id, NUMBER))
+    answer = others.submit(client.post, "/api/opt-outs", json={"phone_number": NUMBER})
+    until(lambda: waits_for_an_account(sql))
+    sql.execute("DELETE FROM opt_outs")
+    sql.execute("SELECT pg_advisory_unlock(1)")
+    assert answer.result().status_code == 201, answer.result().text
+    assert opted_out(sql) == 1
