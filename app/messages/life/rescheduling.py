@@ -13,11 +13,12 @@ from app.messages.accepting import later
 from app.messages.states import Stage
 
 # A release that holds the row is waited for, and the row looked at again: by then it is no longer held, and stays as it
-# is. The validity, which is counted from the due time, moves with it.
+# is. The validity, which is counted from the due time, moves with it. Hours that held it are judged when it is due.
 _CHANGE = text(f"""
     WITH changed AS (
         UPDATE message_queue q
-        SET due_at = CAST(:due AS timestamptz), valid_until = q.valid_until + (CAST(:due AS timestamptz) - q.due_at)
+        SET due_at = CAST(:due AS timestamptz), closes_at = NULL,
+            valid_until = q.valid_until + (CAST(:due AS timestamptz) - q.due_at)
         WHERE q.message_id = :id AND q.stage = {Stage.HELD} AND q.due_at IS NOT NULL
         RETURNING q.message_id, q.valid_until
     )

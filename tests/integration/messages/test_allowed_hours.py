@@ -200,6 +200,17 @@ def test_what_is_scheduled_is_judged_when_it_is_due(client, bulk, phone, set_hou
     assert texts(phone) == ["Bulk"]
 
 
+def test_what_the_hours_held_keeps_the_time_that_its_owner_gives_it(client, bulk, phone, set_hours, sql):
+    set_hours(allowed_hours=around_now(*CLOSED))
+    (message,) = bulk()
+    at = datetime.now(UTC) + timedelta(days=3)
+    assert client.patch(f"/api/sms/{message['id']}", json={"send_at": at.isoformat()}).status_code == 200
+    assert waiting(client, message)["reason_code"] == "scheduled"
+    set_hours(allowed_hours=None)
+    assert texts(phone) == []
+    assert sql.execute("SELECT due_at FROM message_queue").fetchone() == (at,)
+
+
 def test_a_contact_has_a_clock_of_its_own(client, bulk, set_hours, sql):
     """Tokyo's clock shows an allowed time when Tashkent's, four hours behind it, does not."""
     contact = {"phone_number": TO, "time_zone": "Asia/Tokyo"}
