@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from app.core.allowed_hours import ZoneName
 from app.core.envelope import Timestamp
-from app.core.validation import Body, Boolean, Email, Filter, Integer
+from app.core.validation import Body, Boolean, Email, Filter, Integer, Listed
 
 MAX_IMPORTED = 100_000
 MAX_MEMBERS = 10_000
@@ -78,7 +78,7 @@ class ContactImport(Body):
 
     verbatim: ClassVar[frozenset[str]] = frozenset()
 
-    contacts: list[Any] = Field(
+    contacts: Listed = Field(
         json_schema_extra=ROWS,
         description="Up to 100,000; duplicates and rows without a usable number are skipped",
         examples=[

@@ -252,7 +252,7 @@ class _Node(dict[str, Any]):
     def place(self, step: str) -> str:
         if not step:
             step = str(self._next)
-        if _is_index(step):
+        if is_index(step):
             self._next = max(self._next, int(step) + 1)
         return step
 
@@ -276,7 +276,7 @@ def _steps(name: str) -> Iterator[str]:
     yield from steps
 
 
-def _is_index(step: str) -> bool:
+def is_index(step: str) -> bool:
     return step.isascii() and step.isdigit() and len(step) < 10  # noqa: PLR2004 - 9 digits
 
 
@@ -284,6 +284,6 @@ def _with_lists(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     children = {key: _with_lists(child) for key, child in value.items()}
-    if children and all(map(_is_index, children)):
+    if children and all(map(is_index, children)):
         return [children[key] for key in sorted(children, key=int)]
     return children

@@ -23,7 +23,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from app.core import ignored
-from app.core.bodies import storable, unflatten
+from app.core.bodies import is_index, storable, unflatten
 from app.core.emails import is_email
 from app.core.errors import Invalid
 
@@ -139,6 +139,13 @@ def _numeric(value: Any) -> Any:
     raise fault("The {name} field must be a number.")
 
 
+def _listed(value: Any) -> Any:
+    # What PHP makes of a list after `array_unique` or `array_filter`, which leave the others' keys as they are.
+    if isinstance(value, dict) and value and all(map(is_index, value)):
+        return list(value.values())
+    return value
+
+
 def _boolean(value: Any) -> Any:
     if value is None:
         return value
@@ -181,6 +188,8 @@ Integer = Annotated[int, BeforeValidator(_integer)]
 Numeric = Annotated[Decimal, BeforeValidator(_numeric)]
 Boolean = Annotated[bool, BeforeValidator(_boolean)]
 Email = Annotated[str, Field(max_length=255), AfterValidator(_email)]
+# As Laravel's `array`: an object whose names are all numbers is a list.
+Listed = Annotated[list[Any], BeforeValidator(_listed)]
 # ISO 8601 with or without offset (UTC then), a date alone is its midnight.
 Moment = Annotated[datetime, BeforeValidator(_moment)]
 # Of lists: between which times.

@@ -6,7 +6,7 @@ from uuid import UUID
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, PlainSerializer, ValidationInfo, model_validator
 
 from app.core.envelope import SOMETIMES, Money, Timestamp, plain_number
-from app.core.validation import Body, Boolean, Filter, Integer, Moment, Price, fault, known_names
+from app.core.validation import Body, Boolean, Filter, Integer, Listed, Moment, Price, fault, known_names
 from app.messages.states import Status
 from app.webhooks.guard import ValidWebhookUrl
 
@@ -191,7 +191,7 @@ class BulkDraft(Draft):
     group_ids: Annotated[list[Integer], Field(max_length=MAX_GROUPS)] | None = Field(
         default=None, description="Groups whose contacts are recipients as well"
     )
-    recipients: Annotated[list[Any] | None, AfterValidator(_anybody)] = Field(
+    recipients: Annotated[Listed | None, AfterValidator(_anybody)] = Field(
         default=None,
         validate_default=True,
         json_schema_extra=RECIPIENTS,

@@ -67,6 +67,11 @@ def test_made_updated_and_skipped(bring, book):
     }
 
 
+def test_a_list_that_php_has_taken_something_out_of(bring, book):
+    assert counts(bring({"1": {"phone_number": "+998901234567"}, "4": {"phone_number": "+998901112233"}})) == (2, 0)
+    assert len(book()) == 2
+
+
 def test_each_skipped_row_has_its_reason(api, ali, bring, book):
     api.put("/api/settings", json={"default_region": "US"}, headers=ali.headers)
     numbers = [

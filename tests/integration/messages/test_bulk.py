@@ -94,6 +94,12 @@ def test_each_number_once_at_its_first_place(bulk, phone):
     assert len(numbers(bulk(recipients=asked, allow_duplicates="0"))) == 2
 
 
+def test_a_list_that_php_has_taken_something_out_of(bulk, phone):
+    """`array_unique` and `array_filter` leave the keys of the others, and `json_encode` makes an object of that."""
+    asked = {"0": "+998901234567", "2": {"number": "+998901112233", "name": "Ali"}, "11": "+998901234568"}
+    assert numbers(bulk(recipients=asked)) == ["+998901234567", "+998901112233", "+998901234568"]
+
+
 def test_names_come_from_the_object_else_the_contact_else_nothing(api, ali, bulk, phone, group, sql):
     group(("+998901111111", "Contact"), ("+998902222222", "Other name"), ("+998903333333", None))
     asked = [
@@ -214,6 +220,7 @@ def test_invalid_recipients_by_their_place(bulk, phone, sql):
         ),
         ({"recipients": [], "group_ids": []}, {"recipients": ["The recipients field is required."]}),
         ({"recipients": "+998901234567"}, {"recipients": ["The recipients field must be an array."]}),
+        ({"recipients": {"number": "+998901234567"}}, {"recipients": ["The recipients field must be an array."]}),
         ({"recipients": ["+998901234567"], "message": " "}, {"message": ["The message field is required."]}),
         ({"group_ids": ["x"]}, {"group_ids.0": ["The group ids.0 field must be an integer."]}),
         (
