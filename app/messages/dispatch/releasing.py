@@ -120,12 +120,13 @@ _CHANGED = text(f"""
 _JUDGED_ANEW = """
     closes_at = clock_timestamp(), due_at = CASE WHEN due_at IS NOT NULL THEN clock_timestamp() END
 """
-# What a hand-out holds at this moment goes to its phone. What its sender scheduled is judged when it is due.
+# What its sender scheduled is judged when it is due.
+_IS_OF_HOURS = f"(stage = {Stage.WAITING} OR (stage = {Stage.HELD} AND (closes_at IS NOT NULL OR due_at IS NULL)))"
+# What a hand-out holds at this moment goes to its phone.
 _REEVALUATE = text(f"""
     WITH known AS MATERIALIZED (
         SELECT message_id FROM message_queue
-        WHERE user_id = :user AND lane = {Lane.BULK} AND message_id > :after
-          AND (stage = {Stage.WAITING} OR (stage = {Stage.HELD} AND (closes_at IS NOT NULL OR due_at IS NULL)))
+        WHERE user_id = :user AND lane = {Lane.BULK} AND message_id > :after AND {_IS_OF_HOURS}
         ORDER BY message_id LIMIT :most FOR NO KEY UPDATE SKIP LOCKED
     ), marked AS (
         UPDATE message_queue SET {_JUDGED_ANEW} WHERE {among("message_id", "known")}
@@ -142,7 +143,7 @@ _REEVALUATED = text("""
 _REEVALUATE_CAMPAIGN = text(f"""
     WITH known AS MATERIALIZED (
         SELECT message_id FROM message_queue
-        WHERE campaign_id = :campaign AND stage IN ({Stage.WAITING}, {Stage.HELD})
+        WHERE campaign_id = :campaign AND stage IN ({Stage.WAITING}, {Stage.HELD}) AND {_IS_OF_HOURS}
         ORDER BY message_id FOR NO KEY UPDATE
     )
     UPDATE message_queue SET {_JUDGED_ANEW} WHERE {among("message_id", "known")}

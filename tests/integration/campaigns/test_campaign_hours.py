@@ -214,6 +214,23 @@ def test_changed_hours_hold_for_what_waits_already(phone, campaign, ask, look, s
     assert len(phone.pull()) == 3
 
 
+def test_changed_hours_do_not_hurry_a_message_that_was_given_another_time(
+    client, phone, campaign, ask, look, set_hours, release, sql
+):
+    number = campaign(1)
+    ask(number, "start")
+    look()
+    set_hours(number, **around_now(*CLOSED))
+    release()
+    [message] = client.get("/api/sms").json()["data"]["data"]
+    at = (datetime.now(UTC) + timedelta(days=3)).isoformat()
+    assert client.patch(f"/api/sms/{message['id']}", json={"send_at": at}).status_code == 200
+    set_hours(number)
+    release()
+    assert phone.pull() == []
+    assert queued(sql) == [(Stage.HELD, True, False)]
+
+
 def test_hours_that_were_set_during_a_pause_hold_when_it_goes_on(phone, campaign, ask, look, set_hours, release, sql):
     number = campaign(3)
     ask(number, "start")
