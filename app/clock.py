@@ -4,11 +4,12 @@ A machine may start with a wrong clock, which is set right when its network is t
 cannot have been written by the clock as it goes now.
 """
 
-from sqlalchemy import text
+from sqlalchemy import Float, text
 from sqlalchemy.orm import Session
 
 from app.campaigns import rate
 from app.campaigns.states import CampaignStatus
+from app.core.arrays import array
 from app.core.database import interval
 from app.webhooks.claims import LEASE
 from app.webhooks.records import MAX_PAUSE, SCHEDULE, SPREAD
@@ -37,7 +38,7 @@ _DELIVERIES = text(f"""
         SELECT q.delivery_id, w.wait
         FROM webhook_queue q, LATERAL (
             SELECT CASE WHEN q.lease_id IS NOT NULL THEN {interval(LEASE)}
-                   ELSE COALESCE((CAST(:schedule AS float[]))[q.attempt], 0) * interval '1 second' END AS wait) w
+                   ELSE COALESCE(({array(Float(), "schedule")})[q.attempt], 0) * interval '1 second' END AS wait) w
         WHERE q.next_attempt_at > clock_timestamp() + w.wait ORDER BY q.delivery_id FOR NO KEY UPDATE OF q
     )
     UPDATE webhook_queue q

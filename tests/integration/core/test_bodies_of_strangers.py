@@ -2,6 +2,7 @@
 
 import gc
 import json
+import re
 import socket
 import threading
 from contextlib import ExitStack
@@ -28,11 +29,17 @@ def opened(port: int, path: str, *, length: int | None, headers: dict[str, str] 
 
 def answer(connection: socket.socket) -> tuple[int, bytes]:
     received = b""
-    while b"\r\n\r\n" not in received:
+    while not is_whole(received):
         part = connection.recv(65536)
         assert part, received
         received += part
     return int(received.split(None, 2)[1]), received
+
+
+def is_whole(received: bytes) -> bool:
+    head, end, body = received.partition(b"\r\n\r\n")
+    length = re.search(rb"content-length: (\d+)", head)
+    return bool(end) and len(body) >= (int(length[1]) if length else 0)
 
 
 def pour(connection: socket.socket, size: int, *, chunked: bool) -> None:

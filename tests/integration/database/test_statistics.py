@@ -53,6 +53,7 @@ QUEUES = {
 }
 # Statements that may read all of a queue: once each, and none of them for a message or a call.
 READERS = {
+    "app.clock._DELIVERIES": "a clock that was set back",
     "app.campaigns.life._GIVEN": "a batch of a cancelled campaign",
     "app.campaigns.life._NOT_GIVEN": "a batch of a cancelled campaign",
     "app.messages.dispatch.releasing._REEVALUATE_CAMPAIGN": "a campaign whose hours are changed",
