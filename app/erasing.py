@@ -89,7 +89,7 @@ _HANDED_OVER = text("""
 _WAITING = text(f"""
     SELECT q.message_id FROM message_queue q JOIN messages m ON m.id = q.message_id
     WHERE q.user_id = :user AND q.stage IN ({Stage.WAITING}, {Stage.HELD}) AND m.created_at < :before
-    ORDER BY q.message_id LIMIT :most
+    LIMIT :most
 """)  # noqa: S608 - names of columns and of states
 
 
