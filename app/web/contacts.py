@@ -129,14 +129,11 @@ def _contact(visit: Visit, contact: str, error: AppError | None = None) -> Respo
 @router.post("/contacts/{contact}")
 def change(visit: Posts, contact: str) -> Response:
     try:
-        # The page may be an old one: what it shows may be something else by now.
-        was = visit.nested("was")
-        typed = {name: value for name, value in visit.form.items() if value != was.get(name)}
-        new = read(ContactChange, {**typed, "group_ids": visit.listed("group_ids")})
+        new = read(ContactChange, {**visit.changed(), "group_ids": visit.listed("group_ids")})
         was_in = {row_id(str(group)) for group in visit.listed("was_in")}
         with transaction() as session:
             found = book.find(session, visit.me.user_id, contact, lock=True)
-            # Groups that the contact was put into meanwhile it keeps.
+            # The page may be an old one: groups that the contact was put into meanwhile it keeps.
             now_in = {group.id for group in groups.of_contacts(session, [found.id])[found.id]}
             chosen = set(new.group_ids or ())
             new.group_ids = sorted((now_in - (was_in - chosen)) | (chosen - was_in))

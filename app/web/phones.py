@@ -176,30 +176,16 @@ def _state(visit: Visit, session: Session, number: int) -> dict[str, Any]:
 @router.post("/phones/{device}")
 def change(visit: Posts, device: str) -> Response:
     try:
-        was = visit.nested("was")
-        typed = {name: value for name, value in visit.form.items() if name != "was"}
-        changed = _changed(*({**values, "limits": _limits(values.get("limits"))} for values in (typed, was)))
+        changed = visit.changed()
         with transaction() as session:
             number = ownership.find(session, visit.me.user_id, device)
             if "limits" in changed:
-                changed["limits"] = _merged(ownership.limits(session, number), changed["limits"])
+                changed["limits"] = _merged(ownership.limits(session, number), _limits(changed["limits"]))
             wanted = read(DeviceChange, changed)
             ownership.change(session, visit.me.user_id, number, ownership.columns(wanted, visit.me.default_region))
     except AppError as error:
         return _phone(visit, device, _at_its_field(error))
     return go(f"/phones/{number}?done=saved")
-
-
-def _changed(typed: Mapping[str, Any], was: Mapping[str, Any]) -> dict[str, Any]:
-    """What was typed that the page did not show: it may be an old one, and what it showed be something else by now."""
-    changed: dict[str, Any] = {}
-    for name, value in typed.items():
-        if isinstance(value, dict):
-            if inner := _changed(value, _nested(was.get(name))):
-                changed[name] = inner
-        elif value != was.get(name):
-            changed[name] = value
-    return changed
 
 
 def _merged(stored: Mapping[str, Any], changed: Any) -> Any:

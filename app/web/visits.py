@@ -117,12 +117,31 @@ class Visit:
         except ValueError:
             return typed
 
+    def changed(self) -> dict[str, Any]:
+        """The fields of the form that are not as the page showed them, by its fields `was[…]`.
+
+        The page may be an old one, and what it showed be something else by now.
+        """
+        return _changed({name: value for name, value in self.form.items() if name != "was"}, self.nested("was"))
+
     def read(self, model: type[Model]) -> Model:
         """The form as a request's body. Raises `Invalid`."""
         return read(model, self.form)
 
     def query(self, name: str) -> str:
         return self.request.query_params.get(name, "")
+
+
+def _changed(typed: Mapping[str, Any], was: Mapping[str, Any]) -> dict[str, Any]:
+    changed: dict[str, Any] = {}
+    for name, value in typed.items():
+        before = was.get(name)
+        if isinstance(value, dict):
+            if inner := _changed(value, before if isinstance(before, dict) else {}):
+                changed[name] = inner
+        elif value != before:
+            changed[name] = value
+    return changed
 
 
 def _visit(request: Request) -> Visit:
