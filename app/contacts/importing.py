@@ -25,12 +25,11 @@ from app.contacts.schemas import (
 )
 from app.core.arrays import copy_table, sql_type
 from app.core.database import transaction
-from app.core.errors import Invalid
+from app.core.errors import MAX_NAMED_ERRORS, Invalid
 from app.core.hours import zone_names
 from app.core.numbers import explain_refusal, normalize_number
 from app.files.recipients import LeftOut
 
-MAX_NAMED_ERRORS = 100
 LENGTHS = {
     "name": NAME_LENGTH, "phone_number": NUMBER_LENGTH, "email": EMAIL_LENGTH, "notes": NOTES_LENGTH,
     "time_zone": ZONE_LENGTH,

@@ -13,7 +13,7 @@ from python_multipart import parse_form
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import Field
 
-from app.core.errors import Invalid, UnsupportedMediaType
+from app.core.errors import MAX_NAMED_ERRORS, Invalid, UnsupportedMediaType
 
 XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 CSV_TYPE = "text/csv"
@@ -27,8 +27,6 @@ MAX_FORM_FIELDS = 400_000
 # A body of nothing but brackets takes thirty times its size once it is read.
 MAX_JSON_VALUES = 2_000_000
 MAX_DEPTH = 32
-# A body may hold millions of them.
-MAX_NAMED_ERRORS = 100
 
 _UNREADABLE = "The request body is not valid JSON."
 _JSON_AS_FORM = (
@@ -157,14 +155,14 @@ def sanitize(text: str) -> str:
     return text.replace("\0", "").encode("utf-8", "replace").decode()
 
 
-Path = tuple[str, ...]
+_Path = tuple[str, ...]
 
 
 def _refuse_bad_text(value: Any) -> None:
     """Raises `Invalid`, by field, for text that cannot be stored; for bad names and too deep nesting, as `body`."""
     errors: dict[str, list[str]] = {}
     unnamed = 0
-    walks: list[Iterator[tuple[Path, Any]]] = [iter([((), value)])]
+    walks: list[Iterator[tuple[_Path, Any]]] = [iter([((), value)])]
     while walks:
         path, item = next(walks[-1], ((), None))
         if item is None:
@@ -189,7 +187,7 @@ def _refuse_bad_text(value: Any) -> None:
         raise Invalid(errors, unnamed=unnamed)
 
 
-def _children(path: Path, item: dict[str, Any] | list[Any]) -> Iterator[tuple[Path, Any]]:
+def _children(path: _Path, item: dict[str, Any] | list[Any]) -> Iterator[tuple[_Path, Any]]:
     """What may hold text in an object or a list, each with where it stands."""
     pairs = item.items() if isinstance(item, dict) else enumerate(item)
     return (((*path, str(name)), child) for name, child in pairs if isinstance(child, str | dict | list))

@@ -31,6 +31,9 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from app.core import refusals
 from app.core.refusals import Refusal
 
+# Of as many an answer names each: a body may hold a hundred thousand rows, or millions of texts.
+MAX_NAMED_ERRORS = 100
+
 
 class AppError(Exception):
     """Base of what a client may see; anything else is a 500 without details."""

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.accounts.principals import Principal
 from app.core.database import transaction
-from app.core.errors import Invalid
+from app.core.errors import MAX_NAMED_ERRORS, Invalid
 from app.core.numbers import explain_refusal, normalize_number
 from app.core.validation import read
 from app.files import uploads
@@ -26,8 +26,6 @@ from app.optouts.schemas import (
     OptOutsImported,
     SkippedOptOut,
 )
-
-MAX_NAMED_ERRORS = 100
 
 
 @dataclass

@@ -10,12 +10,11 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.contacts import book, groups
-from app.core.errors import Invalid
+from app.core.errors import MAX_NAMED_ERRORS, Invalid
 from app.core.numbers import normalize_number
 from app.messages import placeholders, templates
 from app.messages.schemas import MAX_FILLING, MAX_RECIPIENTS, MESSAGE_LENGTH, NOT_A_NUMBER
 
-MAX_NAMED_ERRORS = 100
 TOO_MANY = f"The recipients field must not have more than {MAX_RECIPIENTS} items."
 # What is wrong with each field that names somebody, where in the end there is nobody.
 NOBODY = {
