@@ -38,7 +38,8 @@ _EVERY_SECONDS = {
     TaskName.RETAIN: 60.0,
     TaskName.QUIET: 30.0,
 }
-# A tick that nobody took when the next is due is worth nothing; a second beat only makes some ticks come twice.
+# A tick that nobody took by the next one is worth nothing, as far as clocks can tell; a second beat only makes some
+# come twice.
 app.conf.beat_schedule = {
     name.value: {
         "task": name.value,
