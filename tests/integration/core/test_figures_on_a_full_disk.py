@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.support import small_disk
 
 ROOM = 2**20
 # What a process counts on the disk that is full from the start, or from some moment on.
@@ -36,23 +37,13 @@ print(metrics.exposition().decode())
 """
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(tmp_path)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("this user may not mount a small disk")
-    yield tmp_path
-    subprocess.run(["umount", str(tmp_path)], check=True)
-
-
 @pytest.mark.parametrize("when", ["full", "fills"])
-def test_a_process_goes_on_counting_and_working(small_disk: Path, when: str) -> None:
-    env = {**os.environ, "PYTHONPATH": str(Path.cwd()), "PROMETHEUS_MULTIPROC_DIR": str(small_disk)}
-    done = subprocess.run(
-        [sys.executable, "-c", COUNT, when], env=env, capture_output=True, text=True, check=False, timeout=60
-    )
+def test_a_process_goes_on_counting_and_working(tmp_path: Path, when: str) -> None:
+    env = {**os.environ, "PYTHONPATH": str(Path.cwd()), "PROMETHEUS_MULTIPROC_DIR": str(tmp_path)}
+    with small_disk.mounted(tmp_path, ROOM):
+        done = subprocess.run(
+            [sys.executable, "-c", COUNT, when], env=env, capture_output=True, text=True, check=False, timeout=60
+        )
     assert done.returncode == 0, done.stderr
     assert 'route="/before"' in done.stdout or when == "full"
     assert "no room on the disk for figures" in done.stdout + done.stderr

@@ -22,7 +22,7 @@ from app.core.settings import Settings, get_settings
 from app.local import doctor, processes
 from app.local.folder import Recorded, Runtime, process_start, process_state
 from app.migrations.config import migrate
-from tests.support import certificates
+from tests.support import certificates, small_disk
 from tests.support.waiting import until
 
 Look = Callable[..., Finding]
@@ -196,19 +196,12 @@ def test_webhooks_that_nobody_posts(look, sql, ali) -> None:
 
 
 def test_a_disk_that_is_full(tmp_path: Path) -> None:
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=32m", "tmpfs", str(tmp_path)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip("this user may not mount a small disk")
-    try:
+    with small_disk.mounted(tmp_path, 32 * 2**20):
         assert machine.disk(tmp_path / "not" / "made").severity is Severity.OK
         (tmp_path / "file").write_bytes(bytes(30 * 2**20))
         assert is_warned_of(machine.disk(tmp_path), "are free")
         (tmp_path / "more").write_bytes(bytes(2**20))
         assert is_broken(machine.disk(tmp_path), "are free")
-    finally:
-        subprocess.run(["umount", str(tmp_path)], check=True)
 
 
 @pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificates")
